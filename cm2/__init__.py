@@ -1,0 +1,1 @@
+"""CM²: cross-modal alignment via variational copula modelling."""

@@ -1,0 +1,133 @@
+"""One batch for every cohort, every number of modalities and every missing pattern.
+
+A modality may be absent for any stay. Absent means absent: the rows of ``values`` that belong to an absent modality are
+placeholders that no method may read; ``rows`` lists the ones that may be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["series", "image", "text", "vector"]
+Value = Tensor | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What a method has to know of a modality before it sees a batch.
+
+    Args:
+        name: unique within a cohort, for example ``"series"`` or ``"laboratory"``.
+        kind: ``"series"`` (steps, features), ``"image"`` (height, width) in [0, 1], ``"text"`` (token ids), ``"vector"``
+            (features).
+        shape: shape of one stay's value without the batch dimension; for text ``(max_length,)``.
+        vocabulary: number of token ids; only for text.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    vocabulary: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Stays with their modalities, who has which, and the label.
+
+    Args:
+        values: by modality name, in the order of the columns of ``present``; a tensor ``(B, ...)`` or, for text, a
+            dictionary with ``input_ids`` and ``attention_mask``, both ``(B, L)``.
+        present: ``(B, M)`` bool, whether stay ``i`` has modality ``m``.
+        label: ``(B,)`` float, 0 or 1.
+        stay_id: ``(B,)`` int64.
+
+    Raises:
+        ValueError: shapes that disagree, a stay with no modality, a value that is not finite where a modality is present,
+            or a label that is neither 0 nor 1.
+    """
+
+    values: dict[str, Value]
+    present: Tensor
+    label: Tensor
+    stay_id: Tensor
+    rows: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.rows:  # already checked: this batch was moved or narrowed from one that was
+            return
+        self._check_shapes()
+        rows = {name: self.present[:, m].nonzero().flatten() for m, name in enumerate(self.values)}
+        object.__setattr__(self, "rows", rows)
+        self._check_values()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names in the order of the columns of ``present``."""
+        return tuple(self.values)
+
+    def __len__(self) -> int:
+        return self.present.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on ``device``; the row indices travel along, so no method has to ask the device for them."""
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def with_present(self, present: Tensor) -> Batch:
+        """The same stays with other modalities present ``(B, M)``: a modality can be taken away, not conjured up."""
+        if bool((present & ~self.present).any()):
+            raise ValueError("with_present: a modality that the cohort lacks for a stay was asked for; pass a subset of batch.present")
+        return Batch(self.values, present, self.label, self.stay_id)
+
+    def _map(self, f: Callable[[Tensor], Tensor]) -> Batch:
+        def over(value: Value) -> Value:
+            return {k: f(v) for k, v in value.items()} if isinstance(value, dict) else f(value)
+
+        return replace(
+            self,
+            values={name: over(value) for name, value in self.values.items()},
+            present=f(self.present),
+            label=f(self.label),
+            stay_id=f(self.stay_id),
+            rows={name: f(rows) for name, rows in self.rows.items()},
+        )
+
+    def _check_shapes(self) -> None:
+        if self.present.dtype != torch.bool or self.present.ndim != 2:
+            raise ValueError(f"present: expected bool (B, M), got {self.present.dtype} {tuple(self.present.shape)}")
+        stays, width = self.present.shape
+        if width != len(self.values):
+            raise ValueError(
+                f"present has {width} columns for {len(self.values)} modalities {list(self.values)}; give one column per modality"
+            )
+        for name, value in self.values.items():
+            for part, tensor in value.items() if isinstance(value, dict) else (("", value),):
+                if tensor.shape[:1] != (stays,):
+                    label = f"{name}.{part}" if part else name
+                    raise ValueError(f"{label}: expected {stays} rows as in present, got shape {tuple(tensor.shape)}")
+        for name, tensor in (("label", self.label), ("stay_id", self.stay_id)):
+            if tensor.shape != (stays,):
+                raise ValueError(f"{name}: expected shape ({stays},), got {tuple(tensor.shape)}")
+
+    def _check_values(self) -> None:
+        empty = ~self.present.any(dim=1)
+        if bool(empty.any()):
+            raise ValueError(f"stay {int(self.stay_id[empty][0])} has no modality; drop such stays when the cohort is prepared")
+        if not bool(((self.label == 0) | (self.label == 1)).all()):
+            raise ValueError("label: expected 0 or 1 for every stay; drop stays without an outcome when the cohort is prepared")
+        for name, value in self.values.items():
+            if isinstance(value, dict) or not value.is_floating_point():
+                continue
+            seen = value[self.rows[name]]
+            bad = ~seen.isfinite().flatten(1).all(dim=1)
+            if bool(bad.any()):
+                stay = int(self.stay_id[self.rows[name]][bad][0])
+                raise ValueError(f"{name}: stay {stay} has a value that is not finite; impute or mark the modality absent when preparing")
