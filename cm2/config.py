@@ -1,0 +1,253 @@
+"""What a run is: frozen configurations, read from a profile, overridden by name, written beside every result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: unknown value {value!r}; choose one of {', '.join(known)}")
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name}: expected a positive number, got {value}")
+
+
+@dataclass(frozen=True)
+class SeriesEncoderConfig:
+    """The LSTM of a time series."""
+
+    hidden: int = 256
+    """Width of the hidden state; the paper's code has 256."""
+    layers: int = 2
+    """Stacked layers (paper: two)."""
+    dropout: float = 0.0
+    """Between the layers and on the last hidden state."""
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """The residual network of a radiograph."""
+
+    depth: int = 34
+    """18, 34 (paper) or 50."""
+    pretrained: bool = False
+    """ImageNet weights where they can be reached; the paper's code starts at random."""
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """The BERT of a note; the defaults are TinyBERT_General_4L_312D."""
+
+    layers: int = 4
+    """Transformer blocks."""
+    hidden: int = 312
+    """Width; a multiple of ``heads``."""
+    heads: int = 12
+    """Attention heads."""
+    intermediate: int = 1200
+    """Width of the feed-forward part."""
+    dropout: float = 0.1
+    """Everywhere BERT has one."""
+    max_length: int = 512
+    """Tokens kept of a text, [CLS] and [SEP] included; longer texts are cut and the cut is counted."""
+    vocabulary: int = 2000
+    """Size of the vocabulary trained on the cohort's training texts."""
+    pretrained: str = ""
+    """Name of pretrained weights on the model hub, or empty for a random start."""
+
+
+@dataclass(frozen=True)
+class VectorEncoderConfig:
+    """The encoder of a modality that is a vector already."""
+
+    hidden: int = 64
+    """Width of its hidden layer; 0 hands the vector through."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """One encoder for each kind of modality."""
+
+    series: SeriesEncoderConfig = field(default_factory=SeriesEncoderConfig)
+    image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    vector: VectorEncoderConfig = field(default_factory=VectorEncoderConfig)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """CM²: embeddings, their law, what is drawn for an absent modality, fusion."""
+
+    embedding_dim: int = 64
+    """Dimension d of every modality's embedding (paper: 256)."""
+    normalisation: str = "layer"
+    """``layer``: each embedding has mean 0 and variance 1 over its coordinates; ``batch``; ``l2`` (released code); ``none``."""
+    components: int = 3
+    """Components K of each Gaussian mixture (paper: 3)."""
+    minimum_scale: float = 0.05
+    """Floor of a component's standard deviation: without one the likelihood of a mixture is unbounded."""
+    family: str = "gumbel"
+    """Copula family, see ``cm2.copulas.make``."""
+    link: str = "component"
+    """How the copula ties embeddings: ``component``, ``scalar`` or ``dimension``."""
+    types: str = "independent"
+    """Whether the mixtures' labels are ``independent`` between modalities or have a ``joint`` table."""
+    impute: str = "conditional"
+    """Embedding of an absent modality: ``conditional`` draw, ``marginal`` draw (paper), ``zero``, ``mean`` or ``token``."""
+    n_draws: int = 8
+    """Draws averaged in a prediction when a modality is absent."""
+    lambda_mix: float = 1e-3
+    """Weight of the mixtures' log-likelihood, per stay (paper: 1e-6 to 1e-5, inert)."""
+    lambda_copula: float = 1e-3
+    """Weight of the dependence term, per stay."""
+    stop_gradient: str = "none"
+    """Term whose gradient does not reach the encoders: ``none``, ``mixture``, ``copula`` or ``both``."""
+    temperature: float = 0.0
+    """T of the annealing: the task loss is multiplied by 1/max(exp(-T·epoch), 1e-3); 0 switches it off."""
+    fusion_hidden: int = 512
+    """Width of the fusion LSTM."""
+    fusion_layers: int = 2
+    """Layers of the fusion LSTM (paper: two)."""
+    dropout: float = 0.1
+    """Before the classifier."""
+
+    def __post_init__(self) -> None:
+        _one_of("model.normalisation", self.normalisation, ("layer", "batch", "l2", "none"))
+        _one_of("model.link", self.link, ("component", "scalar", "dimension"))
+        _one_of("model.types", self.types, ("independent", "joint"))
+        _one_of("model.impute", self.impute, ("conditional", "marginal", "zero", "mean", "token"))
+        _one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))
+        _positive(**{"model.embedding_dim": self.embedding_dim, "model.components": self.components, "model.n_draws": self.n_draws})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a method is trained; the same for every method."""
+
+    epochs: int = 100
+    """At most (paper: 100)."""
+    patience: int = 15
+    """Epochs without a better validation AUROC before training stops (paper: 15)."""
+    batch_size: int = 32
+    """Stays per step (paper: 32 for MIMIC-IV, 16 for MIMIC-III)."""
+    learning_rate: float = 1e-4
+    """Adam's step for the networks."""
+    law_learning_rate: float = 1e-2
+    """Adam's step for mixtures and copula: Adam moves by its step whatever the gradient's size, so 1e-4 would only count steps."""
+    beta_1: float = 0.9
+    """Adam's first decay."""
+    beta_2: float = 0.999
+    """Adam's second decay (released code: 0.9)."""
+    weight_decay: float = 0.0
+    """Adam's weight decay."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient; 0 switches clipping off."""
+    precision: str = "32-true"
+    """Lightning's precision, for example ``bf16-mixed``."""
+    workers: int = 0
+    """Loading processes; a batch is one gather from memory maps, so 0 is right unless the disk is slow."""
+
+    def __post_init__(self) -> None:
+        named = {name: getattr(self, name) for name in ("epochs", "patience", "batch_size", "learning_rate", "law_learning_rate")}
+        _positive(**{f"train.{name}": value for name, value in named.items()})
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: what is trained, on which task, from which seed."""
+
+    method: str = "cm2"
+    """Name of the method."""
+    task: str = "in_hospital_mortality"
+    """Label column of the cohort."""
+    seed: int = 0
+    """Of the initialisation, the order of the stays and every draw."""
+    absent: dict[str, float] = field(default_factory=dict)
+    """Further fraction of stays, by modality, that lose it at random in training and validation."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @classmethod
+    def from_profile(cls, profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
+        """The configuration of a profile with single fields overridden.
+
+        Args:
+            profile: ``smoke``, ``quick``, ``open`` or ``paper``, or the path of a TOML file.
+            overrides: by dotted name, for example ``{"model.link": "scalar", "seed": 3}``; strings are read as the field's type.
+
+        Raises:
+            ValueError: an unknown profile or field, or a value that does not fit; the message lists what is known.
+        """
+        path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+            raise ValueError(f"unknown profile {profile!r}; choose one of {known}, or give the path of a TOML file")
+        tree = tomllib.loads(path.read_text())
+        for name, value in (overrides or {}).items():
+            *parents, last = name.split(".")
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+                if not isinstance(node, dict):
+                    raise ValueError(f"{name}: {parent} is a value, not a group of fields")
+            node[last] = value
+        return cls.from_dict(tree)
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> Config:
+        """The inverse of ``to_dict``; fields left out keep their defaults. Raises ValueError for unknown fields."""
+        return _build(cls, tree, "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of plain values, ready for JSON."""
+        return asdict(self)
+
+    def digest(self) -> str:
+        """A hash of every field (64 hexadecimal digits)."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _build(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
+    hints = get_type_hints(cls)
+    unknown = sorted(set(tree) - set(hints))
+    if unknown:
+        known = ", ".join(f.name for f in fields(cls))
+        raise ValueError(f"unknown field {prefix}{unknown[0]}; known here: {known}")
+    return cls(**{name: _convert(hints[name], value, f"{prefix}{name}") for name, value in tree.items()})
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name}: a group of fields, got {value!r}; set one of its fields, for example {name}.{fields(kind)[0].name}")
+        return _build(kind, value, f"{name}.")
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if get_origin(kind) is dict:
+        pairs = json.loads(value) if isinstance(value, str) else value
+        return {str(k): float(v) for k, v in pairs.items()}
+    if kind is bool and isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise ValueError(f"{name}: expected true or false, got {value!r}")
+        return value.lower() == "true"
+    try:
+        converted = kind(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected {kind.__name__}, got {value!r}") from error
+    if kind is int and float(value) != converted:
+        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    return converted
