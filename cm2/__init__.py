@@ -1,1 +1,33 @@
-"""CM²: cross-modal alignment via variational copula modelling."""
+"""CM²: cross-modal alignment via variational copula modelling.
+
+The names below are the package's front door; the mathematics is in ``cm2.copulas``, ``cm2.marginals`` and ``cm2.joint``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cm2.cohorts import load_cohort
+    from cm2.config import Config
+    from cm2.experiments import Run, RunStore, evaluate, fit, fit_all
+    from cm2.model import CM2
+
+__all__ = ["CM2", "Config", "Run", "RunStore", "evaluate", "fit", "fit_all", "load_cohort"]
+
+_HOMES = {
+    "CM2": "cm2.model",
+    "Config": "cm2.config",
+    "Run": "cm2.experiments",
+    "RunStore": "cm2.experiments",
+    "evaluate": "cm2.experiments",
+    "fit": "cm2.experiments",
+    "fit_all": "cm2.experiments",
+    "load_cohort": "cm2.cohorts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a front-door name on first use: the copulas alone should not wait for the training stack."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cm2' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,198 @@
+"""The command line: ``cm2 --help`` explains itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
+prepare = typer.Typer(no_args_is_help=True, help="Turn raw files into a prepared cohort.")
+app.add_typer(prepare, name="prepare")
+
+Out = Annotated[Path, typer.Option(help="Folder of the prepared cohort; written whole or not at all.")]
+CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Override a field, for example model.link=scalar.")]
+Absent = Annotated[list[str], typer.Option("--absent", metavar="MODALITY=FRACTION", help="Take a modality away from a fraction of stays.")]
+
+
+def main() -> None:
+    """Runs the command line; an error of the user's is one line on the error stream and exit code 2."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        typer.secho(f"cm2: {error}", err=True, fg=typer.colors.RED)
+        raise SystemExit(2) from None
+
+
+@prepare.command()
+def synthetic(
+    out: Out,
+    stays: Annotated[int, typer.Option(help="Number of stays.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    family: Annotated[str, typer.Option(help="Copula family of the truth.")] = "gumbel",
+    alpha: Annotated[float, typer.Option(help="Its parameter.")] = 2.5,
+    absent: Absent = [],  # noqa: B006 - typer reads the default
+    mechanism: Annotated[str, typer.Option(help="mcar, mar or mnar.")] = "mcar",
+) -> None:
+    """Simulate ICU stays whose law is known.
+
+    Example: cm2 prepare synthetic --stays 2000 --absent image=0.75 --out cohorts/synthetic
+    """
+    options = {"absent": _pairs(absent)} if absent else {}
+    _report(_data_prep().prepare_synthetic(out, stays=stays, seed=seed, family=family, alpha=alpha, mechanism=mechanism, **options))
+
+
+@prepare.command()
+def physionet2012(
+    raw: Annotated[Path, typer.Option(help="Folder with set-*.tar.gz (or set-*/) and Outcomes-*.txt.")],
+    out: Out,
+    train_sets: Annotated[str, typer.Option(help="Sets to train on, for example a or a,c; 15 % of their stays validate.")] = "a",
+    test_sets: Annotated[str, typer.Option(help="Sets to test on.")] = "b",
+    download: Annotated[bool, typer.Option("--download", help="Fetch files that RAW lacks from physionet.org and check them.")] = False,
+) -> None:
+    """Prepare the PhysioNet 2012 challenge: bedside series, laboratory series, admission text.
+
+    Example: cm2 prepare physionet2012 --raw raw/physionet2012 --train-sets a --test-sets b --out cohorts/physionet2012
+    """
+    sets = {"train_sets": tuple(train_sets.split(",")), "test_sets": tuple(test_sets.split(","))}
+    _report(_data_prep().prepare_physionet2012(raw, out, **sets, download=download))
+
+
+@app.command()
+def train(
+    cohort: CohortPath,
+    method: Annotated[str, typer.Option(help="Method to train.")] = "cm2",
+    task: Annotated[str, typer.Option(help="Label to predict.")] = "in_hospital_mortality",
+    profile: Annotated[str, typer.Option(help="smoke, quick, open, paper, or a TOML file.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Of initialisation, order and draws.")] = 0,
+    settings: Settings = [],  # noqa: B006
+    devices: Annotated[int, typer.Option(help="Accelerators for this one run.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")] = None,
+) -> None:
+    """Train a method, or find the run if it exists.
+
+    Example: cm2 train --cohort cohorts/physionet2012 --profile open --seed 0 --set model.link=scalar
+    """
+    from cm2.cohorts import load_cohort
+    from cm2.experiments import RunStore
+
+    config = _config(profile, settings, method=method, task=task, seed=seed)
+    run = RunStore(out).fit(config, load_cohort(cohort), devices=devices)
+    typer.echo(run.path)
+    for split, metrics in run.metrics.items():
+        typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    cohort: CohortPath,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    absent: Absent = [],  # noqa: B006
+    mechanism: Annotated[str, typer.Option(help="mcar, mar or mnar.")] = "mcar",
+    seed: Annotated[int, typer.Option(help="Of the stays that lose a modality.")] = 0,
+) -> None:
+    """Evaluate a finished run, with modalities taken away if asked.
+
+    Example: cm2 evaluate .cm2/runs/0123456789abcdef --cohort cohorts/physionet2012 --absent laboratory=0.5
+    """
+    from cm2.cohorts import load_cohort
+    from cm2.experiments import Run
+    from cm2.experiments import evaluate as evaluate_run
+
+    if not (run / "metrics.json").is_file():
+        raise ValueError(f"{run} is not a finished run; `cm2 runs` lists those of the store")
+    metrics = evaluate_run(Run(run), load_cohort(cohort), split, _pairs(absent), mechanism, seed)
+    typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
+
+
+@app.command()
+def runs(store: Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")] = None) -> None:
+    """List the finished runs of the store.
+
+    Example: cm2 runs
+    """
+    from cm2.experiments import RunStore
+
+    for run in RunStore(store).runs():
+        config, where = run.config, run.environment
+        name = f"{config.method} {where['cohort']} {config.task} seed {config.seed}"
+        typer.echo(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(run.metrics['test'])}")
+
+
+@app.command()
+def figure(
+    number: Annotated[int, typer.Argument(help="2, 3 or 4.")],
+    cohort: Annotated[Path | None, typer.Option(help="Prepared cohort of the training run; not needed for Figure 2.")] = None,
+    profile: Annotated[str, typer.Option(help="Profile of the training run.")] = "quick",
+    out: Annotated[Path, typer.Option(help="Folder that receives .svg, .pdf, .png, .csv and .json.")] = Path("figures"),
+) -> None:
+    """Regenerate a figure of the paper: vector, PNG, data and provenance.
+
+    Example: cm2 figure 3 --cohort cohorts/synthetic --profile quick
+    """
+    from cm2.figures import regenerate
+
+    for path in regenerate(number, cohort, profile, out):
+        typer.echo(path)
+
+
+@app.command()
+def book(
+    parameter: Annotated[list[tuple[str, str]], typer.Option("-p", metavar="NAME VALUE", help="A chapter's papermill parameter.")] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="Execute only this chapter.")] = [],  # noqa: B006
+    profile: Annotated[str, typer.Option(help="Profile of every chapter.")] = "quick",
+    jobs: Annotated[int, typer.Option(help="Chapters executed at the same time.")] = 2,
+) -> None:
+    """Execute the chapters that changed and render the book.
+
+    Example: cm2 book --only training_cm2 -p seed 3
+    """
+    build = import_module("cm2.book").build
+    typer.echo(build(only=only or None, parameters=dict(parameter), profile=profile, jobs=jobs))
+
+
+def _data_prep() -> Any:
+    return import_module("data_prep")
+
+
+def _report(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for step in manifest["flow"]:
+        note = f"  {step['note']}" if step.get("note") else ""
+        typer.echo(f"{step['stays']:>8,}  {step['step']}{note}")
+    typer.echo(folder)
+
+
+def _config(profile: str, settings: list[str], **fields: Any) -> Any:
+    from cm2.config import Config
+
+    return Config.from_profile(profile, fields | _pairs(settings, convert=str))
+
+
+def _pairs(settings: list[str], convert: type = float) -> dict[str, Any]:
+    pairs = {}
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        if not separator:
+            raise ValueError(f"expected NAME=VALUE, got {setting!r}")
+        try:
+            pairs[name] = convert(value)
+        except ValueError:
+            raise ValueError(f"{name}: expected a number, got {value!r}") from None
+    return pairs
+
+
+def _metrics_line(metrics: dict[str, float]) -> str:
+    auroc, aupr = (
+        "{} {:.3f} [{:.3f}, {:.3f}]".format(k.upper(), *(metrics[f"{k}{end}"] for end in ("", "_low", "_high"))) for k in ("auroc", "aupr")
+    )
+    return f"{auroc}  {aupr}  n {int(metrics['n'])}, {int(metrics['positives'])} positive"

@@ -1,0 +1,231 @@
+"""The run store: what was asked for is found or computed once, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from filelock import FileLock
+from joblib import Parallel, delayed
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from cm2.cohorts import Cohort, load_cohort
+from cm2.config import Config
+from cm2.metrics import summary
+from cm2.model import CM2
+from cm2.training import predictions, train
+
+METHODS: dict[str, type[nn.Module]] = {"cm2": CM2}
+
+
+def home() -> Path:
+    """Folder of everything computed: ``$CM2_HOME``, else ``.cm2`` beside the nearest ``pyproject.toml`` above, else ``./.cm2``."""
+    if "CM2_HOME" in os.environ:
+        return Path(os.environ["CM2_HOME"])
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+    return root / ".cm2"
+
+
+def build_method(config: Config, cohort: Cohort) -> nn.Module:
+    """The untrained method of a configuration, its random start decided by ``config.seed``.
+
+    Raises:
+        ValueError: an unknown method; the message lists what is known.
+    """
+    if config.method not in METHODS:
+        raise ValueError(f"unknown method {config.method!r}; choose one of {', '.join(METHODS)}")
+    torch.manual_seed(config.seed)
+    return METHODS[config.method](config, cohort.modalities)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: a folder of the store."""
+
+    path: Path
+
+    @cached_property
+    def config(self) -> Config:
+        """What was asked for."""
+        return Config.from_dict(self._read("config.json"))
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch: loss terms, validation metrics, the copula's α and τ."""
+        return pd.read_csv(self.path / "history.csv")
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """By split (``valid``, ``test``): AUROC and AUPR with 95 % bootstrap intervals, Brier score, counts."""
+        return self._read("metrics.json")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Where the numbers come from: cohort and its checksum, versions, commit, device, date, seconds."""
+        return self._read("environment.json")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """``split``, ``stay_id``, ``label``, ``probability``, ``variance``."""
+        return pd.read_parquet(self.path / "predictions.parquet")
+
+    def load_method(self, cohort: Cohort) -> nn.Module:
+        """The trained method, in evaluation mode."""
+        method = build_method(self.config, cohort)
+        load_model(method, self.path / "model.safetensors")
+        return method.eval()
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return json.loads((self.path / name).read_text())
+
+
+class RunStore:
+    """Runs by the hash of (configuration, cohort, method version).
+
+    A run is computed in a hidden folder and renamed when it is whole. A killed run leaves its checkpoints there and the next
+    call continues from them.
+
+    Args:
+        root: folder of the store; default ``home() / "runs"``.
+    """
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root) if root is not None else home() / "runs"
+
+    def key(self, config: Config, cohort: Cohort) -> str:
+        """Sixteen hexadecimal digits that name the run."""
+        method = METHODS[config.method].version if config.method in METHODS else ""
+        return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}".encode()).hexdigest()[:16]
+
+    def find(self, config: Config, cohort: Cohort) -> Run | None:
+        """The stored run, if there is one."""
+        path = self.root / self.key(config, cohort)
+        return Run(path) if path.is_dir() else None
+
+    def runs(self) -> list[Run]:
+        """All finished runs, oldest first."""
+        folders = [p for p in self.root.glob("*") if p.is_dir() and not p.name.startswith(".")]
+        return [Run(p) for p in sorted(folders, key=lambda p: p.stat().st_mtime)]
+
+    def fit(self, config: Config, cohort: Cohort, progress: bool = True, devices: int = 1) -> Run:
+        """The stored run of a configuration, or a new one.
+
+        Training and validation stays choose the weights; the test stays are predicted once, at the end.
+        """
+        key = self.key(config, cohort)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / f".{key}.lock"):
+            if (run := self.find(config, cohort)) is None:
+                self._compute(config, cohort, self.root / f".{key}.partial", progress, devices).rename(self.root / key)
+                run = Run(self.root / key)
+        return run
+
+    def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: bool, devices: int) -> Path:
+        started = time.monotonic()
+        method = build_method(config, cohort)
+        folder.mkdir(exist_ok=True)
+        _write_json(folder / "config.json", config.to_dict())
+        stays = {name: cohort.split(name, config.task, absent=config.absent, seed=config.seed) for name in ("train", "valid")}
+        train(method, config, stays["train"], stays["valid"], folder, progress, devices)
+        stays["test"] = cohort.split("test", config.task)
+        frames = {split: predictions(method, config, stays[split], progress) for split in ("valid", "test")}
+        pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
+        save_model(method, str(folder / "model.safetensors"))
+        _write_json(
+            folder / "metrics.json", {split: summary(f["label"].to_numpy(), f["probability"].to_numpy()) for split, f in frames.items()}
+        )
+        _write_json(folder / "environment.json", provenance(cohort) | {"seconds": round(time.monotonic() - started, 1)})
+        return folder
+
+
+def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = None, progress: bool = True, devices: int = 1) -> Run:
+    """The run of a configuration on a cohort: found in the store or trained.
+
+    Args:
+        config: see ``Config.from_profile``.
+        cohort: a prepared cohort or its folder.
+        store: default ``RunStore()``.
+        progress: shows progress bars.
+        devices: accelerators for one large run (data-parallel when more than one).
+    """
+    cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
+    return (store or RunStore()).fit(config, cohort, progress, devices)
+
+
+def fit_all(configs: list[Config], cohort: Cohort, store: RunStore | None = None, jobs: int = 1) -> list[Run]:
+    """Independent runs, fanned out through joblib: local processes, or whatever backend the caller selects (for example Dask)."""
+    store = store or RunStore()
+    return list(Parallel(n_jobs=jobs)(delayed(store.fit)(config, cohort, False) for config in configs))
+
+
+def evaluate(
+    run: Run,
+    cohort: Cohort,
+    split: str = "test",
+    absent: Mapping[str, float] | None = None,
+    mechanism: str = "mcar",
+    seed: int = 0,
+) -> dict[str, float]:
+    """Metrics of a finished run on a split, with further modalities taken away.
+
+    Args:
+        run: a finished run.
+        cohort: the cohort it was trained on, or another with the same modalities.
+        split: ``train``, ``valid`` or ``test``.
+        absent: fraction of stays, by modality, that lose it.
+        mechanism: ``mcar``, ``mar`` or ``mnar``.
+        seed: of the stays that lose a modality.
+
+    Returns:
+        As ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
+    """
+    stays = cohort.split(split, run.config.task, absent=dict(absent or {}), mechanism=mechanism, seed=seed)
+    frame = predictions(run.load_method(cohort), run.config, stays)
+    return summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
+
+
+def provenance(cohort: Cohort) -> dict[str, Any]:
+    """Where a number comes from: cohort, versions, commit, device and date."""
+    return {
+        "cohort": cohort.name,
+        "cohort_checksum": cohort.checksum,
+        "cm2": version("cm2"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _commit() -> str:
+    """The commit of the checkout this package runs from, with ``+`` if files differ; empty outside a checkout."""
+    folder = Path(__file__).parent
+    git = ["git", "-C", str(folder)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--", str(folder)], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if changed.strip() else "")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,212 @@
+"""CM²: encoders, the law of their embeddings, fusion (paper, section 3 and Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cm2.batch import Batch, Modality, Value
+from cm2.config import Config
+from cm2.copulas import make
+from cm2.encoders import build_encoder
+from cm2.fusion import LSTMFusion
+from cm2.joint import CopulaJoint
+from cm2.marginals import GaussianMixture
+
+
+class EmbeddingNormalisation(nn.Module):
+    """Puts the embeddings of one modality on a common scale, so that their likelihood cannot be raised by shrinking them.
+
+    Args:
+        how: ``"layer"`` (mean 0, variance 1 over a stay's coordinates), ``"batch"`` (over the stays, running statistics in
+            evaluation), ``"l2"`` (unit norm, the released code) or ``"none"``.
+        dim: dimension d of the embedding.
+    """
+
+    def __init__(self, how: str, dim: int) -> None:
+        super().__init__()
+        self.how = how
+        self.batch = nn.BatchNorm1d(dim, affine=False) if how == "batch" else None
+
+    def forward(self, z: Tensor) -> Tensor:
+        """``(n, d) -> (n, d)``."""
+        if self.how == "layer":
+            return F.layer_norm(z, z.shape[-1:])
+        if self.how == "l2":
+            return F.normalize(z, dim=-1)
+        if self.batch is None:
+            return z
+        if self.training and z.shape[0] == 1:  # one stay has no variance: use the running statistics
+            return F.batch_norm(z, self.batch.running_mean, self.batch.running_var)
+        return self.batch(z)
+
+
+class CM2(nn.Module):
+    r"""Cross-modal alignment by a copula of Gaussian mixtures, trained with the clinical task.
+
+    The loss of a batch (paper, section 3.3, with the two weights kept apart and absent modalities integrated out) is
+
+    .. math::
+        L = \tau L_{task} - \frac1n \sum_i \Big\{ \lambda_{mix} \sum_{m \in O_i} \log f_m(z_{im})
+            + \lambda_{cop} \Big[ \log f_{O_i}(z_i) - \sum_{m \in O_i} \log f_m(z_{im}) \Big] \Big\}.
+
+    Args:
+        config: the run's configuration.
+        modalities: two or more modalities of the cohort.
+
+    Raises:
+        ValueError: fewer than two modalities.
+    """
+
+    version = "1"
+
+    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+        super().__init__()
+        if len(modalities) < 2:
+            raise ValueError(f"CM2 ties modalities to each other: expected two or more, got {[m.name for m in modalities]}")
+        self.config = config.model
+        self.names = tuple(m.name for m in modalities)
+        self.epoch = 0
+        dim = self.config.embedding_dim
+        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities})
+        self.projections = nn.ModuleDict({name: nn.Linear(encoder.output_dim, dim) for name, encoder in self.encoders.items()})
+        self.normalisations = nn.ModuleDict({name: EmbeddingNormalisation(self.config.normalisation, dim) for name in self.names})
+        marginals = [GaussianMixture(self.config.components, dim, minimum_scale=self.config.minimum_scale) for _ in self.names]
+        copula = make(self.config.family, len(self.names))
+        self.joint = CopulaJoint(copula, marginals, link=self.config.link, types=self.config.types)
+        self.token = nn.Parameter(0.02 * torch.randn(len(self.names), dim)) if self.config.impute == "token" else None
+        self.fusion = LSTMFusion(dim, self.config.fusion_hidden, self.config.fusion_layers)
+        self.dropout = nn.Dropout(self.config.dropout)
+        self.classifier = nn.Linear(self.fusion.output_dim, 1)
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embeddings of the modalities that are present.
+
+        Returns:
+            ``z`` ``(B, M, d)`` float32, zero where absent, and ``present`` ``(B, M)``.
+
+        Raises:
+            ValueError: the batch's modalities are not this model's.
+        """
+        if batch.modalities != self.names:
+            raise ValueError(f"this model was built for the modalities {self.names}, the batch has {batch.modalities}")
+        columns = [self._embed_one(name, batch.values[name], batch.rows[name], len(batch)) for name in self.names]
+        return torch.stack(columns, dim=1), batch.present
+
+    def impute(self, batch: Batch, n_draws: int = 1) -> Tensor:
+        """Embeddings with absent ones drawn ``(n_draws, B, M, d)``; present ones are as ``embed`` gives them."""
+        z, present = self.embed(batch)
+        return self._fill(z, present, n_draws, complete=_complete(batch))
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Probability of the outcome ``(B,)``: the mean over the draws of absent embeddings."""
+        return self.predictive(batch)[0]
+
+    def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and between-draw variance of the probability, each ``(B,)``; the variance is 0 where nothing is drawn."""
+        n_draws = self.config.n_draws if self._draws and not _complete(batch) else 1
+        probability = self._logits(self.impute(batch, n_draws)).sigmoid()
+        return probability.mean(dim=0), probability.var(dim=0, correction=0)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the objective, each a scalar averaged over the batch.
+
+        Returns:
+            ``loss`` (to be minimised), ``task`` (cross entropy), ``mixture`` and ``copula`` (log-likelihood terms per stay),
+            and both per embedding coordinate that was present.
+        """
+        z, present = self.embed(batch)
+        logits = self._logits(self._fill(z, present, 1, complete=_complete(batch)))[0]
+        task = F.binary_cross_entropy_with_logits(logits, batch.label.float())
+        mixture, copula = self._law_terms(z, present)
+        loss = self.annealing() * task - self.config.lambda_mix * mixture - self.config.lambda_copula * copula
+        coordinates = present.sum(dim=1).float().mean() * z.shape[-1]
+        return {
+            "loss": loss,
+            "task": task.detach(),
+            "mixture": mixture.detach(),
+            "copula": copula.detach(),
+            "mixture_per_dimension": mixture.detach() / coordinates,
+            "copula_per_dimension": copula.detach() / coordinates,
+        }
+
+    def annealing(self) -> float:
+        """Factor of the task loss, 1/max(exp(-T·epoch), 1e-3); 1 for T = 0."""
+        return 1 / max(exp(-self.config.temperature * self.epoch), 1e-3)
+
+    @torch.no_grad()
+    def initialise(self, batch: Batch) -> None:
+        """Starts each mixture from the embeddings of a first batch (k-means++), so that its components differ."""
+        training = self.training
+        z, _ = self.eval().embed(batch)
+        for m, name in enumerate(self.names):
+            self.joint.marginals[m].initialise(z[batch.rows[name], m])
+        self.train(training)
+
+    def law_parameters(self) -> list[nn.Parameter]:
+        """Parameters of mixtures and copula, which are trained with a step of their own."""
+        return list(self.joint.parameters())
+
+    @torch.no_grad()
+    def state_of_law(self) -> dict[str, float]:
+        """Scalars worth a column in the history: α and Kendall's τ of the copula, the spread of the mixtures."""
+        copula = self.joint.copula
+        scales = torch.stack([m().scale.mean() for m in self.joint.marginals])
+        state = {"kendall_tau": float(copula().kendall_tau.mean()), "mean_scale": float(scales.mean())}
+        alpha = getattr(copula, "alpha", getattr(copula, "rho", None))
+        return state if alpha is None or alpha.numel() != 1 else {"alpha": float(alpha), **state}
+
+    @property
+    def _draws(self) -> bool:
+        return self.config.impute in ("conditional", "marginal")
+
+    def _embed_one(self, name: str, value: Value, rows: Tensor, stays: int) -> Tensor:
+        projection = self.projections[name]
+        empty = projection.weight.new_zeros(stays, projection.out_features, dtype=torch.float32)
+        if rows.numel() == 0:
+            return empty
+        if rows.numel() < stays:
+            value = {k: v[rows] for k, v in value.items()} if isinstance(value, dict) else value[rows]
+        z = self.normalisations[name](projection(self.encoders[name](value)).float())
+        return z if rows.numel() == stays else empty.index_copy(0, rows, z)
+
+    def _fill(self, z: Tensor, present: Tensor, n_draws: int, complete: bool) -> Tensor:
+        how = self.config.impute
+        if complete or how == "zero":
+            return z.expand(n_draws, *z.shape)
+        if how == "token":
+            filled = torch.where(present[..., None], z, self.token)
+        elif how == "mean":
+            means = [(law.log_weights.exp()[:, None] * law.mean).sum(dim=0) for law in self._marginal_laws()]
+            filled = torch.where(present[..., None], z, torch.stack(means))
+        else:
+            with torch.autocast(z.device.type, enabled=False):
+                return self.joint(validate_args=False).impute(z, present, n_draws, how=how)
+        return filled.expand(n_draws, *z.shape)
+
+    def _marginal_laws(self) -> list[torch.distributions.Distribution]:
+        return [marginal(validate_args=False) for marginal in self.joint.marginals]
+
+    def _law_terms(self, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(z.device.type, enabled=False):
+            law = self.joint(validate_args=False)
+            stop = self.config.stop_gradient
+            marginal, dependence = law.terms(z.detach() if stop == "both" else z, present)
+            if stop == "mixture":
+                marginal = law.terms(z.detach(), present)[0]
+            elif stop == "copula":
+                dependence = law.terms(z.detach(), present)[1]
+        return torch.where(present, marginal, 0).sum(dim=-1).mean(), dependence.mean()
+
+    def _logits(self, z: Tensor) -> Tensor:
+        draws, stays = z.shape[:2]
+        fused = self.fusion(z.flatten(0, 1))
+        return self.classifier(self.dropout(fused)).view(draws, stays).float()
+
+
+def _complete(batch: Batch) -> bool:
+    return all(rows.numel() == len(batch) for rows in batch.rows.values())

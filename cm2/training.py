@@ -1,0 +1,246 @@
+"""The one trainer: any method with ``loss`` and ``predict``, through Lightning; what happens depends on (seed, epoch) alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor, distributed, nn
+from torch.utils.data import DataLoader, Sampler
+
+from cm2.batch import Batch
+from cm2.cohorts import Stays
+from cm2.config import Config, TrainConfig
+from cm2.metrics import aupr, auroc
+
+INITIAL_STAYS = 512
+
+
+class Method(Protocol):
+    """What the trainer asks of a method; CM² and every baseline have it."""
+
+    epoch: int
+    version: str
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars by name; ``loss`` is minimised, the others are recorded."""
+        ...
+
+    def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the probability, each ``(B,)``."""
+        ...
+
+
+class EpochSampler(Sampler[list[int]]):
+    """Lists of indices; the order of an epoch follows from (seed, epoch) alone, so a resumed run sees what an unbroken one sees.
+
+    Under several processes each takes every ``world_size``-th batch.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int = 0, shuffle: bool = False) -> None:
+        self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size) if self.shuffle else np.arange(self.size)
+        rank, world = self._rank()
+        batches = [order[start : start + self.batch_size].tolist() for start in range(0, self.size, self.batch_size)]
+        return iter(batches[rank : len(self) * world : world])
+
+    def __len__(self) -> int:
+        batches, world = math.ceil(self.size / self.batch_size), self._rank()[1]
+        return batches // world if self.shuffle else math.ceil(batches / world)
+
+    @staticmethod
+    def _rank() -> tuple[int, int]:
+        ready = distributed.is_available() and distributed.is_initialized()
+        return (distributed.get_rank(), distributed.get_world_size()) if ready else (0, 1)
+
+
+def loader(stays: Stays, config: TrainConfig, seed: int = 0, shuffle: bool = False) -> DataLoader[Batch]:
+    """Batches of a split; each is one gather from the cohort's memory maps."""
+    sampler = EpochSampler(len(stays), config.batch_size, seed, shuffle)
+    return DataLoader(
+        _Batches(stays),
+        sampler=sampler,
+        batch_size=None,
+        num_workers=config.workers,
+        persistent_workers=config.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+class _Batches(torch.utils.data.Dataset[Batch]):
+    def __init__(self, stays: Stays) -> None:
+        self.stays = stays
+
+    def __len__(self) -> int:
+        return len(self.stays)
+
+    def __getitem__(self, indices: list[int]) -> Batch:
+        return self.stays.batch(indices)
+
+
+class TrainingLoop(LightningModule):
+    """Lightning's view of a method.
+
+    Every epoch starts by seeding from (seed, epoch), so that order, dropout and draws do not depend on what ran before.
+    ``history`` has one row per epoch: the training loss terms, validation AUROC and AUPR, and the state of the law.
+    """
+
+    def __init__(self, method: nn.Module, config: Config) -> None:
+        super().__init__()
+        self.method = method
+        self.config = config
+        self.history: list[dict[str, float]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+        self._predicted: list[tuple[Tensor, Tensor]] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam with a step of its own for the parameters of the law, where the method has one."""
+        train = self.config.train
+        law = list(getattr(self.method, "law_parameters", list)())
+        known = {id(p) for p in law}
+        groups = [{"params": [p for p in self.method.parameters() if id(p) not in known], "weight_decay": train.weight_decay}]
+        if law:
+            groups.append({"params": law, "lr": train.law_learning_rate})
+        return torch.optim.Adam(groups, lr=train.learning_rate, betas=(train.beta_1, train.beta_2))
+
+    def on_train_epoch_start(self) -> None:
+        """Seeds the epoch and tells sampler and method which it is."""
+        self._seed(0)
+        self.method.epoch = self.current_epoch
+        self.trainer.train_dataloader.sampler.epoch = self.current_epoch
+        self._sums, self._steps = {}, 0
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """The method's loss; its terms are summed on the device and read once an epoch."""
+        terms = self.method.loss(batch)
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._steps += 1
+        return terms["loss"]
+
+    def on_validation_epoch_start(self) -> None:
+        """Seeds the draws of absent embeddings."""
+        self._seed(1)
+        self._predicted = []
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Keeps probabilities and labels for the epoch's metrics."""
+        self._predicted.append((self.method.predictive(batch)[0].float(), batch.label))
+
+    def on_validation_epoch_end(self) -> None:
+        """Validation AUROC, which chooses the epoch, and AUPR."""
+        probability, label = (torch.cat(parts) for parts in zip(*self._predicted, strict=True))
+        if self.trainer.world_size > 1:
+            probability, label = (self.all_gather(x).flatten() for x in (probability, label))
+        probability, label = probability.cpu().numpy(), label.cpu().numpy()
+        self.log("valid_auroc", auroc(label, probability), prog_bar=True, rank_zero_only=True)
+        self.log("valid_aupr", aupr(label, probability), rank_zero_only=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Adds the epoch's row to the history and writes ``history.csv`` beside the checkpoints."""
+        row: dict[str, float] = {"epoch": self.current_epoch}
+        row |= {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
+        row |= {name: float(self.trainer.callback_metrics[name]) for name in ("valid_auroc", "valid_aupr")}
+        row |= getattr(self.method, "state_of_law", dict)()
+        self.history.append(row)
+
+    def predict_step(self, batch: Batch, _: int) -> tuple[Tensor, ...]:
+        """Stay, label, probability and its variance between draws."""
+        probability, variance = self.method.predictive(batch)
+        return batch.stay_id, batch.label, probability.float(), variance.float()
+
+    def on_predict_start(self) -> None:
+        """Seeds the draws of absent embeddings."""
+        self._seed(2)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The history travels with the weights: a resumed run continues both."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See ``on_save_checkpoint``."""
+        self.history = checkpoint["history"]
+
+    def _seed(self, stream: int) -> None:
+        state = np.random.SeedSequence((self.config.seed, self.current_epoch, stream)).generate_state(1)[0]
+        torch.manual_seed(int(state))
+
+
+def train(
+    method: nn.Module, config: Config, train: Stays, valid: Stays, folder: Path, progress: bool = True, devices: int = 1
+) -> pd.DataFrame:
+    """Trains a method and leaves it with the weights of its best validation epoch.
+
+    A folder that holds ``checkpoints/last.ckpt`` is continued from there, with the same result as an unbroken run.
+
+    Args:
+        method: see ``Method``; initialised here from a first batch where it has ``initialise``.
+        config: of the run; ``config.seed`` decides everything random.
+        train: stays to learn from.
+        valid: stays whose AUROC chooses the epoch.
+        folder: receives ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt`` and ``history.csv``.
+        progress: shows a progress bar.
+        devices: processes, one for each accelerator; the kind of accelerator is chosen automatically.
+
+    Returns:
+        The history, one row per epoch.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    loop = TrainingLoop(method, config)
+    if not last.is_file() and hasattr(method, "initialise"):
+        order = np.random.default_rng(config.seed).permutation(len(train))
+        method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
+    callbacks = [
+        EarlyStopping("valid_auroc", mode="max", patience=config.train.patience, check_on_train_epoch_end=True),
+        best := ModelCheckpoint(last.parent, "best", "valid_auroc", mode="max", save_on_train_epoch_end=True, enable_version_counter=False),
+        ModelCheckpoint(last.parent, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+    ]
+    trainer = _trainer(
+        config.train,
+        progress,
+        devices,
+        max_epochs=config.train.epochs,
+        callbacks=callbacks,
+        gradient_clip_val=config.train.gradient_clip or None,
+    )
+    loaders = (loader(train, config.train, config.seed, shuffle=True), loader(valid, config.train))
+    trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=False)
+    history = pd.DataFrame(loop.history)
+    history.to_csv(folder / "history.csv", index=False)
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
+    loop.load_state_dict(state)
+    return history
+
+
+def predictions(method: nn.Module, config: Config, stays: Stays, progress: bool = False) -> pd.DataFrame:
+    """Predictions of a split: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws), in the split's order."""
+    parts = _trainer(config.train, progress, 1).predict(TrainingLoop(method, config), loader(stays, config.train))
+    columns = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return pd.DataFrame(dict(zip(("stay_id", "label", "probability", "variance"), columns, strict=True)))
+
+
+def _trainer(config: TrainConfig, progress: bool, devices: int, **options: Any) -> Trainer:
+    return Trainer(
+        accelerator="auto",
+        devices=devices,
+        precision=config.precision,
+        logger=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing="callbacks" in options,
+        log_every_n_steps=1,
+        **options,
+    )
