@@ -82,9 +82,13 @@ class EncoderConfig:
     """One encoder for each kind of modality."""
 
     series: SeriesEncoderConfig = field(default_factory=SeriesEncoderConfig)
+    """Time series."""
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    """Radiographs."""
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    """Notes and reports."""
     vector: VectorEncoderConfig = field(default_factory=VectorEncoderConfig)
+    """Feature vectors."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +182,11 @@ class Config:
     absent: dict[str, float] = field(default_factory=dict)
     """Further fraction of stays, by modality, that lose it at random in training and validation."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """CM² itself."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """The networks below it."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """How it is trained."""
 
     @classmethod
     def from_profile(cls, profile: str, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -1,0 +1,66 @@
+"""Profiles, overrides, digests."""
+
+import pytest
+
+from cm2.config import PROFILES, Config, ModelConfig
+
+
+@pytest.mark.parametrize("profile", sorted(p.stem for p in PROFILES.glob("*.toml")))
+def test_every_profile_reads_and_round_trips(profile):
+    config = Config.from_profile(profile)
+    assert Config.from_dict(config.to_dict()) == config
+    assert config.digest() == Config.from_profile(profile).digest()
+
+
+def test_overrides_are_read_as_the_fields_type():
+    config = Config.from_profile("quick", {"model.link": "scalar", "train.epochs": "3", "encoder.image.pretrained": "true", "absent": '{"image": 0.5}'})
+    assert config.model.link == "scalar"
+    assert config.train.epochs == 3
+    assert config.encoder.image.pretrained is True
+    assert config.absent == {"image": 0.5}
+    assert config.digest() != Config.from_profile("quick").digest()
+
+
+def test_a_profile_may_be_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[model]\ncomponents = 5\n")
+    assert Config.from_profile(str(path)).model.components == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"model.foo": 1}, "unknown field model.foo; known here: embedding_dim"),
+        ({"nothing": 1}, "unknown field nothing"),
+        ({"model.link": "x"}, "model.link: unknown value 'x'; choose one of component"),
+        ({"seed": "a"}, "seed: expected int, got 'a'"),
+        ({"train.epochs": 1.5}, "expected a whole number, got 1.5"),
+        ({"train.epochs": 0}, "train.epochs: expected a positive number, got 0"),
+        ({"model": 3}, "model: a group of fields"),
+        ({"seed.x": 3}, "seed is a value|seed: expected int"),
+        ({"encoder.image.pretrained": "maybe"}, "expected true or false"),
+    ],
+)
+def test_bad_overrides_are_named(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        Config.from_profile("quick", overrides)
+
+
+def test_unknown_profile_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown profile 'fast'; choose one of open, paper, quick, smoke"):
+        Config.from_profile("fast")
+
+
+def test_every_field_has_a_sentence():
+    import ast
+    import inspect
+
+    import cm2.config as module
+
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.ClassDef):
+            statements = [s for s in node.body if isinstance(s, ast.AnnAssign | ast.Expr)][1:]
+            for statement, following in zip(statements, [*statements[1:], None], strict=True):
+                if isinstance(statement, ast.AnnAssign):
+                    assert isinstance(following, ast.Expr), f"{node.name}.{statement.target.id} has no sentence"
+    assert ModelConfig.__doc__
