@@ -1,0 +1,50 @@
+"""Networks that turn the embeddings of a stay's modalities into one vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cm2.encoders import orthogonal_lstm
+
+
+class LSTMFusion(nn.Module):
+    """An LSTM that reads a stay's embeddings one modality after the other (paper, section 3.4).
+
+    Args:
+        dim: d, width of an embedding.
+        hidden: width of the hidden state, which is ``output_dim``.
+        layers: stacked layers (paper: two).
+        dropout: between the layers and on the last hidden state.
+    """
+
+    def __init__(self, dim: int, hidden: int = 512, layers: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.lstm = orthogonal_lstm(dim, hidden, layers, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.output_dim = hidden
+
+    def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """The last hidden state of the top layer.
+
+        Args:
+            z: embeddings ``(B, M, d)``.
+            present: which of them are read ``(B, M)``, at least one for each stay; without it, all. The others are skipped, as if
+                the sequence were shorter, and may hold anything.
+
+        Returns:
+            ``(B, hidden)``.
+
+        Raises:
+            ValueError: embeddings of another shape.
+        """
+        dim = self.lstm.input_size
+        if z.ndim != 3 or z.shape[-1] != dim:
+            raise ValueError(f"fusion: expected embeddings (B, M, {dim}), got {tuple(z.shape)}; project every modality to the same d")
+        if present is None:
+            return self.dropout(self.lstm(z)[1][0][-1])
+        order = present.long().argsort(dim=1, descending=True, stable=True)
+        z = torch.where(present[..., None], z, 0).gather(1, order[..., None].expand_as(z))
+        states = self.lstm(z)[0]
+        last = (present.sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, self.output_dim)
+        return self.dropout(states.gather(1, last).squeeze(1))

@@ -1,0 +1,45 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Sums in a fixed order and no contention between pytest's workers."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Each test draws from the same seed, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real open data beside the checkout; tests that need them are skipped without."""
+    folder = REPOSITORY / "shared" / "data"
+    if not folder.is_dir():
+        folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real open data are not beside the checkout ({folder})")
+    return folder
+
+
+@pytest.fixture
+def float64():
+    """A generator of float64 tensors on request: ``float64([1, 2])``; the default dtype stays as it is."""
+    return lambda *a, **k: torch.tensor(*a, dtype=torch.float64, **k)

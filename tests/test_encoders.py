@@ -1,0 +1,232 @@
+"""Encoders: shapes, initial weights, single rows, pretrained weights with and without a network."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from cm2 import encoders
+from cm2.batch import Modality
+from cm2.config import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
+from cm2.encoders import LSTMEncoder, ResNetEncoder, TextEncoder, VectorEncoder, build_encoder
+
+SMALL_BERT = {"hidden": 16, "layers": 1, "heads": 2, "intermediate": 32, "max_length": 12}
+SMALL = EncoderConfig(
+    SeriesEncoderConfig(hidden=8, layers=2, dropout=0.1),
+    ImageEncoderConfig(depth=18),
+    TextEncoderConfig(layers=1, hidden=16, heads=2, intermediate=32, max_length=12),
+    VectorEncoderConfig(hidden=4),
+)
+MODALITIES = [
+    Modality("bedside", "series", (24, 5)),
+    Modality("radiograph", "image", (32, 32)),
+    Modality("note", "text", (12,), vocabulary=50),
+    Modality("admission", "vector", (6,)),
+]
+
+
+def value(modality: Modality, rows: int):
+    if modality.kind != "text":
+        return torch.rand(rows, *modality.shape)
+    ids = torch.randint(modality.vocabulary, (rows, *modality.shape))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+@pytest.fixture(autouse=True)
+def nothing_warned_yet():
+    encoders._warn_once.cache_clear()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    monkeypatch.setattr(encoders, "_reachable", lambda url: False)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("modality", MODALITIES, ids=lambda m: m.kind)
+def test_every_kind_encodes_and_trains(modality, rows):
+    encoder = build_encoder(modality, SMALL)
+    assert encoder.training
+    z = encoder(value(modality, rows))
+    assert z.shape == (rows, encoder.output_dim)
+    (z * torch.randn_like(z)).sum().backward()
+    assert z.isfinite().all()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("modality", MODALITIES, ids=lambda m: m.kind)
+def test_in_evaluation_a_row_does_not_depend_on_its_neighbours(modality):
+    encoder = build_encoder(modality, SMALL).eval()
+    x = value(modality, 3)
+    first = {k: v[:1] for k, v in x.items()} if isinstance(x, dict) else x[:1]
+    torch.testing.assert_close(encoder(x)[:1], encoder(first), rtol=1e-4, atol=1e-5)
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match=r"'ecg': no encoder for kind 'wave'; choose one of series, image, text, vector"):
+        build_encoder(Modality("ecg", "wave", (3,)), SMALL)
+
+
+def test_lstm_initial_weights():
+    lstm = LSTMEncoder(5, hidden=8).lstm
+    for name, parameter in lstm.named_parameters():
+        if "bias" in name:
+            assert not parameter.any()
+        elif "weight_hh" in name:
+            torch.testing.assert_close(parameter.T @ parameter, torch.eye(8))
+        else:
+            assert parameter.abs().max() <= (6 / sum(parameter.shape)) ** 0.5
+
+
+def test_lstm_is_the_last_state_of_the_top_layer():
+    encoder = LSTMEncoder(5, hidden=8)
+    x = torch.randn(3, 7, 5)
+    torch.testing.assert_close(encoder(x), encoder.lstm(x)[0][:, -1])
+
+
+def test_lstm_drops_out_and_one_layer_does_not_warn():
+    encoder = LSTMEncoder(5, hidden=64, layers=1, dropout=0.5)
+    x = torch.randn(2, 7, 5)
+    assert (encoder(x) == 0).float().mean() > 0.2
+    assert not (encoder.eval()(x) == 0).any()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 7, 4)])
+def test_series_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"series: expected \(B, T, 5\)"):
+        LSTMEncoder(5)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("depth", "width"), [(18, 512), (34, 512), (50, 2048)])
+def test_residual_networks(depth, width):
+    assert ResNetEncoder(depth).output_dim == width
+
+
+def test_residual_network_accepts_other_sizes_and_normalises_inside():
+    encoder = ResNetEncoder(18).eval()
+    seen = []
+    encoder.network.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    assert encoder(torch.full((2, 33, 70), 0.485)).shape == (2, 512)
+    assert seen[0].shape == (2, 3, 33, 70)
+    torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([0.0, (0.485 - 0.456) / 0.224, (0.485 - 0.406) / 0.225]))
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_single_training_image_leaves_the_batch_statistics_alone(size):
+    encoder = ResNetEncoder(18)
+    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    encoder(torch.rand(1, size, size))
+    assert all(m.training and int(m.num_batches_tracked) == 0 for m in norms)
+    encoder(torch.rand(2, size, size))
+    assert all(int(m.num_batches_tracked) == 1 for m in norms)
+
+
+def test_images_that_cannot_be_encoded_are_refused():
+    with pytest.raises(ValueError, match="unknown depth 19; choose 18, 34 or 50"):
+        ResNetEncoder(19)
+    with pytest.raises(ValueError, match=r"H, W >= 32, got \(2, 31, 64\)"):
+        ResNetEncoder(18)(torch.zeros(2, 31, 64))
+    with pytest.raises(ValueError, match=r"expected \(B, H, W\)"):
+        ResNetEncoder(18)(torch.zeros(2, 3, 64, 64))
+
+
+def test_imagenet_weights_that_cannot_be_reached_warn_once(no_network, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.warns(UserWarning, match="ImageNet weights of resnet18.*starts at random"):
+        ResNetEncoder(18, pretrained=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ResNetEncoder(18, pretrained=True)
+
+
+def test_default_text_encoder_is_tinybert():
+    encoder = TextEncoder(30522)
+    without_pooler = 14_350_248 - (312 * 312 + 312)
+    assert sum(p.numel() for p in encoder.parameters()) == without_pooler
+    assert encoder.output_dim == 312
+
+
+def test_text_padding_is_not_read():
+    encoder = TextEncoder(50, **SMALL_BERT).eval()
+    ids = torch.randint(50, (2, 8))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = 0
+    other = ids.clone()
+    other[0, 5:] = 7
+    z = encoder({"input_ids": ids, "attention_mask": mask})
+    torch.testing.assert_close(z, encoder({"input_ids": other, "attention_mask": mask}))
+    torch.testing.assert_close(z[:1], encoder({"input_ids": ids[:1, :5], "attention_mask": mask[:1, :5]}), rtol=1e-4, atol=1e-5)
+
+
+def test_texts_that_cannot_be_encoded_are_refused():
+    with pytest.raises(ValueError, match="vocabulary of 0 ids"):
+        TextEncoder(0)
+    with pytest.raises(ValueError, match="hidden = 16 is not a multiple of heads = 3"):
+        TextEncoder(50, **SMALL_BERT | {"heads": 3})
+    ids = torch.zeros(1, 13, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"L <= 12, got \(1, 13\)"):
+        TextEncoder(50, **SMALL_BERT)({"input_ids": ids, "attention_mask": ids + 1})
+
+
+def test_a_pretrained_folder_is_loaded(tmp_path, no_network):
+    stored = TextEncoder(50, **SMALL_BERT)
+    stored.bert.save_pretrained(tmp_path)
+    loaded = TextEncoder(50, pretrained=str(tmp_path), max_length=12)
+    assert loaded.training and loaded.output_dim == 16
+    for name, parameter in stored.bert.state_dict().items():
+        torch.testing.assert_close(loaded.bert.state_dict()[name], parameter)
+    assert {m.p for m in loaded.modules() if isinstance(m, nn.Dropout)} == {0.1}
+
+
+def test_pretrained_blocks_with_another_vocabulary_say_so(tmp_path, no_network):
+    stored = TextEncoder(50, **SMALL_BERT)
+    stored.bert.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="knows 50 tokens, this cohort's tokenizer has 70"):
+        loaded = TextEncoder(70, pretrained=str(tmp_path), max_length=12)
+    assert loaded({"input_ids": torch.full((1, 3), 69), "attention_mask": torch.ones(1, 3)}).isfinite().all()
+    torch.testing.assert_close(
+        loaded.bert.encoder.layer[0].attention.self.query.weight, stored.bert.encoder.layer[0].attention.self.query.weight
+    )
+
+
+def test_pretrained_folders_that_do_not_fit_are_refused(tmp_path, no_network):
+    TextEncoder(50, **SMALL_BERT).bert.save_pretrained(tmp_path / "good")
+    with pytest.raises(ValueError, match="has 12 positions, max_length is 20; lower max_length"):
+        TextEncoder(50, pretrained=str(tmp_path / "good"), max_length=20)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no model in the folder"):
+        TextEncoder(50, pretrained=str(tmp_path / "empty"))
+
+
+def test_a_hub_that_cannot_be_reached_warns_once_and_starts_at_random(no_network):
+    with pytest.warns(UserWarning, match="nobody/no-such-model: not on this machine and the hub cannot be reached"):
+        encoder = TextEncoder(50, **SMALL_BERT, pretrained="nobody/no-such-model")
+    assert encoder.output_dim == 16
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TextEncoder(50, **SMALL_BERT, pretrained="nobody/no-such-model")
+
+
+def test_reachability_is_asked_with_a_time_limit(monkeypatch):
+    asked = []
+
+    def refuse(request, timeout):
+        asked.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(encoders, "urlopen", refuse)
+    assert not encoders._reachable("https://nowhere.invalid/")
+    assert asked == [3.0]
+
+
+def test_vector_hands_through_without_hidden_layer():
+    x = torch.randn(3, 6)
+    encoder = VectorEncoder(6, hidden=0)
+    assert encoder.output_dim == 6
+    torch.testing.assert_close(encoder(x), x)
+    with pytest.raises(ValueError, match=r"vector: expected \(B, 6\), got \(3, 5\)"):
+        encoder(x[:, :5])
