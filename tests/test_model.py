@@ -1,0 +1,177 @@
+"""CM2's contract: any number of modalities, any missing pattern, an objective whose gradient reaches every parameter."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cm2.batch import Batch, Modality
+from cm2.config import Config
+from cm2.model import CM2, EmbeddingNormalisation
+
+STAYS = 12
+
+
+def modalities(count):
+    kinds = [
+        Modality("series", "series", (6, 4)),
+        Modality("note", "text", (8,), vocabulary=50),
+        Modality("image", "image", (32, 32)),
+        Modality("laboratory", "series", (6, 3)),
+        Modality("descriptors", "vector", (5,)),
+    ]
+    return tuple(kinds[:count])
+
+
+def make_batch(modalities, present=None, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    values = {}
+    for m in modalities:
+        if m.kind == "text":
+            ids = torch.randint(5, m.vocabulary, (STAYS, *m.shape), generator=generator)
+            values[m.name] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        else:
+            values[m.name] = torch.rand(STAYS, *m.shape, generator=generator)
+    if present is None:
+        present = torch.rand(STAYS, len(modalities), generator=generator) < 0.6
+        present[:, 0] |= ~present.any(dim=1)
+    label = (torch.arange(STAYS) % 3 == 0).float()
+    return Batch(values, present, label, torch.arange(STAYS))
+
+
+def config(**model):
+    return Config.from_profile("smoke", {f"model.{name}": value for name, value in model.items()})
+
+
+def build(count, seed=0, **model):
+    torch.manual_seed(seed)
+    return CM2(config(**model), modalities(count))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_shapes_for_any_number_of_modalities(count):
+    method, batch = build(count).eval(), make_batch(modalities(count))
+    z, present = method.embed(batch)
+    assert z.shape == (STAYS, count, 8)
+    assert present is batch.present
+    assert method.impute(batch, n_draws=3).shape == (3, STAYS, count, 8)
+    probability = method.predict(batch)
+    assert probability.shape == (STAYS,)
+    assert ((probability > 0) & (probability < 1)).all()
+    assert all(term.shape == () and term.isfinite() for term in method.loss(batch).values())
+
+
+@pytest.mark.parametrize("impute", ["conditional", "marginal", "zero", "mean", "token"])
+def test_only_present_modalities_are_read(impute):
+    method, batch = build(3, impute=impute).eval(), make_batch(modalities(3))
+
+    def prediction(batch):
+        torch.manual_seed(1)
+        return method.predict(batch)
+
+    changed = {
+        name: v if isinstance(v, dict) else torch.where(batch.present[:, m].view(-1, *[1] * (v.ndim - 1)), v, v + 5)
+        for m, (name, v) in enumerate(batch.values.items())
+    }
+    expected = prediction(batch)
+    assert torch.equal(prediction(Batch(changed, batch.present, batch.label, batch.stay_id)), expected)
+
+    seen = {
+        name: v if isinstance(v, dict) else v + batch.present[:, m].view(-1, *[1] * (v.ndim - 1)) * torch.rand_like(v)
+        for m, (name, v) in enumerate(batch.values.items())
+    }
+    different = prediction(Batch(seen, batch.present, batch.label, batch.stay_id)) != expected
+    assert different[batch.present[:, [0, 2]].any(dim=1)].all()
+
+
+def test_imputation_keeps_what_is_present_and_draws_the_rest():
+    method, batch = build(3).eval(), make_batch(modalities(3))
+    z, present = method.embed(batch)
+    draws = method.impute(batch, n_draws=4)
+    assert torch.equal(draws[:, present], z[present].expand(4, -1, -1))
+    assert (draws[:, ~present].var(dim=0) > 0).all()
+    assert (method.predictive(batch)[1] > 0)[~present.all(dim=1)].all()
+
+
+@pytest.mark.parametrize("types", ["independent", "joint"])
+@pytest.mark.parametrize("link", ["component", "scalar", "dimension"])
+def test_every_parameter_receives_a_gradient(link, types):
+    method, batch = build(3, link=link, types=types), make_batch(modalities(3))
+    method.loss(batch)["loss"].backward()
+    replaced = {f"joint.marginals.{m}.logits" for m in range(3)} if types == "joint" else set()  # the table's margins take their place
+    without = {name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert {name for name in without if "pooler" not in name} <= replaced
+
+
+@pytest.mark.parametrize(("stop", "reached"), [("none", True), ("mixture", True), ("copula", True), ("both", False)])
+def test_stop_gradient_keeps_the_law_from_the_encoders(stop, reached):
+    method = build(2, stop_gradient=stop, lambda_mix=1.0, lambda_copula=1.0)
+    batch = make_batch(modalities(2), present=torch.ones(STAYS, 2, dtype=torch.bool))
+    terms = {}
+    original = method._law_terms
+    method._law_terms = lambda z, present: terms.setdefault("law", original(z, present))
+    method.loss(batch)
+    torch.stack(terms["law"]).sum().backward() if reached else None
+    weight = next(method.encoders["series"].parameters())
+    assert (weight.grad is not None and bool(weight.grad.any())) == reached
+    if not reached:
+        assert terms["law"][0].requires_grad  # the law itself still learns
+
+
+def test_annealing_follows_the_released_schedule():
+    method = build(2, temperature=0.08)
+    assert method.annealing() == 1
+    method.epoch = 10
+    assert method.annealing() == pytest.approx(torch.tensor(0.8).exp().item(), rel=1e-6)
+    method.epoch = 200
+    assert method.annealing() == pytest.approx(1000)
+
+
+def test_overfits_a_few_stays():
+    method, batch = build(2), make_batch(modalities(2))
+    method.initialise(make_batch(modalities(2), present=torch.ones(STAYS, 2, dtype=torch.bool)))
+    optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        method.loss(batch)["loss"].backward()
+        optimiser.step()
+    assert F.binary_cross_entropy(method.eval().predict(batch), batch.label) < 0.1
+
+
+def test_save_and_load_give_equal_predictions():
+    method, other, batch = build(3).eval(), build(3, seed=1).eval(), make_batch(modalities(3))
+    other.load_state_dict(method.state_dict())
+    torch.manual_seed(0)
+    expected = method.predict(batch)
+    torch.manual_seed(0)
+    assert torch.equal(other.predict(batch), expected)
+
+
+def test_a_batch_without_one_modality_at_all_works():
+    present = torch.tensor([[True, False]]).expand(STAYS, 2)
+    method, batch = build(2), make_batch(modalities(2), present=present)
+    method.loss(batch)["loss"].backward()
+    assert method.predict(batch).isfinite().all()
+
+
+@pytest.mark.parametrize("how", ["layer", "batch", "l2", "none"])
+def test_normalisation(how):
+    torch.manual_seed(0)
+    z = 3 + 2 * torch.randn(64, 8)
+    out = EmbeddingNormalisation(how, 8)(z)
+    expected = {
+        "layer": (out.mean(dim=1), torch.zeros(64)),
+        "batch": (out.mean(dim=0), torch.zeros(8)),
+        "l2": (out.norm(dim=1), torch.ones(64)),
+        "none": (out, z),
+    }
+    torch.testing.assert_close(*expected[how], atol=1e-5, rtol=1e-4)
+    assert EmbeddingNormalisation(how, 8)(z[:1]).isfinite().all()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"expected two or more, got \['series'\]"):
+        build(1)
+    with pytest.raises(ValueError, match="was built for the modalities"):
+        build(2).loss(make_batch(modalities(3)))
+    with pytest.raises(ValueError, match="unknown"):
+        build(2, family="gumbal")

@@ -1,0 +1,141 @@
+"""One trainer: deterministic from (seed, epoch), resumable after a kill, never twice the same run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cm2 import Config, RunStore, evaluate, fit, load_cohort
+from cm2.experiments import build_method, fit_all
+from cm2.training import EpochSampler, predictions
+
+SMOKE = {"train.epochs": 3, "train.patience": 3}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return RunStore(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def run(small_cohort, store):
+    return fit(Config.from_profile("smoke", SMOKE), small_cohort, store, progress=False)
+
+
+def test_a_run_holds_what_it_promises(run, small_cohort):
+    assert {p.name for p in run.path.iterdir()} >= {
+        "config.json",
+        "history.csv",
+        "metrics.json",
+        "predictions.parquet",
+        "model.safetensors",
+        "environment.json",
+    }
+    assert {p.name for p in (run.path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list(run.history["epoch"]) == [0, 1, 2]
+    assert {"train_loss", "train_task", "train_mixture", "train_copula", "valid_auroc", "valid_aupr", "alpha", "kendall_tau"} <= set(
+        run.history
+    )
+    assert set(run.metrics) == {"valid", "test"}
+    assert {"auroc", "auroc_low", "auroc_high", "aupr", "aupr_low", "aupr_high", "n", "positives"} <= set(run.metrics["test"])
+    assert run.environment["cohort_checksum"] == small_cohort.checksum
+    assert set(run.predictions["split"]) == {"valid", "test"}
+    assert run.predictions["stay_id"].is_unique
+
+
+def test_the_best_validation_epoch_is_kept(run):
+    stored = run.metrics["valid"]["auroc"]
+    assert stored == pytest.approx(run.history["valid_auroc"].max(), abs=0.02)  # other draws for absent modalities
+
+
+def test_a_second_call_trains_nothing(run, small_cohort, store, monkeypatch):
+    monkeypatch.setattr("cm2.experiments.train", lambda *_, **__: pytest.fail("trained again"))
+    again = fit(Config.from_profile("smoke", SMOKE), small_cohort, store, progress=False)
+    assert again.path == run.path
+
+
+def test_the_stored_weights_reproduce_the_stored_predictions(run, small_cohort):
+    frame = predictions(run.load_method(small_cohort), run.config, small_cohort.split("test", run.config.task))
+    stored = run.predictions.query("split == 'test'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(frame, stored[list(frame)], check_exact=False, atol=1e-6)
+
+
+def test_evaluate_takes_modalities_away(run, small_cohort):
+    full, less = (evaluate(run, small_cohort, absent=absent) for absent in ({}, {"note": 1.0}))
+    assert full["auroc"] == pytest.approx(run.metrics["test"]["auroc"], abs=1e-6)
+    assert less["auroc"] != full["auroc"]
+    assert less["n"] == full["n"]
+
+
+def test_configurations_do_not_collide(small_cohort, store, run):
+    other = Config.from_profile("smoke", SMOKE | {"seed": 1})
+    assert store.key(other, small_cohort) != run.path.name
+    assert store.find(other, small_cohort) is None
+    assert [r.path.name for r in store.runs()] == [run.path.name]
+
+
+def test_killed_and_resumed_equals_unbroken(run, small_cohort, tmp_path):
+    """SIGKILL in the middle of an epoch, then the same call again: the same history, weights and predictions."""
+    partial = tmp_path / f".{run.path.name}.partial"
+    script = (
+        "from cm2 import Config, RunStore, fit;"
+        f"fit(Config.from_profile('smoke', {SMOKE!r}), {str(small_cohort.path)!r}, RunStore({str(tmp_path)!r}), progress=False)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while not (partial / "checkpoints" / "last.ckpt").is_file():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert partial.is_dir()
+    assert not (tmp_path / run.path.name).exists()
+
+    resumed = fit(Config.from_profile("smoke", SMOKE), small_cohort, RunStore(tmp_path), progress=False)
+    assert not partial.exists()
+    pd.testing.assert_frame_equal(resumed.history, run.history, check_exact=False, rtol=1e-5)
+    pd.testing.assert_frame_equal(resumed.predictions, run.predictions, check_exact=False, atol=1e-5)
+
+
+def test_runs_fan_out(small_cohort, store, run):
+    runs = fit_all([run.config, run.config], small_cohort, store, jobs=2)
+    assert [r.path for r in runs] == [run.path] * 2
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
+    sampler = EpochSampler(10, 4, seed=3, shuffle=True)
+    first = list(sampler)
+    assert first == list(sampler)
+    assert sorted(i for batch in first for i in batch) == list(range(10))
+    sampler.epoch = 1
+    assert first != list(sampler)
+    assert list(EpochSampler(5, 2)) == [[0, 1], [2, 3], [4]]
+
+
+def test_unknown_method_is_named(small_cohort):
+    with pytest.raises(ValueError, match="unknown method 'medfuse3'; choose one of cm2"):
+        build_method(Config.from_profile("smoke", {"method": "medfuse3"}), small_cohort)
+
+
+def test_mixed_precision_trains(small_cohort, tmp_path):
+    config = Config.from_profile("smoke", {"train.epochs": 1, "train.precision": "bf16-mixed"})
+    history = fit(config, small_cohort, RunStore(tmp_path), progress=False).history
+    assert np.isfinite(history.to_numpy()).all()
+
+
+def test_metrics_are_plain_numbers(run):
+    text = (run.path / "metrics.json").read_text()
+    assert json.loads(text)["test"]["n"] == int(run.metrics["test"]["n"])
+
+
+def test_load_cohort_accepts_what_fit_was_given(small_cohort):
+    assert load_cohort(small_cohort.path).checksum == small_cohort.checksum
