@@ -1,0 +1,267 @@
+"""Discrimination and accuracy of predicted probabilities, with percentile bootstrap intervals.
+
+The bootstrap resamples stays with replacement, as the paper's evaluation does. A resample is a vector of counts over the stays, and
+each metric is written for counts, so all replicates are computed at once on scores that were sorted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+Scorer = Callable[[NDArray], NDArray]
+BLOCK = 4_000_000
+"""Counts held in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric with its percentile bootstrap interval."""
+
+    estimate: float
+    """On all stays."""
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+    redrawn: int = 0
+    """Resamples that were drawn again because they lacked a class."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of one prediction minus that of another on the same stays."""
+
+    estimate: float
+    """On all stays."""
+    low: float
+    """Lower end of the percentile interval."""
+    high: float
+    """Upper end."""
+    p_value: float
+    """Two-sided: the level at which the interval would first reach 0, at least 2 / (replicates + 1)."""
+    redrawn: int = 0
+    """Resamples that were drawn again because they lacked a class."""
+
+
+def auroc(label: ArrayLike, probability: ArrayLike) -> float:
+    """Area under the receiver operating characteristic; a tie counts one half.
+
+    Args:
+        label: 0 or 1 ``(n,)``.
+        probability: predicted probability of 1 ``(n,)``.
+
+    Raises:
+        ValueError: shapes that disagree, a label that is neither 0 nor 1, a probability outside [0, 1] or NaN, a missing class.
+    """
+    return float(roc_auc_score(*_checked(label, probability)))
+
+
+def aupr(label: ArrayLike, probability: ArrayLike) -> float:
+    """Area under the precision-recall curve as average precision, a step function without interpolation. Arguments as ``auroc``."""
+    return float(average_precision_score(*_checked(label, probability)))
+
+
+def brier(label: ArrayLike, probability: ArrayLike) -> float:
+    """Mean squared distance of the probability from the label. Arguments as ``auroc``; both classes are not needed."""
+    y, p = _checked(label, probability, both_classes=False)
+    return float(np.mean((p - y) ** 2))
+
+
+def bootstrap(
+    label: ArrayLike,
+    probability: ArrayLike,
+    metric: str | Callable[..., float] = "auroc",
+    replicates: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of a metric (Efron and Tibshirani 1993, section 13.3).
+
+    A resample without positives or without negatives has no AUROC. It is drawn again, so the interval is conditional on both
+    classes being there; ``Interval.redrawn`` says how often that happened, which matters only with a handful of positives.
+
+    Args:
+        label: 0 or 1 ``(n,)``.
+        probability: predicted probability of 1 ``(n,)``.
+        metric: ``"auroc"``, ``"aupr"`` or ``"brier"``, or the function of that name.
+        replicates: number of resamples.
+        seed: of the resamples; the same seed and labels give the same resamples for every metric and prediction.
+        level: coverage in (0, 1).
+
+    Raises:
+        ValueError: as ``auroc``; an unknown metric, a level outside (0, 1) or no replicates.
+    """
+    y, p = _checked(label, probability)
+    name = _name(metric)
+    values, redrawn = _resampled(y, [WEIGHTED[name](y, p)], replicates, seed)
+    return Interval(ESTIMATE[name](y, p), *_percentiles(values[0], level), redrawn)
+
+
+def paired_bootstrap(
+    label: ArrayLike,
+    probability_a: ArrayLike,
+    probability_b: ArrayLike,
+    metric: str | Callable[..., float] = "auroc",
+    replicates: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Difference:
+    """Interval and p-value of metric(a) - metric(b), both computed on the same resamples of the same stays.
+
+    The p-value is twice the smaller of the shares of replicates on either side of 0, counting the observed sample as one more
+    replicate. Unlike a t-test between two sets of replicates it does not shrink with their number.
+
+    Args:
+        label: 0 or 1 ``(n,)``.
+        probability_a: one prediction ``(n,)``.
+        probability_b: the other, of the same stays in the same order ``(n,)``.
+        metric: as in ``bootstrap``, as are ``replicates``, ``seed`` and ``level``.
+
+    Raises:
+        ValueError: as ``bootstrap``.
+    """
+    y, a = _checked(label, probability_a)
+    _, b = _checked(label, probability_b)
+    name = _name(metric)
+    values, redrawn = _resampled(y, [WEIGHTED[name](y, a), WEIGHTED[name](y, b)], replicates, seed)
+    difference = values[0] - values[1]
+    tail = min((difference <= 0).sum(), (difference >= 0).sum())
+    p_value = min(1.0, 2 * (1 + int(tail)) / (1 + replicates))
+    return Difference(ESTIMATE[name](y, a) - ESTIMATE[name](y, b), *_percentiles(difference, level), p_value, redrawn)
+
+
+def summary(label: ArrayLike, probability: ArrayLike, replicates: int = 1000, seed: int = 0) -> dict[str, float]:
+    """What ``metrics.json`` holds of one split.
+
+    Returns:
+        ``auroc``, ``aupr`` with ``_low`` and ``_high`` of the 95 % interval, ``brier``, ``n`` and ``positives``.
+
+    Raises:
+        ValueError: as ``auroc``.
+    """
+    y, p = _checked(label, probability)
+    names = ("auroc", "aupr")
+    values, _ = _resampled(y, [WEIGHTED[name](y, p) for name in names], replicates, seed)
+    out: dict[str, float] = {}
+    for name, replicate in zip(names, values, strict=True):
+        low, high = _percentiles(replicate, 0.95)
+        out |= {name: ESTIMATE[name](y, p), f"{name}_low": low, f"{name}_high": high}
+    return out | {"brier": brier(y, p), "n": int(y.size), "positives": int(y.sum())}
+
+
+def _checked(label: ArrayLike, probability: ArrayLike, both_classes: bool = True) -> tuple[NDArray, NDArray]:
+    y, p = _array(label), _array(probability)
+    if y.ndim != 1 or y.shape != p.shape or y.size == 0:
+        raise ValueError(f"label and probability: expected the same shape (n,), got {y.shape} and {p.shape}; flatten or align them")
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError(f"label: expected 0 or 1, got {y[~np.isin(y, (0, 1))][0]:g}; drop stays without an outcome")
+    outside = ~((p >= 0) & (p <= 1))
+    if outside.any():
+        raise ValueError(f"probability: expected values in [0, 1], got {p[outside][0]:g}; hand in probabilities, not logits")
+    if both_classes and (y == y[0]).all():
+        raise ValueError(f"label: all {y.size} are {y[0]:g}, the metric needs both classes; use a larger split")
+    return y.astype(np.int64), p
+
+
+def _array(x: ArrayLike) -> NDArray:
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().double().numpy()
+    return np.asarray(x, dtype=np.float64)
+
+
+def _name(metric: str | Callable[..., float]) -> str:
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
+    if name not in WEIGHTED:
+        raise ValueError(f"metric: unknown {name!r}; choose one of {', '.join(WEIGHTED)}")
+    return name
+
+
+def _percentiles(values: NDArray, level: float) -> tuple[float, float]:
+    if not 0 < level < 1:
+        raise ValueError(f"level: expected a coverage in (0, 1), got {level}; for example 0.95")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resampled(label: NDArray, scorers: Sequence[Scorer], replicates: int, seed: int) -> tuple[NDArray, int]:
+    """Each scorer on the same resamples ``(scorers, replicates)``, and how many resamples were drawn again."""
+    if replicates < 1:
+        raise ValueError(f"replicates: expected 1 or more, got {replicates}")
+    rng = np.random.default_rng(seed)
+    rows = max(1, BLOCK // label.size)
+    blocks, drawn, kept = [], 0, 0
+    while kept < replicates:
+        counts = _counts(rng, min(rows, replicates - kept), label.size)
+        positives = counts @ label
+        whole = (positives > 0) & (positives < label.size)
+        drawn, kept = drawn + len(whole), kept + int(whole.sum())
+        blocks.append([scorer(counts if whole.all() else counts[whole]) for scorer in scorers])
+    return np.concatenate(blocks, axis=1), drawn - kept
+
+
+def _counts(rng: np.random.Generator, rows: int, n: int) -> NDArray:
+    """How often each of n stays is in each of ``rows`` resamples ``(rows, n)``."""
+    index = rng.integers(0, n, size=(rows, n))
+    index += n * np.arange(rows)[:, None]
+    return np.bincount(index.ravel(), minlength=rows * n).reshape(rows, n)
+
+
+def _by_distinct_score(label: NDArray, probability: NDArray) -> Callable[[NDArray], tuple[NDArray, NDArray]]:
+    """From counts over stays to counts of positives and of all over the distinct scores, in ascending order."""
+    order = np.argsort(probability, kind="stable")
+    first = np.flatnonzero(np.diff(probability[order], prepend=-1.0))
+    positive = label[order]
+
+    def group(counts: NDArray) -> tuple[NDArray, NDArray]:
+        counts = counts[:, order]
+        of_positives = counts * positive
+        if first.size < order.size:
+            return np.add.reduceat(of_positives, first, axis=1), np.add.reduceat(counts, first, axis=1)
+        return of_positives, counts
+
+    return group
+
+
+def _weighted_auroc(label: NDArray, probability: NDArray) -> Scorer:
+    """Mann-Whitney: twice the pairs in the right order plus the tied ones, in whole numbers."""
+    group = _by_distinct_score(label, probability)
+
+    def score(counts: NDArray) -> NDArray:
+        positive, every = group(counts)
+        negative = every - positive
+        below = np.cumsum(negative, axis=1)
+        twice = np.einsum("rg,rg->r", positive, 2 * below - negative)
+        return twice / (2 * positive.sum(axis=1) * below[:, -1])
+
+    return score
+
+
+def _weighted_aupr(label: NDArray, probability: NDArray) -> Scorer:
+    """Mean over the positives of the precision at their own score as threshold."""
+    group = _by_distinct_score(label, probability)
+
+    def score(counts: NDArray) -> NDArray:
+        positive, every = group(counts)
+        true = np.cumsum(positive[:, ::-1], axis=1)
+        called = np.maximum(np.cumsum(every[:, ::-1], axis=1), 1)
+        return np.einsum("rg,rg->r", positive[:, ::-1], true / called) / true[:, -1]
+
+    return score
+
+
+def _weighted_brier(label: NDArray, probability: NDArray) -> Scorer:
+    squares = (probability - label) ** 2
+    return lambda counts: counts @ squares / label.size
+
+
+ESTIMATE: dict[str, Callable[..., float]] = {"auroc": auroc, "aupr": aupr, "brier": brier}
+WEIGHTED: dict[str, Callable[[NDArray, NDArray], Scorer]] = {
+    "auroc": _weighted_auroc,
+    "aupr": _weighted_aupr,
+    "brier": _weighted_brier,
+}
