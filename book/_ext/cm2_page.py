@@ -1,0 +1,36 @@
+"""A line under each chapter: which commit, profile, seed and parameters its numbers come from."""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+
+def _record(app: Sphinx, page: str) -> Path:
+    return Path(app.srcdir) / "_provenance" / f"{page.rsplit('/', 1)[-1]}.json"
+
+
+def _depend(app: Sphinx, page: str, source: list[str]) -> None:
+    if (record := _record(app, page)).is_file():
+        app.env.note_dependency(str(record))
+
+
+def _append(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    record = _record(app, page)
+    if doctree is None or not record.is_file() or "body" not in context:
+        return
+    known = json.loads(record.read_text(encoding="utf-8"))
+    facts = [f"{name} <code>{escape(str(value))}</code>" for name, value in known["parameters"].items()]
+    if known["commit"]:
+        facts.insert(0, f"commit <code>{escape(known['commit'])}</code>")
+    context["body"] += (
+        f'<aside class="cm2-provenance" aria-label="Provenance">Executed from <code>{escape(page)}.ipynb</code>: {", ".join(facts)}.</aside>'
+    )
+
+
+def setup(app: Sphinx) -> None:
+    """Connect to Sphinx."""
+    app.connect("source-read", _depend)
+    app.connect("html-page-context", _append)

@@ -1,0 +1,159 @@
+"""Executed chapters, kept under a key of everything that can change their numbers."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cm2.book.chapters import Chapter
+
+KEPT = 6
+"""Executions kept per chapter; older ones are removed when a new one is stored."""
+
+_WATCHED = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "lightning", "transformers", "matplotlib", "torchvision")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One executed chapter: a folder with ``notebook.ipynb``, ``results/*.json`` and ``meta.json``."""
+
+    folder: Path
+
+    @property
+    def notebook(self) -> Path:
+        return self.folder / "notebook.ipynb"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """``key``, ``parameters``, ``seconds`` (wall time), ``commit``."""
+        return json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
+
+
+class Cache:
+    """The folder of executed chapters.
+
+    Args:
+        folder: where executions are kept; created when the first is stored.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, chapter: Chapter, key: str) -> Execution | None:
+        """The execution with this key, if it is there and whole."""
+        execution = Execution(self._folder(chapter.name, key))
+        try:
+            os.utime(execution.folder / "meta.json")
+        except FileNotFoundError:
+            return None
+        return execution
+
+    def newest(self, chapter: Chapter, profile: Any) -> Execution | None:
+        """The execution of a chapter with this profile that was made or asked for last, whatever its key."""
+        return next((found for found in self._by_age(chapter.name) if found.meta["parameters"].get("profile") == profile), None)
+
+    def seconds(self, chapter: Chapter, profile: Any) -> float | None:
+        """The wall time of the chapter's last execution with this profile, in seconds; its author's estimate if there is none."""
+        execution = self.newest(chapter, profile)
+        return float(execution.meta["seconds"]) if execution else chapter.seconds.get(profile)
+
+    def store(self, chapter: Chapter, key: str, work: Path, meta: Mapping[str, Any]) -> Execution:
+        """Move a finished work folder into the cache; the folder appears under its key only when whole."""
+        (work / "meta.json").write_text(json.dumps(dict(meta, key=key), indent=1), encoding="utf-8")
+        target = self._folder(chapter.name, key)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(work, target)
+        for old in self._by_age(chapter.name)[KEPT:]:
+            shutil.rmtree(old.folder, ignore_errors=True)
+        return Execution(target)
+
+    def lock_path(self, chapter: Chapter, key: str) -> Path:
+        """The lock that keeps two processes from executing the same chapter at once."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self._folder(chapter.name, key).with_suffix(".lock")
+
+    def _folder(self, name: str, key: str) -> Path:
+        return self.folder / f"{name}-{key[:16]}"
+
+    def _by_age(self, name: str) -> list[Execution]:
+        metas = [path for path in self.folder.glob(f"{name}-*/meta.json") if path.parent.name[: -len("-0123456789abcdef")] == name]
+        return [Execution(path.parent) for path in sorted(metas, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def chapter_keys(
+    root: Path, chapters: Mapping[str, Chapter], order: Iterable[str], parameters: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """The key of each chapter's execution, by name.
+
+    It covers the notebook, its parameters, the sources of ``cm2`` and ``data_prep``, the versions, and the keys of the chapters
+    it reads from.
+    """
+    shared = _digest([source_digest(root), version_digest(root)])
+    keys: dict[str, str] = {}
+    for name in order:
+        chapter = chapters[name]
+        mine = {
+            "parameters": parameters[name],
+            "notebook": _notebook_source(chapter.path),
+            "after": [keys[earlier] for earlier in chapter.after],
+        }
+        keys[name] = _digest([shared, json.dumps(mine, sort_keys=True, default=str)])
+    return keys
+
+
+def _notebook_source(path: Path) -> Any:
+    """What of a notebook decides its outputs and its page: cells and this book's own metadata, not the metadata an editor leaves."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = [[cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {})] for cell in notebook["cells"]]
+    return [cells, notebook["metadata"].get("cm2", {})]
+
+
+def source_digest(root: Path) -> str:
+    """Digest of the sources a chapter can call: ``cm2`` (less this runner and the command line) and ``data_prep``."""
+    checkout = Path(__file__).resolve().parents[2]
+    pieces = []
+    for package in ("cm2", "data_prep"):
+        folder = root / package if (root / package).is_dir() else checkout / package
+        for path in sorted(p for p in folder.rglob("*") if p.suffix in {".py", ".toml", ".json"}):
+            relative = path.relative_to(folder).as_posix()
+            if package == "cm2" and (relative.startswith("book/") or relative == "cli.py"):
+                continue
+            pieces.append(f"{package}/{relative} {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    return _digest(pieces)
+
+
+def version_digest(root: Path) -> str:
+    """Digest of the Python version, the installed versions of what computes, and the lock."""
+    versions = [f"python {platform.python_version()}"]
+    for package in _WATCHED:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"{package} absent")
+    lock = root / "requirements.lock"
+    return _digest([*versions, lock.read_text(encoding="utf-8") if lock.is_file() else ""])
+
+
+def commit(root: Path) -> str:
+    """The checkout's short commit, with ``+`` behind it when tracked files differ from it; empty outside a git checkout."""
+    run = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude", "*", "--abbrev=10"]
+    try:
+        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _digest(pieces: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(pieces).encode()).hexdigest()

@@ -1,0 +1,166 @@
+"""Stage executed chapters in a folder that mirrors the repository, and render that folder."""
+
+import hashlib
+import json
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cm2.book.cache import Execution
+from cm2.book.chapters import Chapter, assignments, documents
+
+_PROCESS = Path(__file__).with_name("sphinx_process.py")
+_LINK = re.compile(r'(\b(?:href|src|action|data-content_root)=")([^"]*)(")')
+
+
+class RenderError(RuntimeError):
+    """Sphinx could not render the staged book, or warned; the message carries what it said."""
+
+
+def stage(root: Path, folder: Path, chapters: Mapping[str, Chapter], executions: Mapping[str, Execution]) -> None:
+    """Fill ``folder`` with what Sphinx reads: configuration, pages, executed notebooks, results.
+
+    A file is rewritten only when its content changed. Chapters without an execution are left out, of the table of contents too.
+    """
+    wanted: dict[str, bytes] = {"_config.yml": (root / "_config.yml").read_bytes()}
+    left_out = {chapter.document for name, chapter in chapters.items() if name not in executions}
+    wanted["_toc.yml"] = _reduced_toc(root, left_out)
+    pages = sorted((root / "book").rglob("*"))
+    wanted |= {path.relative_to(root).as_posix(): path.read_bytes() for path in pages if _is_source(path, root)}
+    for folder_name in ("results", "figures"):
+        for path in sorted((root / folder_name).glob("*")):
+            if path.suffix in {".json", ".svg", ".png", ".csv", ".md"}:
+                wanted[f"{folder_name}/{path.name}"] = path.read_bytes()
+    for name, execution in executions.items():
+        wanted[f"{chapters[name].document}.ipynb"] = _clean(execution.notebook, chapters[name])
+        parameters = dict(chapters[name].defaults) | execution.meta["parameters"]
+        wanted[f"_provenance/{name}.json"] = _dump({"commit": execution.meta["commit"], "parameters": parameters})
+        for path in execution.results.glob("*.json"):
+            wanted[f"_results/{path.name}"] = path.read_bytes()
+    _synchronise(folder, wanted)
+
+
+def _is_source(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.is_file() and path.suffix not in {".ipynb", ".pyc"} and not hidden
+
+
+def _dump(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _reduced_toc(root: Path, left_out: set[str]) -> bytes:
+    import yaml
+
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    if toc.get("root") in left_out:
+        toc["root"] = next(document for document in documents(root) if document not in left_out)
+        left_out = left_out | {toc["root"]}
+
+    def keep(entry: Any) -> Any:
+        if isinstance(entry, list):
+            return [keep(child) for child in entry if not (isinstance(child, dict) and child.get("file") in left_out)]
+        return {key: keep(value) for key, value in entry.items()} if isinstance(entry, dict) else entry
+
+    toc = keep(toc)
+    toc["parts"] = [part for part in toc.get("parts", []) if part.get("chapters")]
+    return yaml.safe_dump(toc, sort_keys=False, allow_unicode=True).encode()
+
+
+def _clean(notebook: Path, chapter: Chapter) -> bytes:
+    """The executed notebook without paths and times, and without injected parameters that only repeat the defaults."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content["metadata"].pop("papermill", None)
+    kept = []
+    for cell in content["cells"]:
+        for name in ("papermill", "execution"):
+            cell["metadata"].pop(name, None)
+        if "injected-parameters" not in cell["metadata"].get("tags", []) or not _repeats_defaults(cell, chapter):
+            kept.append(cell)
+    content["cells"] = kept
+    return _dump(content)
+
+
+def _repeats_defaults(cell: Mapping[str, Any], chapter: Chapter) -> bool:
+    injected = assignments(["".join(cell["source"])])
+    return all(chapter.defaults.get(name) == value for name, value in injected.items())
+
+
+def _synchronise(folder: Path, wanted: Mapping[str, bytes]) -> None:
+    """Make the folder hold exactly the wanted files, leaving unchanged ones alone so that Sphinx reads only what changed."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if path.relative_to(folder).as_posix() not in wanted:
+            path.unlink()
+    for name, content in wanted.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def render(stage_folder: Path, html: Path, strict: bool = True) -> Path:
+    """Render the staged book; its index page.
+
+    Args:
+        stage_folder: see ``stage``.
+        html: where the pages go.
+        strict: any warning, unresolved references included, is an error.
+
+    Raises:
+        RenderError: Sphinx failed or, when strict, warned. The next build then starts from nothing, since Sphinx does not repeat
+            the warnings of pages it has read.
+    """
+    doctrees = html.parent / ".doctrees"
+    setup = _setup_digest(stage_folder)
+    stamp = doctrees / "setup"
+    if not stamp.is_file() or stamp.read_text() != setup:
+        shutil.rmtree(doctrees, ignore_errors=True)
+        shutil.rmtree(html, ignore_errors=True)
+    command = [sys.executable, "-P", str(_PROCESS), str(stage_folder), str(html), str(doctrees), "strict" if strict else "lenient"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        shutil.rmtree(doctrees, ignore_errors=True)
+        raise RenderError(f"the book was not rendered without a warning; Sphinx said:\n{_tail(run.stderr or run.stdout)}")
+    stamp.write_text(setup)
+    return _write_index(stage_folder, html)
+
+
+def _setup_digest(stage_folder: Path) -> str:
+    """Digest of what decides every page at once: configuration, table of contents, extensions, interpreter, and how strict."""
+    files = [stage_folder / "_config.yml", stage_folder / "_toc.yml", *sorted((stage_folder / "book" / "_ext").glob("*.py"))]
+    return hashlib.sha256(b"\0".join([sys.executable.encode(), *(path.read_bytes() for path in files)])).hexdigest()
+
+
+def _tail(text: str, lines: int = 40) -> str:
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+
+
+def _write_index(stage_folder: Path, html: Path) -> Path:
+    """``index.html``: the first page once more, its links as seen from the top folder."""
+    import yaml
+
+    first = yaml.safe_load((stage_folder / "_toc.yml").read_text(encoding="utf-8"))["root"]
+    index = html / "index.html"
+    if first != "index":
+        folder = posixpath.dirname(first)
+        text = (html / f"{first}.html").read_text(encoding="utf-8")
+        index.write_text(_LINK.sub(lambda match: match[1] + _from_top(match[2], folder) + match[3], text), encoding="utf-8")
+    return index
+
+
+def _from_top(link: str, folder: str) -> str:
+    if not link or link.startswith("#") or re.match(r"[a-z]+:", link):
+        return link
+    path, mark, rest = re.match(r"([^?#]*)([?#]?)(.*)", link).groups()  # type: ignore[union-attr]
+    moved = posixpath.normpath(posixpath.join(folder, path))
+    return ("./" if moved == "." else moved) + mark + rest
+
+
+def unexecuted(chapters: Mapping[str, Chapter], executions: Iterable[str]) -> list[str]:
+    """Names of the chapters without an execution."""
+    return [name for name in chapters if name not in set(executions)]

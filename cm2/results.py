@@ -1,0 +1,100 @@
+"""Numbers that leave a notebook: recorded with their provenance, read by other chapters and by the ``{res}`` role of the book.
+
+A file ``<chapter>.json`` holds ``{name: {"value": 0.83, "format": ".3f", "provenance": {"cohort": "synthetic", ...}}}``.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+
+def folder() -> Path:
+    """Where results are recorded: ``$CM2_RESULTS`` (set while the book is built), else ``results`` in the home of computed things."""
+    if os.environ.get("CM2_RESULTS"):
+        return Path(os.environ["CM2_RESULTS"])
+    from cm2.experiments import home
+
+    return home() / "results"
+
+
+def record(chapter: str, name: str, value: float | int | str, format: str = "", provenance: Mapping[str, Any] | None = None) -> None:
+    """Record one number (or word) of a chapter; a value recorded before under the same name is replaced.
+
+    Args:
+        chapter: the chapter's name, which becomes the file's.
+        name: the result's name within the chapter; ``{res}`` refers to it as ``chapter:name``.
+        value: a finite number (tensors and arrays of one element included) or a string.
+        format: how the value is printed, a format specification such as ``.3f``.
+        provenance: where it comes from: cohort, profile, seeds, interval, run; shown as a tooltip.
+
+    Raises:
+        ValueError: a name with a colon or slash, a value that is neither finite nor a string, a format that does not fit the value.
+    """
+    for part in (chapter, name):
+        if not part or set(part) & set(":/\\`"):
+            raise ValueError(f"{part!r} cannot name a result: use letters, digits, dashes and underscores")
+    plain = _plain(value, f"{chapter}:{name}")
+    try:
+        f"{plain:{format}}"
+    except ValueError as error:
+        raise ValueError(f"result {chapter}:{name}: format {format!r} does not fit {plain!r} ({error})") from error
+    entry = {"value": plain, "format": format, "provenance": {key: _words(item) for key, item in (provenance or {}).items()}}
+    _update(folder() / f"{chapter}.json", {name: entry})
+
+
+def read(chapter: str, name: str) -> float | int | str:
+    """The recorded value, of this build or committed under ``results/``.
+
+    Raises:
+        ValueError: there is no such result; the message names those there are.
+    """
+    found: dict[str, Any] = {}
+    for path in (_committed(chapter), folder() / f"{chapter}.json"):
+        if path is not None and path.is_file():
+            found |= json.loads(path.read_text(encoding="utf-8"))
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none: execute that chapter first"
+        raise ValueError(f"chapter {chapter!r} has no result {name!r}; recorded: {known}")
+    return found[name]["value"]
+
+
+def _committed(chapter: str) -> Path | None:
+    """The file of results computed elsewhere (too long for a build) and kept in the repository."""
+    here = Path.cwd()
+    root = next((parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), None)
+    return root / "results" / f"{chapter}.json" if root else None
+
+
+def _plain(value: Any, where: str) -> float | int | str:
+    if isinstance(value, str):
+        return value
+    item = value.item() if hasattr(value, "item") else value
+    if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
+        raise ValueError(f"result {where} must be a finite number or a string, got {value!r}")
+    return item
+
+
+def _words(item: Any) -> Any:
+    """A provenance entry as JSON can hold it."""
+    if isinstance(item, np.ndarray | list | tuple | range | set):
+        return [_words(element) for element in item]
+    if hasattr(item, "item"):
+        return item.item()
+    return item if isinstance(item, str | int | float | bool | None) else str(item)
+
+
+def _update(path: Path, entries: Mapping[str, Any]) -> None:
+    """Add entries to a file of results; a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as part:
+            json.dump(stored | dict(entries), part, indent=1, ensure_ascii=False, sort_keys=True)
+        os.replace(part.name, path)
