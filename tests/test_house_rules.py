@@ -1,0 +1,110 @@
+"""Habits that keep the code readable, checked on the syntax tree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {str(p.relative_to(ROOT)): p for package in ("cm2", "data_prep") for p in sorted((ROOT / package).rglob("*.py"))}
+ALL_PYTHON = SOURCES | {str(p.relative_to(ROOT)): p for folder in ("tests", "benchmarks") for p in sorted((ROOT / folder).rglob("*.py"))}
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+LONGEST_FILE, LONGEST_FUNCTION = 500, 75
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|work|tmp|mnt|scratch)/\w")
+
+
+def parse(name: str) -> ast.Module:
+    return ast.parse(ALL_PYTHON[name].read_text())
+
+
+def without_docstring(name: str) -> str:
+    """Lines of text constants that are not documentation."""
+    tree = parse(name)
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTION)) and ast.get_docstring(node) is not None
+    }
+    return "\n".join(
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in documentation
+    )
+
+
+def says_itself(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A method that only returns something: its name and its class document it."""
+    return len(function.body) == 1 and isinstance(function.body[0], ast.Return)
+
+
+def public_without_docstring(tree: ast.Module) -> list[str]:
+    """Public classes, functions and methods without a docstring; a method that is one return statement needs none."""
+    missing = [] if ast.get_docstring(tree) else ["module"]
+    for node in tree.body:
+        if not isinstance(node, (ast.ClassDef, *FUNCTION)) or node.name.startswith("_"):
+            continue
+        missing += [] if ast.get_docstring(node) else [node.name]
+        if isinstance(node, ast.ClassDef):
+            methods = [m for m in node.body if isinstance(m, FUNCTION) and not m.name.startswith("_") and not says_itself(m)]
+            missing += [f"{node.name}.{m.name}" for m in methods if not ast.get_docstring(m)]
+    return missing
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_print(name):
+    calls = [n.lineno for n in ast.walk(parse(name)) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
+    assert not calls, f"{name}: print at lines {calls}; log it, return it, or let the command line echo it"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_literal_device(name):
+    found = re.findall(r"(?m)^cuda(?::\d+)?$", without_docstring(name))
+    attributes = [n.lineno for n in ast.walk(parse(name)) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "cuda"]
+    assert not found and not attributes, f"{name}: a literal device; take the device of a tensor or let Lightning choose"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_everything_public_says_what_it_is(name):
+    missing = public_without_docstring(parse(name))
+    assert not missing, f"{name}: no docstring for {missing}"
+
+
+@pytest.mark.parametrize("name", ALL_PYTHON)
+def test_files_and_functions_are_short(name):
+    lines = len(ALL_PYTHON[name].read_text().splitlines())
+    assert lines <= LONGEST_FILE, f"{name}: {lines} lines, at most {LONGEST_FILE}"
+    long = {n.name: n.end_lineno - n.lineno + 1 for n in ast.walk(parse(name)) if isinstance(n, FUNCTION)}
+    long = {k: v for k, v in long.items() if v > LONGEST_FUNCTION}
+    assert not long, f"{name}: functions of more than {LONGEST_FUNCTION} lines: {long}"
+
+
+def tracked_text_files() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split("\n")
+    suffixes = (".py", ".toml", ".md", ".yml", ".yaml", ".cff", ".ipynb", ".txt", ".json", ".lock", ".js", ".css", "Makefile")
+    return [n for n in listed if n.endswith(suffixes) and (ROOT / n).is_file()] or list(ALL_PYTHON)
+
+
+@pytest.mark.parametrize("name", tracked_text_files())
+def test_no_path_of_somebodys_machine(name):
+    if name == "tests/test_house_rules.py":
+        return
+    found = [f"{n}: {line.strip()[:80]}" for n, line in enumerate((ROOT / name).read_text().splitlines(), 1) if MACHINE_PATH.search(line)]
+    assert not found, f"{name}: absolute paths: {found}"
+
+
+@pytest.mark.parametrize("name", ALL_PYTHON)
+def test_nothing_is_left_for_later(name):
+    if name == "tests/test_house_rules.py":
+        return
+    found = re.findall(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b", ALL_PYTHON[name].read_text())
+    assert not found, f"{name}: {found}"
+
+
+def test_the_rules_catch_what_they_should():
+    bad = ast.parse(
+        "class A:\n    def f(self):\n        x = 1\n        return x\n    def e(self):\n        return 1\ndef g():\n    pass\ndef _h():\n    pass\n"
+    )
+    assert public_without_docstring(bad) == ["module", "A", "A.f", "g"]
+    assert MACHINE_PATH.search("/home/somebody/data") and not MACHINE_PATH.search("book/home/x.md")
