@@ -1,0 +1,121 @@
+r"""What the Archimedean families share."""
+
+from typing import ClassVar
+
+import torch
+from torch import Size, Tensor
+
+from cm2.copulas.base import Copula, CopulaDistribution, to_unit_interval, uniform_tails
+from cm2.copulas.independence import IndependenceDistribution
+
+Tails = tuple[Tensor, Tensor]
+
+
+class ArchimedeanDistribution(CopulaDistribution):
+    r""":math:`C(u) = \psi\left(\sum_j \psi^{-1}(u_j)\right)` with a completely monotone generator :math:`\psi`.
+
+    Everything below follows from :math:`\psi` and its derivatives (McNeil and Nešlehová 2009; Hofert, Mächler, McNeil 2012), O the present coordinates,
+    n their number and :math:`t_O = \sum_{j\in O}\psi^{-1}(u_j)`:
+
+    .. math::
+        c(u_O) = |\psi^{(n)}(t_O)| \prod_{j\in O} |(\psi^{-1})'(u_j)|, \qquad
+        P(U_j \le v \mid u_O) = \psi^{(n)}(t_O + \psi^{-1}(v)) / \psi^{(n)}(t_O).
+
+    A family carries :math:`t_O` as a *state*, whichever function of it is accurate in its corner, and implements `_empty` (the state of no coordinate),
+    `_join` (add a coordinate), `_state_cdf` (psi), `_log_ratio` (the conditional CDF), `_quantile` (its inverse), `_log_density` and `_frailty_tails`
+    (the sampler of Marshall and Olkin 1988: :math:`U_j = \psi(E_j/V)`).
+
+    Args:
+        alpha: the parameter, shape of the batch.
+        dim: number of coordinates.
+        validate_args: see `CopulaDistribution`.
+    """
+
+    def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None) -> None:
+        self.alpha = alpha
+        super().__init__(dim, alpha.shape, validate_args)
+
+    def marginalise(self, present: Tensor) -> CopulaDistribution:
+        """The same family in fewer coordinates, `present` bool (dim,): margins of an Archimedean copula keep its generator."""
+        kept = len(self._check_subset(present))
+        if kept == 1:
+            return IndependenceDistribution(1, self.alpha, self.batch_shape, self._validate_args)
+        return self._with(self.alpha, kept)
+
+    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws, (*sample_shape, *batch, dim), by the frailty."""
+        with torch.no_grad():
+            return to_unit_interval(*self._frailty_tails(self._extended_shape(Size(sample_shape))))
+
+    def _like(self) -> Tensor:
+        return self.alpha
+
+    def _with(self, alpha: Tensor, dim: int) -> "ArchimedeanDistribution":
+        return type(self)(alpha, dim, self._validate_args)
+
+    def _batched(self, batch_shape: Size) -> CopulaDistribution:
+        return self._with(self.alpha.expand(batch_shape), self.dim)
+
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(mask.any(-1), self._state_cdf(self._fold(log_u, log1m_u, mask)), 1.0)
+
+    def _fold(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        """State of the coordinates in `mask` (None: all), (...)."""
+        state = self._empty(log_u[..., 0])
+        for j, coordinate in enumerate(zip(log_u.unbind(-1), log1m_u.unbind(-1), strict=True)):
+            joined = self._join(state, *coordinate)
+            state = joined if mask is None else torch.where(mask[..., j], joined, state)
+        return state
+
+    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        given = self._join(self._empty(log_u[..., 1]), log_u[..., 1], log1m_u[..., 1])
+        return self._log_ratio(given, log_u[..., 0], log1m_u[..., 0], 1)
+
+    def _h_quantile(self, p: Tails, given: Tails) -> Tails:
+        state = self._join(self._empty(given[0]), *given)
+        return self._quantile(state, torch.ones_like(state, dtype=torch.long), *p)
+
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
+        """The Rosenblatt chain: each absent coordinate in turn at a uniform level of its law given all those known so far."""
+        log_p, log1m_p = uniform_tails(log_u.shape, log_u)
+        state, count = self._fold(log_u, log1m_u, present), present.sum(-1)
+        drawn = []
+        for j in range(self.dim):
+            mask, level = present[..., j], (log_p[..., j], log1m_p[..., j])
+            first = count == 0
+            safe = torch.where(first, self._join(state, *level), state)
+            tails = self._quantile(safe, count.clamp(min=1), *level)
+            tails = tuple(torch.where(first, p, tail) for p, tail in zip(level, tails, strict=True))
+            drawn.append(tuple(torch.where(mask, u[..., j], tail) for u, tail in zip((log_u, log1m_u), tails, strict=True)))
+            state = torch.where(mask, state, self._join(state, *tails))
+            count = count + (~mask).long()
+        low, high = zip(*drawn, strict=True)
+        return torch.stack(low, -1), torch.stack(high, -1)
+
+    # what a family provides
+
+    def _empty(self, like: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define _empty")
+
+    def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define _join")
+
+    def _state_cdf(self, state: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define _state_cdf")
+
+    def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
+        """log P(U <= v | state of `count` coordinates)."""
+        raise TypeError(f"{type(self).__name__} must define _log_ratio")
+
+    def _quantile(self, state: Tensor, count: Tensor, log_p: Tensor, log1m_p: Tensor) -> Tails:
+        """Tails of the v at which the conditional CDF given `count` >= 1 coordinates (integers, shape of the state) is p."""
+        raise TypeError(f"{type(self).__name__} must define _quantile")
+
+    def _frailty_tails(self, shape: Size) -> Tails:
+        raise TypeError(f"{type(self).__name__} must define _frailty_tails")
+
+
+class ArchimedeanCopula(Copula):
+    """A learnable Archimedean copula with one parameter alpha."""
+
+    shown: ClassVar[tuple[str, ...]] = ("alpha",)

@@ -1,0 +1,281 @@
+r"""What every copula is: a module that holds parameters, and a law on :math:`(0, 1)^{dim}` that it returns.
+
+A point :math:`u` is handled as the pair of its tails :math:`(\log u, \log(1-u))`; every density is written for the pair, `log_prob` only forms it.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from cm2.numerics.elementary import LOG_HALF, log1mexp
+
+
+def to_unit_interval(log_u: Tensor, log1m_u: Tensor) -> Tensor:
+    """The number in the open interval (0, 1) nearest to a pair of tails (a drawn 1 - 1e-20 would otherwise round to 1)."""
+    u = torch.where(log_u < log1m_u, torch.exp(log_u), -torch.expm1(log1m_u))
+    limits = torch.finfo(u.dtype)
+    return u.clamp(limits.tiny, 1 - limits.eps / 2)
+
+
+def uniform_tails(shape: Size, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Tails (log p, log(1 - p)) of independent uniform draws, of `like`'s dtype and device; never infinite."""
+    log_p = -torch.empty(shape, dtype=like.dtype, device=like.device).exponential_()
+    return log_p, log1mexp(log_p)
+
+
+class CopulaDistribution(Distribution):
+    r"""A law on :math:`(0, 1)^{dim}` with uniform margins.
+
+    A family implements `_log_density`, `_cdf`, `_conditional_tails`, `sample`, `kendall_tau`, `tail_dependence`, `marginalise` and `_batched`;
+    shapes, masks and validation stand here. Sources: Sklar 1959; Nelsen, *An Introduction to Copulas* (2006).
+
+    Args:
+        dim: number of coordinates.
+        batch_shape: batch shape of the parameters, broadcast against the leading dimensions of `u`.
+        validate_args: check the points given (default: torch's setting). False on the training path: no check, no device synchronisation.
+    """
+
+    support = constraints.independent(constraints.unit_interval, 1)
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, dim: int, batch_shape: Size, validate_args: bool | None = None) -> None:
+        self.dim = dim
+        super().__init__(Size(batch_shape), Size((dim,)), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        """1/2 in every coordinate, (*batch, dim)."""
+        return self._like().new_full(self._extended_shape(), 0.5)
+
+    @property
+    def variance(self) -> Tensor:
+        """1/12 in every coordinate, (*batch, dim)."""
+        return self._like().new_full(self._extended_shape(), 1 / 12)
+
+    def log_prob(self, u: Tensor, present: Tensor | None = None) -> Tensor:
+        """Log density at `u`, or of the margin over the present coordinates.
+
+        Args:
+            u: points in (0, 1), (..., dim).
+            present: optional bool mask (..., dim), one per point; absent coordinates are integrated out and never read.
+
+        Returns:
+            (...); 0 where fewer than two coordinates are present.
+
+        Raises:
+            ValueError: wrong last dimension, NaN, or a present value outside (0, 1).
+        """
+        if self._validate_args:
+            self._check(u, present)
+        if present is not None:
+            u = torch.where(present, u, 0.5)
+        return self.log_prob_tails(torch.log(u), torch.log1p(-u), present)
+
+    def log_prob_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor | None = None) -> Tensor:
+        """`log_prob` from log u and log(1 - u), both (..., dim); finite, with finite gradients, down to -1e6 in either tail."""
+        if present is None:
+            return self._log_density(log_u, log1m_u, None)
+        some = present.sum(-1) > 1
+        read = present & some.unsqueeze(-1)
+        log_u, log1m_u = torch.where(read, log_u, LOG_HALF), torch.where(read, log1m_u, LOG_HALF)
+        mask = None if self.dim == 2 else present | ~some.unsqueeze(-1)
+        return torch.where(some, self._log_density(log_u, log1m_u, mask), 0.0)
+
+    def cdf(self, u: Tensor) -> Tensor:
+        r"""C(u) = P(U_1 <= u_1, ..., U_dim <= u_dim).
+
+        Args:
+            u: points in [0, 1], (..., dim).
+
+        Raises:
+            ValueError: wrong last dimension, NaN, or a value outside [0, 1].
+        """
+        if self._validate_args:
+            self._check(u, None, closed=True)
+        inner, zero = u < 1, (u <= 0).any(-1)
+        safe = torch.where((u > 0) & inner, u, 0.5)
+        return torch.where(zero, 0.0, self._cdf(torch.log(safe), torch.log1p(-safe), inner))
+
+    def h(self, u: Tensor) -> Tensor:
+        r""":math:`\partial C(u_1, u_2)/\partial u_2 = P(U_1 \le u_1 \mid U_2 = u_2)`, (..., 2) -> (...). Only for dim 2.
+
+        Raises:
+            ValueError: dim other than 2, NaN or a value outside (0, 1).
+        """
+        self._require_pair("h")
+        if self._validate_args:
+            self._check(u, None)
+        return torch.exp(self._log_h(torch.log(u), torch.log1p(-u)))
+
+    def h_inverse(self, p: Tensor, u2: Tensor) -> Tensor:
+        r"""The :math:`u_1` with :math:`P(U_1 \le u_1 \mid U_2 = u_2) = p`; shapes broadcast. Only for dim 2.
+
+        Raises:
+            ValueError: dim other than 2, NaN or a value outside (0, 1).
+        """
+        self._require_pair("h_inverse")
+        pair = torch.stack(torch.broadcast_tensors(p, u2), -1)
+        if self._validate_args:
+            self._check(pair, None)
+        p, u2 = pair.unbind(-1)
+        log_u, log1m_u = self._h_quantile((torch.log(p), torch.log1p(-p)), (torch.log(u2), torch.log1p(-u2)))
+        return to_unit_interval(log_u, log1m_u)
+
+    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws, (*sample_shape, *batch, dim), differentiable in the parameters (implicit reparameterisation, Figurnov et al. 2018)."""
+        shape = self._extended_shape(Size(sample_shape))
+        absent = torch.zeros(shape, dtype=torch.bool, device=self._like().device)
+        half = self._like().detach().new_full(shape, LOG_HALF)
+        return to_unit_interval(*self._conditional_tails(half, half, absent))
+
+    def conditional_sample(self, u: Tensor, present: Tensor, n_draws: int = 1) -> Tensor:
+        """Absent coordinates drawn from their law given the present ones; differentiable in the parameters and in the given u.
+
+        Args:
+            u: points, (..., dim); only the present coordinates are read.
+            present: bool, (..., dim), one mask per point.
+            n_draws: number of draws per point.
+
+        Returns:
+            (n_draws, ..., dim); present coordinates are returned as given.
+
+        Raises:
+            ValueError: wrong last dimension, NaN or a present value outside (0, 1), n_draws below 1.
+        """
+        if self._validate_args:
+            self._check(u, present)
+        safe = torch.where(present, u, 0.5)
+        drawn = to_unit_interval(*self.conditional_sample_tails(torch.log(safe), torch.log1p(-safe), present, n_draws))
+        return torch.where(present, u, drawn)
+
+    def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> tuple[Tensor, Tensor]:
+        """`conditional_sample` from and to the tails: (log u, log(1 - u)), each (n_draws, ..., dim)."""
+        if n_draws < 1:
+            raise ValueError(f"n_draws is {n_draws}; ask for at least one draw")
+        safe, safe1m = torch.where(present, log_u, LOG_HALF), torch.where(present, log1m_u, LOG_HALF)
+        leading = torch.broadcast_shapes(safe.shape[:-1], self.batch_shape)
+        shape = (n_draws, *leading, self.dim)
+        present = present.expand(shape)
+        drawn, drawn1m = self._conditional_tails(safe.expand(shape), safe1m.expand(shape), present)
+        return torch.where(present, safe, drawn), torch.where(present, safe1m, drawn1m)
+
+    def expand(self, batch_shape: Size, _instance: None = None) -> "CopulaDistribution":
+        """The same law with its parameters broadcast to `batch_shape`."""
+        return self._batched(Size(batch_shape))
+
+    def _check(self, u: Tensor, present: Tensor | None, closed: bool = False) -> None:
+        if u.dim() == 0 or u.shape[-1] != self.dim:
+            raise ValueError(f"u has shape {tuple(u.shape)}; the last dimension must be {self.dim}, one value per coordinate of the copula")
+        if present is not None:
+            if present.dtype != torch.bool or present.shape[-1:] != u.shape[-1:]:
+                raise ValueError(
+                    f"present has dtype {present.dtype} and shape {tuple(present.shape)}; give a bool mask of shape {tuple(u.shape)}"
+                )
+            u = torch.where(present, u, 0.5)
+        if u.isnan().any():
+            raise ValueError("u holds NaN; mark missing coordinates as absent with present=, or drop them")
+        outside = (u < 0) | (u > 1) if closed else (u <= 0) | (u >= 1)
+        if outside.any():
+            interval = "[0, 1]" if closed else "(0, 1)"
+            raise ValueError(
+                f"u holds {u[outside][0].item():g}, outside {interval}; map values to uniforms (ranks over n + 1, or a CDF) first"
+            )
+
+    def _require_pair(self, name: str) -> None:
+        if self.dim != 2:
+            raise ValueError(f"{name} is defined for dim 2, this copula has dim {self.dim}; marginalise to a pair first")
+
+    def _check_subset(self, present: Tensor) -> list[int]:
+        if present.shape != (self.dim,) or present.dtype != torch.bool:
+            raise ValueError(f"present has dtype {present.dtype} and shape {tuple(present.shape)}; give a bool mask of shape ({self.dim},)")
+        kept = [j for j, keep in enumerate(present.tolist()) if keep]
+        if not kept:
+            raise ValueError("present marks no coordinate; a margin needs at least one")
+        return kept
+
+    # what a family provides
+
+    @property
+    def kendall_tau(self) -> Tensor:
+        """Kendall's τ between two coordinates, shape of the batch (a matrix where pairs differ)."""
+        raise TypeError(f"{type(self).__name__} must define kendall_tau")
+
+    @property
+    def tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """(lower, upper) coefficients of tail dependence between two coordinates."""
+        raise TypeError(f"{type(self).__name__} must define tail_dependence")
+
+    def marginalise(self, present: Tensor) -> "CopulaDistribution":
+        """The copula of a subset of the coordinates, `present` a bool mask (dim,)."""
+        raise TypeError(f"{type(self).__name__} must define marginalise")
+
+    def _like(self) -> Tensor:
+        """A tensor with the law's dtype and device."""
+        raise TypeError(f"{type(self).__name__} must define _like")
+
+    def _batched(self, batch_shape: Size) -> "CopulaDistribution":
+        raise TypeError(f"{type(self).__name__} must define _batched")
+
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        """Log density of the margin over `mask` (None: all), which marks at least two coordinates per point."""
+        raise TypeError(f"{type(self).__name__} must define _log_density")
+
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        """CDF of the margin over `mask`, which may be empty."""
+        raise TypeError(f"{type(self).__name__} must define _cdf")
+
+    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define _log_h")
+
+    def _h_quantile(self, p: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Tails of the u_1 at conditional probability p (tails) given u_2 (tails)."""
+        raise TypeError(f"{type(self).__name__} must define _h_quantile")
+
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """One draw of every absent coordinate given the present ones, as tails; all of shape (..., dim)."""
+        raise TypeError(f"{type(self).__name__} must define _conditional_tails")
+
+
+class Copula(nn.Module):
+    """A learnable copula: parameters registered without constraint; calling it returns the law they stand for.
+
+    Args:
+        dim: number of coordinates, at least 2.
+
+    Raises:
+        ValueError: dim below 2.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 2:
+            raise ValueError(f"dim is {dim!r}; a copula needs an integer dim of at least 2")
+        self.dim = dim
+
+    def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
+        """The law at the current parameters."""
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def extra_repr(self) -> str:
+        values = {name: getattr(self, name).detach() for name in getattr(self, "shown", ())}
+        return ", ".join([f"dim={self.dim}", *(f"{name}={value.tolist()}" for name, value in values.items())])
+
+
+def parameter(value: object, name: str, lower: float, upper: float, interval: str) -> Tensor:
+    """A constrained parameter as a floating tensor, checked against its range.
+
+    Raises:
+        ValueError: a value outside `interval`, or NaN.
+    """
+    tensor = value.detach().clone() if isinstance(value, Tensor) else torch.as_tensor(value)
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.get_default_dtype())
+    inside = (tensor >= lower if interval.startswith("[") else tensor > lower) & (tensor < upper)
+    if not inside.all():
+        raise ValueError(f"{name} is {tensor[~inside].flatten()[0].item():g}; it must lie in {interval}")
+    return tensor

@@ -1,0 +1,195 @@
+r"""The Gumbel copula."""
+
+from typing import ClassVar
+
+import torch
+from torch import Size, Tensor, nn
+
+from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
+from cm2.copulas.base import CopulaDistribution, parameter
+from cm2.numerics.elementary import exp_neg_exp_tails, log_expm1, log_neg_log
+from cm2.numerics.roots import monotone_root
+
+_NOWHERE = -1e15  # log(-log C) of the empty set is -inf; this far below every other value it acts the same and has gradients
+
+
+class GumbelDistribution(ArchimedeanDistribution):
+    r""":math:`C(u) = \exp\{-(\sum_j (-\log u_j)^\alpha)^{1/\alpha}\}`, :math:`\alpha \ge 1`; :math:`\psi(t) = \exp(-t^{1/\alpha})`.
+
+    State: :math:`s = \log(-\log C)`, so that with :math:`x_j = \log(-\log u_j)` joining is :math:`s = \frac1\alpha\log\sum_j e^{\alpha x_j}`. With
+    :math:`\theta = 1/\alpha`,
+
+    .. math:: |\psi^{(n)}(t)| = \psi(t)\,t^{-n} P_n(t^\theta), \quad P_n(x) = \sum_{k=1}^n a_{nk}x^k, \quad
+        a_{n+1,k} = \theta a_{n,k-1} + (n - \theta k)a_{nk},
+
+    the polynomial of Hofert, Mächler, McNeil 2012 (section 3.2.5); the recurrence (differentiate once more) has positive terms only, so it is run in
+    logarithms. In two dimensions
+
+    .. math:: \log c = -e^s - \sum_j \log u_j + (\alpha-1)(x_1 + x_2) + (1-2\alpha)s + \log(e^s + \alpha - 1).
+
+    The quantile of the conditional law has no closed form. It is solved for :math:`\delta = s' - s`, on
+    :math:`0 \le \delta \le \min\{\log(1 - e^{-s}\log p), -\log p/(n(\alpha-1))\}`, both bounds from :math:`P_n(x')/P_n(x) \le (x'/x)^n`.
+    Kendall's τ is :math:`1 - 1/\alpha`, tail dependence :math:`(0, 2 - 2^{1/\alpha})` (Nelsen 2006, examples 5.4 and 5.22); the frailty is positive
+    stable, drawn as by Kanter 1975.
+
+    Args:
+        alpha: the parameter, shape of the batch.
+        dim: number of coordinates.
+        validate_args: see `CopulaDistribution`.
+        log_excess: :math:`\log(\alpha - 1)` where it is known more exactly than alpha tells.
+    """
+
+    def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, log_excess: Tensor | None = None) -> None:
+        self.log_excess = torch.log(alpha - 1) if log_excess is None else log_excess
+        super().__init__(alpha, dim, validate_args)
+
+    @property
+    def kendall_tau(self) -> Tensor:
+        """1 - 1/α, shape of the batch."""
+        return torch.exp(self.log_excess) / self.alpha
+
+    @property
+    def tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """(0, 2 - 2^(1/α))."""
+        return torch.zeros_like(self.alpha), 2 - torch.exp2(1 / self.alpha)
+
+    def marginalise(self, present: Tensor) -> CopulaDistribution:
+        """The Gumbel copula of the present coordinates, `present` bool (dim,)."""
+        law = super().marginalise(present)
+        return GumbelDistribution(self.alpha, law.dim, self._validate_args, self.log_excess) if law.dim > 1 else law
+
+    def _batched(self, batch_shape: Size) -> CopulaDistribution:
+        return GumbelDistribution(self.alpha.expand(batch_shape), self.dim, self._validate_args, self.log_excess.expand(batch_shape))
+
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        x = log_neg_log(log_u, log1m_u)
+        if self.dim == 2:
+            return self._log_pair_density(log_u, x)
+        if mask is not None:
+            log_u, x = torch.where(mask, log_u, 0.0), torch.where(mask, x, 0.0)
+        alpha = self.alpha.unsqueeze(-1)
+        weighted = alpha * x if mask is None else torch.where(mask, alpha * x, _NOWHERE)
+        s = torch.logsumexp(weighted, -1) / self.alpha
+        count = self.dim if mask is None else mask.sum(-1)
+        slopes = count * torch.log(self.alpha) + torch.exp(self.log_excess) * x.sum(-1) - log_u.sum(-1)
+        return slopes - torch.exp(s) - count * self.alpha * s + self._log_polynomial(s, count)
+
+    def _log_pair_density(self, log_u: Tensor, x: Tensor) -> Tensor:
+        (x1, x2), excess = x.unbind(-1), torch.exp(self.log_excess)
+        s = torch.logaddexp(self.alpha * x1, self.alpha * x2) / self.alpha
+        polynomial = torch.logaddexp(s, self.log_excess)
+        return excess * (x1 + x2 - 2 * s) - s + polynomial - torch.exp(s) - log_u.sum(-1)
+
+    def _log_coefficients(self) -> Tensor:
+        """log a_nk for n, k = 0..dim, (*batch, dim + 1, dim + 1), -inf where the coefficient is 0."""
+        log_alpha = torch.log(self.alpha)
+        theta, log_rest = 1 / self.alpha, self.log_excess - log_alpha
+        none = torch.full_like(self.alpha, -torch.inf)
+        row = [none, -log_alpha]
+        rows = [[none] * (self.dim + 1), row + [none] * (self.dim - 1)]
+        for n in range(1, self.dim):
+            following = [none, torch.log(n - theta) + row[1] if n > 1 else log_rest + row[1]]
+            for k in range(2, n + 1):
+                weight = torch.log(n - theta * k) if k < n else log_rest + torch.log(torch.full_like(theta, n))
+                following.append(torch.logaddexp(row[k - 1] - log_alpha, weight + row[k]))
+            row = [*following, -(n + 1) * log_alpha]
+            rows.append(row + [none] * (self.dim - n - 1))
+        return torch.stack([torch.stack(each, -1) for each in rows], -2)
+
+    def _coefficients(self, count: int | Tensor, shape: Size) -> Tensor:
+        """The row of the table for n = count >= 1, an integer or integers of shape `shape`."""
+        table = self._log_coefficients()
+        if isinstance(count, int):
+            return table[..., count, 1 : count + 1]
+        shape = torch.broadcast_shapes(shape, self.batch_shape)
+        index = count.expand(shape)[..., None, None].expand(*shape, 1, self.dim)
+        return table[..., 1:].expand(*shape, self.dim + 1, self.dim).gather(-2, index).squeeze(-2)
+
+    def _log_polynomial(self, s: Tensor, count: int | Tensor) -> Tensor:
+        """log P_n(e^s) for n = count."""
+        return torch.logsumexp(_terms(self._coefficients(count, s.shape), s), -1)
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return torch.full_like(like, _NOWHERE)
+
+    def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        return torch.logaddexp(self.alpha * state, self.alpha * log_neg_log(log_u, log1m_u)) / self.alpha
+
+    def _state_cdf(self, state: Tensor) -> Tensor:
+        return torch.exp(-torch.exp(state))
+
+    def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
+        after = self._join(state, log_v, log1m_v)
+        smooth = torch.exp(state) - torch.exp(after) - count * self.alpha * (after - state)
+        return smooth + self._log_polynomial(after, count) - self._log_polynomial(state, count)
+
+    def _quantile(self, state: Tensor, count: Tensor, log_p: Tensor, log1m_p: Tensor) -> Tails:
+        coefficients, tiny = self._coefficients(count, state.shape), torch.finfo(state.dtype).tiny
+        start = torch.logsumexp(_terms(coefficients, state), -1)
+
+        def level(delta: Tensor) -> tuple[Tensor, Tensor]:
+            terms = _terms(coefficients, state + delta)
+            value = torch.logsumexp(terms, -1) - start - log_p - torch.exp(state) * torch.expm1(delta) - count * self.alpha * delta
+            return value, _mean_power(terms) - torch.exp(state + delta) - count * self.alpha
+
+        log_level = torch.log(-log_p)
+        whole = torch.logaddexp(log_level - state, torch.zeros_like(state))
+        upper = torch.minimum(whole, torch.exp(log_level - torch.log(count) - self.log_excess))
+        delta = monotone_root(level, torch.zeros_like(upper), upper).clamp_min(tiny)
+        return exp_neg_exp_tails(state + log_expm1(self.alpha * delta) / self.alpha)
+
+    def _frailty_tails(self, shape: Size) -> Tails:
+        """E_j / V with V positive stable of index 1/α, all in logarithms."""
+        alpha, log_alpha = self.alpha.unsqueeze(-1), torch.log(self.alpha)
+        draw = lambda size: torch.empty(size, dtype=alpha.dtype, device=alpha.device)
+        angle = torch.pi * draw(shape[:-1]).uniform_().clamp_min(torch.finfo(alpha.dtype).tiny)
+        rest = torch.exp(self.log_excess - log_alpha)
+        log_w = torch.log(draw(shape[:-1]).exponential_())
+        excess = torch.exp(self.log_excess)
+        log_v = (
+            torch.log(torch.sin(angle / self.alpha))
+            - self.alpha * torch.log(torch.sin(angle))
+            + excess * (torch.log(torch.sin(rest * angle)) - log_w)
+        )
+        x = (torch.log(draw(shape).exponential_()) - log_v.unsqueeze(-1)) / alpha
+        return exp_neg_exp_tails(x)
+
+
+def _terms(coefficients: Tensor, s: Tensor) -> Tensor:
+    """The logarithms of a_k e^(ks), k = 1.., along a new last dimension."""
+    powers = torch.arange(1, coefficients.shape[-1] + 1, dtype=s.dtype, device=s.device)
+    return coefficients + powers * s.unsqueeze(-1)
+
+
+def _mean_power(terms: Tensor) -> Tensor:
+    """The derivative of logsumexp(terms) with respect to s."""
+    powers = torch.arange(1, terms.shape[-1] + 1, dtype=terms.dtype, device=terms.device)
+    return (torch.softmax(terms, -1) * powers).sum(-1)
+
+
+class Gumbel(ArchimedeanCopula):
+    r"""Learnable Gumbel copula, :math:`\alpha = 1 + e^a` with :math:`a` real: one step of the optimiser changes :math:`\alpha - 1` by a factor.
+
+    Args:
+        dim: number of coordinates.
+        alpha: parameter in [1, inf), may carry batch dimensions; 1.15 without it. Exactly 1 is kept as the smallest positive excess, and stays there.
+
+    Raises:
+        ValueError: alpha outside [1, inf).
+    """
+
+    name: ClassVar[str] = "gumbel"
+
+    def __init__(self, dim: int, alpha: float | Tensor = 1.15) -> None:
+        super().__init__(dim)
+        alpha = parameter(alpha, "gumbel alpha", 1.0, torch.inf, "[1, inf)")
+        self.log_excess = nn.Parameter(torch.log((alpha - 1).clamp_min(torch.finfo(alpha.dtype).tiny)))
+
+    @property
+    def alpha(self) -> Tensor:
+        """α >= 1, shape of the batch."""
+        return 1 + torch.exp(self.log_excess)
+
+    def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
+        """The law at the current α."""
+        return GumbelDistribution(self.alpha, self.dim, validate_args, self.log_excess)

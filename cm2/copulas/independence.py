@@ -1,0 +1,78 @@
+r"""The independence copula, :math:`C(u) = \prod_j u_j`."""
+
+from typing import ClassVar
+
+import torch
+from torch import Size, Tensor
+
+from cm2.copulas.base import Copula, CopulaDistribution, to_unit_interval, uniform_tails
+
+
+class IndependenceDistribution(CopulaDistribution):
+    r""":math:`C(u) = \prod_j u_j`, density 1 (Nelsen 2006, section 2.2). Kendall's τ and both tail coefficients are 0.
+
+    Args:
+        dim: number of coordinates (1: the uniform law).
+        like: a tensor whose dtype and device the draws take.
+        batch_shape: batch shape of the law.
+        validate_args: see `CopulaDistribution`.
+    """
+
+    def __init__(self, dim: int, like: Tensor | None = None, batch_shape: Size = Size(), validate_args: bool | None = None) -> None:
+        self.like = torch.zeros(()) if like is None else like.detach()
+        super().__init__(dim, batch_shape, validate_args)
+
+    @property
+    def kendall_tau(self) -> Tensor:
+        """0, shape of the batch."""
+        return self.like.new_zeros(self.batch_shape)
+
+    @property
+    def tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """(0, 0)."""
+        return self.kendall_tau, self.kendall_tau
+
+    def marginalise(self, present: Tensor) -> CopulaDistribution:
+        """Independence of the present coordinates, `present` bool (dim,)."""
+        return IndependenceDistribution(len(self._check_subset(present)), self.like, self.batch_shape, self._validate_args)
+
+    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        """Independent uniform draws, (*sample_shape, *batch, dim)."""
+        return to_unit_interval(*uniform_tails(self._extended_shape(Size(sample_shape)), self.like))
+
+    def _like(self) -> Tensor:
+        return self.like
+
+    def _batched(self, batch_shape: Size) -> CopulaDistribution:
+        return IndependenceDistribution(self.dim, self.like, batch_shape, self._validate_args)
+
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        # a zero that belongs to the graph, so that a loss made of it alone can be differentiated
+        zero = torch.where(torch.ones_like(log_u, dtype=torch.bool), 0.0, log_u).sum(-1)
+        return zero.expand(torch.broadcast_shapes(zero.shape, self.batch_shape))
+
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        return torch.exp(torch.where(mask, log_u, 0.0).sum(-1)).expand(torch.broadcast_shapes(log_u.shape[:-1], self.batch_shape))
+
+    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        return log_u[..., 0]
+
+    def _h_quantile(self, p: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return p
+
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        return uniform_tails(log_u.shape, log_u)
+
+
+class Independence(Copula):
+    """The independence copula: nothing to learn."""
+
+    name: ClassVar[str] = "independence"
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.register_buffer("like", torch.zeros(()), persistent=False)
+
+    def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
+        """The law."""
+        return IndependenceDistribution(self.dim, self.like, validate_args=validate_args)

@@ -1,0 +1,103 @@
+r"""Elementary functions in the log domain, with gradients that stay finite wherever the value is.
+
+A probability :math:`u` travels through the package as the pair of its tails :math:`(\log u, \log(1-u))`, because neither alone can tell
+:math:`10^{-400}` from 0 *and* :math:`1 - 10^{-400}` from 1.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+LOG_HALF = -math.log(2.0)
+_UNDERFLOW = -37.0  # e^-37 is below half an ulp of one in float64: there -log(1 - e^x) and e^x agree
+
+
+class _Log1mExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = torch.where(x > LOG_HALF, torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(x)))
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        return -grad * torch.exp(x - y)
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    r""":math:`\log(1 - e^x)` for :math:`x < 0`, accurate at both ends (Mächler 2012, "Accurately computing log(1 - exp(-|a|))").
+
+    Args:
+        x: negative numbers, any shape.
+    """
+    return _Log1mExp.apply(x)
+
+
+def log_expm1(x: Tensor) -> Tensor:
+    r""":math:`\log(e^x - 1)` for :math:`x > 0`; no overflow."""
+    return x + log1mexp(-x)
+
+
+def log1pexp(x: Tensor) -> Tensor:
+    r""":math:`\log(1 + e^x)`, also for :math:`x` of any size."""
+    return torch.logaddexp(x, torch.zeros_like(x))
+
+
+def log_neg_log(log_u: Tensor, log1m_u: Tensor) -> Tensor:
+    r""":math:`\log(-\log u)` from both tails of :math:`u`.
+
+    Where :math:`\log u` has underflowed towards 0 the value is :math:`\log(1-u)` to the last digit, so the upper tail carries on.
+
+    Args:
+        log_u: :math:`\log u`, any shape.
+        log1m_u: :math:`\log(1-u)`, same shape.
+    """
+    upper = log1m_u < _UNDERFLOW
+    return torch.where(upper, log1m_u, torch.log(-torch.where(upper, -1.0, log_u)))
+
+
+def exp_neg_exp_tails(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Tails :math:`(\log u, \log(1-u))` of :math:`u = \exp(-e^x)`: the inverse of `log_neg_log`."""
+    upper = x < _UNDERFLOW
+    return -torch.exp(x), torch.where(upper, x, log1mexp(-torch.exp(torch.where(upper, 0.0, x))))
+
+
+class _LogSinhc(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        size = x.abs()
+        small = size < 0.25
+        square = x * x
+        series = square * (1 / 6 - square * (1 / 180 - square * (1 / 2835 - square * (1 / 37800 - square * (1 / 467775)))))
+        size = torch.where(small, 1.0, size)
+        return torch.where(small, series, size + torch.log(-torch.expm1(-2 * size) / (2 * size)))
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * langevin(x)
+
+
+def log_sinhc(x: Tensor) -> Tensor:
+    r""":math:`\log(\sinh(x)/x)`, even and smooth through 0; its derivative is `langevin`."""
+    return _LogSinhc.apply(x)
+
+
+def langevin(x: Tensor) -> Tensor:
+    r""":math:`\coth x - 1/x`, odd and smooth through 0 (a series below 1/4, where the difference would cancel)."""
+    small = x.abs() < 0.25
+    square = x * x
+    series = x * (1 / 3 - square * (1 / 45 - square * (2 / 945 - square * (1 / 4725 - square * (2 / 93555 - square * 1382 / 638512875)))))
+    safe = torch.where(small, 1.0, x)
+    return torch.where(small, series, 1 / torch.tanh(safe) - 1 / safe)
+
+
+def log_expc(x: Tensor) -> Tensor:
+    r""":math:`\log\frac{1 - e^{-x}}{x} = -x/2 + \log\frac{\sinh(x/2)}{x/2}` for any real :math:`x`, 0 at 0."""
+    half = x / 2
+    return log_sinhc(half) - half
