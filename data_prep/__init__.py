@@ -1,1 +1,21 @@
-"""Raw files to prepared cohorts."""
+"""Raw files to prepared cohorts: ``prepare_synthetic`` and ``prepare_physionet2012``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_prep.physionet2012 import prepare_physionet2012
+    from data_prep.synthetic import prepare_synthetic
+
+__all__ = ["prepare_physionet2012", "prepare_synthetic"]
+
+_HOMES = {"prepare_physionet2012": "data_prep.physionet2012", "prepare_synthetic": "data_prep.synthetic"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a preparation on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'data_prep' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,6 @@
+"""Prepared cohorts: a folder that ``data_prep`` wrote, checked, mapped into memory and handed out as batches."""
+
+from cm2.cohorts.cohort import FORMAT, Cohort, load_cohort
+from cm2.cohorts.stays import Stays
+
+__all__ = ["FORMAT", "Cohort", "Stays", "load_cohort"]

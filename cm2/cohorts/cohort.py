@@ -1,0 +1,260 @@
+"""A prepared cohort: verified, mapped into memory, split, tokenised."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from cm2.batch import Modality
+from cm2.cohorts.absence import check, take_away
+from cm2.cohorts.stays import Stays
+from cm2.cohorts.text import tokenise, train_tokenizer
+
+FORMAT = 1
+SPLITS = ("train", "valid", "test")
+
+
+class Cohort:
+    """A prepared cohort; get one from ``load_cohort``.
+
+    Args:
+        path: its folder.
+        manifest: the parsed ``manifest.json``.
+        max_length: tokens kept of a text.
+        vocabulary_size: of the tokenizer trained on the training texts.
+        tokenizer: used instead of a trained one, for example that of a pretrained model.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: dict[str, Any],
+        max_length: int = 512,
+        vocabulary_size: int = 2000,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.max_length = max_length
+        self.vocabulary_size = vocabulary_size
+        self.stays = pd.read_parquet(path / "stays.parquet")
+        self.present = self.stays[[f"present_{name}" for name in manifest["modalities"]]].to_numpy(dtype=bool)
+        self._given = tokenizer
+        self._cache: dict[tuple[str, str], Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Memory maps are opened again by the process that receives the cohort, not sent to it."""
+        return self.__dict__ | {"_cache": {key: value for key, value in self._cache.items() if key[0] != "array"}}
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {n:,}" for name, n in self.manifest["splits"].items())
+        return f"Cohort({self.name!r}, {len(self.stays):,} stays: {splits}; {', '.join(self.manifest['modalities'])})"
+
+    @property
+    def name(self) -> str:
+        """For example ``physionet2012``."""
+        return self.manifest["name"]
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the files' checksums: equal for equal data, whenever and wherever it was prepared."""
+        return self.manifest["checksum"]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the outcomes."""
+        return tuple(self.manifest["tasks"])
+
+    @cached_property
+    def modalities(self) -> tuple[Modality, ...]:
+        """In the order of the columns of ``present``; a text's length and vocabulary are those of the tokenizer in use."""
+        return tuple(self._modality(name, entry) for name, entry in self.manifest["modalities"].items())
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        return self._given or self.tokenizer(self.max_length, self.vocabulary_size)
+
+    @property
+    def padding(self) -> int:
+        """Id of the tokenizer's padding token."""
+        return int(self._tokenizer.pad_token_id)
+
+    def with_text(self, max_length: int = 512, vocabulary_size: int = 2000, tokenizer: PreTrainedTokenizerBase | None = None) -> Cohort:
+        """The same cohort, its texts cut and tokenised otherwise; see the class for the arguments."""
+        if (max_length, vocabulary_size, tokenizer) == (self.max_length, self.vocabulary_size, self._given):
+            return self
+        return Cohort(self.path, self.manifest, max_length, vocabulary_size, tokenizer)
+
+    def tokenizer(self, max_length: int = 512, vocabulary_size: int = 2000) -> PreTrainedTokenizerBase:
+        """A WordPiece tokenizer trained on the texts of the training split, of every text modality.
+
+        Raises:
+            ValueError: the cohort has no training text, or the sizes leave no room for a word.
+        """
+        train = (self.stays["split"] == "train").to_numpy()
+        names = [name for name, entry in self.manifest["modalities"].items() if entry["kind"] == "text"]
+        texts = [text for name in names for text, use in zip(self.texts(name), train, strict=True) if use and text is not None]
+        return train_tokenizer(texts, vocabulary_size, max_length)
+
+    def array(self, name: str) -> np.ndarray:
+        """The memory map of a series, image or vector modality, all stays: ``(n, T, F)``, ``(n, H, W)`` uint8 or ``(n, F)``."""
+        return self._cached("array", name, lambda: np.load(self.path / self._entry(name)["file"], mmap_mode="r"))
+
+    def texts(self, name: str) -> list[str | None]:
+        """The texts of a modality, all stays; None where absent."""
+        return self._cached("texts", name, lambda: self._read_texts(name))
+
+    def tokens(self, name: str) -> dict[str, Tensor]:
+        """``input_ids`` and ``attention_mask`` of a text modality, all stays, both ``(n, L)`` with L <= ``max_length``."""
+        return self._tokenised(name)[0]
+
+    def texts_cut(self, name: str) -> int:
+        """Number of texts longer than ``max_length``."""
+        return self._tokenised(name)[1]
+
+    def _tokenised(self, name: str) -> tuple[dict[str, Tensor], int]:
+        return self._cached("tokens", name, lambda: tokenise(self.texts(name), self._tokenizer, self.max_length))
+
+    def summary(self, name: str) -> np.ndarray:
+        """One number for each stay that says how extreme a modality is: ``(n,)`` float64.
+
+        For series and vectors the mean square of the (standardised) values, for images the mean grey, for texts the number of
+        words. Missingness that is not completely at random depends on it.
+        """
+        return self._cached("summary", name, lambda: self._summarise(name))
+
+    def split(self, split: str, task: str, absent: Mapping[str, float] | None = None, mechanism: str = "mcar", seed: int = 0) -> Stays:
+        """The stays of a split whose outcome is known, optionally with modalities taken away.
+
+        Args:
+            split: ``train``, ``valid`` or ``test``.
+            task: name of the outcome.
+            absent: fraction, by modality, of the stays having it that lose it; see ``cm2.cohorts.absence``.
+            mechanism: ``mcar``, ``mar`` or ``mnar``.
+            seed: of the stable hash that decides which stays lose it.
+
+        Raises:
+            ValueError: an unknown split, task, modality or mechanism, a rate outside [0, 1], or a split without stays.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+        if task not in self.tasks:
+            raise ValueError(f"unknown task {task!r}; the cohort {self.name} has {', '.join(self.tasks)}")
+        names = list(self.manifest["modalities"])
+        absent = dict(absent or {})
+        check(names, absent, mechanism)
+        label = self.stays[task].to_numpy()
+        rows = np.flatnonzero((self.stays["split"] == split).to_numpy() & (label >= 0))
+        if not len(rows):
+            raise ValueError(f"the {split} split of {self.name} has no stay with a known {task}; prepare the cohort with more stays")
+        stay_id = self.stays["stay_id"].to_numpy()[rows]
+        present, kept = take_away(self.present[rows], stay_id, names, absent, mechanism, seed, lambda name: self.summary(name)[rows])
+        return Stays(self, rows, label[rows], present, kept)
+
+    def _cached(self, what: str, name: str, compute: Any) -> Any:
+        if (what, name) not in self._cache:
+            self._cache[what, name] = compute()
+        return self._cache[what, name]
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        entries = self.manifest["modalities"]
+        if name not in entries:
+            raise ValueError(f"unknown modality {name!r}; the cohort {self.name} has {', '.join(entries)}")
+        return entries[name]
+
+    def _modality(self, name: str, entry: dict[str, Any]) -> Modality:
+        if entry["kind"] != "text":
+            return Modality(name, entry["kind"], tuple(entry["shape"]))
+        return Modality(name, "text", (self.tokens(name)["input_ids"].shape[1],), len(self._tokenizer))
+
+    def _read_texts(self, name: str) -> list[str | None]:
+        frame = pd.read_parquet(self.path / self._entry(name)["file"])
+        if not frame["stay_id"].equals(self.stays["stay_id"]):
+            raise ValueError(f"{self._entry(name)['file']}: its stays are not those of stays.parquet in the same order; prepare again")
+        return [text if isinstance(text, str) else None for text in frame["text"]]
+
+    def _summarise(self, name: str) -> np.ndarray:
+        kind = self._entry(name)["kind"]
+        if kind == "text":
+            return np.array([len((text or "").split()) for text in self.texts(name)], dtype=np.float64)
+        blocks = np.array_split(np.arange(len(self.stays)), max(1, len(self.stays) // 4096))
+        power = 1 if kind == "image" else 2
+        return np.concatenate([(self.array(name)[b].astype(np.float64) ** power).reshape(len(b), -1).mean(axis=1) for b in blocks])
+
+
+def load_cohort(
+    path: Path | str,
+    verify: bool = True,
+    max_length: int = 512,
+    vocabulary_size: int = 2000,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Cohort:
+    """Opens a prepared cohort.
+
+    Args:
+        path: folder that ``cm2 prepare`` wrote.
+        verify: compares the SHA-256 of every file as well; sizes are compared always.
+        max_length: tokens kept of a text.
+        vocabulary_size: of the tokenizer trained on the training texts.
+        tokenizer: used instead of a trained one.
+
+    Raises:
+        ValueError: no manifest, another format, a missing file, or one whose size, checksum or shape is not the manifest's.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    _verify_files(path, manifest, verify)
+    cohort = Cohort(path, manifest, max_length, vocabulary_size, tokenizer)
+    for name, entry in manifest["modalities"].items():
+        if entry["kind"] != "text" and cohort.array(name).shape != (len(cohort.stays), *entry["shape"]):
+            expected = (len(cohort.stays), *entry["shape"])
+            raise ValueError(f"{path / entry['file']}: expected shape {expected}, got {cohort.array(name).shape}; prepare the cohort again")
+    return cohort
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise ValueError(f"{path} is not a prepared cohort: it has no manifest.json; write one with `cm2 prepare`")
+    try:
+        manifest = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not valid JSON ({error}); prepare the cohort again") from None
+    given = manifest.get("format") if isinstance(manifest, dict) else None
+    if given != FORMAT:
+        raise ValueError(f"{file}: format {given!r} is not supported, this version reads {FORMAT}; prepare the cohort again")
+    needed = ("name", "modalities", "tasks", "splits", "sizes", "checksums", "checksum")
+    if missing := [key for key in needed if key not in manifest]:
+        raise ValueError(f"{file}: the entry {missing[0]!r} is missing; prepare the cohort again")
+    return manifest
+
+
+def _verify_files(path: Path, manifest: dict[str, Any], verify: bool) -> None:
+    checksums = manifest["checksums"]
+    total = hashlib.sha256("".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums)).encode()).hexdigest()
+    if total != manifest["checksum"]:
+        raise ValueError(
+            f"{path / 'manifest.json'}: its checksum is {manifest['checksum']}, its files give {total}; prepare the cohort again"
+        )
+    for name, size in manifest["sizes"].items():
+        file = path / name
+        if not file.is_file():
+            raise ValueError(f"{file} is missing, though the manifest lists it; prepare the cohort again")
+        if file.stat().st_size != size:
+            raise ValueError(f"{file} has {file.stat().st_size} bytes, the manifest says {size}; prepare the cohort again")
+        if verify and (given := _sha256(file)) != checksums[name]:
+            raise ValueError(f"{file}: wrong checksum {given}, the manifest says {checksums[name]}; prepare the cohort again")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,99 @@
+"""The stays of one split for one task, as a torch data set that gathers whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import Dataset
+
+from cm2.batch import Batch, Modality, Value
+
+if TYPE_CHECKING:
+    from cm2.cohorts.cohort import Cohort
+
+
+class Stays(Dataset[Batch]):
+    """Stays of a split whose outcome is known.
+
+    ``batch(indices)`` is one gather from the memory maps. ``DataLoader(stays, batch_size=32, collate_fn=stays.collate)`` uses it too
+    (through ``__getitems__``).
+
+    Args:
+        cohort: the prepared cohort.
+        rows: ``(n,)`` rows of the cohort.
+        label: ``(n,)`` 0 or 1.
+        present: ``(n, M)`` bool, after modalities were taken away.
+        kept: number of stays that kept a modality only because they would have been empty.
+    """
+
+    def __init__(self, cohort: Cohort, rows: np.ndarray, label: np.ndarray, present: np.ndarray, kept: int = 0) -> None:
+        self.cohort = cohort
+        self.rows = rows
+        self.kept = kept
+        self.label = torch.from_numpy(label.astype(np.float32))
+        self.present = torch.from_numpy(np.ascontiguousarray(present))
+        self.stay_id = torch.from_numpy(cohort.stays["stay_id"].to_numpy()[rows])
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those of the cohort."""
+        return self.cohort.modalities
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        """A batch of one stay."""
+        return self.batch([range(len(self))[index]])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.batch(indices)
+
+    def batch(self, indices: Sequence[int] | Tensor | np.ndarray) -> Batch:
+        """The stays at these positions of the split; values of an absent modality are zeros (padding for text).
+
+        Args:
+            indices: B positions in ``range(len(self))``.
+
+        Returns:
+            Series ``(B, T, F)`` float32, images ``(B, H, W)`` float32 in [0, 1], text ids and masks ``(B, L)`` with L the
+            longest text of the batch.
+        """
+        at = np.asarray(indices, dtype=np.int64)
+        where = torch.from_numpy(at)
+        present = self.present[where]
+        values = {m.name: self._values(m, self.rows[at], present[:, i]) for i, m in enumerate(self.modalities)}
+        return Batch(values, present, self.label[where], self.stay_id[where])
+
+    def _values(self, modality: Modality, rows: np.ndarray, present: Tensor) -> Value:
+        if modality.kind == "text":
+            return self._text(self.cohort.tokens(modality.name), rows, present)
+        data = torch.from_numpy(np.asarray(self.cohort.array(modality.name)[rows]))
+        data = data.float().div_(255) if modality.kind == "image" else data
+        return data if bool(present.all()) else data.masked_fill_(~present.view(-1, *[1] * (data.ndim - 1)), 0)
+
+    def collate(self, samples: Batch | Sequence[Batch]) -> Batch:
+        """Joins batches into one; hands a batch through."""
+        if isinstance(samples, Batch):
+            return samples
+        values = {name: self._join([s.values[name] for s in samples]) for name in samples[0].values}
+        tensors = (torch.cat([getattr(s, part) for s in samples]) for part in ("present", "label", "stay_id"))
+        return Batch(values, *tensors)
+
+    def _text(self, tokens: dict[str, Tensor], rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
+        mask = tokens["attention_mask"][rows] * present[:, None]
+        width = max(int(mask.sum(dim=1).max()), 1) if len(rows) else 1
+        ids, mask = tokens["input_ids"][rows, :width], mask[:, :width]
+        return {"input_ids": ids.masked_fill(mask == 0, self.cohort.padding), "attention_mask": mask}
+
+    def _join(self, values: list[Value]) -> Value:
+        if not isinstance(values[0], dict):
+            return torch.cat(values)
+        width = max(value["input_ids"].shape[1] for value in values)
+        fill = {"input_ids": self.cohort.padding, "attention_mask": 0}
+        return {part: torch.cat([pad(v[part], (0, width - v[part].shape[1]), value=fill[part]) for v in values]) for part in fill}

@@ -1,0 +1,84 @@
+"""Texts to token ids: a WordPiece vocabulary trained on the cohort's training texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary_size: int = 2000, max_length: int = 512) -> PreTrainedTokenizerFast:
+    """A BERT tokenizer (lower case, WordPiece, ``[CLS] ... [SEP]``) trained on texts; the same texts give the same vocabulary.
+
+    Args:
+        texts: the training split's.
+        vocabulary_size: about so many ids, the five special tokens included; never fewer than every letter needs.
+        max_length: stored as the tokenizer's ``model_max_length``.
+
+    Raises:
+        ValueError: no text, a vocabulary with no room for a word or fewer than three tokens of length.
+    """
+    if not texts:
+        raise ValueError("tokenizer: there is no training text; use a cohort whose training stays have one, or pass a tokenizer")
+    if vocabulary_size <= len(SPECIAL):
+        raise ValueError(f"vocabulary_size: got {vocabulary_size}; {len(SPECIAL)} are special tokens, give more")
+    if max_length < 3:
+        raise ValueError(f"max_length: got {max_length}; [CLS], one token and [SEP] need 3")
+    tokenizer = _empty({})
+    tokenizer = _empty(_vocabulary(tokenizer, texts, vocabulary_size))
+    tokenizer.add_special_tokens(list(SPECIAL.values()))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL)
+
+
+def _empty(vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _vocabulary(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> dict[str, int]:
+    # The trainer numbers "##x" pieces in the order of a randomised hash map and breaks ties between merges by number. Handing it
+    # every such piece as a special token fixes the numbers, so that the same texts give the same vocabulary in every process.
+    alphabet = sorted({letter for text in texts for letter in tokenizer.normalizer.normalize_str(text) if not letter.isspace()})
+    fixed = [*SPECIAL.values(), *(f"##{letter}" for letter in alphabet)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=max(size, len(SPECIAL) + 2 * len(alphabet)), special_tokens=fixed, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.get_vocab()
+
+
+def tokenise(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, max_length: int) -> tuple[dict[str, Tensor], int]:
+    """Token ids and attention masks of texts, padded to the longest one or to ``max_length``.
+
+    Args:
+        texts: n texts; an absent one (None) gives padding only.
+        tokenizer: any transformers tokenizer with a padding token.
+        max_length: longer texts are cut.
+
+    Returns:
+        ``{"input_ids", "attention_mask"}``, both ``(n, L)`` int64 with L <= ``max_length``, and the number of texts that were cut.
+    """
+    encoded = tokenizer([text or "" for text in texts], truncation=False, padding=False, verbose=False)["input_ids"]
+    there = [text is not None for text in texts]
+    lengths = [len(ids) if has else 0 for ids, has in zip(encoded, there, strict=True)]
+    width = min(max_length, max(lengths, default=1) or 1)
+    ids = torch.full((len(encoded), width), tokenizer.pad_token_id, dtype=torch.long)
+    for row, (tokens, length) in enumerate(zip(encoded, lengths, strict=True)):
+        if length:
+            cut = tokens if length <= width else [*tokens[: width - 1], tokens[-1]]
+            ids[row, : len(cut)] = torch.tensor(cut)
+    mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+    return {"input_ids": ids, "attention_mask": mask}, sum(length > width for length in lengths)

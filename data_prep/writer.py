@@ -1,0 +1,219 @@
+"""Writing a prepared cohort: whole or not at all.
+
+Layout (format 1): ``manifest.json``, ``stays.parquet`` and one file for each modality, all in the row order of
+``stays.parquet``. Rows of a stay that lacks a modality are placeholders (zeros, or a null text).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+FORMAT = 1
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class PreparedModality:
+    """One modality of a cohort to be written.
+
+    Args:
+        kind: ``series`` (n, T, F) float32, ``image`` (n, H, W) uint8, ``vector`` (n, F) float32 or ``text`` (n strings or None).
+        data: the values, in the order of the stays.
+        present: ``(n,)`` bool.
+        features: names of the features, for series and vectors.
+        units: one unit for each feature; "1" for a number without one.
+        normalisation: what was subtracted and divided by, and the split it comes from; empty where nothing was.
+        notes: anything a reader of the manifest has to know, by name.
+    """
+
+    kind: str
+    data: np.ndarray | list[str | None]
+    present: np.ndarray
+    features: list[str] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
+    normalisation: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PreparedCohort:
+    """A cohort to be written.
+
+    Args:
+        name: of the cohort, for example ``physionet2012``.
+        source: where the data come from, one sentence with an address or a citation.
+        version: of the source or of the program that made it.
+        parameters: everything the result depends on; two cohorts with equal name, version and parameters are the same.
+        stays: ``stay_id`` (unique int64), ``split`` and one column for each task (0, 1, or -1 where the outcome is unknown).
+        modalities: by name, in the order of the columns of ``present``.
+        tasks: by name, what a positive is.
+        flow: the flow chart, one ``{"step", "stays", "dropped", "note"}`` after another.
+        counts: anything else that was counted.
+        extra: writes further files (the simulator's truth) below the folder it is handed.
+    """
+
+    name: str
+    source: str
+    version: str
+    parameters: dict[str, Any]
+    stays: pd.DataFrame
+    modalities: dict[str, PreparedModality]
+    tasks: dict[str, str]
+    flow: list[dict[str, Any]]
+    counts: dict[str, Any]
+    extra: Callable[[Path], None] | None = None
+
+
+@contextmanager
+def whole_or_nothing(out: Path) -> Iterator[Path]:
+    """A temporary sibling of ``out``: renamed to ``out`` when the block ends well, removed when it does not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+        os.rename(folder, out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether ``out`` holds this very cohort.
+
+    Raises:
+        ValueError: ``out`` exists and is something else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    asked = json.loads(json.dumps({"format": FORMAT, "name": name, "version": version, "parameters": dict(parameters)}))
+    try:
+        manifest = json.loads((out / "manifest.json").read_text())
+        same = all(manifest[key] == value for key, value in asked.items())
+        if same and all((out / file).stat().st_size == size for file, size in manifest["sizes"].items()):
+            return True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"{out} exists and is not the {name} cohort with these parameters; remove it or choose another folder")
+
+
+def write_cohort(out: Path, cohort: PreparedCohort) -> Path:
+    """Writes a prepared cohort, atomically.
+
+    Args:
+        out: its folder; must not exist, or be empty.
+        cohort: what to write.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ValueError: rows that disagree in number, a repeated stay, an unknown split, a label other than -1, 0 and 1, a stay with no
+            modality, or a value that is not finite where a modality is present.
+    """
+    _check(cohort)
+    with whole_or_nothing(out) as folder:
+        columns = {f"present_{name}": modality.present.astype(bool) for name, modality in cohort.modalities.items()}
+        labels = {task: cohort.stays[task].astype("int8") for task in cohort.tasks}
+        stays = cohort.stays[["stay_id", "split"]].assign(**labels, **columns)
+        stays.to_parquet(folder / "stays.parquet", index=False)
+        described = {name: _write_modality(folder, name, modality, stays) for name, modality in cohort.modalities.items()}
+        if cohort.extra is not None:
+            cohort.extra(folder)
+        _write_manifest(folder, cohort, stays, described)
+    return out
+
+
+def _check(cohort: PreparedCohort) -> None:
+    stays = cohort.stays
+    if not stays["stay_id"].is_unique:
+        raise ValueError(f"stay {stays['stay_id'][stays['stay_id'].duplicated()].iloc[0]} occurs twice; a cohort has one row per stay")
+    if unknown := set(stays["split"]) - set(SPLITS):
+        raise ValueError(f"unknown split {sorted(unknown)[0]!r}; use {', '.join(SPLITS)}")
+    for task in cohort.tasks:
+        if not stays[task].isin((-1, 0, 1)).all():
+            raise ValueError(f"{task}: labels are 0, 1 or -1 (unknown), got {sorted(set(stays[task]) - {-1, 0, 1})[0]}")
+    for name, modality in cohort.modalities.items():
+        if len(modality.data) != len(stays) or modality.present.shape != (len(stays),):
+            raise ValueError(f"{name}: {len(modality.data)} rows and {modality.present.shape} present for {len(stays)} stays")
+        if isinstance(modality.data, np.ndarray) and modality.data.dtype.kind == "f":
+            finite = np.isfinite(modality.data).reshape(len(stays), -1).all(axis=1)
+            if (modality.present & ~finite).any():
+                stay = stays["stay_id"].to_numpy()[modality.present & ~finite][0]
+                raise ValueError(f"{name}: stay {stay} has a value that is not finite; impute it or mark the modality absent")
+    empty = ~np.any([modality.present for modality in cohort.modalities.values()], axis=0)
+    if empty.any():
+        raise ValueError(f"stay {stays['stay_id'].to_numpy()[empty][0]} has no modality; drop and count such stays")
+
+
+def _write_modality(folder: Path, name: str, modality: PreparedModality, stays: pd.DataFrame) -> dict[str, Any]:
+    if isinstance(modality.data, list):
+        file, shape = f"{name}.parquet", []
+        texts = [text if there else None for text, there in zip(modality.data, modality.present, strict=True)]
+        pd.DataFrame({"stay_id": stays["stay_id"], "text": pd.array(texts, dtype="str")}).to_parquet(folder / file, index=False)
+    else:
+        file, shape = f"{name}.npy", list(modality.data.shape[1:])
+        array = np.ascontiguousarray(modality.data, dtype=np.uint8 if modality.kind == "image" else np.float32)
+        if not modality.present.all():
+            array = array.copy()
+            array[~modality.present] = 0
+        np.save(folder / file, array)
+    described = {"kind": modality.kind, "file": file, "shape": shape, "features": modality.features, "units": modality.units}
+    return described | {"present": int(modality.present.sum())} | modality.notes
+
+
+def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, described: dict[str, Any]) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    checksums = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+    tasks = {
+        task: {
+            "description": text,
+            "positives": int((stays[task] == 1).sum()),
+            "unknown": int((stays[task] == -1).sum()),
+            "positives_by_split": {split: int(((stays[task] == 1) & (stays["split"] == split)).sum()) for split in SPLITS},
+        }
+        for task, text in cohort.tasks.items()
+    }
+    manifest = {
+        "format": FORMAT,
+        "name": cohort.name,
+        "source": cohort.source,
+        "version": cohort.version,
+        "created": datetime.now(UTC).date().isoformat(),
+        "parameters": cohort.parameters,
+        "stays": len(stays),
+        "splits": {split: int((stays["split"] == split).sum()) for split in SPLITS},
+        "modalities": described,
+        "tasks": tasks,
+        "flow": cohort.flow,
+        "counts": cohort.counts,
+        "normalisation": {name: m.normalisation for name, m in cohort.modalities.items() if m.normalisation},
+        "sizes": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+        "checksums": checksums,
+        "checksum": combined_checksum(checksums),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def combined_checksum(checksums: Mapping[str, str]) -> str:
+    """SHA-256 over the lines ``<sha256>  <file>``, sorted by file."""
+    return hashlib.sha256("".join(f"{checksums[file]}  {file}\n" for file in sorted(checksums)).encode()).hexdigest()
