@@ -98,9 +98,8 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], options: argparse.Name
     lines = [columns, ["---"] * len(columns), *([_cell(row.get(c)) for c in columns] for row in rows)]
     print(f"### {title}\n")
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    print(
-        f"\n{note + ' ' if note else ''}{where['date']}, {where['device']}, {options.threads} thread(s), torch {where['versions']['torch']}.\n"
-    )
+    print(f"\n{note}\n")
+    print(f"{where['date']}, {where['device']}, {options.threads} thread(s), torch {where['versions']['torch']}.\n")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps({"title": title, **where, "note": note, "rows": [dict(r) for r in rows]}, indent=2) + "\n")
