@@ -10,16 +10,22 @@ import inspect
 from typing import Any
 
 from cm2.copulas.base import Copula, CopulaDistribution
+from cm2.copulas.clayton import Clayton, ClaytonDistribution
+from cm2.copulas.frank import Frank, FrankDistribution
 from cm2.copulas.gaussian import Gaussian, GaussianDistribution
 from cm2.copulas.gumbel import Gumbel, GumbelDistribution
 from cm2.copulas.independence import Independence, IndependenceDistribution
 
-FAMILIES: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gumbel, Gaussian)}
+FAMILIES: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Gaussian)}
 
 __all__ = [
     "FAMILIES",
+    "Clayton",
+    "ClaytonDistribution",
     "Copula",
     "CopulaDistribution",
+    "Frank",
+    "FrankDistribution",
     "Gaussian",
     "GaussianDistribution",
     "Gumbel",

@@ -14,16 +14,16 @@ Tails = tuple[Tensor, Tensor]
 class ArchimedeanDistribution(CopulaDistribution):
     r""":math:`C(u) = \psi\left(\sum_j \psi^{-1}(u_j)\right)` with a completely monotone generator :math:`\psi`.
 
-    Everything below follows from :math:`\psi` and its derivatives (McNeil and Nešlehová 2009; Hofert, Mächler, McNeil 2012), O the present coordinates,
-    n their number and :math:`t_O = \sum_{j\in O}\psi^{-1}(u_j)`:
+    Everything below follows from :math:`\psi` and its derivatives (McNeil and Nešlehová 2009; Hofert, Mächler, McNeil 2012), O the present
+    coordinates, n their number and :math:`t_O = \sum_{j\in O}\psi^{-1}(u_j)`:
 
     .. math::
         c(u_O) = |\psi^{(n)}(t_O)| \prod_{j\in O} |(\psi^{-1})'(u_j)|, \qquad
         P(U_j \le v \mid u_O) = \psi^{(n)}(t_O + \psi^{-1}(v)) / \psi^{(n)}(t_O).
 
-    A family carries :math:`t_O` as a *state*, whichever function of it is accurate in its corner, and implements `_empty` (the state of no coordinate),
-    `_join` (add a coordinate), `_state_cdf` (psi), `_log_ratio` (the conditional CDF), `_quantile` (its inverse), `_log_density` and `_frailty_tails`
-    (the sampler of Marshall and Olkin 1988: :math:`U_j = \psi(E_j/V)`).
+    A family carries :math:`t_O` as a *state*, whichever function of it is accurate in its corner, and implements `_empty` (the state of no
+    coordinate), `_join` (add a coordinate), `_state_cdf` (psi), `_log_ratio` (the conditional CDF), `_quantile` (its inverse),
+    `_log_density` and `_frailty_tails` (the sampler of Marshall and Olkin 1988: :math:`U_j = \psi(E_j/V)`).
 
     Args:
         alpha: the parameter, shape of the batch.

@@ -1,6 +1,7 @@
 r"""What every copula is: a module that holds parameters, and a law on :math:`(0, 1)^{dim}` that it returns.
 
-A point :math:`u` is handled as the pair of its tails :math:`(\log u, \log(1-u))`; every density is written for the pair, `log_prob` only forms it.
+A point :math:`u` is handled as the pair of its tails :math:`(\log u, \log(1-u))`; every density is written for the pair, `log_prob` only
+forms it.
 """
 
 from typing import Any, ClassVar
@@ -28,8 +29,8 @@ def uniform_tails(shape: Size, like: Tensor) -> tuple[Tensor, Tensor]:
 class CopulaDistribution(Distribution):
     r"""A law on :math:`(0, 1)^{dim}` with uniform margins.
 
-    A family implements `_log_density`, `_cdf`, `_conditional_tails`, `sample`, `kendall_tau`, `tail_dependence`, `marginalise` and `_batched`;
-    shapes, masks and validation stand here. Sources: Sklar 1959; Nelsen, *An Introduction to Copulas* (2006).
+    A family implements `_log_density`, `_cdf`, `_conditional_tails`, `sample`, `kendall_tau`, `tail_dependence`, `marginalise` and
+    `_batched`; shapes, masks and validation stand here. Sources: Sklar 1959; Nelsen, *An Introduction to Copulas* (2006).
 
     Args:
         dim: number of coordinates.

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Size, Tensor, nn
 
-from cm2.copulas.base import Copula, CopulaDistribution, parameter, to_unit_interval
+from cm2.copulas.base import Copula, CopulaDistribution, parameter
 from cm2.copulas.independence import IndependenceDistribution
 from cm2.copulas.normal_probability import bivariate_normal_cdf, multivariate_normal_cdf
 from cm2.numerics.normal import log_ndtr, normal_quantile, normal_tails
@@ -19,9 +19,10 @@ class GaussianDistribution(CopulaDistribution):
     .. math:: \log c(u) = -\sum_i \log L_{ii} - \tfrac12\left(\lVert L^{-1}z\rVert^2 - \lVert z\rVert^2\right).
 
     In two dimensions :math:`L_{21} = \rho` and :math:`L_{22} = \sqrt{(1-\rho)(1+\rho)}`, and the exponent is
-    :math:`-\frac12\{((z_2 - \rho z_1)/L_{22})^2 - z_2^2\}`: no inverse of a matrix. The margin over the present coordinates :math:`m` is the same law
-    with :math:`R \circ mm^\top + \mathrm{diag}(1-m)` and :math:`z \circ m`. Kendall's τ is :math:`\frac2\pi\arcsin\rho`, both tail coefficients are 0
-    (Joe 2014, section 4.3). Conditional draws use Matheron's rule, :math:`x + R_{\cdot O}R_{OO}^{-1}(z_O - x_O)` with :math:`x \sim N(0, R)`.
+    :math:`-\frac12\{((z_2 - \rho z_1)/L_{22})^2 - z_2^2\}`: no inverse of a matrix. The margin over the present coordinates :math:`m` is
+    the same law with :math:`R \circ mm^\top + \mathrm{diag}(1-m)` and :math:`z \circ m`. Kendall's τ is :math:`\frac2\pi\arcsin\rho`, both
+    tail coefficients are 0 (Joe 2014, section 4.3). Conditional draws use Matheron's rule, :math:`x + R_{\cdot O}R_{OO}^{-1}(z_O - x_O)`
+    with :math:`x \sim N(0, R)`.
 
     Args:
         cholesky: lower triangular, positive diagonal, rows of norm 1, (*batch, dim, dim).
@@ -121,8 +122,8 @@ def _solve_lower(factor: Tensor, z: Tensor) -> Tensor:
 
 
 class Gaussian(Copula):
-    r"""Learnable Gaussian copula. Row i of the Cholesky factor is :math:`(a_{i1}, \ldots, a_{i,i-1}, 1)` divided by its norm, the :math:`a_{ij}` real:
-    every matrix so formed is a correlation matrix, and every positive definite one is reached exactly once.
+    r"""Learnable Gaussian copula. Row i of the Cholesky factor is :math:`(a_{i1}, \ldots, a_{i,i-1}, 1)` divided by its norm, the
+    :math:`a_{ij}` real: every matrix so formed is a correlation matrix, and every positive definite one is reached exactly once.
 
     Args:
         dim: number of coordinates.

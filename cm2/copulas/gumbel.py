@@ -16,21 +16,21 @@ _NOWHERE = -1e15  # log(-log C) of the empty set is -inf; this far below every o
 class GumbelDistribution(ArchimedeanDistribution):
     r""":math:`C(u) = \exp\{-(\sum_j (-\log u_j)^\alpha)^{1/\alpha}\}`, :math:`\alpha \ge 1`; :math:`\psi(t) = \exp(-t^{1/\alpha})`.
 
-    State: :math:`s = \log(-\log C)`, so that with :math:`x_j = \log(-\log u_j)` joining is :math:`s = \frac1\alpha\log\sum_j e^{\alpha x_j}`. With
-    :math:`\theta = 1/\alpha`,
+    State: :math:`s = \log(-\log C)`, so that with :math:`x_j = \log(-\log u_j)` joining is
+    :math:`s = \frac1\alpha\log\sum_j e^{\alpha x_j}`. With :math:`\theta = 1/\alpha`,
 
     .. math:: |\psi^{(n)}(t)| = \psi(t)\,t^{-n} P_n(t^\theta), \quad P_n(x) = \sum_{k=1}^n a_{nk}x^k, \quad
         a_{n+1,k} = \theta a_{n,k-1} + (n - \theta k)a_{nk},
 
-    the polynomial of Hofert, Mächler, McNeil 2012 (section 3.2.5); the recurrence (differentiate once more) has positive terms only, so it is run in
-    logarithms. In two dimensions
+    the polynomial of Hofert, Mächler, McNeil 2012 (section 3.2.5); the recurrence (differentiate once more) has positive terms only, so it
+    is run in logarithms. In two dimensions
 
     .. math:: \log c = -e^s - \sum_j \log u_j + (\alpha-1)(x_1 + x_2) + (1-2\alpha)s + \log(e^s + \alpha - 1).
 
     The quantile of the conditional law has no closed form. It is solved for :math:`\delta = s' - s`, on
     :math:`0 \le \delta \le \min\{\log(1 - e^{-s}\log p), -\log p/(n(\alpha-1))\}`, both bounds from :math:`P_n(x')/P_n(x) \le (x'/x)^n`.
-    Kendall's τ is :math:`1 - 1/\alpha`, tail dependence :math:`(0, 2 - 2^{1/\alpha})` (Nelsen 2006, examples 5.4 and 5.22); the frailty is positive
-    stable, drawn as by Kanter 1975.
+    Kendall's τ is :math:`1 - 1/\alpha`, tail dependence :math:`(0, 2 - 2^{1/\alpha})` (Nelsen 2006, examples 5.4 and 5.22); the frailty is
+    positive stable, drawn as by Kanter 1975.
 
     Args:
         alpha: the parameter, shape of the batch.
@@ -168,11 +168,13 @@ def _mean_power(terms: Tensor) -> Tensor:
 
 
 class Gumbel(ArchimedeanCopula):
-    r"""Learnable Gumbel copula, :math:`\alpha = 1 + e^a` with :math:`a` real: one step of the optimiser changes :math:`\alpha - 1` by a factor.
+    r"""Learnable Gumbel copula, :math:`\alpha = 1 + e^a` with :math:`a` real: one step of the optimiser changes :math:`\alpha - 1` by a
+    factor.
 
     Args:
         dim: number of coordinates.
-        alpha: parameter in [1, inf), may carry batch dimensions; 1.15 without it. Exactly 1 is kept as the smallest positive excess, and stays there.
+        alpha: parameter in [1, inf), may carry batch dimensions; 1.15 without it. Exactly 1 is kept as the smallest positive excess, and
+            stays there.
 
     Raises:
         ValueError: alpha outside [1, inf).

@@ -18,9 +18,9 @@ class IndependenceDistribution(CopulaDistribution):
         validate_args: see `CopulaDistribution`.
     """
 
-    def __init__(self, dim: int, like: Tensor | None = None, batch_shape: Size = Size(), validate_args: bool | None = None) -> None:
+    def __init__(self, dim: int, like: Tensor | None = None, batch_shape: Size | None = None, validate_args: bool | None = None) -> None:
         self.like = torch.zeros(()) if like is None else like.detach()
-        super().__init__(dim, batch_shape, validate_args)
+        super().__init__(dim, batch_shape or Size(), validate_args)
 
     @property
     def kendall_tau(self) -> Tensor:

@@ -76,8 +76,8 @@ def _lattice(dim: int, like: Tensor) -> Tensor:
 def multivariate_normal_cdf(limits: Tensor, cholesky: Tensor) -> Tensor:
     r""":math:`P(X_1 \le b_1, \ldots, X_d \le b_d)` for :math:`X \sim N(0, LL^\top)` by Genz's sequential conditioning on a fixed lattice.
 
-    The points never change, so the value is a smooth, repeatable function of limits and factor; the error is about 1e-5 for d = 3 and 1e-4 for d = 5
-    (Genz and Bretz 2009, section 4.2).
+    The points never change, so the value is a smooth, repeatable function of limits and factor; the error is about 1e-5 for d = 3 and 1e-4
+    for d = 5 (Genz and Bretz 2009, section 4.2).
 
     Args:
         limits: (..., d), +inf allowed.

@@ -9,9 +9,9 @@ from torch import Tensor
 def monotone_root(function: Callable[[Tensor], tuple[Tensor, Tensor]], lower: Tensor, upper: Tensor, iterations: int = 40) -> Tensor:
     r"""The root of a decreasing function in ``[lower, upper]``, element by element: Newton steps, bisection where they leave the bracket.
 
-    The count of iterations is fixed, so nothing waits for a device. The gradient is that of the implicit function theorem: the last Newton step
-    :math:`x = x_0 - g(x_0;\theta)/g'(x_0)` is taken with :math:`x_0` and :math:`g'` held constant, so that :math:`dx/d\theta = -g_\theta/g'`.
-    Only first derivatives are right.
+    The count of iterations is fixed, so nothing waits for a device. The gradient is that of the implicit function theorem: the last Newton
+    step :math:`x = x_0 - g(x_0;\theta)/g'(x_0)` is taken with :math:`x_0` and :math:`g'` held constant, so that
+    :math:`dx/d\theta = -g_\theta/g'`. Only first derivatives are right.
 
     Args:
         function: x -> (value, slope), both of x's shape; the value decreasing in x; differentiable in whatever it closes over.

@@ -1,0 +1,141 @@
+r"""The Clayton copula."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Size, Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
+from cm2.copulas.base import CopulaDistribution, parameter
+from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1
+
+
+class _Overlap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        least, most = torch.minimum(a, b), torch.maximum(a, b)
+        near = torch.log1p(-torch.expm1(-least.clamp_max(-LOG_HALF)) * torch.expm1(-most))
+        far = torch.log1p(torch.exp(least - most) - torch.exp(-most)) - least
+        overlap = torch.where(least < -LOG_HALF, near, far)
+        ctx.save_for_backward(a, b, overlap)
+        return overlap
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, b, overlap = ctx.saved_tensors
+        return (grad * torch.expm1(-b - overlap)).sum_to_size(a.shape), (grad * torch.expm1(-a - overlap)).sum_to_size(b.shape)
+
+
+def overlap(a: Tensor, b: Tensor) -> Tensor:
+    r""":math:`g = \log(e^a + e^b - 1) - a - b = \log\{1 - (1-e^{-a})(1-e^{-b})\}` for :math:`a, b \ge 0`, of order :math:`-ab` near 0.
+
+    The second form does not cancel for small arguments, the first not for large ones; the derivative is
+    :math:`\partial g/\partial a = e^{-b-g} - 1`.
+    """
+    return _Overlap.apply(*torch.broadcast_tensors(a, b))
+
+
+class ClaytonDistribution(ArchimedeanDistribution):
+    r""":math:`C(u) = (\sum_j u_j^{-\alpha} - d + 1)^{-1/\alpha}`, :math:`\alpha > 0`; :math:`\psi(t) = (1+t)^{-1/\alpha}`.
+
+    State: :math:`S = \log(1 + t) = -\alpha\log C`. With :math:`a_j = -\alpha\log u_j`, joining is
+    :math:`S' = \log(e^S + e^{a_j} - 1) = S + a_j + g(S, a_j)`, :math:`g` the `overlap`, and with :math:`G` the sum of the :math:`g`
+
+    .. math:: \log c(u_O) = \sum_{k<n}\log(1 + k\alpha) - G/\alpha - nG + (n-1)\,\alpha\sum_{j\in O}\log u_j,
+
+    where nothing cancels as :math:`\alpha \to 0`, in value or derivative. From :math:`\psi^{(n)}(t) \propto (1+t)^{-(1/\alpha+n)}` the
+    conditional CDF is :math:`e^{-(1/\alpha + n)(S'-S)}`, inverted in closed form. Kendall's τ is :math:`\alpha/(\alpha+2)`, tail dependence
+    :math:`(2^{-1/\alpha}, 0)` (Nelsen 2006, examples 5.4 and 5.22); the frailty is gamma distributed with shape :math:`1/\alpha`.
+
+    Args:
+        alpha: the parameter, shape of the batch.
+        dim: number of coordinates.
+        validate_args: see `CopulaDistribution`.
+    """
+
+    @property
+    def kendall_tau(self) -> Tensor:
+        """α / (α + 2), shape of the batch."""
+        return self.alpha / (self.alpha + 2)
+
+    @property
+    def tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """(2^(-1/α), 0)."""
+        return torch.exp2(-1 / self.alpha), torch.zeros_like(self.alpha)
+
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        log_u = log_u if mask is None else torch.where(mask, log_u, 0.0)
+        a = [-self.alpha * column for column in log_u.unbind(-1)]
+        total = overlap(a[0], a[1])
+        state = None
+        for j in range(2, self.dim):
+            state = a[0] + a[1] + total if state is None else state + a[j - 1] + step
+            step = overlap(state, a[j])
+            total = total + step
+        count = self.dim if mask is None else mask.sum(-1)
+        return self._log_constant(count) - total / self.alpha - count * total + (count - 1) * self.alpha * log_u.sum(-1)
+
+    def _log_constant(self, count: int | Tensor) -> Tensor:
+        """The sum of log(1 + kα) over k < count, (*batch) or the shape of count."""
+        order = torch.arange(self.dim, dtype=self.alpha.dtype, device=self.alpha.device)
+        terms = torch.log1p(order * self.alpha.unsqueeze(-1))
+        return terms.sum(-1) if isinstance(count, int) else torch.where(order < count.unsqueeze(-1), terms, 0.0).sum(-1)
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return torch.zeros_like(like)
+
+    def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        a = -self.alpha * log_u
+        return state + a + overlap(state, a)
+
+    def _state_cdf(self, state: Tensor) -> Tensor:
+        return torch.exp(-state / self.alpha)
+
+    def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
+        a = -self.alpha * log_v
+        return -(1 / self.alpha + count) * (a + overlap(state, a))
+
+    def _quantile(self, state: Tensor, count: Tensor, log_p: Tensor, log1m_p: Tensor) -> Tails:
+        return _tails(state + log_expm1(-log_p * self.alpha / (1 + count * self.alpha)), self.alpha)
+
+    def _frailty_tails(self, shape: Size) -> Tails:
+        inverse = (1 / self.alpha).expand(shape[:-1])
+        power = torch.empty_like(inverse).exponential_() * self.alpha  # Gamma(k) is Gamma(k + 1) times U^(1/k): no underflow for small k
+        log_v = torch.log(torch._standard_gamma(inverse + 1)) - power
+        log_e = torch.log(torch.empty(shape, dtype=log_v.dtype, device=log_v.device).exponential_())
+        return _tails(log_e - log_v.unsqueeze(-1), self.alpha.unsqueeze(-1))
+
+
+def _tails(log_t: Tensor, alpha: Tensor) -> Tails:
+    """Tails of psi(t) = (1 + t)^(-1/alpha)."""
+    small = log_t < -37
+    log_state = torch.where(small, log_t, torch.log(log1pexp(torch.where(small, 0.0, log_t))))
+    return exp_neg_exp_tails(log_state - torch.log(alpha))
+
+
+class Clayton(ArchimedeanCopula):
+    r"""Learnable Clayton copula, :math:`\alpha = e^a` with :math:`a` real: one step of the optimiser changes alpha by a factor.
+
+    Args:
+        dim: number of coordinates.
+        alpha: parameter in (0, inf), may carry batch dimensions; 0.2 without it.
+
+    Raises:
+        ValueError: alpha outside (0, inf).
+    """
+
+    name: ClassVar[str] = "clayton"
+
+    def __init__(self, dim: int, alpha: float | Tensor = 0.2) -> None:
+        super().__init__(dim)
+        self.log_alpha = nn.Parameter(torch.log(parameter(alpha, "clayton alpha", 0.0, torch.inf, "(0, inf)")))
+
+    @property
+    def alpha(self) -> Tensor:
+        """α > 0, shape of the batch."""
+        return torch.exp(self.log_alpha)
+
+    def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
+        """The law at the current α."""
+        return ClaytonDistribution(self.alpha, self.dim, validate_args)

@@ -1,0 +1,217 @@
+r"""The Frank copula."""
+
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Size, Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
+from cm2.copulas.base import CopulaDistribution, parameter
+from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, langevin, log1mexp, log_expc, log_neg_log
+from cm2.numerics.roots import monotone_root
+
+
+class FrankDistribution(ArchimedeanDistribution):
+    r""":math:`C(u) = -\frac1\alpha\log\{1 - p\prod_j r_j\}`, :math:`p = 1 - e^{-\alpha}`, :math:`r_j = (1 - e^{-\alpha u_j})/p`.
+
+    Any real :math:`\alpha` in two dimensions (the density is smooth through 0, independence), :math:`\alpha > 0` in more;
+    :math:`\psi(t) = -\frac1\alpha\log(1 - pe^{-t})`.
+
+    State: :math:`w = -\alpha C`, which starts at :math:`-\alpha` and is joined by :math:`e^{w'} = r_je^w + (1 - r_j)`, all terms positive.
+    With :math:`\phi(x) = (1-e^{-x})/x`, smooth and positive for all real x,
+
+    .. math:: r = \frac{u\,\phi(\alpha u)}{\phi(\alpha)}, \qquad 1 - r = e^{-\alpha u}\frac{(1-u)\,\phi(\alpha(1-u))}{\phi(\alpha)}.
+
+    Derivatives of the generator are polylogarithms, :math:`|\psi^{(n)}(t)| = \mathrm{Li}_{1-n}(z)/\alpha` at :math:`z = pe^{-t} = 1 - e^w`,
+    and these are rational, :math:`\mathrm{Li}_{-m}(z) = zA_m(z)/(1-z)^{m+1}` with the Eulerian polynomials :math:`A_m` of positive
+    coefficients, so that (Hofert, Mächler, McNeil 2012, section 3.2.4)
+
+    .. math:: \log c(u_O) = \log A_{n-1}(z) - (n-1)\log\phi(\alpha) - nw - \alpha\sum_{j\in O}u_j .
+
+    The conditional CDF :math:`\mathrm{Li}_{1-n}(z')/\mathrm{Li}_{1-n}(z)` is inverted for the logit of :math:`z'`: there its logarithm has
+    a slope between 1 and n, which brackets the root. Negative :math:`\alpha` draws by symmetry: :math:`(U_1, U_2)` has the law of
+    :math:`(1 - U_1, U_2)` under :math:`-\alpha`. Kendall's τ is :math:`1 - \frac4\alpha(1 - D_1(\alpha))` with Debye's function, formed
+    here as :math:`\frac4\alpha\int_0^1 (\frac{\alpha s}2\coth\frac{\alpha s}2 - 1)\,ds`; no tail dependence (Nelsen 2006, example 5.3). The
+    frailty has the logarithmic series law, drawn as by Kemp 1981.
+
+    Args:
+        alpha: the parameter, shape of the batch.
+        dim: number of coordinates.
+        validate_args: see `CopulaDistribution`.
+    """
+
+    @property
+    def kendall_tau(self) -> Tensor:
+        """Kendall's τ, shape of the batch."""
+        node, weight = (value.to(self.alpha) for value in _legendre(64))
+        half = self.alpha.unsqueeze(-1) * node / 2
+        return 2 * (langevin(half) * node * weight).sum(-1)
+
+    @property
+    def tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """(0, 0)."""
+        return torch.zeros_like(self.alpha), torch.zeros_like(self.alpha)
+
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        state = self._fold(log_u, log1m_u, mask)
+        u = torch.exp(log_u) if mask is None else torch.where(mask, torch.exp(log_u), 0.0)
+        count = self.dim if mask is None else mask.sum(-1)
+        value = -(count - 1) * log_expc(self.alpha) - count * state - self.alpha * u.sum(-1)
+        return value if self.dim == 2 else value + torch.log(_eulerian_terms(-torch.expm1(state), count, self.dim)[0])
+
+    def _log_factors(self, log_u: Tensor, log1m_u: Tensor, stacked: bool = False) -> Tails:
+        """(log r, log(1 - r)); `stacked` where the coordinates are the last dimension."""
+        alpha = self.alpha.unsqueeze(-1) if stacked else self.alpha
+        u, rest, scale = torch.exp(log_u), torch.exp(log1m_u), log_expc(alpha)
+        return log_u + log_expc(alpha * u) - scale, log1m_u + log_expc(alpha * rest) - alpha * u - scale
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return torch.zeros_like(like) - self.alpha
+
+    def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        log_r, log1m_r = self._log_factors(log_u, log1m_u)
+        return torch.logaddexp(state + log_r, log1m_r)
+
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        factors = torch.where(mask, self._log_factors(log_u, log1m_u, stacked=True)[0], 0.0).sum(-1)
+        small = self.alpha.abs() < 1
+        weak = torch.where(small, self.alpha, 0.5)
+        product = weak * torch.exp(torch.where(small, log_expc(self.alpha) + factors, 0.0))
+        # the fold cannot see a CDF below eps / alpha; where alpha is small the plain formula does not cancel
+        value = torch.where(small, -torch.log1p(-torch.where(small, product, 0.5)), -self._fold(log_u, log1m_u, mask))
+        return value / self.alpha
+
+    def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
+        log_r, log1m_r = self._log_factors(log_v, log1m_v)
+        after = torch.logaddexp(state + log_r, log1m_r)
+        value = log_r + count * (state - after)
+        if count == 1:
+            return value
+        top, bottom = (_eulerian_terms(-torch.expm1(each), count, self.dim)[0] for each in (after, state))
+        return value + torch.log(top) - torch.log(bottom)
+
+    def _quantile(self, state: Tensor, count: Tensor, log_p: Tensor, log1m_p: Tensor) -> Tails:
+        if self.dim == 2:
+            total = torch.logaddexp(log_p, log1m_p + state)
+            log_r, log1m_r, negative = log_p - total, log1m_p + state - total, self.alpha < 0
+            low, high = torch.where(negative, log1m_r, log_r), torch.where(negative, log_r, log1m_r)
+            low, high = _factor_tails(low, high, self._size())
+            return torch.where(negative, high, low), torch.where(negative, low, high)
+        log_z = log1mexp(state)
+        delta = _polylogarithm_root(log_z - state, count, log_p, self.dim)
+        logit = log_z - state - delta
+        return _factor_tails(logsigmoid(logit) - log_z, logsigmoid(-logit) + log1mexp(-delta), self._size())
+
+    def _frailty_tails(self, shape: Size) -> Tails:
+        """E_j / V with V of the logarithmic series law: V = floor(1 + log U_2 / log(1 - e^(-alpha U_1)))."""
+        size = self._size()
+        exponent = -size * torch.rand(shape[:-1], dtype=size.dtype, device=size.device)
+        ratio = torch.log(torch.empty_like(exponent).exponential_()) - log_neg_log(log1mexp(exponent), exponent)
+        log_v = torch.where(ratio < 30, torch.log(torch.floor(1 + torch.exp(ratio.clamp_max(30)))), ratio)
+        log_e = torch.log(torch.empty(shape, dtype=size.dtype, device=size.device).exponential_())
+        low, high = _factor_tails(*exp_neg_exp_tails(log_e - log_v.unsqueeze(-1)), size.unsqueeze(-1))
+        if self.dim > 2:
+            return low, high
+        first = torch.arange(2, device=size.device) == 0
+        turned = first & (self.alpha < 0).unsqueeze(-1)
+        return torch.where(turned, high, low), torch.where(turned, low, high)
+
+    def _size(self) -> Tensor:
+        """|alpha|, and the smallest positive number instead of 0, whose law is the same to the last digit."""
+        return self.alpha.abs() + torch.finfo(self.alpha.dtype).tiny
+
+
+def _factor_tails(log_r: Tensor, log1m_r: Tensor, alpha: Tensor) -> Tails:
+    r"""Tails of u from those of :math:`r = (1 - e^{-\alpha u})/(1 - e^{-\alpha})`, alpha > 0.
+
+    :math:`\alpha u = -\log(1 - rp)` and :math:`\alpha(1-u) = -\log\{1 - (1-r)pe^{\alpha u}\}`, each by the form that does not cancel.
+    """
+    log_p, log_alpha = log1mexp(-alpha), torch.log(alpha)
+    below = log_r + log_p
+    state = torch.where(below < LOG_HALF, log1mexp(below.clamp_max(LOG_HALF)), torch.logaddexp(log1m_r, log_r - alpha))
+    above = log1m_r + log_p - state
+    rest = torch.where(above < LOG_HALF, log1mexp(above.clamp_max(LOG_HALF)), -alpha - state)
+    return log_neg_log(state, below) - log_alpha, log_neg_log(rest, above) - log_alpha
+
+
+def _eulerian(order: int) -> tuple[tuple[float, ...], ...]:
+    """Coefficients of A_0..A_(order-1), each padded to `order`: A(m, k) = (k + 1) A(m-1, k) + (m - k) A(m-1, k-1)."""
+    rows = [[1.0] + [0.0] * (order - 1)]
+    for m in range(1, order):
+        last = [*rows[-1], 0.0]
+        rows.append([(k + 1) * last[k] + (m - k) * last[k - 1] if k < m else 0.0 for k in range(order)])
+    return tuple(tuple(row) for row in rows)
+
+
+@lru_cache
+def _eulerian_table(order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # kept on the device: copying it there in every call would wait for the device
+    return torch.tensor(_eulerian(order), dtype=dtype, device=device)
+
+
+def _eulerian_terms(z: Tensor, count: int | Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """A_(count-1)(z) and z A'_(count-1)(z)."""
+    table = _eulerian_table(dim, z.dtype, z.device)
+    powers = torch.arange(dim, dtype=z.dtype, device=z.device)
+    terms = table[count - 1] * z.unsqueeze(-1) ** powers
+    return terms.sum(-1), (terms * powers).sum(-1)
+
+
+def _polylogarithm_root(logit: Tensor, count: Tensor, log_p: Tensor, dim: int) -> Tensor:
+    """The distance by which the logit of z falls when Li_(1-count)(z) falls by the factor p."""
+
+    def log_polylogarithm(at: Tensor) -> tuple[Tensor, Tensor]:
+        z = torch.sigmoid(at)
+        value, slope = _eulerian_terms(z, count, dim)
+        return at + torch.log(value) - (count - 1) * logsigmoid(-at), 1 + (count - 1) * z + (1 - z) * slope / value
+
+    start = log_polylogarithm(logit)[0] + log_p
+
+    def level(delta: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = log_polylogarithm(logit - delta)
+        return value - start, -slope
+
+    return monotone_root(level, -log_p / count, -log_p, iterations=12)
+
+
+@lru_cache
+def _legendre(count: int) -> tuple[Tensor, Tensor]:
+    """Gauss-Legendre nodes and weights on (0, 1)."""
+    node, weight = np.polynomial.legendre.leggauss(count)
+    return torch.from_numpy((node + 1) / 2), torch.from_numpy(weight / 2)
+
+
+class Frank(ArchimedeanCopula):
+    r"""Learnable Frank copula. In two dimensions alpha itself is the parameter and may cross 0; in more :math:`\alpha = e^a`, a real.
+
+    Args:
+        dim: number of coordinates.
+        alpha: parameter, not 0, and positive for dim above 2; may carry batch dimensions; 0.5 without it.
+
+    Raises:
+        ValueError: alpha outside its range.
+    """
+
+    name: ClassVar[str] = "frank"
+
+    def __init__(self, dim: int, alpha: float | Tensor = 0.5) -> None:
+        super().__init__(dim)
+        if dim == 2:
+            alpha = parameter(alpha, "frank alpha", -torch.inf, torch.inf, "(-inf, inf)")
+            if (alpha == 0).any():
+                raise ValueError("frank alpha is 0; it must lie in (-inf, 0) or (0, inf): for independence make('independence', dim)")
+            self.raw = nn.Parameter(alpha)
+        else:
+            self.raw = nn.Parameter(torch.log(parameter(alpha, f"frank alpha in dim {dim}", 0.0, torch.inf, "(0, inf)")))
+
+    @property
+    def alpha(self) -> Tensor:
+        """α, shape of the batch."""
+        return self.raw if self.dim == 2 else torch.exp(self.raw)
+
+    def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
+        """The law at the current α."""
+        return FrankDistribution(self.alpha, self.dim, validate_args)
