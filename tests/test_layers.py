@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = (
     {"numerics", "batch", "config", "metrics"},
-    {"copulas", "marginals", "joint", "links"},
+    {"copulas", "marginals", "rosenblatt", "joint", "links"},
     {"encoders", "fusion", "alignment"},
     {"model", "baselines"},
 )
