@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from transformers import BertModel
+    from transformers import BertModel, PreTrainedTokenizerBase
 
     from cm2.batch import Modality
     from cm2.config import EncoderConfig
@@ -286,6 +286,23 @@ def _load_bert(name: str, dropout: float) -> BertModel | None:
     except OSError:
         pass
     _warn_once(f"pretrained text encoder {name}: not on this machine and the hub cannot be reached; the network starts at random")
+    return None
+
+
+@cache
+def pretrained_tokenizer(name: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a pretrained text encoder; None, with one warning, where it is neither on this machine nor reachable."""
+    from huggingface_hub import constants
+    from transformers import AutoTokenizer
+
+    for options in ({"local_files_only": True}, {}):
+        if not options and (constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT)):
+            break
+        try:
+            return AutoTokenizer.from_pretrained(name, **options)
+        except (OSError, ValueError):
+            continue
+    _warn_once(f"tokenizer of {name}: not on this machine and the hub cannot be reached; one is trained on the cohort's texts")
     return None
 
 

@@ -25,6 +25,7 @@ from torch import nn
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
+from cm2.encoders import pretrained_tokenizer
 from cm2.metrics import summary
 from cm2.model import CM2
 from cm2.training import predictions, train
@@ -41,8 +42,18 @@ def home() -> Path:
     return root / ".cm2"
 
 
+def tokenised(cohort: Cohort, config: Config) -> Cohort:
+    """The cohort with its texts as the configuration's text encoder wants them."""
+    text = config.encoder.text
+    return cohort.with_text(text.max_length, text.vocabulary, pretrained_tokenizer(text.pretrained) if text.pretrained else None)
+
+
 def build_method(config: Config, cohort: Cohort) -> nn.Module:
     """The untrained method of a configuration, its random start decided by ``config.seed``.
+
+    Args:
+        config: of the run.
+        cohort: see ``tokenised``.
 
     Raises:
         ValueError: an unknown method; the message lists what is known.
@@ -86,7 +97,7 @@ class Run:
 
     def load_method(self, cohort: Cohort) -> nn.Module:
         """The trained method, in evaluation mode."""
-        method = build_method(self.config, cohort)
+        method = build_method(self.config, tokenised(cohort, self.config))
         load_model(method, self.path / "model.safetensors")
         return method.eval()
 
@@ -137,6 +148,7 @@ class RunStore:
 
     def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: bool, devices: int) -> Path:
         started = time.monotonic()
+        cohort = tokenised(cohort, config)
         method = build_method(config, cohort)
         folder.mkdir(exist_ok=True)
         _write_json(folder / "config.json", config.to_dict())
@@ -194,7 +206,8 @@ def evaluate(
     Returns:
         As ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
     """
-    stays = cohort.split(split, run.config.task, absent=dict(absent or {}), mechanism=mechanism, seed=seed)
+    cohort = tokenised(cohort, run.config)
+    stays = cohort.split(split, run.config.task, absent, mechanism, seed)
     frame = predictions(run.load_method(cohort), run.config, stays)
     return summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
 

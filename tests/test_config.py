@@ -13,7 +13,9 @@ def test_every_profile_reads_and_round_trips(profile):
 
 
 def test_overrides_are_read_as_the_fields_type():
-    config = Config.from_profile("quick", {"model.link": "scalar", "train.epochs": "3", "encoder.image.pretrained": "true", "absent": '{"image": 0.5}'})
+    config = Config.from_profile(
+        "quick", {"model.link": "scalar", "train.epochs": "3", "encoder.image.pretrained": "true", "absent": '{"image": 0.5}'}
+    )
     assert config.model.link == "scalar"
     assert config.train.epochs == 3
     assert config.encoder.image.pretrained is True

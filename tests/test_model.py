@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
@@ -115,6 +116,33 @@ def test_stop_gradient_keeps_the_law_from_the_encoders(stop, reached):
     assert (weight.grad is not None and bool(weight.grad.any())) == reached
     if not reached:
         assert terms["law"][0].requires_grad  # the law itself still learns
+
+
+@pytest.mark.parametrize("impute", ["conditional", "marginal"])
+@pytest.mark.parametrize("link", ["component", "scalar", "dimension"])
+def test_a_training_step_never_waits_for_the_device(link, impute):
+    """No operation of forward or backward reads a value back to the host."""
+    method, batch = build(3, link=link, impute=impute), make_batch(modalities(3))
+    with Synchronisations() as found:
+        method.loss(batch)["loss"].backward()
+    assert found.names == []
+
+
+class Synchronisations(TorchDispatchMode):
+    """Names of the dispatched operations that would make a host wait for its accelerator."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").split(".")[0]
+        indices = args[1] if name in ("index", "index_put", "index_put_") else ()
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal") or any(
+            i is not None and i.dtype == torch.bool for i in indices
+        ):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
 
 
 def test_annealing_follows_the_released_schedule():
