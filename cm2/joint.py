@@ -1,0 +1,249 @@
+r"""The joint law of the modalities' embeddings: Gaussian mixtures tied by a copula.
+
+Sklar's theorem joins univariate margins. A copula of the *joint* distribution functions of vectors, the paper's equation 7 as
+printed, is in general no distribution at all (Genest, Quesada Molina, Rodriguez Lallena 1995). The links of `cm2.links` keep the
+paper's idea and are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from cm2.copulas import Copula
+from cm2.links import LINKS, Link, PerDimension
+from cm2.marginals import GaussianMixture, GaussianMixtureDistribution
+
+Impute = Literal["conditional", "marginal"]
+
+
+class CopulaJoint(nn.Module):
+    r"""Learnable joint law of M embeddings of d coordinates each; calling it returns the law.
+
+    Args:
+        copula: law on :math:`(0, 1)^M`; for ``link="dimension"`` also a list of d of them, or one with parameters of shape ``(d,)``.
+        marginals: M mixtures, one per modality, with the same d and the same number of components K.
+        link: ``"component"``, ``"scalar"`` or ``"dimension"`` (see `cm2.links`).
+        types: ``"independent"`` labels, or ``"joint"`` (only ``"component"``): a K x ... x K table of label weights, its margins the
+            mixtures' weights. The table starts as the product of the mixtures' own weights.
+
+    Raises:
+        ValueError: an unknown link or types, mixtures that do not match each other or the copula.
+
+    Example:
+        >>> from cm2.copulas import make
+        >>> joint = CopulaJoint(make("gumbel", 2, alpha=2.0), [GaussianMixture(3, 8), GaussianMixture(3, 8)])
+        >>> joint().rsample((5,)).shape
+        torch.Size([5, 2, 8])
+    """
+
+    def __init__(
+        self,
+        copula: Copula | Sequence[Copula],
+        marginals: Sequence[GaussianMixture],
+        link: str = "component",
+        types: str = "independent",
+    ) -> None:
+        super().__init__()
+        _check_choice(link, types)
+        _check_marginals(marginals)
+        self.copula = copula if isinstance(copula, nn.Module) else nn.ModuleList(copula)
+        self.marginals = nn.ModuleList(marginals)
+        self.link, self.types = link, types
+        self._check_copula()
+        shape = (marginals[0].components,) * len(marginals)
+        self.table = nn.Parameter(torch.zeros(shape).to(marginals[0].mean)) if types == "joint" else None
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates of one embedding, d."""
+        return self.marginals[0].dim
+
+    def initialise(self, z: Tensor, present: Tensor | None = None, seed: int = 0) -> None:
+        """k-means++ for every mixture (`GaussianMixture.initialise`) on a first batch ``(n, M, d)`` with mask ``(n, M)``."""
+        for m, mixture in enumerate(self.marginals):
+            mixture.initialise(z[:, m] if present is None else z[present[:, m], m], seed)
+
+    def forward(self, log_weights: Tensor | None = None, validate_args: bool | None = None) -> CopulaJointDistribution:
+        """The law as a distribution.
+
+        Args:
+            log_weights: ``(..., M, K)`` in place of the mixtures' own, for weights that are predicted per stay; with independent labels.
+            validate_args: check every argument (the default of torch); off, nothing waits for a device.
+
+        Raises:
+            ValueError: ``log_weights`` together with ``types="joint"``.
+        """
+        excess = None
+        if self.table is not None:
+            if log_weights is not None:
+                raise ValueError('log_weights replace the mixtures\' weights, types="joint" ties them by a table; use types="independent"')
+            log_weights, excess = self._table_weights()
+        elif log_weights is None:
+            log_weights = torch.stack([mixture.logits for mixture in self.marginals]).log_softmax(-1)
+        laws = [mixture(validate_args=False) for mixture in self.marginals]
+        mean, scale = torch.stack([law.mean for law in laws]), torch.stack([law.scale for law in laws])
+        mixture = GaussianMixtureDistribution(log_weights, mean, scale, validate_args=False)
+        per_coordinate = isinstance(self.copula, nn.ModuleList)
+        copula = PerDimension([c(validate_args=False) for c in self.copula]) if per_coordinate else self.copula(validate_args=False)
+        return CopulaJointDistribution(LINKS[self.link](copula, mixture, excess), validate_args)
+
+    def extra_repr(self) -> str:
+        return f"link={self.link!r}, types={self.types!r}"
+
+    def _table_weights(self) -> tuple[Tensor, Tensor]:
+        """Margins of the table ``(M, K)`` as log weights, and the table over their product, in logarithms ``(K, ..., K)``."""
+        axes = range(self.table.ndim)
+        logits = self.table + _outer_sum([mixture.logits for mixture in self.marginals])
+        table = logits - logits.flatten().logsumexp(-1)
+        margins = [table.logsumexp([a for a in axes if a != m]) if table.ndim > 1 else table for m in axes]
+        return torch.stack(margins), table - _outer_sum(margins)
+
+    def _check_copula(self) -> None:
+        modalities, dim = len(self.marginals), self.dim
+        several = isinstance(self.copula, nn.ModuleList)
+        each = list(self.copula) if several else [self.copula]
+        if any(c.dim != modalities for c in each):
+            dims = sorted({c.dim for c in each})
+            raise ValueError(f"copula of dim {dims} for {modalities} marginals; make it with dim={modalities}")
+        if several and (self.link != "dimension" or len(each) != dim):
+            raise ValueError(
+                f'{len(each)} copulas given with link={self.link!r}; a list needs link="dimension" and one for each of {dim} coordinates'
+            )
+        batch = torch.Size() if several else self.copula(validate_args=False).batch_shape
+        if batch not in ((), (dim,) if self.link == "dimension" else ()):
+            raise ValueError(f'copula with parameters of shape {tuple(batch)}: only link="dimension" takes one per coordinate, ({dim},)')
+
+
+class CopulaJointDistribution(Distribution):
+    """The joint law of M embeddings, ``event_shape`` ``(M, d)``.
+
+    Args:
+        link: the law in question.
+        validate_args: check shapes and NaN (the default of torch); off, nothing waits for a device.
+    """
+
+    arg_constraints: ClassVar[dict] = {}
+    support = constraints.independent(constraints.real, 2)
+    has_rsample = True
+
+    def __init__(self, link: Link, validate_args: bool | None = None) -> None:
+        self.link = link
+        self.checked = Distribution._validate_args if validate_args is None else validate_args
+        mixture = link.mixture
+        super().__init__(mixture.batch_shape[:-1], mixture.batch_shape[-1:] + mixture.event_shape, validate_args=False)
+
+    def terms(self, z: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Everything a loss needs in one pass: log f_m ``(..., M)``, 0 where absent, and the dependence term ``(...)``.
+
+        Args:
+            z: ``(..., M, d)``; rows of absent modalities are never read.
+            present: ``(..., M)`` bool, or None: all present.
+
+        Raises:
+            ValueError: a wrong shape, NaN in a present modality, a stay with no modality (when arguments are checked).
+        """
+        z, present = self._prepare(z, present)
+        return self.link.terms(z, present)
+
+    def log_prob(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """log density of the margin over the present modalities, exactly: ``(..., M, d)`` -> ``(...)``. See `terms`."""
+        marginal, dependence = self.terms(z, present)
+        return marginal.sum(-1) + dependence
+
+    def marginal_log_prob(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """log f_m(z_m): ``(..., M, d)`` -> ``(..., M)``, 0 where absent."""
+        z, present = self._prepare(z, present)
+        marginal = self.link.mixture.log_prob(z)
+        return marginal if present is None else torch.where(present, marginal, 0.0)
+
+    def dependence(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """log f_O minus the sum of log f_m over the present modalities: ``(..., M, d)`` -> ``(...)``, 0 with only one present."""
+        return self.terms(z, present)[1]
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws ``(*sample_shape, ..., M, d)``; which parameters the gradients reach is said at each link in `cm2.links`."""
+        z = self.link.mixture.mean.new_zeros(self.batch_shape + self.event_shape)
+        absent = torch.zeros(z.shape[:-1], dtype=torch.bool, device=z.device)
+        draws = self.link.conditional(self._placeholder(z, absent), absent, torch.Size(sample_shape).numel())
+        return draws.reshape(torch.Size(sample_shape) + z.shape)
+
+    def impute(self, z: Tensor, present: Tensor, n_draws: int = 1, how: Impute = "conditional") -> Tensor:
+        """Absent embeddings drawn, present ones returned as given.
+
+        Args:
+            z: ``(..., M, d)``; rows of absent modalities are never read.
+            present: ``(..., M)`` bool.
+            n_draws: number of draws.
+            how: ``"conditional"`` on the present modalities, or ``"marginal"``, the paper's draw from f_m alone.
+
+        Returns:
+            ``(n_draws, ..., M, d)``; differentiable (see `cm2.links`; marginal draws: every parameter of the mixture).
+
+        Raises:
+            ValueError: ``how`` unknown, ``n_draws`` < 1, and as for `terms`.
+        """
+        if how not in ("conditional", "marginal"):
+            raise ValueError(f'impute: unknown how={how!r}; choose "conditional" or "marginal"')
+        if n_draws < 1:
+            raise ValueError(f"impute: n_draws must be at least 1, got {n_draws}")
+        z, present = self._prepare(z, present)
+        if how == "conditional":
+            drawn = self.link.conditional(z, present, n_draws)
+        else:
+            batch = self.link.mixture.batch_shape
+            drawn = self.link.mixture.rsample((n_draws, *z.shape[: z.ndim - 1 - len(batch)]))
+        return torch.where(present[..., None], z, drawn)
+
+    def _prepare(self, z: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self.checked:
+            self._check(z, present)
+        z = z.to(torch.promote_types(z.dtype, self.link.mixture.mean.dtype))
+        return (z, None) if present is None else (self._placeholder(z, present), present)
+
+    def _placeholder(self, z: Tensor, present: Tensor) -> Tensor:
+        """A harmless point, a component's mean, in the rows that may not be read."""
+        return torch.where(present[..., None], z, self.link.mixture.mean[..., 0, :].detach())
+
+    def _check(self, z: Tensor, present: Tensor | None) -> None:
+        if z.shape[-2:] != self.event_shape:
+            modalities, dim = self.event_shape
+            raise ValueError(f"z: expected shape (..., {modalities}, {dim}), one row per modality, got {tuple(z.shape)}")
+        if present is not None:
+            if present.dtype != torch.bool or present.shape != z.shape[:-1]:
+                expected = tuple(z.shape[:-1])
+                raise ValueError(f"present: expected bool {expected}, got {present.dtype} {tuple(present.shape)}")
+            if not bool(present.any(-1).all()):
+                raise ValueError("present: a stay has no modality; drop such stays")
+            z = torch.where(present[..., None], z, 0.0)
+        if bool(z.isnan().any()):
+            raise ValueError("z: NaN in a present modality; mark it absent with present=False")
+
+
+def _check_choice(link: str, types: str) -> None:
+    if link not in LINKS:
+        raise ValueError(f"unknown link {link!r}; choose one of {sorted(LINKS)}")
+    if types not in ("independent", "joint"):
+        raise ValueError(f'unknown types {types!r}; choose "independent" or "joint"')
+    if types == "joint" and link != "component":
+        raise ValueError(f'types="joint" is a table of component labels, which link={link!r} has none of; use link="component"')
+
+
+def _check_marginals(marginals: Sequence[GaussianMixture]) -> None:
+    if len(marginals) < 2:
+        raise ValueError(f"CopulaJoint: expected at least two marginals, got {len(marginals)}")
+    sizes = [(mixture.components, mixture.dim) for mixture in marginals]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"CopulaJoint: marginals must agree in (components, dim), got {sizes}; project the embeddings to one dim")
+
+
+def _outer_sum(vectors: Sequence[Tensor]) -> Tensor:
+    """M vectors ``(K,)`` -> ``(K, ..., K)``, the sum of one entry of each."""
+    total = vectors[0]
+    for vector in vectors[1:]:
+        total = total[..., None] + vector
+    return total

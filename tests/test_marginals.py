@@ -1,0 +1,226 @@
+"""The Gaussian mixture: density, Rosenblatt transform and its inverse, draws and their implicit gradients."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from cm2.marginals import GaussianMixture, GaussianMixtureDistribution, draw_labels
+
+DIM, COMPONENTS = 4, 3
+
+
+@pytest.fixture(autouse=True)
+def _double_precision():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def _mixture(dim: int = DIM, components: int = COMPONENTS) -> GaussianMixture:
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.tensor([0.5, 0.2, 0.3, 0.4])[:components]
+    mean = 1.5 * torch.randn(components, dim, generator=generator)
+    scale = 0.4 + torch.rand(components, dim, generator=generator)
+    return GaussianMixture.from_parameters(weights / weights.sum(), mean, scale)
+
+
+def test_parameters_are_given_back():
+    mean, scale = torch.randn(3, DIM), 0.01 + torch.rand(3, DIM)
+    law = GaussianMixture.from_parameters([0.5, 0.2, 0.3], mean, scale)()
+    torch.testing.assert_close(law.log_weights.exp(), torch.tensor([0.5, 0.2, 0.3]))
+    torch.testing.assert_close(law.mean, mean)
+    torch.testing.assert_close(law.scale, scale)
+    assert law.event_shape == (DIM,) and law.batch_shape == ()
+
+
+def test_log_prob_agrees_with_torch():
+    law = _mixture()()
+    normal = torch.distributions.Independent(torch.distributions.Normal(law.mean, law.scale), 1)
+    oracle = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(logits=law.log_weights), normal)
+    z = 3 * torch.randn(100, DIM)
+    torch.testing.assert_close(law.log_prob(z), oracle.log_prob(z))
+
+
+def test_cdf_agrees_with_scipy():
+    law, z = _mixture()(), torch.randn(50, DIM)
+    parts = stats.norm.cdf(z[:, None].numpy(), law.mean.detach().numpy(), law.scale.detach().numpy()).prod(-1)
+    np.testing.assert_allclose(law.cdf(z).detach().numpy(), parts @ law.log_weights.exp().detach().numpy(), rtol=1e-10)
+
+
+def test_rosenblatt_of_draws_is_uniform_and_independent():
+    law = _mixture()()
+    u = law.rosenblatt(law.sample((20_000,)))
+    for j in range(DIM):
+        assert stats.kstest(u[:, j].numpy(force=True), "uniform").pvalue > 1e-3
+    correlation = torch.corrcoef(torch.cat([u, (u - 0.5).square()], 1).detach().T) - torch.eye(2 * DIM)
+    assert correlation.abs().max() < 0.03
+
+
+def test_inverse_is_exact():
+    law = _mixture()()
+    z = law.sample((2_000,))
+    u = law.rosenblatt(z)
+    inside = ((u > 1e-6) & (u < 1 - 1e-6)).all(-1)
+    assert (law.inverse_rosenblatt(u[inside]) - z[inside]).abs().max() < 1e-9  # 1 - u carries 16 digits after the point only
+    torch.testing.assert_close(law.inverse_rosenblatt_tails(*law.rosenblatt_tails(z)), z, rtol=1e-11, atol=1e-11)
+
+
+def test_inverse_from_tails_reaches_where_u_rounds_to_zero_or_one():
+    law = _mixture()()
+    z = torch.stack([torch.full((DIM,), 60.0), torch.full((DIM,), -60.0)])
+    log_u, log1m_u = law.rosenblatt_tails(z)
+    assert log1m_u[0].max() < -500 and log_u[1].max() < -500
+    torch.testing.assert_close(law.inverse_rosenblatt_tails(log_u, log1m_u), z, rtol=1e-9, atol=0)
+
+
+def test_inverse_between_far_components():
+    law = GaussianMixture.from_parameters([0.5, 0.5], torch.tensor([[-500.0], [500.0]]), torch.ones(2, 1))()
+    u = torch.tensor([[1e-9], [0.3], [0.4999999], [0.5000001], [0.9]])
+    torch.testing.assert_close(law.rosenblatt(law.inverse_rosenblatt(u)), u, rtol=1e-9, atol=0)
+
+
+def test_log_determinant_of_the_jacobian_is_the_log_density():
+    law = _mixture()()
+    for z in law.sample((5,)):
+        jacobian = torch.autograd.functional.jacobian(law.rosenblatt, z)
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], law.log_prob(z).detach())
+
+
+def test_high_dimension_in_single_precision():
+    torch.set_default_dtype(torch.float32)
+    mixture = _mixture(dim=256).float()
+    law = mixture(validate_args=False)
+    z = law.rsample((64,))
+    exact = _mixture(dim=256).double()()
+    single, double = law.rosenblatt_tails(z), exact.rosenblatt_tails(z.double())
+    assert ((single[0].double() - double[0]).abs() / (1 + double[0].abs())).max() < 2e-4
+    torch.testing.assert_close(law.log_prob(z).double(), exact.log_prob(z.double()), rtol=1e-5, atol=1e-2)
+    z.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in mixture.parameters())
+
+
+def test_density_integrates_to_one():
+    law = _mixture(dim=1)()
+    grid = torch.linspace(-20, 20, 20_001)[:, None]
+    assert torch.trapezoid(law.log_prob(grid).exp(), grid[:, 0]).item() == pytest.approx(1, abs=1e-10)
+
+
+def test_component_uniforms_are_uniform_under_their_component():
+    law = _mixture(dim=16)()
+    labels = torch.full((20_000,), 1)
+    z = law.from_component(torch.randn(20_000, 16), labels)
+    log_v, log1m_v = law.component_tails(z)
+    assert stats.kstest(log_v[:, 1].exp().numpy(force=True), "uniform").pvalue > 1e-3
+    torch.testing.assert_close(log_v.exp() + log1m_v.exp(), torch.ones_like(log_v))
+
+
+def test_implicit_gradients_are_those_of_the_inverse():
+    mixture = _mixture(dim=3)
+    weights = mixture.logits.detach().clone().requires_grad_()
+    mean, scale = mixture().mean.detach().clone().requires_grad_(), mixture().scale.detach().clone().requires_grad_()
+    u = torch.tensor([[0.03, 0.5, 0.9], [0.7, 0.99, 0.2]], requires_grad=True)
+
+    def inverse(u, weights, mean, scale):
+        return GaussianMixtureDistribution(weights.log_softmax(-1), mean, scale).inverse_rosenblatt(u)
+
+    torch.autograd.gradcheck(inverse, (u, weights, mean, scale), eps=1e-6, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_gradient_of_an_expectation_through_draws(moment):
+    """d/dtheta of E[a . Z^m] from 200,000 draws against the closed form, within five standard errors, weights included."""
+    mixture, direction, groups = _mixture(), torch.linspace(0.5, 2.0, DIM), 20
+    estimates = []
+    for _ in range(groups):
+        z = mixture().rsample((10_000,))
+        estimates.append(torch.autograd.grad((z**moment @ direction).mean(), list(mixture.parameters())))
+    law = mixture()
+    each = law.mean if moment == 1 else law.mean.square() + law.scale.square()
+    exact = torch.autograd.grad(law.log_weights.exp() @ each @ direction, list(mixture.parameters()), allow_unused=True)
+    for name, truth, *draws in zip(("logits", "mean", "raw_scale"), exact, *estimates, strict=True):
+        truth = torch.zeros_like(draws[0]) if truth is None else truth
+        stack = torch.stack(draws)
+        error = (stack.mean(0) - truth).abs() / (stack.std(0) / math.sqrt(groups))
+        assert error.max() < 5, name
+        assert moment == 1 or stack.mean(0).abs().max() > 0.05, name
+
+
+def test_draws_follow_the_law():
+    law = _mixture()()
+    z = law.sample((20_000,))
+    weights = law.log_weights.exp().detach()
+    torch.testing.assert_close(z.mean(0), weights @ law.mean.detach(), atol=0.06, rtol=0)
+    assert not z.requires_grad
+
+
+def test_batched_weights():
+    mixture = _mixture()
+    log_weights = torch.randn(6, COMPONENTS).log_softmax(-1)
+    law = mixture(log_weights=log_weights)
+    assert law.batch_shape == (6,)
+    assert law.rsample((5,)).shape == (5, 6, DIM)
+    z = torch.randn(6, DIM)
+    torch.testing.assert_close(law.log_prob(z)[3], mixture(log_weights=log_weights[3]).log_prob(z[3]))
+    torch.testing.assert_close(law.rosenblatt(z)[3], mixture(log_weights=log_weights[3]).rosenblatt(z[3]))
+
+
+def test_draw_labels_has_the_given_probabilities():
+    probabilities = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.5, 0.0]])
+    labels = draw_labels(probabilities.log(), 50_000)
+    share = torch.stack([(labels == k).double().mean(0) for k in range(3)], -1)
+    torch.testing.assert_close(share, probabilities, atol=0.01, rtol=0)
+
+
+def test_initialise_separates_components_and_finds_them():
+    truth = GaussianMixture.from_parameters([0.3, 0.7], torch.tensor([[-2.0] * 8, [2.0] * 8]), torch.full((2, 8), 0.5))
+    mixture = GaussianMixture(2, 8)
+    mixture.initialise(truth().sample((2_000,)))
+    order = mixture.mean[:, 0].argsort()
+    torch.testing.assert_close(mixture.mean[order].detach(), truth.mean.detach(), atol=0.1, rtol=0)
+    torch.testing.assert_close(mixture().scale[order].detach(), truth().scale.detach(), atol=0.1, rtol=0)
+    torch.testing.assert_close(mixture().log_weights[order].exp().detach(), torch.tensor([0.3, 0.7]), atol=0.05, rtol=0)
+
+
+def test_components_differ_from_the_start():
+    assert torch.pdist(GaussianMixture(5, 8).mean).min() > 0.1
+
+
+def test_scale_never_falls_below_its_floor():
+    mixture = GaussianMixture(2, 3, minimum_scale=0.2)
+    with torch.no_grad():
+        mixture.raw_scale.fill_(-1e3)
+    assert mixture().scale.min() >= 0.2
+
+
+def test_saves_and_loads():
+    first, second = _mixture(), GaussianMixture(COMPONENTS, DIM)
+    second.load_state_dict(first.state_dict())
+    z = torch.randn(3, DIM)
+    torch.testing.assert_close(first().log_prob(z), second().log_prob(z))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: GaussianMixture(0, 3), "components >= 1"),
+        (lambda: GaussianMixture(2, 3, minimum_scale=0.0), "must be positive"),
+        (lambda: GaussianMixture.from_parameters(torch.ones(2), torch.zeros(2, 3), torch.ones(2, 3)), "sum to 1"),
+        (lambda: GaussianMixture.from_parameters(torch.ones(2) / 2, torch.zeros(2, 3), torch.ones(2, 2)), "expected weights"),
+        (lambda: GaussianMixture.from_parameters(torch.ones(2) / 2, torch.zeros(2, 3), torch.zeros(2, 3)), "lower the floor"),
+        (lambda: GaussianMixture(3, 2).initialise(torch.zeros(2, 2)), "distinct embeddings"),
+        (lambda: GaussianMixture(3, 2).initialise(torch.zeros(9, 4)), "expected embeddings"),
+        (lambda: GaussianMixture(3, 2).initialise(torch.full((9, 2), math.nan)), "not finite"),
+        (lambda: _mixture()().log_prob(torch.zeros(2, DIM + 1)), "expected shape"),
+        (lambda: _mixture()().log_prob(torch.full((2, DIM), math.nan)), "NaN"),
+        (lambda: _mixture()().inverse_rosenblatt(torch.ones(2, DIM)), r"\(0, 1\)"),
+        (lambda: _mixture()(log_weights=torch.zeros(COMPONENTS)), "sum to 1"),
+        (lambda: _mixture()(log_weights=torch.zeros(COMPONENTS + 1)), "expected log_weights"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
