@@ -1,0 +1,192 @@
+"""Rows to arrays: 24 two-hour bins of every variable, with masks, and the admission text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_prep.physionet2012.raw import HOURS, RawSet
+from data_prep.physionet2012.variables import DESCRIPTORS, PLAUSIBLE_DESCRIPTORS, UNITS, VARIABLES, Variable
+
+STEP_MINUTES = 120
+STEPS = HOURS * 60 // STEP_MINUTES
+
+
+@dataclass(frozen=True)
+class Charted:
+    """One set after its rows were sorted out.
+
+    Args:
+        values: ``(n, 24, 37)`` float32, NaN where nothing plausible was charted in the bin; logarithms where the variable has one.
+        charted: ``(n,)`` bool, whether the record has any row apart from descriptors at 00:00.
+        descriptors: ``(n, 6)``, NaN where unknown.
+        counts: every kind of row that was met or set aside.
+    """
+
+    values: np.ndarray
+    charted: np.ndarray
+    descriptors: pd.DataFrame
+    counts: dict[str, Any]
+
+
+def chart(raw: RawSet) -> Charted:
+    """Sorts the rows of a set: unnamed, unknown, implausible, after 48 h, descriptors, values; counts each kind.
+
+    Raises:
+        ValueError: a parameter that the challenge does not have, or a record whose RecordID row disagrees with its file.
+    """
+    rows, n = raw.rows, len(raw.record_id)
+    names, code = _codes(raw)
+    record, minute, value = (rows[column].to_numpy() for column in ("record", "minute", "value"))
+    counts: dict[str, Any] = {"records": n, "rows": len(rows)}
+    unnamed = code < 0
+    empty, unknown = np.isnan(value) & ~unnamed, (value == -1) & ~unnamed
+    late = (minute > HOURS * 60) & ~unnamed
+    first = _descriptor_rows(names, code, record, minute)
+    counts |= {
+        "parameters": len(set(code[~unnamed].tolist())),
+        "rows_with_empty_parameter_name": int(unnamed.sum()),
+        "rows_with_empty_value": int(empty.sum()),
+        "rows_after_48_hours": int(late.sum()),
+        "descriptor_rows": int(first.sum()),
+        "unknown_by_parameter": _by_name(names, code[unknown]),
+        "negative_by_parameter": _by_name(names, code[(value < 0) & ~unnamed]),
+    }
+    charted = np.bincount(record[~unnamed & ~first], minlength=n) > 0
+    usable = ~unnamed & ~empty & ~unknown & ~late
+    descriptors = _descriptors(raw, pd.DataFrame({"record": record, "name": code, "value": value})[first & usable], names, counts)
+    values = _bins(names, *(x[usable] for x in (code, record, minute, value)), n, counts)
+    values[~charted] = np.nan
+    counts |= {"records_without_series": int((~charted).sum()), "records_without_series_ids": raw.record_id[~charted].tolist()}
+    return Charted(values, charted, descriptors, counts)
+
+
+def standardise(values: np.ndarray, train: np.ndarray, variables: list[Variable]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Forward fill, standardise, append masks.
+
+    Mean and standard deviation are over the charted bins of the training split. A bin before the first charting is 0, the
+    training mean, unless the variable has a ``fill``.
+
+    Args:
+        values: ``(n, T, F)``, NaN where not charted.
+        train: ``(n,)`` bool.
+        variables: the F variables.
+
+    Returns:
+        ``(n, T, 2F)`` float32, values then masks, and the statistics for the manifest.
+
+    Raises:
+        ValueError: a variable that no training stay has.
+    """
+    mask = ~np.isnan(values)
+    seen = mask[train].sum(axis=(0, 1))
+    if not seen.all():
+        raise ValueError(f"{variables[int(seen.argmin())].name}: never charted in the training split; train on more records")
+    mean = np.nanmean(values[train], axis=(0, 1), dtype=np.float64)
+    std = np.nanstd(values[train], axis=(0, 1), dtype=np.float64)
+    std[std == 0] = 1.0
+    for i, variable in enumerate(variables):
+        if variable.fill is not None:
+            mean[i], std[i] = 0.0, 1.0
+    filled = (forward_fill(values) - mean) / std
+    start = np.array([0.0 if variable.fill is None else variable.fill for variable in variables])
+    filled = np.where(np.isnan(filled), start, filled)
+    statistics = {"split": "train", "features": [v.name for v in variables], "mean": mean.tolist(), "std": std.tolist()}
+    return np.concatenate([filled, mask], axis=2).astype(np.float32), statistics
+
+
+def forward_fill(values: np.ndarray) -> np.ndarray:
+    """The last value charted up to each bin, along axis 1 of ``(n, T, F)``; NaN before the first."""
+    steps = np.arange(values.shape[1])[None, :, None]
+    last = np.maximum.accumulate(np.where(np.isnan(values), 0, steps), axis=1)
+    return np.take_along_axis(values, last, axis=1)
+
+
+def admission_text(stay: dict[str, float]) -> str:
+    """One paragraph from the descriptors; an unknown one is said to be unknown.
+
+    Args:
+        stay: ``Age`` (years), ``Gender`` (0 female, 1 male), ``Height`` (cm), ``Weight`` (kg), ``ICUType`` (1 to 4); NaN: unknown.
+    """
+    number = lambda key, text: f"{text} unknown" if np.isnan(stay[key]) else f"{text} {stay[key]:.0f}"
+    sex = "of unknown sex" if np.isnan(stay["Gender"]) else ("female", "male")[int(stay["Gender"])]
+    years = "of unknown age" if np.isnan(stay["Age"]) else f"aged {stay['Age']:.0f}" + (" or older" if stay["Age"] >= 90 else "")
+    unit = "an unknown unit" if np.isnan(stay["ICUType"]) else f"the {UNITS[int(stay['ICUType'])]}"
+    height = number("Height", "Height") + ("" if np.isnan(stay["Height"]) else " cm")
+    weight = number("Weight", "weight") + ("" if np.isnan(stay["Weight"]) else " kg")
+    return f"Patient {sex}, {years}, admitted to {unit}. {height}, {weight}."
+
+
+def _codes(raw: RawSet) -> tuple[list[str], np.ndarray]:
+    """The challenge's parameter names and, for each row, which it is; -1 for an empty one."""
+    names = [*DESCRIPTORS, *(variable.name for variable in VARIABLES if variable.name not in DESCRIPTORS)]
+    parameter = raw.rows["parameter"].cat
+    here = [str(name).strip() for name in parameter.categories]
+    if strange := sorted(set(here) - set(names) - {""}):
+        where = raw.record_id[raw.rows["record"][(parameter.codes == here.index(strange[0])).to_numpy()].iloc[0]]
+        raise ValueError(f"set {raw.name}, record {where}: unknown parameter {strange[0]!r}; use the official files")
+    lookup = np.array([names.index(name) if name else -1 for name in here] + [-1])
+    return names, lookup[parameter.codes.to_numpy()]
+
+
+def _descriptor_rows(names: list[str], code: np.ndarray, record: np.ndarray, minute: np.ndarray) -> np.ndarray:
+    # A charted weight can stand at 00:00 as well: only the first row of each name is the descriptor.
+    candidates = np.flatnonzero((minute == 0) & (code >= 0) & (code < len(DESCRIPTORS)))
+    _, first = np.unique(record[candidates] * len(names) + code[candidates], return_index=True)
+    chosen = np.zeros(len(code), dtype=bool)
+    chosen[candidates[first]] = True
+    return chosen
+
+
+def _by_name(names: list[str], codes: np.ndarray) -> dict[str, int]:
+    counted = np.bincount(codes, minlength=len(names))
+    return {name: int(counted[names.index(name)]) for name in sorted(names) if counted[names.index(name)]}
+
+
+def _descriptors(raw: RawSet, rows: pd.DataFrame, names: list[str], counts: dict[str, Any]) -> pd.DataFrame:
+    table = rows.pivot(index="record", columns="name", values="value").rename(columns=dict(enumerate(names)))
+    table = table.reindex(index=range(len(raw.record_id)), columns=DESCRIPTORS)
+    wrong = table["RecordID"].notna() & (table["RecordID"] != raw.record_id)
+    if wrong.any():
+        i = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"set {raw.name}: file {raw.record_id[i]}.txt holds record {table['RecordID'].iloc[i]:.0f}; use the official files"
+        )
+    odd = {}
+    for name, (low, high) in PLAUSIBLE_DESCRIPTORS.items():
+        implausible = table[name].notna() & ~table[name].between(low, high)
+        odd[name] = int(implausible.sum())
+        table.loc[implausible, name] = np.nan
+    counts["implausible_descriptors"] = {name: count for name, count in odd.items() if count}
+    counts["unknown_descriptors"] = {name: int(table[name].isna().sum()) for name in PLAUSIBLE_DESCRIPTORS}
+    return table
+
+
+def _bins(
+    names: list[str], code: np.ndarray, record: np.ndarray, minute: np.ndarray, value: np.ndarray, n: int, counts: dict[str, Any]
+) -> np.ndarray:
+    position = {variable.name: i for i, variable in enumerate(VARIABLES)}
+    column = np.array([position.get(name, -1) for name in names])[code]
+    low, high = (np.array([getattr(variable, side) for variable in VARIABLES]) for side in ("low", "high"))
+    plausible = (column >= 0) & (value >= low[column]) & (value <= high[column])
+    counts["implausible_by_parameter"] = _by_name(names, code[(column >= 0) & ~plausible])
+    counts["values_by_parameter"] = _by_name(names, code[plausible])
+    counts["values"] = int(plausible.sum())
+    record, minute, column, value = (x[plausible] for x in (record, minute, column, value))
+    order = np.lexsort((minute, record))
+    record, minute, column, value = record[order], minute[order], column[order], value[order]
+    step = np.maximum(-(-minute // STEP_MINUTES) - 1, 0)  # the bin of t is (2 k, 2 k + 2] hours; 00:00 belongs to the first
+    values = np.full((n, STEPS, len(VARIABLES)), np.nan)
+    values[record, step, column] = value  # of a repeated index the last assignment stays
+    for i, variable in enumerate(VARIABLES):
+        if variable.bin == "sum":
+            mine = column == i
+            total = np.zeros((n, STEPS))
+            np.add.at(total, (record[mine], step[mine]), value[mine])
+            values[:, :, i] = np.where(np.isnan(values[:, :, i]), np.nan, total)
+        if variable.log:
+            values[:, :, i] = np.log1p(values[:, :, i])
+    return values.astype(np.float32)

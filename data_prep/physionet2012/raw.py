@@ -1,0 +1,235 @@
+"""Reading the challenge's files: archives or folders of records, outcomes, and fetching both."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import io
+import os
+import re
+import tarfile
+import tempfile
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+from tqdm import tqdm
+
+BASE_URL = "https://physionet.org/files/challenge-2012/1.0.0/"
+SUMS = "SHA256SUMS.txt"
+HEADER = b"Time,Parameter,Value"
+OUTCOMES = ["RecordID", "SAPS-I", "SOFA", "Length_of_stay", "Survival", "In-hospital_death"]
+HOURS = 48
+
+
+@dataclass(frozen=True)
+class RawSet:
+    """One set as it stands in its files.
+
+    Args:
+        name: ``a``, ``b`` or ``c``.
+        record_id: ``(n,)`` int64, ascending.
+        rows: ``record`` (position in ``record_id``), ``minute``, ``parameter`` (categorical) and ``value``, in file order.
+        outcomes: one row per record, in the order of ``record_id``.
+        checksums: SHA-256 of the records' contents and of the outcome file; the same for an archive and its unpacked folder.
+    """
+
+    name: str
+    record_id: np.ndarray
+    rows: pd.DataFrame
+    outcomes: pd.DataFrame
+    checksums: dict[str, str]
+
+
+def read_set(raw: Path, name: str) -> RawSet:
+    """One set, from ``set-<name>.tar.gz`` or the folder ``set-<name>/``, with ``Outcomes-<name>.txt``.
+
+    Raises:
+        ValueError: a missing, truncated or foreign file, a wrong header, a row that cannot be read, or records and outcomes that
+            are not one to one.
+    """
+    sums = _checksums(raw / SUMS) if (raw / SUMS).is_file() else {}
+    outcomes_file = raw / f"Outcomes-{name}.txt"
+    if not outcomes_file.is_file():
+        raise ValueError(f"{outcomes_file} is missing; put the official file there or pass download=True")
+    contents = _records(raw, name, sums)
+    digest = hashlib.sha256()
+    parts, lines = [], []
+    for record, content in contents:
+        digest.update(b"%d\n" % record + content)
+        parts.append(_body(record, content, f"set {name}, record {record}"))
+        lines.append(parts[-1].count(b"\n"))
+    record_id = np.array([record for record, _ in contents], dtype=np.int64)
+    _verify(outcomes_file, sums)
+    outcomes = _outcomes(outcomes_file, record_id, name)
+    checksums = {"records": digest.hexdigest(), "outcomes": hashlib.sha256(outcomes_file.read_bytes()).hexdigest()}
+    return RawSet(name, record_id, _parse(b"".join(parts), np.array(lines), record_id, name), outcomes, checksums)
+
+
+def fetch(raw: Path, names: tuple[str, ...], base_url: str = BASE_URL) -> None:
+    """Downloads what ``raw`` lacks of the sets and checks it against the publisher's ``SHA256SUMS.txt``.
+
+    A file appears under its name only when it is whole and its checksum is right.
+
+    Raises:
+        ValueError: the server cannot be reached, does not list a file, or sends something else.
+    """
+    raw.mkdir(parents=True, exist_ok=True)
+    folders = {f"set-{name}.tar.gz": raw / f"set-{name}" for name in names}
+    wanted = [file for name in names for file in (f"set-{name}.tar.gz", f"Outcomes-{name}.txt")]
+    missing = [file for file in wanted if not (raw / file).exists() and not (file in folders and folders[file].is_dir())]
+    if not missing:
+        return
+    base_url = base_url.rstrip("/") + "/"
+    _download(base_url + SUMS, raw / SUMS, None)
+    sums = _checksums(raw / SUMS)
+    for file in missing:
+        if file not in sums:
+            raise ValueError(f"{base_url + SUMS} does not list {file}; download it by hand to {raw} and check it")
+        _download(base_url + file, raw / file, sums[file])
+
+
+def _records(raw: Path, name: str, sums: dict[str, str]) -> list[tuple[int, bytes]]:
+    archive, folder = raw / f"set-{name}.tar.gz", raw / f"set-{name}"
+    if archive.is_file():
+        _verify(archive, sums)
+        members = _archive_members(archive)
+    elif folder.is_dir():
+        members = ((path.name, path.read_bytes()) for path in folder.iterdir() if path.is_file())
+    else:
+        raise ValueError(f"neither {archive} nor the folder {folder} exists; put one there or pass download=True")
+    found: dict[int, bytes] = {}
+    for file, content in members:
+        if file.startswith("."):
+            continue
+        if not re.fullmatch(r"\d+\.txt", file):
+            raise ValueError(f"set {name}: {file} is not a record; only <RecordID>.txt belongs there")
+        if int(file[:-4]) in found:
+            raise ValueError(f"set {name}: record {file[:-4]} occurs twice; remove one of the two files")
+        found[int(file[:-4])] = content
+    if not found:
+        raise ValueError(f"set {name}: no record in {archive if archive.is_file() else folder}; fetch the official archive")
+    return sorted(found.items())
+
+
+def _archive_members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        unpacked = gzip.decompress(archive.read_bytes())
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+            for member in tar:
+                if member.isfile():
+                    yield Path(member.name).name, tar.extractfile(member).read()  # type: ignore[union-attr]
+    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
+        raise ValueError(f"{archive} is truncated or not a tar.gz archive ({error}); fetch it again") from None
+
+
+def _body(record: int, content: bytes, where: str) -> bytes:
+    content = content.replace(b"\r\n", b"\n")
+    header, _, body = content.partition(b"\n")
+    if header.strip() != HEADER:
+        shown = header[:60].decode(errors="replace")
+        raise ValueError(f"{where}: expected the header {HEADER.decode()!r}, got {shown!r}; use the official file")
+    body = body.strip(b"\n")
+    if b"\n\n" in body:
+        body = re.sub(rb"\n{2,}", b"\n", body)
+    return body + b"\n" if body else b""
+
+
+def _parse(text: bytes, lines: np.ndarray, record_id: np.ndarray, name: str) -> pd.DataFrame:
+    owner = np.repeat(np.arange(len(record_id)), lines)
+    columns = {"time": pa.dictionary(pa.int32(), pa.string()), "parameter": pa.dictionary(pa.int32(), pa.string()), "value": pa.float64()}
+    try:
+        table = csv.read_csv(
+            io.BytesIO(text or b"00:00,RecordID,0\n"),
+            read_options=csv.ReadOptions(column_names=list(columns), use_threads=False),
+            parse_options=csv.ParseOptions(quote_char=False),
+            convert_options=csv.ConvertOptions(column_types=columns, null_values=[""], strings_can_be_null=False),
+        ).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise ValueError(_first_bad_line(text, owner, record_id, name, str(error))) from None
+    frame = table.to_pandas()
+    minutes = np.array([_minute(time) for time in frame["time"].cat.categories])[frame["time"].cat.codes]
+    if (wrong := np.flatnonzero(minutes < 0)).size:
+        given = frame["time"].iloc[wrong[0]]
+        raise ValueError(f"set {name}, record {record_id[owner[wrong[0]]]}: {given!r} is not a time HH:MM; use the official file")
+    return pd.DataFrame({"record": owner, "minute": minutes, "parameter": frame["parameter"], "value": frame["value"]})
+
+
+def _first_bad_line(text: bytes, owner: np.ndarray, record_id: np.ndarray, name: str, error: str) -> str:
+    for row, line in enumerate(text.splitlines()):
+        if not re.fullmatch(rb"[^,]*,[^,]*,\s*([-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)?\s*", line):
+            shown = line[:60].decode(errors="replace")
+            return (
+                f"set {name}, record {record_id[owner[row]]}: cannot read the row {shown!r} as Time,Parameter,Value; use the official file"
+            )
+    return f"set {name}: its records cannot be read ({error}); use the official files"
+
+
+def _minute(time: str) -> int:
+    return int(time[:-3]) * 60 + int(time[-2:]) if re.fullmatch(r"\d{1,3}:[0-5]\d", time) else -1
+
+
+def _outcomes(path: Path, record_id: np.ndarray, name: str) -> pd.DataFrame:
+    header = path.read_text(encoding="utf-8-sig").partition("\n")[0].strip()
+    if header != ",".join(OUTCOMES):
+        raise ValueError(f"{path}: expected the header {','.join(OUTCOMES)!r}, got {header[:100]!r}; use the official file")
+    try:
+        frame = pd.read_csv(path, encoding="utf-8-sig").astype("int64")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path}: its rows are not whole numbers ({error}); use the official file") from None
+    if (twice := frame["RecordID"].duplicated()).any():
+        raise ValueError(f"{path}: record {frame['RecordID'][twice].iloc[0]} has two outcomes; use the official file")
+    for have, need, what in (
+        (frame["RecordID"], record_id, f"record {{}} of set {name} has no outcome in {path.name}"),
+        (record_id, frame["RecordID"], f"{path.name} has an outcome for record {{}}, which is not in set {name}"),
+    ):
+        if lacking := sorted(set(map(int, need)) - set(map(int, have))):
+            raise ValueError(
+                f"{what.format(lacking[0])} ({len(lacking)} such records); use archive and outcomes of the same set, unaltered"
+            )
+    if (odd := ~frame["In-hospital_death"].isin((0, 1))).any():
+        raise ValueError(f"{path}: In-hospital_death is {frame['In-hospital_death'][odd].iloc[0]}, not 0 or 1; use the official file")
+    return frame.set_index("RecordID").loc[record_id].reset_index()
+
+
+def _checksums(path: Path) -> dict[str, str]:
+    pairs = (line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip())
+    return {name.strip().lstrip("*./"): checksum.lower() for checksum, name in pairs}
+
+
+def _verify(path: Path, sums: dict[str, str]) -> None:
+    if path.name not in sums:
+        return
+    with path.open("rb") as file:
+        given = hashlib.file_digest(file, "sha256").hexdigest()
+    if given != sums[path.name]:
+        raise ValueError(f"{path}: checksum {given}, but {SUMS} beside it says {sums[path.name]}; delete the file and fetch it again")
+
+
+def _download(url: str, path: Path, checksum: str | None) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    temporary = Path(name)
+    digest = hashlib.sha256()
+    try:
+        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=60) as answer:
+            total = int(answer.headers.get("Content-Length") or 0) or None
+            with tqdm(desc=path.name, total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+                while block := answer.read(1 << 20):
+                    digest.update(block)
+                    file.write(block)
+                    bar.update(len(block))
+        if checksum is not None and digest.hexdigest() != checksum:
+            raise ValueError(f"{url}: checksum {digest.hexdigest()}, expected {checksum}; nothing was kept, try again")
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, http.client.HTTPException) as error:
+        raise ValueError(f"{url} cannot be downloaded ({error}); check the network or put {path.name} into {path.parent} by hand") from None
+    finally:
+        temporary.unlink(missing_ok=True)
