@@ -67,12 +67,10 @@ class ClaytonDistribution(ArchimedeanDistribution):
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
         log_u = log_u if mask is None else torch.where(mask, log_u, 0.0)
         a = [-self.alpha * column for column in log_u.unbind(-1)]
-        total = overlap(a[0], a[1])
-        state = None
-        for j in range(2, self.dim):
-            state = a[0] + a[1] + total if state is None else state + a[j - 1] + step
-            step = overlap(state, a[j])
-            total = total + step
+        state, total = a[0], torch.zeros_like(a[0])
+        for each in a[1:]:
+            step = overlap(state, each)
+            state, total = state + each + step, total + step
         count = self.dim if mask is None else mask.sum(-1)
         return self._log_constant(count) - total / self.alpha - count * total + (count - 1) * self.alpha * log_u.sum(-1)
 

@@ -100,6 +100,8 @@ class FrankDistribution(ArchimedeanDistribution):
             low, high = torch.where(negative, log1m_r, log_r), torch.where(negative, log_r, log1m_r)
             low, high = _factor_tails(low, high, self._size())
             return torch.where(negative, high, low), torch.where(negative, low, high)
+        # a CDF that underflows: the conditional law has reached its limit long before, any such state gives it
+        state = state.clamp_max(-torch.finfo(state.dtype).tiny)
         log_z = log1mexp(state)
         delta = _polylogarithm_root(log_z - state, count, log_p, self.dim)
         logit = log_z - state - delta

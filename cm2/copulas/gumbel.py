@@ -134,7 +134,7 @@ class GumbelDistribution(ArchimedeanDistribution):
 
         log_level = torch.log(-log_p)
         whole = torch.logaddexp(log_level - state, torch.zeros_like(state))
-        upper = torch.minimum(whole, torch.exp(log_level - torch.log(count) - self.log_excess))
+        upper = torch.minimum(whole, torch.exp(log_level - torch.log(count.to(state.dtype)) - self.log_excess))
         delta = monotone_root(level, torch.zeros_like(upper), upper).clamp_min(tiny)
         return exp_neg_exp_tails(state + log_expm1(self.alpha * delta) / self.alpha)
 

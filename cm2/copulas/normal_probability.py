@@ -84,6 +84,12 @@ def multivariate_normal_cdf(limits: Tensor, cholesky: Tensor) -> Tensor:
         cholesky: (*batch, d, d), unit rows.
     """
     dim = limits.shape[-1]
+    shape = torch.broadcast_shapes(limits.shape[:-1], cholesky.shape[:-2])
+    limits, correlation = limits.expand(*shape, dim), (cholesky @ cholesky.mT).expand(*shape, dim, dim)
+    order = limits.detach().argsort(-1)  # smallest mass first: less variance, and infinite limits cost nothing
+    rows = correlation.gather(-2, order.unsqueeze(-1).expand(*shape, dim, dim))
+    matrix = rows.gather(-1, order.unsqueeze(-2).expand(*shape, dim, dim))
+    limits, cholesky = limits.gather(-1, order), torch.linalg.cholesky_ex(matrix).L
     points = _lattice(dim - 1, limits)
     tiny = torch.finfo(limits.dtype).tiny
     value, known = 1.0, []

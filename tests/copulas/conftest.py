@@ -1,0 +1,29 @@
+"""The laws every test of the contract runs through: family x dimension, in float64."""
+
+import pytest
+import torch
+
+from cm2.copulas import Copula, make
+
+STRONG = {"independence": {}, "gumbel": {"alpha": 2.5}, "frank": {"alpha": 5.0}, "clayton": {"alpha": 1.7}}
+FAMILIES = [*STRONG, "gaussian"]
+LEARNABLE = [name for name in FAMILIES if name != "independence"]
+
+
+def strong(name: str, dim: int) -> Copula:
+    """A clearly dependent member of a family."""
+    if name != "gaussian":
+        return make(name, dim, **STRONG[name])
+    if dim == 2:
+        return make(name, dim, rho=0.6)
+    place = torch.arange(dim, dtype=torch.get_default_dtype())
+    return make(name, dim, correlation=0.7 ** (place[:, None] - place).abs())
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
