@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from cm2.batch import Modality
-from cm2.cohorts.absence import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
+from cm2.numerics.absence import check, take_away
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
@@ -138,7 +138,7 @@ class Cohort:
         Args:
             split: ``train``, ``valid`` or ``test``.
             task: name of the outcome.
-            absent: fraction, by modality, of the stays having it that lose it; see ``cm2.cohorts.absence``.
+            absent: fraction, by modality, of the stays having it that lose it; see ``cm2.numerics.absence``.
             mechanism: ``mcar``, ``mar`` or ``mnar``.
             seed: of the stable hash that decides which stays lose it.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data_prep.filling import forward_fill
 from data_prep.physionet2012.raw import HOURS, RawSet
 from data_prep.physionet2012.variables import DESCRIPTORS, PLAUSIBLE_DESCRIPTORS, UNITS, VARIABLES, Variable
 
@@ -96,13 +97,6 @@ def standardise(values: np.ndarray, train: np.ndarray, variables: list[Variable]
     filled = np.where(np.isnan(filled), start, filled)
     statistics = {"split": "train", "features": [v.name for v in variables], "mean": mean.tolist(), "std": std.tolist()}
     return np.concatenate([filled, mask], axis=2).astype(np.float32), statistics
-
-
-def forward_fill(values: np.ndarray) -> np.ndarray:
-    """The last value charted up to each bin, along axis 1 of ``(n, T, F)``; NaN before the first."""
-    steps = np.arange(values.shape[1])[None, :, None]
-    last = np.maximum.accumulate(np.where(np.isnan(values), 0, steps), axis=1)
-    return np.take_along_axis(values, last, axis=1)
 
 
 def admission_text(stay: dict[str, float]) -> str:

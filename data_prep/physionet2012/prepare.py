@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cm2.numerics.hashing import stable_uniform
+from cm2.numerics.absence import stable_uniform
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
 from data_prep.physionet2012.variables import VARIABLES
