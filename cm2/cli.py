@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +27,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
     try:
-        app()
+        app(_papermill_style(sys.argv[1:]))
     except (ValueError, FileNotFoundError) as error:
         typer.secho(f"cm2: {error}", err=True, fg=typer.colors.RED)
         raise SystemExit(2) from None
@@ -147,7 +148,7 @@ def figure(
 
 @app.command()
 def book(
-    parameter: Annotated[list[tuple[str, str]], typer.Option("-p", metavar="NAME VALUE", help="A chapter's papermill parameter.")] = [],  # noqa: B006
+    parameter: Annotated[list[str], typer.Option("-p", metavar="NAME VALUE", help="A chapter's papermill parameter.")] = [],  # noqa: B006
     only: Annotated[list[str], typer.Option(help="Execute only this chapter.")] = [],  # noqa: B006
     profile: Annotated[str, typer.Option(help="Profile of every chapter.")] = "quick",
     jobs: Annotated[int, typer.Option(help="Chapters executed at the same time.")] = 2,
@@ -157,7 +158,18 @@ def book(
     Example: cm2 book --only training_cm2 -p seed 3
     """
     build = import_module("cm2.book").build
-    typer.echo(build(only=only or None, parameters=dict(parameter), profile=profile, jobs=jobs))
+    typer.echo(build(only=only or None, parameters=_pairs(parameter, convert=str), profile=profile, jobs=jobs))
+
+
+def _papermill_style(arguments: list[str]) -> list[str]:
+    """``-p NAME VALUE``, as papermill's users type it, becomes the one word that an option of a list can hold."""
+    joined: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        joined.append(argument)
+        if argument == "-p" and (name := next(rest, None)) is not None:
+            joined.append(name if "=" in name else f"{name}={next(rest, '')}")
+    return joined
 
 
 def _data_prep() -> Any:

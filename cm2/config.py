@@ -134,6 +134,8 @@ class ModelConfig:
         _one_of("model.types", self.types, ("independent", "joint"))
         _one_of("model.impute", self.impute, ("conditional", "marginal", "zero", "mean", "token"))
         _one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))
+        if self.types == "joint" and self.link != "component":
+            raise ValueError(f"model.types: joint is a table of component labels, which link {self.link} has none of; use link component")
         _positive(**{"model.embedding_dim": self.embedding_dim, "model.components": self.components, "model.n_draws": self.n_draws})
 
 

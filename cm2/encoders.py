@@ -171,7 +171,9 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"text: expected token ids (B, L) with L <= {positions}, got {tuple(ids.shape)}; cut the texts when tokenising"
             )
-        return self.bert(input_ids=ids, attention_mask=x["attention_mask"]).last_hidden_state[:, 0]
+        # four dimensions: transformers would ask the device whether a two-dimensional mask masks anything
+        mask = x["attention_mask"].bool()[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
+        return self.bert(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
 
 
 class VectorEncoder(nn.Module):
