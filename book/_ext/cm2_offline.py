@@ -47,5 +47,7 @@ def _copy_mathjax(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     """Connect to Sphinx."""
+    # jupyter-book sets it for sphinx_comments, which this book does not load
+    app.add_config_value("comments_config", {}, "")
     app.connect("config-inited", _configure, priority=900)
     app.connect("build-finished", _copy_mathjax)

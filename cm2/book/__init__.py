@@ -9,9 +9,9 @@ Example:
     >>> build(only="training_cm2", parameters={"seed": 3})  # doctest: +SKIP
 """
 
-from cm2.book.chapters import Chapter, read_chapters
+from cm2.book.chapters import Chapter, find_root, read_chapters
 from cm2.book.process import ChapterError
 from cm2.book.render import RenderError
 from cm2.book.runner import build
 
-__all__ = ["Chapter", "ChapterError", "RenderError", "build", "read_chapters"]
+__all__ = ["Chapter", "ChapterError", "RenderError", "build", "find_root", "read_chapters"]

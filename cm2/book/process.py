@@ -59,6 +59,8 @@ class Process:
             "output": str(self.work / "notebook.ipynb"),
             "parameters": task.parameters,
             "cwd": str(root),
+            # a prefix of socket names; kernels that share one would talk to each other
+            "sockets": str(self.sockets / "kernel"),
         }
         specification.write_text(json.dumps(wanted), encoding="utf-8")
         with (self.work / "log.txt").open("wb") as log:

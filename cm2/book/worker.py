@@ -13,7 +13,7 @@ CELL_RAISED = 3
 
 
 def main(specification: Path) -> int:
-    """Execute the notebook that the specification (``input``, ``output``, ``parameters``, ``cwd``) names."""
+    """Execute the notebook that the specification (``input``, ``output``, ``parameters``, ``cwd``, ``sockets``) names."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
@@ -23,6 +23,7 @@ def main(specification: Path) -> int:
     if os.name == "posix":
         # sockets in this process's own folder: TCP ports of parallel kernels can collide
         config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = wanted["sockets"]
     try:
         papermill.execute_notebook(
             wanted["input"],

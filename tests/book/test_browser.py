@@ -1,0 +1,43 @@
+"""The book from a USB stick: Chromium over ``file://``, every other host blocked."""
+
+import re
+
+import browser
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chapter(rendered, tmp_path_factory):
+    return browser.visit((rendered / "book" / "tails.html").as_uri(), tmp_path_factory.mktemp("chromium"))
+
+
+def test_equations_are_typeset_without_another_host(chapter):
+    assert chapter.dom.count("<mjx-container") >= 3
+    assert "<mjx-merror" not in chapter.dom
+    assert chapter.hosts == set()
+    assert not [line for line in chapter.console if ":INFO:" not in line]
+
+
+def test_a_request_to_another_host_would_be_seen(tmp_path):
+    (tmp_path / "page.html").write_text('<img src="http://host.example/a.png"><script src="https://other.example/b.js"></script>')
+    assert browser.visit((tmp_path / "page.html").as_uri(), tmp_path, seconds=2).hosts == {"host.example", "other.example"}
+
+
+def test_the_explorer_draws_and_says_what(chapter):
+    assert re.search(r'aria-label="1,500 draws from the Gumbel copula with alpha 2.5', chapter.dom)
+    assert "τ = 0.600; tail dependence: lower 0.000, upper 0.680" in chapter.dom
+    assert '<p aria-live="polite">' in chapter.dom
+
+
+def test_search_finds_a_chapter(rendered, tmp_path):
+    page = browser.visit((rendered / "search.html").as_uri() + "?q=copula", tmp_path)
+    results = re.search(r'<ul class="search[^>]*>(.*?)</ul>', page.dom, re.DOTALL)
+    assert results and "book/tails.html" in results[1]
+    assert page.hosts == set()
+
+
+def test_the_index_opens(rendered, tmp_path):
+    page = browser.visit((rendered / "index.html").as_uri(), tmp_path)
+    assert "<h1>Preface" in page.dom and page.hosts == set()

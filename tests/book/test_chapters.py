@@ -1,0 +1,42 @@
+"""The chapters of the repository: each follows the template and executes, and the whole renders without a warning."""
+
+import html_checks
+import minibook
+import notebook_checks
+import pytest
+
+from cm2.book import build, find_root, read_chapters
+from cm2.book.chapters import documents
+from cm2.book.runner import execute
+
+ROOT = minibook.REPOSITORY
+PRESENT = sorted((ROOT / "book").glob("*.ipynb"))
+COMPLETE = all((ROOT / f"{name}.ipynb").is_file() or (ROOT / f"{name}.md").is_file() for name in documents(ROOT))
+
+
+@pytest.mark.parametrize("path", PRESENT, ids=lambda path: path.stem)
+def test_the_template(path):
+    assert notebook_checks.problems(path) == []
+
+
+def test_the_template_of_the_small_book(book):
+    assert notebook_checks.problems(book / "book" / "tails.ipynb") == []
+
+
+def test_the_template_is_missed_where_it_is_not_followed(tmp_path):
+    cells = [minibook.markdown("# Nothing"), minibook.code("import tqdm.auto\nplt.show()\n" + "x = 1\n" * 40)]
+    minibook.write(tmp_path, tails=minibook.notebook(cells))
+    assert len(notebook_checks.problems(tmp_path / "book" / "tails.ipynb")) == 13
+
+
+@pytest.mark.skipif(not COMPLETE, reason="_toc.yml lists chapters that are not written yet")
+@pytest.mark.parametrize("name", [path.stem for path in PRESENT])
+def test_a_chapter_executes(name):
+    assert name in execute([name], None, "smoke", 1, find_root(ROOT), lambda line: None)
+
+
+@pytest.mark.skipif(not COMPLETE, reason="_toc.yml lists chapters that are not written yet")
+def test_the_whole_book_renders_strictly():
+    index = build(profile="smoke", root=ROOT, output=ROOT / "_build" / "smoke")
+    assert html_checks.problems(index.parent) == []
+    assert set(read_chapters(ROOT)) == {path.stem for path in PRESENT}, "every notebook under book is in _toc.yml"
