@@ -30,11 +30,11 @@ MECHANISMS = ("mcar", "mar", "mnar")
 STRENGTH = 1.5
 
 
-def stable_uniform(seed: int, stay_id: np.ndarray, name: str) -> np.ndarray:
+def stable_uniform(seed: int | str, stay_id: np.ndarray, name: str) -> np.ndarray:
     """A uniform number in [0, 1) for each stay: SplitMix64 (Steele, Lea, Flood 2014) of (seed, name) and the stay's id.
 
     Args:
-        seed: any integer.
+        seed: any integer or name; different ones give unrelated numbers.
         stay_id: ``(n,)`` int64.
         name: of what is drawn, for example a modality.
 
@@ -57,7 +57,7 @@ def take_away(
     names: Sequence[str],
     absent: Mapping[str, float],
     mechanism: str,
-    seed: int,
+    seed: int | str,
     summary: Callable[[str], np.ndarray],
 ) -> tuple[np.ndarray, int]:
     """Which modalities are left.

@@ -1,0 +1,124 @@
+r"""The law of the simulator: three embeddings of d coordinates, Gaussian mixtures tied by a known copula.
+
+Each modality has K types whose means stand :math:`\ge` ``SEPARATION`` apart (standard deviations are 0.8 to 1.2), so that a type can be
+told from an embedding. The law depends on the arguments of ``make_law`` alone: cohorts of different seeds are draws of one law.
+
+Observations and outcomes see an embedding through its **factors** x_m = standardised Q_m (z_m - E z_m), with Q_m orthogonal. The first row
+of Q_m is (1, ..., 1)/sqrt(d): all three links make the copula tie these *severities* x_m0 between modalities. The next K - 1 factors span
+the plane of the types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import helmert
+
+from cm2.copulas import make
+from cm2.joint import CopulaJoint
+from cm2.marginals import GaussianMixture
+
+MODALITIES = ("series", "image", "note")
+TYPES = 3
+SEPARATION = 6.0
+WEIGHTS = ((0.5, 0.3, 0.2), (0.45, 0.35, 0.2), (0.4, 0.35, 0.25))
+SEVERITY_OF_TYPE = (-0.5, 0.1, 0.9)
+LAW_SEED = 20251103
+ARCHIMEDEAN = ("gumbel", "frank", "clayton")
+
+
+@dataclass(frozen=True)
+class Law:
+    """The joint law and the factors that observations and outcomes see.
+
+    Args:
+        joint: of the M embeddings, float64.
+        rotation: Q, ``(M, d, d)``.
+        centre: E z, ``(M, d)``.
+        spread: standard deviation of each factor, ``(M, d)``.
+    """
+
+    joint: CopulaJoint
+    rotation: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+
+    def draw(self, n: int, seed: int) -> np.ndarray:
+        """n draws ``(n, M, d)``; the same seed gives the same draws, and the caller's generators are left alone."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            blocks = [self.joint().sample((min(n - start, 20_000),)) for start in range(0, n, 20_000)]
+        return torch.cat(blocks).numpy()
+
+    def factors(self, z: np.ndarray) -> np.ndarray:
+        """Embeddings ``(n, M, d)`` to standardised factors ``(n, M, d)``; column 0 is the modality's severity."""
+        return np.einsum("mij,nmj->nmi", self.rotation, z - self.centre) / self.spread
+
+    def types(self, z: np.ndarray) -> np.ndarray:
+        """Most probable type of each embedding ``(n, M)``, by the modality's own mixture."""
+        with torch.no_grad():
+            posteriors = [
+                mixture().component_log_prob(torch.from_numpy(z[:, m])) + mixture().log_weights
+                for m, mixture in enumerate(self.joint.marginals)
+            ]
+        return torch.stack(posteriors, dim=1).argmax(-1).numpy().astype(np.int8)
+
+
+def make_law(family: str = "gumbel", alpha: float = 2.5, rho: float = 0.5, dim: int = 8, link: str = "component") -> Law:
+    """The law of the simulator.
+
+    Args:
+        family: copula family, see ``cm2.copulas.make``.
+        alpha: parameter of ``gumbel``, ``frank`` and ``clayton``.
+        rho: correlation between every two modalities under ``gaussian``; above -1/2, since there are three.
+        dim: coordinates d of an embedding, at least 2.
+        link: ``component``, ``scalar`` or ``dimension``, see ``cm2.joint``.
+
+    Raises:
+        ValueError: an unknown family or link, or a parameter outside its range.
+    """
+    if dim < 2:
+        raise ValueError(f"dim: got {dim}; an embedding of the simulator has at least 2 coordinates")
+    rng = np.random.default_rng(LAW_SEED)
+    modalities = len(MODALITIES)
+    rotation = np.stack([_rotation(rng, dim) for _ in MODALITIES])
+    weights = np.array(WEIGHTS)
+    corners = _corners(dim)
+    means = np.einsum("kj,mji->mki", corners, rotation)
+    scales = rng.uniform(0.8, 1.2, size=(modalities, TYPES, dim))
+    mixtures = [GaussianMixture.from_parameters(*map(torch.from_numpy, part)) for part in zip(weights, means, scales, strict=True)]
+    joint = CopulaJoint(_copula(family, alpha, rho), mixtures, link).double()
+    centre = np.einsum("mk,mki->mi", weights, means)
+    deviation = np.einsum("mij,mkj->mki", rotation, means - centre[:, None])
+    within = np.einsum("mij,mkj->mki", rotation**2, scales**2)
+    spread = np.sqrt(np.einsum("mk,mki->mi", weights, deviation**2 + within))
+    return Law(joint, rotation, centre, spread)
+
+
+def _copula(family: str, alpha: float, rho: float) -> torch.nn.Module:
+    dim = len(MODALITIES)
+    if family in ARCHIMEDEAN:
+        return make(family, dim, alpha=alpha)
+    if family == "gaussian":
+        if not -1 / (dim - 1) < rho < 1:
+            raise ValueError(f"rho: got {rho}; {dim} modalities need a correlation above {-1 / (dim - 1):g} and below 1")
+        return make(family, dim, correlation=torch.full((dim, dim), float(rho), dtype=torch.float64).fill_diagonal_(1.0))
+    return make(family, dim)
+
+
+def _rotation(rng: np.random.Generator, dim: int) -> np.ndarray:
+    turn, _ = np.linalg.qr(rng.normal(size=(dim - 1, dim - 1)))
+    return np.concatenate([np.full((1, dim), dim**-0.5), turn @ helmert(dim)])
+
+
+def _corners(dim: int) -> np.ndarray:
+    """Means of the types in factor coordinates ``(K, d)``: a regular simplex, or a line where d is too small for one."""
+    corners = np.zeros((TYPES, dim))
+    corners[:, 0] = SEVERITY_OF_TYPE
+    if dim - 1 >= TYPES - 1:
+        corners[:, 1:TYPES] = SEPARATION / np.sqrt(2) * helmert(TYPES).T
+    else:
+        corners[:, 1] = SEPARATION * (np.arange(TYPES) - (TYPES - 1) / 2)
+    return corners

@@ -1,0 +1,52 @@
+"""Note-like English driven by an embedding: one sentence per finding, its words chosen by how severe the finding is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FINDINGS = (
+    *("dyspnea", "chest pain", "peripheral edema", "confusion", "abdominal distension", "cough", "pallor", "agitation"),
+    *("wheezing", "nausea", "weakness", "jaundice"),
+)
+WORDS = (
+    ("no", "absent"),
+    ("trace", "barely any"),
+    ("mild", "slight"),
+    ("moderate", "noticeable"),
+    ("marked", "considerable"),
+    ("severe", "extreme"),
+)
+CUTS = np.array([-1.1, -0.45, 0.0, 0.45, 1.1])
+SENTENCES = (
+    "{word} {finding} on examination.",
+    "patient has {word} {finding}.",
+    "{word} {finding} noted today.",
+    "exam shows {word} {finding}.",
+)
+OPENINGS = ("nursing note.", "progress note.", "icu note.", "shift summary.")
+NOISE = 0.15
+OMITTED = 0.05
+LOADING_SEED = 1959
+
+
+def findings(dim: int) -> tuple[str, ...]:
+    """The findings that a note of a d-dimensional embedding speaks of: at least 8, at most 12."""
+    return FINDINGS[: min(max(dim, 8), len(FINDINGS))]
+
+
+def draw_notes(x: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Notes from factors ``(n, d)``; sentences stand in random order and now and then one is left out."""
+    names = findings(x.shape[1])
+    n, f = len(x), len(names)
+    loading = np.random.default_rng(LOADING_SEED).normal(size=(f, x.shape[1]))
+    loading[:, 0] = np.where(np.arange(f) % 2 == 0, 1.6, 0.3)
+    loading /= np.linalg.norm(loading, axis=1, keepdims=True)
+    level = np.searchsorted(CUTS, x @ loading.T + NOISE * rng.normal(size=(n, f)))
+    word, sentence = rng.integers(len(WORDS[0]), size=(n, f)), rng.integers(len(SENTENCES), size=(n, f))
+    kept, order = rng.random((n, f)) >= OMITTED, rng.random((n, f)).argsort(axis=1)
+    opening = rng.integers(len(OPENINGS), size=n)
+    notes = []
+    for i in range(n):
+        said = [SENTENCES[sentence[i, j]].format(word=WORDS[level[i, j]][word[i, j]], finding=names[j]) for j in order[i] if kept[i, j]]
+        notes.append(" ".join([OPENINGS[opening[i]], *said]))
+    return notes
