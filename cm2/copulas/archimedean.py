@@ -76,21 +76,25 @@ class ArchimedeanDistribution(CopulaDistribution):
         return self._quantile(state, torch.ones_like(state, dtype=torch.long), *p)
 
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
-        """The Rosenblatt chain: each absent coordinate in turn at a uniform level of its law given all those known so far."""
+        """The Rosenblatt chain: absent coordinates, one after the other, at uniform levels of their law given all those known so far.
+
+        The law is exchangeable, so the chain draws first, second, ... *absent* coordinates and each point places them where it lacks them.
+        Where none is present the first draw is its level, and every further one is drawn given at least one.
+        """
         log_p, log1m_p = uniform_tails(log_u.shape, log_u)
         state, count = self._fold(log_u, log1m_u, present), present.sum(-1)
-        drawn = []
-        for j in range(self.dim):
-            mask, level = present[..., j], (log_p[..., j], log1m_p[..., j])
-            first = count == 0
-            safe = torch.where(first, self._join(state, *level), state)
-            tails = self._quantile(safe, count.clamp(min=1), *level)
-            tails = tuple(torch.where(first, p, tail) for p, tail in zip(level, tails, strict=True))
-            drawn.append(tuple(torch.where(mask, u[..., j], tail) for u, tail in zip((log_u, log1m_u), tails, strict=True)))
-            state = torch.where(mask, state, self._join(state, *tails))
-            count = count + (~mask).long()
-        low, high = zip(*drawn, strict=True)
-        return torch.stack(low, -1), torch.stack(high, -1)
+        none = count == 0
+        drawn = [(log_p[..., 0], log1m_p[..., 0])]
+        state = torch.where(none, self._join(state, *drawn[0]), state)
+        count = count.clamp(1, self.dim - 1)
+        for j in range(1, self.dim):
+            drawn.append(self._quantile(state, count, log_p[..., j], log1m_p[..., j]))
+            if j + 1 < self.dim:
+                state, count = self._join(state, *drawn[-1]), (count + 1).clamp(max=self.dim - 1)
+        # points with a coordinate to start from skip the free draw
+        rank = ((~present).cumsum(-1) - none.unsqueeze(-1).long()).clamp(0, self.dim - 1)
+        low, high = (torch.stack(each, -1).gather(-1, rank) for each in zip(*drawn, strict=True))
+        return low, high
 
     # what a family provides
 

@@ -41,6 +41,7 @@ class CopulaDistribution(Distribution):
     support = constraints.independent(constraints.unit_interval, 1)
     arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = True
+    _reads_upper_tail: ClassVar[bool] = True  # whether the density of a u that is a float needs log(1 - u)
 
     def __init__(self, dim: int, batch_shape: Size, validate_args: bool | None = None) -> None:
         self.dim = dim
@@ -73,15 +74,16 @@ class CopulaDistribution(Distribution):
             self._check(u, present)
         if present is not None:
             u = torch.where(present, u, 0.5)
-        return self.log_prob_tails(torch.log(u), torch.log1p(-u), present)
+        return self.log_prob_tails(torch.log(u), torch.log1p(-u) if self._reads_upper_tail else None, present)
 
-    def log_prob_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor | None = None) -> Tensor:
+    def log_prob_tails(self, log_u: Tensor, log1m_u: Tensor | None, present: Tensor | None = None) -> Tensor:
         """`log_prob` from log u and log(1 - u), both (..., dim); finite, with finite gradients, down to -1e6 in either tail."""
         if present is None:
             return self._log_density(log_u, log1m_u, None)
         some = present.sum(-1) > 1
         read = present & some.unsqueeze(-1)
-        log_u, log1m_u = torch.where(read, log_u, LOG_HALF), torch.where(read, log1m_u, LOG_HALF)
+        log_u = torch.where(read, log_u, LOG_HALF)
+        log1m_u = None if log1m_u is None else torch.where(read, log1m_u, LOG_HALF)
         mask = None if self.dim == 2 else present | ~some.unsqueeze(-1)
         return torch.where(some, self._log_density(log_u, log1m_u, mask), 0.0)
 
@@ -220,8 +222,11 @@ class CopulaDistribution(Distribution):
     def _batched(self, batch_shape: Size) -> "CopulaDistribution":
         raise TypeError(f"{type(self).__name__} must define _batched")
 
-    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
-        """Log density of the margin over `mask` (None: all), which marks at least two coordinates per point."""
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Log density of the margin over `mask` (None: all), which marks at least two coordinates per point.
+
+        `log1m_u` is None only where `_reads_upper_tail` is False and log u cannot have underflowed.
+        """
         raise TypeError(f"{type(self).__name__} must define _log_density")
 
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:

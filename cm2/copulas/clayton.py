@@ -54,6 +54,8 @@ class ClaytonDistribution(ArchimedeanDistribution):
         validate_args: see `CopulaDistribution`.
     """
 
+    _reads_upper_tail: ClassVar[bool] = False
+
     @property
     def kendall_tau(self) -> Tensor:
         """α / (α + 2), shape of the batch."""
@@ -64,7 +66,7 @@ class ClaytonDistribution(ArchimedeanDistribution):
         """(2^(-1/α), 0)."""
         return torch.exp2(-1 / self.alpha), torch.zeros_like(self.alpha)
 
-    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         log_u = log_u if mask is None else torch.where(mask, log_u, 0.0)
         a = [-self.alpha * column for column in log_u.unbind(-1)]
         state, total = a[0], torch.zeros_like(a[0])

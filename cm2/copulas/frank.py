@@ -56,11 +56,21 @@ class FrankDistribution(ArchimedeanDistribution):
         return torch.zeros_like(self.alpha), torch.zeros_like(self.alpha)
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        if self.dim == 2:
+            return self._log_pair_density(log_u, log1m_u)
         state = self._fold(log_u, log1m_u, mask)
         u = torch.exp(log_u) if mask is None else torch.where(mask, torch.exp(log_u), 0.0)
         count = self.dim if mask is None else mask.sum(-1)
         value = -(count - 1) * log_expc(self.alpha) - count * state - self.alpha * u.sum(-1)
-        return value if self.dim == 2 else value + torch.log(_eulerian_terms(-torch.expm1(state), count, self.dim)[0])
+        return value + torch.log(_eulerian_terms(-torch.expm1(state), count, self.dim)[0])
+
+    def _log_pair_density(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        """The density with w written out, e^w = (e^(-αu) v φ(αv) + e^(-αv) (1 - v) φ(α(1 - v))) / φ(α)."""
+        u, (log_v, log1m_v) = torch.exp(log_u[..., 0]), (log_u[..., 1], log1m_u[..., 1])
+        v, rest = torch.exp(log_v), torch.exp(log1m_v)
+        alpha_u, alpha_v = self.alpha * u, self.alpha * v
+        total = torch.logaddexp(log_v + log_expc(alpha_v) - alpha_u, log1m_v + log_expc(self.alpha * rest) - alpha_v)
+        return log_expc(self.alpha) - 2 * total - alpha_u - alpha_v
 
     def _log_factors(self, log_u: Tensor, log1m_u: Tensor, stacked: bool = False) -> Tails:
         """(log r, log(1 - r)); `stacked` where the coordinates are the last dimension."""

@@ -1,5 +1,6 @@
 r"""The Gumbel copula."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,9 @@ from cm2.copulas.base import CopulaDistribution, parameter
 from cm2.numerics.elementary import exp_neg_exp_tails, log_expm1, log_neg_log
 from cm2.numerics.roots import monotone_root
 
+Level = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+_STEPS = 16
 _NOWHERE = -1e15  # log(-log C) of the empty set is -inf; this far below every other value it acts the same and has gradients
 
 
@@ -39,6 +43,8 @@ class GumbelDistribution(ArchimedeanDistribution):
         log_excess: :math:`\log(\alpha - 1)` where it is known more exactly than alpha tells.
     """
 
+    _reads_upper_tail: ClassVar[bool] = False
+
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, log_excess: Tensor | None = None) -> None:
         self.log_excess = torch.log(alpha - 1) if log_excess is None else log_excess
         super().__init__(alpha, dim, validate_args)
@@ -61,7 +67,7 @@ class GumbelDistribution(ArchimedeanDistribution):
     def _batched(self, batch_shape: Size) -> CopulaDistribution:
         return GumbelDistribution(self.alpha.expand(batch_shape), self.dim, self._validate_args, self.log_excess.expand(batch_shape))
 
-    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         x = log_neg_log(log_u, log1m_u)
         if self.dim == 2:
             return self._log_pair_density(log_u, x)
@@ -124,19 +130,34 @@ class GumbelDistribution(ArchimedeanDistribution):
         return smooth + self._log_polynomial(after, count) - self._log_polynomial(state, count)
 
     def _quantile(self, state: Tensor, count: Tensor, log_p: Tensor, log1m_p: Tensor) -> Tails:
-        coefficients, tiny = self._coefficients(count, state.shape), torch.finfo(state.dtype).tiny
-        start = torch.logsumexp(_terms(coefficients, state), -1)
-
-        def level(delta: Tensor) -> tuple[Tensor, Tensor]:
-            terms = _terms(coefficients, state + delta)
-            value = torch.logsumexp(terms, -1) - start - log_p - torch.exp(state) * torch.expm1(delta) - count * self.alpha * delta
-            return value, _mean_power(terms) - torch.exp(state + delta) - count * self.alpha
-
         log_level = torch.log(-log_p)
         whole = torch.logaddexp(log_level - state, torch.zeros_like(state))
         upper = torch.minimum(whole, torch.exp(log_level - torch.log(count.to(state.dtype)) - self.log_excess))
-        delta = monotone_root(level, torch.zeros_like(upper), upper).clamp_min(tiny)
-        return exp_neg_exp_tails(state + log_expm1(self.alpha * delta) / self.alpha)
+        level = self._pair_level(state, log_p) if self.dim == 2 else self._level(state, count, log_p)
+        # from the upper end, nearly always where the level is concave: Newton's steps descend to the root without leaving the bracket
+        delta = monotone_root(level, torch.zeros_like(upper), upper, iterations=_STEPS, start=upper)
+        return exp_neg_exp_tails(state + log_expm1(self.alpha * delta.clamp_min(torch.finfo(state.dtype).tiny)) / self.alpha)
+
+    def _pair_level(self, state: Tensor, log_p: Tensor) -> Level:
+        scale, excess = torch.exp(state), torch.exp(self.log_excess)
+
+        def level(delta: Tensor) -> tuple[Tensor, Tensor]:
+            rise = scale * torch.expm1(delta)
+            return -rise - excess * delta - log_p, -rise - scale - excess
+
+        return level
+
+    def _level(self, state: Tensor, count: Tensor, log_p: Tensor) -> Level:
+        """log of the conditional CDF minus log p, and its slope, at the state increased by delta."""
+        coefficients, scale, rate = self._coefficients(count, state.shape), torch.exp(state), count * self.alpha
+        offset = torch.logsumexp(_terms(coefficients, state), -1) + log_p
+
+        def level(delta: Tensor) -> tuple[Tensor, Tensor]:
+            terms, rise = _terms(coefficients, state + delta), scale * torch.expm1(delta)
+            value = torch.logsumexp(terms, -1) - offset - rise - rate * delta
+            return value, _mean_power(terms) - rise - scale - rate
+
+        return level
 
     def _frailty_tails(self, shape: Size) -> Tails:
         """E_j / V with V positive stable of index 1/α, all in logarithms."""

@@ -18,6 +18,8 @@ class IndependenceDistribution(CopulaDistribution):
         validate_args: see `CopulaDistribution`.
     """
 
+    _reads_upper_tail: ClassVar[bool] = False
+
     def __init__(self, dim: int, like: Tensor | None = None, batch_shape: Size | None = None, validate_args: bool | None = None) -> None:
         self.like = torch.zeros(()) if like is None else like.detach()
         super().__init__(dim, batch_shape or Size(), validate_args)
@@ -46,7 +48,7 @@ class IndependenceDistribution(CopulaDistribution):
     def _batched(self, batch_shape: Size) -> CopulaDistribution:
         return IndependenceDistribution(self.dim, self.like, batch_shape, self._validate_args)
 
-    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         # a zero that belongs to the graph, so that a loss made of it alone can be differentiated
         zero = torch.where(torch.ones_like(log_u, dtype=torch.bool), 0.0, log_u).sum(-1)
         return zero.expand(torch.broadcast_shapes(zero.shape, self.batch_shape))

@@ -47,15 +47,17 @@ def log1pexp(x: Tensor) -> Tensor:
     return torch.logaddexp(x, torch.zeros_like(x))
 
 
-def log_neg_log(log_u: Tensor, log1m_u: Tensor) -> Tensor:
+def log_neg_log(log_u: Tensor, log1m_u: Tensor | None) -> Tensor:
     r""":math:`\log(-\log u)` from both tails of :math:`u`.
 
     Where :math:`\log u` has underflowed towards 0 the value is :math:`\log(1-u)` to the last digit, so the upper tail carries on.
 
     Args:
         log_u: :math:`\log u`, any shape.
-        log1m_u: :math:`\log(1-u)`, same shape.
+        log1m_u: :math:`\log(1-u)`, same shape; None where log u cannot underflow, as after u itself was a float.
     """
+    if log1m_u is None:
+        return torch.log(-log_u)
     upper = log1m_u < _UNDERFLOW
     return torch.where(upper, log1m_u, torch.log(-torch.where(upper, -1.0, log_u)))
 
@@ -66,26 +68,22 @@ def exp_neg_exp_tails(x: Tensor) -> tuple[Tensor, Tensor]:
     return -torch.exp(x), torch.where(upper, x, log1mexp(-torch.exp(torch.where(upper, 0.0, x))))
 
 
-class _LogSinhc(torch.autograd.Function):
+class _LogExpc(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        size = x.abs()
-        small = size < 0.25
-        square = x * x
-        series = square * (1 / 6 - square * (1 / 180 - square * (1 / 2835 - square * (1 / 37800 - square * (1 / 467775)))))
-        size = torch.where(small, 1.0, size)
-        return torch.where(small, series, size + torch.log(-torch.expm1(-2 * size) / (2 * size)))
+        size = x.abs() + torch.finfo(x.dtype).tiny
+        return torch.log(torch.expm1(-size) / -size) + torch.relu(-x)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad * langevin(x)
+        return grad * (langevin(x / 2) - 1) / 2
 
 
-def log_sinhc(x: Tensor) -> Tensor:
-    r""":math:`\log(\sinh(x)/x)`, even and smooth through 0; its derivative is `langevin`."""
-    return _LogSinhc.apply(x)
+def log_expc(x: Tensor) -> Tensor:
+    r""":math:`\log\frac{1 - e^{-x}}{x}` for any real :math:`x`: smooth, 0 at 0; derivative :math:`(\coth(x/2) - 2/x - 1)/2`."""
+    return _LogExpc.apply(x)
 
 
 def langevin(x: Tensor) -> Tensor:
@@ -95,9 +93,3 @@ def langevin(x: Tensor) -> Tensor:
     series = x * (1 / 3 - square * (1 / 45 - square * (2 / 945 - square * (1 / 4725 - square * (2 / 93555 - square * 1382 / 638512875)))))
     safe = torch.where(small, 1.0, x)
     return torch.where(small, series, 1 / torch.tanh(safe) - 1 / safe)
-
-
-def log_expc(x: Tensor) -> Tensor:
-    r""":math:`\log\frac{1 - e^{-x}}{x} = -x/2 + \log\frac{\sinh(x/2)}{x/2}` for any real :math:`x`, 0 at 0."""
-    half = x / 2
-    return log_sinhc(half) - half

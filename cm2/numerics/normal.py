@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx
 LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_HALF_PI = math.sqrt(math.pi / 2)
-_FAR = -14.0  # below this log-probability the quantile is found from its asymptotic start
+_FAR = {torch.float64: -690.0, torch.float32: -80.0}  # where exp(log p) is about to underflow
 
 
 def inverse_mills(z: Tensor) -> Tensor:
@@ -38,30 +38,39 @@ def log_ndtr(z: Tensor) -> Tensor:
     return _LogNdtr.apply(z)
 
 
+def _mills_far(z: Tensor) -> Tensor:
+    r""":math:`-z\,\Phi(z)/\varphi(z) = 1 - z^{-2} + 3z^{-4} - \ldots` (Abramowitz and Stegun 26.2.12), for z below -12 or so."""
+    x = 1 / (z * z)
+    return 1 - x * (1 - 3 * x * (1 - 5 * x * (1 - 7 * x * (1 - 9 * x))))
+
+
 def _log_ndtri_far(log_p: Tensor) -> Tensor:
-    """Asymptotic start and three Newton steps on log Phi, for log_p <= _FAR."""
+    """Asymptotic start and three Newton steps on log Phi."""
     square = -2 * log_p
     z = -torch.sqrt(square - torch.log(2 * math.pi * square))
     for _ in range(3):
-        ratio = torch.special.erfcx(-_SQRT_HALF * z)
-        residual = log_p + z * z / 2 - torch.log(ratio / 2)
-        z = z + residual * ratio * _SQRT_HALF_PI
+        ratio = _mills_far(z) / -z
+        z = z + (log_p + z * z / 2 + LOG_SQRT_TAU - torch.log(ratio)) * ratio
     return z
 
 
 class _LogNdtri(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, log_p: Tensor) -> Tensor:
-        far = log_p < _FAR
-        near = torch.special.ndtri(torch.exp(log_p))
-        z = torch.where(far, _log_ndtri_far(torch.where(far, log_p, 2 * _FAR)), near)
-        ctx.save_for_backward(z)
+        limit = _FAR[log_p.dtype]
+        far = log_p < limit
+        z = torch.special.ndtri(torch.exp(log_p))
+        if not log_p.is_cpu or far.any():  # the question is free in host memory; elsewhere it would wait for the device
+            z = torch.where(far, _log_ndtri_far(log_p.clamp_max(limit)), z)
+        ctx.save_for_backward(log_p, z)
         return z
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        (z,) = ctx.saved_tensors
-        return grad * _SQRT_HALF_PI * torch.special.erfcx(-_SQRT_HALF * z)
+        log_p, z = ctx.saved_tensors
+        far = log_p < _FAR[log_p.dtype]
+        beyond, within = torch.where(far, z, -40.0), torch.where(far, 0.0, log_p + z * z / 2 + LOG_SQRT_TAU)
+        return grad * torch.where(far, _mills_far(beyond) / -beyond, torch.exp(within))
 
 
 def log_ndtri(log_p: Tensor) -> Tensor:

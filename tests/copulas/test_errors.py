@@ -1,0 +1,75 @@
+"""Bad input: one error that names the thing, the value and the remedy."""
+
+import pytest
+import torch
+
+from cm2.copulas import FAMILIES, make
+
+LAW = make("gumbel", 2, alpha=2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "parameters", "message"),
+    [
+        ("joe", 2, {}, r"unknown copula 'joe'; choose one of clayton, frank"),
+        ("gumbel", 1, {}, r"dim is 1; a copula needs an integer dim of at least 2"),
+        ("gumbel", 2, {"rho": 0.1}, r"the gumbel copula has no parameter 'rho'; it takes alpha"),
+        ("independence", 2, {"alpha": 1.0}, r"no parameter 'alpha'; it takes none"),
+        ("gumbel", 2, {"alpha": 0.5}, r"gumbel alpha is 0.5; it must lie in \[1, inf\)"),
+        ("gumbel", 2, {"alpha": float("nan")}, r"gumbel alpha is nan"),
+        ("clayton", 2, {"alpha": 0.0}, r"clayton alpha is 0; it must lie in \(0, inf\)"),
+        ("clayton", 3, {"alpha": torch.tensor([1.0, -2.0])}, r"clayton alpha is -2"),
+        ("frank", 2, {"alpha": 0}, r"frank alpha is 0; it must lie in \(-inf, 0\) or \(0, inf\)"),
+        ("frank", 3, {"alpha": -1.0}, r"frank alpha in dim 3 is -1; it must lie in \(0, inf\)"),
+        ("gaussian", 2, {"rho": 1.0}, r"rho is 1; it must lie in \(-1, 1\)"),
+        ("gaussian", 3, {"rho": 0.5}, r"for dim 3 give correlation, a matrix \(3, 3\)"),
+        ("gaussian", 3, {"correlation": torch.eye(2)}, r"correlation has shape \(2, 2\); give a matrix \(3, 3\)"),
+        ("gaussian", 3, {"correlation": 2 * torch.eye(3)}, r"unit diagonal"),
+        ("gaussian", 3, {"correlation": 1.6 * torch.eye(3) - 0.6}, r"positive definite"),
+    ],
+)
+def test_make_refuses(name, dim, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        make(name, dim, **parameters)
+
+
+@pytest.mark.parametrize("method", ["log_prob", "cdf", "h"])
+def test_points_are_checked(method):
+    call = getattr(LAW(), method)
+    with pytest.raises(ValueError, match=r"shape \(4, 3\); the last dimension must be 2"):
+        call(torch.rand(4, 3))
+    with pytest.raises(ValueError, match=r"u holds NaN; mark missing"):
+        call(torch.tensor([0.2, torch.nan]))
+    with pytest.raises(ValueError, match=r"u holds 1.5, outside [\(\[]0, 1[\)\]]; map values"):
+        call(torch.tensor([0.2, 1.5]))
+
+
+def test_only_the_open_interval_has_a_density():
+    with pytest.raises(ValueError, match=r"u holds 0, outside \(0, 1\)"):
+        LAW().log_prob(torch.tensor([0.0, 0.5]))
+    assert LAW(validate_args=False).log_prob(torch.tensor([0.3, 0.5])).isfinite()
+
+
+def test_masks_are_checked():
+    u = torch.rand(4, 2)
+    with pytest.raises(ValueError, match=r"present has dtype torch.int64 and shape \(4, 2\); give a bool mask"):
+        LAW().log_prob(u, torch.ones(4, 2, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"give a bool mask of shape \(2,\)"):
+        LAW().marginalise(torch.ones(3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"marks no coordinate"):
+        LAW().marginalise(torch.zeros(2, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"n_draws is 0; ask for at least one"):
+        LAW().conditional_sample(u, torch.ones(4, 2, dtype=torch.bool), 0)
+
+
+def test_pair_functions_refuse_more_dimensions():
+    law = make("clayton", 3)()
+    with pytest.raises(ValueError, match=r"h is defined for dim 2, this copula has dim 3; marginalise"):
+        law.h(torch.rand(3))
+    with pytest.raises(ValueError, match=r"h_inverse is defined for dim 2"):
+        law.h_inverse(torch.rand(3), torch.rand(3))
+
+
+def test_every_family_is_named():
+    assert set(FAMILIES) == {"independence", "gumbel", "frank", "clayton", "gaussian"}
+    assert all(FAMILIES[name].name == name for name in FAMILIES)
