@@ -38,9 +38,10 @@ def draw_notes(x: np.ndarray, rng: np.random.Generator) -> list[str]:
     """Notes from factors ``(n, d)``; sentences stand in random order and now and then one is left out."""
     names = findings(x.shape[1])
     n, f = len(x), len(names)
-    loading = np.random.default_rng(LOADING_SEED).normal(size=(f, x.shape[1]))
-    loading[:, 0] = np.where(np.arange(f) % 2 == 0, 1.6, 0.3)
-    loading /= np.linalg.norm(loading, axis=1, keepdims=True)
+    # orthonormal columns: the findings together tell each factor equally well, of more than twelve the first twelve
+    loading, _ = np.linalg.qr(np.random.default_rng(LOADING_SEED).normal(size=(f, min(f, x.shape[1]))))
+    loading *= np.sqrt(f / loading.shape[1])
+    x = x[:, : loading.shape[1]]
     level = np.searchsorted(CUTS, x @ loading.T + NOISE * rng.normal(size=(n, f)))
     word, sentence = rng.integers(len(WORDS[0]), size=(n, f)), rng.integers(len(SENTENCES), size=(n, f))
     kept, order = rng.random((n, f)) >= OMITTED, rng.random((n, f)).argsort(axis=1)

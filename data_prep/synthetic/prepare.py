@@ -25,6 +25,7 @@ from data_prep.synthetic.outcomes import (
     TASKS,
     calibrate,
     draw_outcomes,
+    expected_auroc,
     probabilities,
 )
 from data_prep.synthetic.series import continuous_columns, draw_series, feature_names, units
@@ -99,7 +100,8 @@ def _check_sizes(stays: int, image_size: int) -> None:
 def _simulate(law: Law, parameters: dict[str, Any], bar: tqdm) -> PreparedCohort:
     seed, n = parameters["seed"], parameters["stays"]
     streams = [np.random.default_rng((seed, stream)) for stream in range(4)]
-    intercepts = calibrate(law.factors(law.draw(CALIBRATION_DRAWS, 0)))
+    many = law.factors(law.draw(CALIBRATION_DRAWS, 0))
+    intercepts = calibrate(many)
     z = law.draw(n, int(np.random.SeedSequence((seed, 4)).generate_state(1)[0]))
     x = law.factors(z)
     truth = probabilities(x, intercepts)
@@ -119,6 +121,7 @@ def _simulate(law: Law, parameters: dict[str, Any], bar: tqdm) -> PreparedCohort
         "kept_one_modality": kept,
         "oracle_auroc": {task: {split: _auroc(outcomes[task][use], truth[task][use]) for split, use in chosen.items()} for task in TASKS},
         "law_prevalence": PREVALENCE,
+        "law_auroc": {task: expected_auroc(p) for task, p in probabilities(many, intercepts).items()},
     }
     flow = [
         {"step": "stays drawn from the law", "stays": n, "dropped": 0, "note": f"{TYPES} types per modality"},
