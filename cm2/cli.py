@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import warnings
 from importlib import import_module
@@ -24,7 +23,6 @@ Absent = Annotated[list[str], typer.Option("--absent", metavar="MODALITY=FRACTIO
 
 def main() -> None:
     """Runs the command line; an error of the user's is one line on the error stream and exit code 2."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
     try:
         app(_papermill_style(sys.argv[1:]))

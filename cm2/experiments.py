@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from cm2.model import CM2
 from cm2.training import predictions, train
 
 METHODS: dict[str, type[nn.Module]] = {"cm2": CM2}
+EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
 
 
 def home() -> Path:
@@ -40,6 +42,24 @@ def home() -> Path:
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
     return root / ".cm2"
+
+
+def embedded_cohort(profile: str = "quick", seed: int = 0, **options: Any) -> Cohort:
+    """The simulated cohort that the book trains on: prepared once under ``home() / "cohorts"``, found from then on.
+
+    Args:
+        profile: decides the number of stays (300 for ``smoke``, 2,000 for ``quick``, ...).
+        seed: of every draw.
+        options: further arguments of ``data_prep.prepare_synthetic``, for example ``family="frank"``.
+    """
+    if profile not in EMBEDDED_STAYS:
+        raise ValueError(f"unknown profile {profile!r}; choose one of {', '.join(EMBEDDED_STAYS)}")
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8] if options else "default"
+    out = home() / "cohorts" / f"synthetic-{profile}-{seed}-{digest}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        path = import_module("data_prep").prepare_synthetic(out, stays=EMBEDDED_STAYS[profile], seed=seed, **options)
+    return load_cohort(path)
 
 
 def tokenised(cohort: Cohort, config: Config) -> Cohort:

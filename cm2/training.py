@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from cm2.config import Config, TrainConfig
 from cm2.metrics import aupr, auroc
 
 INITIAL_STAYS = 512
+
+logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # device lists and advertisements
 
 
 class Method(Protocol):
