@@ -1,0 +1,102 @@
+"""The writer of prepared cohorts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, whole_or_nothing, write_cohort
+
+
+def prepared(**changes) -> PreparedCohort:
+    stays = pd.DataFrame({"stay_id": [7, 8, 9, 10], "split": ["train", "valid", "test", "test"], "death": [0, 1, 1, -1]})
+    modalities = {
+        "series": PreparedModality("series", np.ones((4, 2, 1)), np.array([True, True, False, True]), ["HR"], ["1/min"]),
+        "note": PreparedModality("text", ["a", "b", "c", "d"], np.array([True, False, True, True])),
+    }
+    return replace(PreparedCohort("tiny", "made up", "1", {"seed": 0}, stays, modalities, {"death": "died"}, [], {}), **changes)
+
+
+def test_manifest_counts(tmp_path):
+    manifest = json.loads((write_cohort(tmp_path / "c", prepared()) / "manifest.json").read_text())
+    assert manifest["splits"] == {"train": 1, "valid": 1, "test": 2}
+    assert manifest["tasks"]["death"] == {
+        "description": "died",
+        "positives": 2,
+        "unknown": 1,
+        "positives_by_split": {"train": 0, "valid": 1, "test": 1},
+    }
+    assert manifest["modalities"]["series"]["shape"] == [2, 1]
+    assert set(manifest["checksums"]) == {"stays.parquet", "series.npy", "note.parquet"} == set(manifest["sizes"])
+
+
+def test_absent_rows_hold_placeholders(tmp_path):
+    folder = write_cohort(tmp_path / "c", prepared())
+    assert np.load(folder / "series.npy")[:, 0, 0].tolist() == [1, 1, 0, 1]
+    assert pd.read_parquet(folder / "note.parquet")["text"].isna().tolist() == [False, True, False, False]
+
+
+def test_equal_content_has_equal_checksum(tmp_path):
+    sums = [json.loads((write_cohort(tmp_path / name, prepared()) / "manifest.json").read_text())["checksum"] for name in "ab"]
+    assert sums[0] == sums[1]
+
+
+def test_failure_leaves_nothing(tmp_path):
+    def fail(folder):
+        assert (folder / "series.npy").is_file()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_cohort(tmp_path / "c", prepared(extra=fail))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "mine").write_text("x")
+    with pytest.raises(OSError), whole_or_nothing(tmp_path / "c") as folder:
+        (folder / "new").write_text("y")
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_already_prepared(tmp_path):
+    out = tmp_path / "c"
+    assert not already_prepared(out, "tiny", "1", {"seed": 0})
+    write_cohort(out, prepared())
+    assert already_prepared(out, "tiny", "1", {"seed": 0})
+    for name, version, parameters in (("other", "1", {"seed": 0}), ("tiny", "2", {"seed": 0}), ("tiny", "1", {"seed": 1})):
+        with pytest.raises(ValueError, match="exists and is not the"):
+            already_prepared(out, name, version, parameters)
+    (out / "series.npy").unlink()
+    with pytest.raises(ValueError, match="remove it or choose another folder"):
+        already_prepared(out, "tiny", "1", {"seed": 0})
+
+
+def with_stays(**columns):
+    return {"stays": prepared().stays.assign(**columns)}
+
+
+def with_modality(name, **changes):
+    modalities = prepared().modalities
+    return {"modalities": modalities | {name: replace(modalities[name], **changes)}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (with_stays(stay_id=[7, 7, 8, 9]), "stay 7 occurs twice"),
+        (with_stays(split=["train", "dev", "test", "test"]), "unknown split 'dev'"),
+        (with_stays(death=[0, 1, 2, 0]), "death: labels are 0, 1 or -1.*got 2"),
+        (with_modality("series", data=np.full((4, 2, 1), np.nan)), "series: stay 7 has a value that is not finite"),
+        (with_modality("series", data=np.ones((3, 2, 1))), "series: 3 rows"),
+        (with_modality("note", present=np.array([True, False, False, True])), "stay 9 has no modality"),
+    ],
+)
+def test_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write_cohort(tmp_path / "c", prepared(**changes))
+    assert list(tmp_path.iterdir()) == []
