@@ -20,7 +20,7 @@ from cm2.numerics.log_normal_cdf import log_normal_cdf, log_normal_tails
 from cm2.numerics.normal import normal_quantile
 
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
-_BISECTIONS, _NEWTON_STEPS = 26, 5
+_BISECTIONS, _NEWTON_STEPS = 20, 4
 
 
 class Mixture(Protocol):
@@ -92,7 +92,7 @@ def _quantile(log_w: Tensor, mean: Tensor, scale: Tensor, quantile: Tensor, targ
     middle = 0.5 * (low + high)
     for step in range(_BISECTIONS + _NEWTON_STEPS):
         x = (middle[..., None] - mean) / scale
-        tail = (log_w + log_normal_cdf(side[..., None] * x)).logsumexp(-1)
+        tail = (log_w + torch.special.log_ndtr(side[..., None] * x)).logsumexp(-1)
         error = side * (tail - target)
         if step < _BISECTIONS:
             above = error > 0
