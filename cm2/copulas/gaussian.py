@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Size, Tensor, nn
 
-from cm2.copulas.base import Copula, CopulaDistribution, parameter
+from cm2.copulas.base import Copula, CopulaDistribution, parameter, to_unit_interval
 from cm2.copulas.independence import IndependenceDistribution
 from cm2.copulas.normal_probability import bivariate_normal_cdf, multivariate_normal_cdf
 from cm2.numerics.normal import log_ndtr, normal_quantile, normal_tails
@@ -64,6 +64,11 @@ class GaussianDistribution(CopulaDistribution):
         with torch.no_grad():
             return self.rsample(sample_shape)
 
+    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws Φ(Lε), (*sample_shape, *batch, dim), differentiable in the correlations."""
+        noise = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.cholesky.dtype, device=self.cholesky.device)
+        return to_unit_interval(*normal_tails(_times(self.cholesky, noise)))
+
     def _like(self) -> Tensor:
         return self.cholesky
 
@@ -105,10 +110,15 @@ class GaussianDistribution(CopulaDistribution):
 
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         noise = torch.randn(log_u.shape, dtype=log_u.dtype, device=log_u.device)
-        x = (self.cholesky @ noise.unsqueeze(-1)).squeeze(-1)
+        x = _times(self.cholesky, noise)
         given = torch.where(present, normal_quantile(log_u, log1m_u) - x, 0.0)
         weights = torch.cholesky_solve(given.unsqueeze(-1), self._masked_cholesky(present))
-        return normal_tails(x + (self.correlation @ weights).squeeze(-1))
+        return normal_tails(x + _times(self.correlation, weights.squeeze(-1)))
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Matrix times vector, (..., dim): one product for all points where they share the matrix."""
+    return vector @ matrix.mT if matrix.dim() == 2 else (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def _solve_lower(factor: Tensor, z: Tensor) -> Tensor:

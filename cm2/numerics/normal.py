@@ -45,13 +45,15 @@ def _mills_far(z: Tensor) -> Tensor:
 
 
 def _log_ndtri_far(log_p: Tensor) -> Tensor:
-    """Asymptotic start and three Newton steps on log Phi."""
-    square = -2 * log_p
-    z = -torch.sqrt(square - torch.log(2 * math.pi * square))
+    r"""Fixed point of :math:`z^2 = -2\log p - \log 2\pi - \log z^2 + 2\log(1 - z^{-2} + 3z^{-4} - \ldots)`, each turn z² times nearer."""
+    start = -2 * log_p
+    square = start - 2 * LOG_SQRT_TAU - torch.log(start)
+    start = start.sub_(2 * LOG_SQRT_TAU)
     for _ in range(3):
-        ratio = _mills_far(z) / -z
-        z = z + (log_p + z * z / 2 + LOG_SQRT_TAU - torch.log(ratio)) * ratio
-    return z
+        x = 1 / square
+        series = (x * (-74 / 3)).add_(5).mul_(x).sub_(2).mul_(x)
+        square = series.add_(start).sub_(square.log_())
+    return square.sqrt_().neg_()
 
 
 class _LogNdtri(torch.autograd.Function):
@@ -60,8 +62,7 @@ class _LogNdtri(torch.autograd.Function):
         limit = _FAR[log_p.dtype]
         far = log_p < limit
         z = torch.special.ndtri(torch.exp(log_p))
-        if not log_p.is_cpu or far.any():  # the question is free in host memory; elsewhere it would wait for the device
-            z = torch.where(far, _log_ndtri_far(log_p.clamp_max(limit)), z)
+        z = torch.where(far, _log_ndtri_far(log_p.clamp(max=limit)), z)
         ctx.save_for_backward(log_p, z)
         return z
 

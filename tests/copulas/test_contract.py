@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cm2.copulas import make
 
@@ -353,3 +354,28 @@ def test_maximum_likelihood_recovers_the_parameter(name):
     optimiser.step(loss)
     attribute = "correlation" if name == "gaussian" else "alpha"
     torch.testing.assert_close(getattr(module, attribute), getattr(truth, attribute), rtol=0.06, atol=0.03)
+
+
+class _Waits(TorchDispatchMode):
+    """Notes every operation whose result the host has to wait for."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        indexed = func.overloadpacket.__name__ == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if indexed or func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"):
+            self.seen.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@every_law
+def test_the_training_path_never_waits_for_the_device(name, dim):
+    module, u, present = strong(name, dim), points(8, dim), masks(8, dim)
+    with _Waits() as waits:
+        law = module(validate_args=False)
+        loss = law.log_prob(u).sum() + law.log_prob(u, present).sum() + law.conditional_sample(u, present, 2).sum()
+        if name != "independence":
+            loss.backward()
+    assert waits.seen == []
