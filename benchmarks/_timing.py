@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -99,7 +100,7 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], options: argparse.Name
     print(f"### {title}\n")
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))
     print(f"\n{note}\n")
-    print(f"{where['date']}, {where['device']}, {options.threads} thread(s), torch {where['versions']['torch']}.\n")
+    print(f"{where['date']}, {where['device']}, {options.threads} thread(s), load {where['load']}, torch {where['versions']['torch']}.\n")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps({"title": title, **where, "note": note, "rows": [dict(r) for r in rows]}, indent=2) + "\n")
@@ -113,8 +114,9 @@ def _where(options: argparse.Namespace) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "absent"
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k != "out"}
-    return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "device": device, "versions": versions, "settings": settings}
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "device": device, "load": load, "versions": versions, "settings": settings}
 
 
 def _processor() -> str:

@@ -39,16 +39,25 @@ def says_itself(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return function.name == "extra_repr" or (len(function.body) == 1 and isinstance(function.body[0], ast.Return | ast.Expr))
 
 
+def documented_methods(node: ast.ClassDef) -> set[str]:
+    return {m.name for m in node.body if isinstance(m, FUNCTION) and ast.get_docstring(m)}
+
+
 def public_without_docstring(tree: ast.Module) -> list[str]:
-    """Public classes, functions and methods without a docstring; a method that says itself what it is needs none."""
+    """Public classes, functions and methods without a docstring.
+
+    A method that says itself what it is needs none, nor does one that a base class in the same file documents.
+    """
+    documented = {node.name: documented_methods(node) for node in tree.body if isinstance(node, ast.ClassDef)}
     missing = [] if ast.get_docstring(tree) else ["module"]
     for node in tree.body:
         if not isinstance(node, (ast.ClassDef, *FUNCTION)) or node.name.startswith("_"):
             continue
         missing += [] if ast.get_docstring(node) else [node.name]
         if isinstance(node, ast.ClassDef):
+            inherited = set().union(*(documented.get(getattr(base, "id", ""), set()) for base in node.bases)) | documented[node.name]
             methods = [m for m in node.body if isinstance(m, FUNCTION) and not m.name.startswith("_") and not says_itself(m)]
-            missing += [f"{node.name}.{m.name}" for m in methods if not ast.get_docstring(m)]
+            missing += [f"{node.name}.{m.name}" for m in methods if m.name not in inherited]
     return missing
 
 
@@ -107,5 +116,10 @@ def test_the_rules_catch_what_they_should():
         "class A:\n    def f(self):\n        x = 1\n        return x\n    def e(self):\n        return 1\n"
         "def g():\n    pass\ndef _h():\n    pass\n"
     )
+    inherits = ast.parse(
+        "'d'\nclass A:\n    'd'\n    def f(self):\n        'd'\n"
+        "class B(A):\n    'd'\n    def f(self):\n        x = 1\n        return x\n    def g(self):\n        x = 1\n        return x\n"
+    )
+    assert public_without_docstring(inherits) == ["B.g"]
     assert public_without_docstring(bad) == ["module", "A", "A.f", "g"]
     assert MACHINE_PATH.search("/home/somebody/data") and not MACHINE_PATH.search("book/home/x.md")
