@@ -1,0 +1,181 @@
+"""Draws of the joint and imputations: they follow the law they come from, and carry the gradients they promise."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cm2.copulas import make
+from cm2.joint import CopulaJoint
+from cm2.marginals import GaussianMixture
+from joint.laws import FAMILIES, LINK_NAMES, joint
+
+CASES = [(link, "independent") for link in LINK_NAMES] + [("component", "joint")]
+DRAWS = 20_000
+
+
+def _projections(z: torch.Tensor) -> torch.Tensor:
+    """Twelve random directions across both modalities and four products: what a wrong dependence would move."""
+    flat = z.flatten(-2)
+    directions = torch.randn(flat.shape[-1], 12, generator=torch.Generator().manual_seed(5))
+    products = z[:, 0, :2, None] * z[:, 1, None, :2]
+    return torch.cat([flat @ directions, products.flatten(1)], 1)
+
+
+def _same_law(first: torch.Tensor, second: torch.Tensor, law=None) -> float:
+    """Smallest Kolmogorov-Smirnov p-value over the projections and, given a law, its dependence term; Bonferroni-corrected."""
+    views = [_projections(z) if law is None else torch.cat([_projections(z), law.dependence(z)[:, None]], 1) for z in (first, second)]
+    pairs = zip(*(view.T.numpy(force=True) for view in views), strict=True)
+    values = [stats.ks_2samp(a, b).pvalue for a, b in pairs]
+    return min(values) * len(values)
+
+
+def _energy_distance_p(first: torch.Tensor, second: torch.Tensor, n: int = 600, permutations: int = 99) -> float:
+    """Permutation p-value of the energy distance between the two samples (Szekely and Rizzo 2013)."""
+    pooled = torch.cat([first[:n], second[:n]]).flatten(1)
+    distance = torch.cdist(pooled, pooled)
+    signs = torch.cat([torch.ones(n), -torch.ones(n)])
+    shuffled = torch.stack([signs] + [signs[torch.randperm(2 * n)] for _ in range(permutations)])
+    statistic = -((shuffled @ distance) * shuffled).sum(1)
+    return (statistic >= statistic[0]).double().mean().item()
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "independence"])
+@pytest.mark.parametrize(("link", "types"), CASES)
+def test_redrawing_one_modality_given_the_other_keeps_the_law(link, types, family):
+    law = joint(family, link, 2, types=types)()
+    with torch.no_grad():
+        z, fresh = law.sample((DRAWS,)), law.sample((DRAWS,))
+        present = torch.tensor([True, False]).expand(DRAWS, 2)
+        redrawn = law.impute(z, present)[0]
+    torch.testing.assert_close(redrawn[:, 0], z[:, 0], rtol=0, atol=0)
+    assert (redrawn[:, 1] != z[:, 1]).all()
+    assert _same_law(redrawn, fresh, law) > 1e-3
+    assert _energy_distance_p(redrawn, fresh) > 0.005
+    shuffled = torch.stack([redrawn[:, 0], redrawn[torch.randperm(DRAWS), 1]], 1)
+    assert _same_law(shuffled, fresh, law) < 1e-6  # the test does see a dependence that is not there
+
+
+@pytest.mark.parametrize("link", LINK_NAMES)
+def test_draws_have_the_mixtures_as_margins(link):
+    model = joint("gumbel", link, 3, modalities=3)
+    z = model().sample((DRAWS,))
+    for m, mixture in enumerate(model.marginals):
+        u = mixture().rosenblatt(z[:, m]).numpy(force=True)
+        for j in range(3):
+            assert stats.kstest(u[:, j], "uniform").pvalue > 1e-4
+
+
+def test_draws_have_the_copula_of_the_link():
+    law = joint("gumbel", "scalar", 5)()
+    z = law.sample((5_000,))
+    _, log_v, _ = law.link._uniforms(z)
+    assert stats.kendalltau(*log_v.T.numpy(force=True)).statistic == pytest.approx(0.6, abs=0.03)
+
+
+@pytest.mark.parametrize("link", LINK_NAMES)
+def test_three_modalities_with_a_mask_per_stay(link):
+    model = joint("clayton", link, 3, modalities=3)
+    law = model()
+    with torch.no_grad():
+        z, fresh = law.sample((DRAWS,)), law.sample((DRAWS,))
+        present = torch.rand(DRAWS, 3) < 0.5
+        present[torch.arange(DRAWS), torch.randint(3, (DRAWS,))] = True
+        redrawn = law.impute(torch.where(present[..., None], z, math.nan), present)[0]
+    assert redrawn.isfinite().all()
+    for pair in ((0, 1), (1, 2), (0, 2)):
+        assert _same_law(redrawn[:, list(pair)], fresh[:, list(pair)]) > 1e-3
+
+
+@pytest.mark.parametrize("link", LINK_NAMES)
+def test_marginal_imputation_ignores_the_observed_modality(link):
+    law = joint("gumbel", link, 3)()
+    with torch.no_grad():
+        z = law.sample((DRAWS,))
+        drawn = law.impute(z, torch.tensor([True, False]).expand(DRAWS, 2), how="marginal")[0]
+        independent = torch.stack([z[:, 0], law.sample((DRAWS,))[:, 1]], 1)
+    assert _same_law(drawn, independent) > 1e-3
+
+
+@pytest.mark.parametrize("how", ["conditional", "marginal"])
+@pytest.mark.parametrize(("link", "types"), CASES)
+def test_gradients_of_draws_reach_what_they_promise(link, types, how):
+    model = joint("gumbel", link, 3, types=types)
+    z = model().sample((8,)).requires_grad_()
+    present = torch.tensor([[True, False], [False, True]] * 4)
+    draws = model().impute(z, present, 2, how)
+    draws[:, ~present].square().sum().backward()
+    assert all(m.mean.grad.abs().sum() > 0 and m.raw_scale.grad.abs().sum() > 0 for m in model.marginals)
+    if how == "conditional":
+        assert sum(p.grad.abs().sum() for p in model.copula.parameters()) > 0
+        assert z.grad[present].abs().sum() > 0
+    assert (z.grad is None) or (z.grad[~present] == 0).all()
+    if link != "component" or how == "marginal":
+        assert all(m.logits.grad.abs().sum() > 0 for m in model.marginals)
+
+
+@pytest.mark.parametrize("link", LINK_NAMES)
+def test_gradient_of_a_conditional_expectation(link):
+    """d/dalpha and d/dmean of E[sum Z_2 | z_1] against central differences of the expectation, within five standard errors.
+
+    One component, so that the component link too is pathwise in everything.
+    """
+    alpha = torch.tensor(2.0)
+    marginals = [GaussianMixture.from_parameters([1.0], torch.tensor([[0.3, -0.2]]), torch.tensor([[0.8, 1.2]])) for _ in range(2)]
+    model = CopulaJoint(make("gumbel", 2, alpha=alpha.item()), marginals, link)
+    z, present = torch.tensor([[[1.0, 0.5], [0.0, 0.0]]]), torch.tensor([[True, False]])
+
+    def expectation(parameter, change, seed, draws=20_000):
+        with torch.no_grad():
+            parameter.add_(change)
+            torch.manual_seed(seed)  # common random numbers
+            value = model(validate_args=False).impute(z, present, draws)[:, 0, 1].sum(-1)
+            parameter.sub_(change)
+        return value
+
+    (raw,) = model.copula.parameters()
+    for parameter, change in ((raw, torch.tensor(1e-3)), (marginals[0].mean, 1e-3 * torch.tensor([[1.0, 0.0]]))):
+        differences = (expectation(parameter, change, 1) - expectation(parameter, -change, 1)) / 2e-3
+        torch.manual_seed(1)
+        value = model(validate_args=False).impute(z, present, 20_000)[:, 0, 1].sum(-1).mean()
+        (gradient,) = torch.autograd.grad(value, parameter)
+        assert gradient.flatten()[0].item() == pytest.approx(differences.mean().item(), rel=2e-2, abs=1e-3)
+
+
+def test_seed_decides_the_draws():
+    law = joint("gumbel", "component", 3)()
+    torch.manual_seed(3)
+    first = law.sample((4,))
+    torch.manual_seed(3)
+    np.testing.assert_array_equal(first.numpy(), law.sample((4,)).numpy())
+
+
+class _Waits(TorchDispatchMode):
+    """Names of the operations that would wait for a device, or whose result's shape depends on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        indexed = "aten.index." in name and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if indexed or any(part in name for part in ("_local_scalar_dense", "nonzero", "item", "is_nonzero", "masked_select", "equal.")):
+            self.seen.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("link", "types"), CASES)
+def test_training_path_never_waits_for_the_device(link, types, family):
+    model = joint(family, link, 6, modalities=3, types=types)
+    z, present = torch.randn(5, 3, 6, requires_grad=True), torch.tensor([[True, False, True], [True, True, False]] * 2 + [[True] * 3])
+    with _Waits() as waits:
+        law = model(validate_args=False)
+        marginal, dependence = law.terms(z, present)
+        drawn = law.impute(z, present, 2) + law.impute(z, present, 2, how="marginal") + law.rsample((2, 5))
+        (marginal.sum() + dependence.sum() + drawn.sum()).backward()
+    assert waits.seen == []
