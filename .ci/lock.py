@@ -1,6 +1,6 @@
 """Print requirements.lock from an environment in which everything is installed: ``.venv/bin/python .ci/lock.py > requirements.lock``.
 
-The lock holds what ``cm2[prep,book,test]`` needs, directly or not, and the two build tools that an editable install without isolation needs.
+The lock holds what ``cm2[prep,book,test]`` needs, directly or not, and the build tools of an editable install without isolation.
 """
 
 import re

@@ -15,16 +15,29 @@ import numpy as np
 from filelock import FileLock
 
 
+def home() -> Path:
+    """Folder of everything computed: ``$CM2_HOME``, else ``.cm2`` beside the nearest ``pyproject.toml`` above, else ``./.cm2``."""
+    return Path(os.environ["CM2_HOME"]) if "CM2_HOME" in os.environ else (_checkout() or Path.cwd()) / ".cm2"
+
+
+def _checkout() -> Path | None:
+    here = Path.cwd()
+    return next((parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), None)
+
+
 def folder() -> Path:
     """Where results are recorded: ``$CM2_RESULTS`` (set while the book is built), else ``results`` in the home of computed things."""
-    if os.environ.get("CM2_RESULTS"):
-        return Path(os.environ["CM2_RESULTS"])
-    from cm2.experiments import home
-
-    return home() / "results"
+    return Path(os.environ["CM2_RESULTS"]) if os.environ.get("CM2_RESULTS") else home() / "results"
 
 
-def record(chapter: str, name: str, value: float | int | str, format: str = "", provenance: Mapping[str, Any] | None = None) -> None:
+def record(
+    chapter: str,
+    name: str,
+    value: float | int | str,
+    format: str = "",
+    provenance: Mapping[str, Any] | None = None,
+    into: Path | None = None,
+) -> None:
     """Record one number (or word) of a chapter; a value recorded before under the same name is replaced.
 
     Args:
@@ -33,6 +46,7 @@ def record(chapter: str, name: str, value: float | int | str, format: str = "", 
         value: a finite number (tensors and arrays of one element included) or a string.
         format: how the value is printed, a format specification such as ``.3f``.
         provenance: where it comes from: cohort, profile, seeds, interval, run; shown as a tooltip.
+        into: folder of the file; default ``folder()``.
 
     Raises:
         ValueError: a name with a colon or slash, a value that is neither finite nor a string, a format that does not fit the value.
@@ -46,7 +60,7 @@ def record(chapter: str, name: str, value: float | int | str, format: str = "", 
     except ValueError as error:
         raise ValueError(f"result {chapter}:{name}: format {format!r} does not fit {plain!r} ({error})") from error
     entry = {"value": plain, "format": format, "provenance": {key: _words(item) for key, item in (provenance or {}).items()}}
-    _update(folder() / f"{chapter}.json", {name: entry})
+    _update((into or folder()) / f"{chapter}.json", {name: entry})
 
 
 def read(chapter: str, name: str) -> float | int | str:
@@ -67,8 +81,7 @@ def read(chapter: str, name: str) -> float | int | str:
 
 def _committed(chapter: str) -> Path | None:
     """The file of results computed elsewhere (too long for a build) and kept in the repository."""
-    here = Path.cwd()
-    root = next((parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), None)
+    root = _checkout()
     return root / "results" / f"{chapter}.json" if root else None
 
 

@@ -1,7 +1,9 @@
 """The API page lists what there is: the marker ``<!-- modules -->`` becomes one section for each public module of the package."""
 
 import pkgutil
+import re
 from importlib.util import find_spec
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -24,6 +26,8 @@ _FIRST = (
 )
 _LAST = ("figures", "plots", "results", "book", "numerics")
 _LEFT_OUT = ("cli",)
+# literals, mathematics and emphasis stay; any other star or bar is meant as it stands: shapes such as (*shape, dim), absolute values
+_MARKUP = re.compile(r"(``.+?``|:\w+:`[^`]*`|`[^`]*`|(?<![\w*(\\])\*\w[^*]*?(?<=\w)\*(?![\w*]))|([*|])")
 
 
 def modules() -> list[str]:
@@ -48,6 +52,15 @@ def _fill(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = source[0].replace(MARKER, "\n".join(_section(module) for module in modules()))
 
 
+def _escape(app: Sphinx, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
+    """The docstrings are written to be read in the source: keep their stars and bars from being taken for markup."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "... ")):
+            lines[number] = _MARKUP.sub(lambda match: match[1] or "\\" + match[2], line)
+
+
 def setup(app: Sphinx) -> None:
     """Connect to Sphinx."""
+    # before napoleon, whose own markup must stay
+    app.connect("autodoc-process-docstring", _escape, priority=400)
     app.connect("source-read", _fill)

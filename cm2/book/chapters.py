@@ -177,7 +177,10 @@ def resolve_parameters(
     for name in only:
         if name not in chapters:
             raise ValueError(f"there is no chapter {name!r}; known: {', '.join(chapters)}")
+    known = sorted(path.stem for path in (Path(__file__).parents[1] / "profiles").glob("*.toml"))
     given = {"profile": profile} | {name: _scalar(value) for name, value in (parameters or {}).items()}
+    if given["profile"] not in known:
+        raise ValueError(f"there is no profile {given['profile']!r}; known: {', '.join(known)}")
     for name in parameters or ():
         _refuse_unknown(name, chapters, only)
     resolved: dict[str, dict[str, Any]] = {}

@@ -46,6 +46,7 @@ def test_parameters_go_where_they_are_declared(book):
         (["preamble"], {}, ["'preamble'", "preface, tails"]),
         ([], {"n": "many"}, ["n of chapter tails", "int", "'many'"]),
         ([], {"n": 2.5}, ["n of chapter tails", "2.5"]),
+        ([], {"profile": "fast"}, ["'fast'", "open, paper, quick, smoke"]),
     ],
 )
 def test_what_is_unknown_is_refused_before_anything_runs(book, only, parameters, words):

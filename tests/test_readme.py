@@ -1,0 +1,82 @@
+"""What the README and the files beside it promise: commands that exist, files that are there, versions named once."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SHELL = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+COMMANDS = [line for line in [*SHELL, *re.findall(r"`(cm2 [^`]+)`", README)] if line.startswith("cm2 ")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_are_understood(line):
+    from typer.main import get_command
+
+    from cm2.cli import _papermill_style, app
+
+    arguments = _papermill_style(shlex.split(line)[1:])
+    if "--help" in arguments:
+        return
+    command = get_command(app)
+    while arguments and hasattr(command, "commands"):
+        command = command.commands[arguments.pop(0)]
+    assert command.make_context("cm2", arguments)
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) >= 5 and "make book" in README and "make test" in README
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:|#)([^)]+)\)", README))))
+def test_files_it_points_to_are_there(link):
+    assert (ROOT / link).is_file()
+
+
+def test_its_papermill_line_names_a_chapter():
+    for name in re.findall(r"papermill (book/\S+\.ipynb)", README):
+        assert name.removesuffix(".ipynb") in (ROOT / "_toc.yml").read_text()
+
+
+def test_its_example_runs():
+    code = "\n".join(text for kind, text in BLOCKS if kind == "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "0.6" in done.stdout
+
+
+def test_make_explains_its_targets():
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"book", "test", "lint", "clean", "help", "env", "figures"} <= targets
+    assert {word for line in SHELL for word in re.findall(r"^make (\w+)", line)} <= targets
+
+
+def test_the_lock_fits_the_ranges():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    locked = {canonicalize_name(Requirement(line).name): str(Requirement(line).specifier) for line in lines}
+    assert all(re.fullmatch(r"==[^,*]+", pin) for pin in locked.values()) and {"setuptools", "wheel"} <= set(locked)
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    for wanted in map(Requirement, [*project["dependencies"], *extras]):
+        version = locked[canonicalize_name(wanted.name)].removeprefix("==")
+        assert wanted.specifier.contains(version, prereleases=True), f"{wanted} against {version}"
+
+
+def test_conda_users_get_the_same_lock():
+    text = (ROOT / "environment.yml").read_text()
+    assert "-r requirements.lock" in text and "-e ." in text and "==" not in text
+
+
+def test_the_citation_names_the_papers_authors():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert [name for name in ("Wu", "Chan", "Wang", "Yin", "Yu") if f"family-names: {name}" not in text] == []
+    assert f"version: {tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}" in text
