@@ -20,9 +20,12 @@ BLOCK = 256
 
 def quantities(x: np.ndarray) -> np.ndarray:
     """Factors ``(n, d)`` to the ten quantities ``(n, 10)``, each smooth, increasing in its loading and within (-1, 1)."""
-    loading = np.random.default_rng(LOADING_SEED).normal(size=(len(QUANTITIES), x.shape[1])) / np.sqrt(x.shape[1])
+    f, dim = len(QUANTITIES), min(len(QUANTITIES), x.shape[1])
+    # orthonormal columns: the quantities together tell each factor about equally well, of more than ten the first ten
+    loading, _ = np.linalg.qr(np.random.default_rng(LOADING_SEED).normal(size=(f, dim)))
+    loading *= np.sqrt(f / dim)
     loading[:, 0] = SEVERITY
-    return np.tanh(0.7 * x @ loading.T)
+    return np.tanh(0.7 * x[:, :dim] @ loading.T)
 
 
 def draw_images(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

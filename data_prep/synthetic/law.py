@@ -88,8 +88,9 @@ def make_law(family: str = "gumbel", alpha: float = 2.5, rho: float = 0.5, dim: 
     corners = _corners(dim)
     means = np.einsum("kj,mji->mki", corners, rotation)
     scales = rng.uniform(0.8, 1.2, size=(modalities, TYPES, dim))
-    mixtures = [GaussianMixture.from_parameters(*map(torch.from_numpy, part)) for part in zip(weights, means, scales, strict=True)]
-    joint = CopulaJoint(_copula(family, alpha, rho), mixtures, link).double()
+    with torch.random.fork_rng(devices=[]):  # modules start at random before they are given their values
+        mixtures = [GaussianMixture.from_parameters(*map(torch.from_numpy, part)) for part in zip(weights, means, scales, strict=True)]
+        joint = CopulaJoint(_copula(family, alpha, rho), mixtures, link).double()
     centre = np.einsum("mk,mki->mi", weights, means)
     deviation = np.einsum("mij,mkj->mki", rotation, means - centre[:, None])
     within = np.einsum("mij,mkj->mki", rotation**2, scales**2)
