@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 _SMALL = 1e-280
-_NEWTON_STEPS = 8
+_NEWTON_STEPS = 6
 
 
 def log_gamma_tails(shape: int, t: Tensor) -> tuple[Tensor, Tensor]:
