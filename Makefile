@@ -30,6 +30,7 @@ figures: $(STAMP)  ## Draw the paper's Figure 2 again (figures/figure-2.{svg,pdf
 	@$(VENV)/bin/cm2 figure 2
 
 env: $(STAMP)  ## Create .venv from requirements.lock and install this package into it.
+	@echo "environment: $(VENV) is up to date"
 
 $(STAMP): requirements.lock pyproject.toml
 	@python=""; \
@@ -43,7 +44,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "environment: $(VENV) with $$($$python --version)"; \
 	  "$$python" -m venv --clear $(VENV); \
 	fi
-	@echo "environment: installing requirements.lock (first time: about 6 GB, a few minutes)"
+	@echo "environment: installing requirements.lock (first time: about 7 GB on Linux, a few minutes)"
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
