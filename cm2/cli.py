@@ -73,7 +73,10 @@ def train(
     profile: Annotated[str, typer.Option(help="smoke, quick, open, paper, or a TOML file.")] = "quick",
     seed: Annotated[int, typer.Option(help="Of initialisation, order and draws.")] = 0,
     settings: Settings = [],  # noqa: B006
-    devices: Annotated[int, typer.Option(help="Accelerators for this one run.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, from --seed on.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Seeds trained at the same time.")] = 1,
+    devices: Annotated[int, typer.Option(help="Accelerators for each run.")] = 1,
+    record: Annotated[str, typer.Option(metavar="NAME", help="Write mean and interval over the seeds to results/NAME.json.")] = "",
     out: Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")] = None,
 ) -> None:
     """Train a method, or find the run if it exists.
@@ -81,13 +84,15 @@ def train(
     Example: cm2 train --cohort cohorts/physionet2012 --profile open --seed 0 --set model.link=scalar
     """
     from cm2.cohorts import load_cohort
-    from cm2.experiments import RunStore
+    from cm2.experiments import RunStore, fit_all, record_over_seeds
 
-    config = _config(profile, settings, method=method, task=task, seed=seed)
-    run = RunStore(out).fit(config, load_cohort(cohort), devices=devices)
-    typer.echo(run.path)
-    for split, metrics in run.metrics.items():
-        typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
+    configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
+    for run in (runs := fit_all(configs, load_cohort(cohort), RunStore(out), jobs=jobs, devices=devices, progress=jobs == 1)):
+        typer.echo(run.path)
+        for split, metrics in run.metrics.items():
+            typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
+    if record:
+        typer.echo(record_over_seeds(runs, record, Path("results")))
 
 
 @app.command()

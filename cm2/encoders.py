@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from cm2.config import EncoderConfig
 
 
+class FullPrecisionLSTM(nn.LSTM):
+    """An LSTM in float32 under mixed precision too: some processors have no recurrence in bfloat16."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """As ``nn.LSTM``."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
 def orthogonal_lstm(features: int, hidden: int, layers: int, dropout: float) -> nn.LSTM:
     """A batch-first LSTM with Xavier input weights, orthogonal recurrent weights and zero biases.
 
@@ -33,7 +42,7 @@ def orthogonal_lstm(features: int, hidden: int, layers: int, dropout: float) -> 
         layers: stacked layers.
         dropout: between the layers.
     """
-    lstm = nn.LSTM(features, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+    lstm = FullPrecisionLSTM(features, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
     for name, parameter in lstm.named_parameters():
         if name.startswith("weight_ih"):
             nn.init.xavier_uniform_(parameter)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
@@ -27,21 +26,13 @@ from torch import nn
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.encoders import pretrained_tokenizer
-from cm2.metrics import summary
+from cm2.metrics import mean_over_seeds, summary
 from cm2.model import CM2
+from cm2.results import home, record
 from cm2.training import predictions, train
 
 METHODS: dict[str, type[nn.Module]] = {"cm2": CM2}
 EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
-
-
-def home() -> Path:
-    """Folder of everything computed: ``$CM2_HOME``, else ``.cm2`` beside the nearest ``pyproject.toml`` above, else ``./.cm2``."""
-    if "CM2_HOME" in os.environ:
-        return Path(os.environ["CM2_HOME"])
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
-    return root / ".cm2"
 
 
 def embedded_cohort(profile: str = "quick", seed: int = 0, **options: Any) -> Cohort:
@@ -199,10 +190,44 @@ def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = No
     return (store or RunStore()).fit(config, cohort, progress, devices)
 
 
-def fit_all(configs: list[Config], cohort: Cohort, store: RunStore | None = None, jobs: int = 1) -> list[Run]:
+def fit_all(
+    configs: Sequence[Config], cohort: Cohort, store: RunStore | None = None, jobs: int = 1, progress: bool = False, devices: int = 1
+) -> list[Run]:
     """Independent runs, fanned out through joblib: local processes, or whatever backend the caller selects (for example Dask)."""
     store = store or RunStore()
-    return list(Parallel(n_jobs=jobs)(delayed(store.fit)(config, cohort, False) for config in configs))
+    return list(Parallel(n_jobs=jobs)(delayed(store.fit)(config, cohort, progress, devices) for config in configs))
+
+
+def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
+    """Records the test metrics of the same configuration under several seeds: mean, Student's t interval, and each seed's value.
+
+    Args:
+        runs: one per seed, two or more.
+        name: of the file, ``folder / name.json``, which ``cm2.results.read`` and the book's ``{res}`` role find under ``results/``.
+        folder: usually ``results`` at the root of the checkout.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: fewer than two runs, or runs that differ in more than the seed.
+    """
+    configs = [replace(run.config, seed=0) for run in runs]
+    if any(config != configs[0] for config in configs):
+        raise ValueError("record_over_seeds: the runs differ in more than their seed; record each configuration under its own name")
+    seeds = [run.config.seed for run in runs]
+    source = runs[-1].environment | {"task": configs[0].task, "method": configs[0].method, "split": "test", "seeds": seeds}
+    for metric in ("auroc", "aupr"):
+        values = [run.metrics["test"][metric] for run in runs]
+        over = mean_over_seeds(values)
+        for part, value in (("mean", over.estimate), ("low", over.low), ("high", over.high)):
+            record(name, f"{metric}_{part}", value, ".3f", source | {"interval": "95 % Student t over seeds"}, folder)
+        for seed, value in zip(seeds, values, strict=True):
+            record(name, f"{metric}_seed_{seed}", value, ".3f", source | {"seeds": [seed]}, folder)
+    record(name, "seeds", len(seeds), "d", source, folder)
+    for key in ("n", "positives"):
+        record(name, key, int(runs[0].metrics["test"][key]), ",d", source, folder)
+    return folder / f"{name}.json"
 
 
 def evaluate(

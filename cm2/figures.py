@@ -9,6 +9,7 @@ from math import pi, sin
 from pathlib import Path
 
 import pandas as pd
+import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
@@ -17,7 +18,7 @@ from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.copulas import make
 from cm2.experiments import Run, fit
-from cm2.plots import alpha_over_epochs, copula_densities, density_grid
+from cm2.plots import alpha_over_epochs, copula_densities, density_grid, style
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Drawing:
 
 def frank_alpha(kendall_tau: float) -> float:
     """The α of the Frank copula with a given Kendall's τ in (0, 1), by root finding (Nelsen 2006, section 5.1)."""
-    return float(brentq(lambda alpha: float(make("frank", 2, alpha=alpha)().kendall_tau) - kendall_tau, 1e-3, 200))
+    with torch.no_grad():
+        return float(brentq(lambda alpha: float(make("frank", 2, alpha=alpha)().kendall_tau) - kendall_tau, 1e-3, 200))
 
 
 def figure_2(kendall_tau: float = 0.6) -> Drawing:
@@ -103,7 +105,8 @@ def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
             temporary.write_text(json.dumps(drawing.source, indent=1, ensure_ascii=False) + "\n")
         else:
             undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[path.suffix[1:]]
-            drawing.figure.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=undated)
+            with style():
+                drawing.figure.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=undated)
         temporary.replace(path)
     plt.close(drawing.figure)
     return paths

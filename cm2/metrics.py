@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 Scorer = Callable[[NDArray], NDArray]
@@ -70,6 +71,23 @@ def brier(label: ArrayLike, probability: ArrayLike) -> float:
     """Mean squared distance of the probability from the label. Arguments as ``auroc``; both classes are not needed."""
     y, p = _checked(label, probability, both_classes=False)
     return float(np.mean((p - y) ** 2))
+
+
+def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean of a metric over independent seeds with Student's t interval: the spread of training, not of the stays.
+
+    Args:
+        values: one per seed, two or more.
+        level: of the interval.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"mean_over_seeds: {len(values)} value has no spread; train two seeds or more")
+    mean = float(np.mean(values))
+    half = float(student_t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return Interval(mean, mean - half, mean + half)
 
 
 def bootstrap(

@@ -156,7 +156,9 @@ class CM2(nn.Module):
         """Scalars worth a column in the history: α and Kendall's τ of the copula, the spread of the mixtures."""
         copula = self.joint.copula
         scales = torch.stack([m().scale.mean() for m in self.joint.marginals])
-        state = {"kendall_tau": float(copula().kendall_tau.mean()), "mean_scale": float(scales.mean())}
+        tau = copula().kendall_tau  # one number, or a matrix of pairs whose diagonal is 1
+        pairs = tau[~torch.eye(len(tau), dtype=torch.bool, device=tau.device)] if tau.ndim == 2 else tau
+        state = {"kendall_tau": float(pairs.mean()), "mean_scale": float(scales.mean())}
         alpha = getattr(copula, "alpha", getattr(copula, "rho", None))
         return state if alpha is None or alpha.numel() != 1 else {"alpha": float(alpha), **state}
 

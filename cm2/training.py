@@ -22,6 +22,8 @@ from cm2.config import Config, TrainConfig
 from cm2.metrics import aupr, auroc
 
 INITIAL_STAYS = 512
+VALIDATION = 2**31
+"""Stands for the epoch in the seed of validation and prediction: more epochs than anybody trains."""
 
 logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # device lists and advertisements
 
@@ -94,17 +96,20 @@ class _Batches(torch.utils.data.Dataset[Batch]):
 class TrainingLoop(LightningModule):
     """Lightning's view of a method.
 
-    Every epoch starts by seeding from (seed, epoch), so that order, dropout and draws do not depend on what ran before.
+    Every step starts by seeding from (seed, epoch, step), so that dropout and draws do not depend on what ran before; validation uses
+    the same random numbers in every epoch, so that epochs are compared on equal draws.
     ``history`` has one row per epoch: the training loss terms, validation AUROC and AUPR, and the state of the law.
     """
 
-    def __init__(self, method: nn.Module, config: Config) -> None:
+    def __init__(self, method: nn.Module, config: Config, sampler: EpochSampler | None = None) -> None:
         super().__init__()
         self.method = method
         self.config = config
+        self.sampler = sampler
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
+        self._valid: dict[str, float] = {}
         self._predicted: list[tuple[Tensor, Tensor]] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -118,14 +123,15 @@ class TrainingLoop(LightningModule):
         return torch.optim.Adam(groups, lr=train.learning_rate, betas=(train.beta_1, train.beta_2))
 
     def on_train_epoch_start(self) -> None:
-        """Seeds the epoch and tells sampler and method which it is."""
-        self._seed(0)
+        """Tells sampler and method which epoch it is."""
         self.method.epoch = self.current_epoch
-        self.trainer.train_dataloader.sampler.epoch = self.current_epoch
+        if self.sampler is not None:
+            self.sampler.epoch = self.current_epoch
         self._sums, self._steps = {}, 0
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, step: int) -> Tensor:
         """The method's loss; its terms are summed on the device and read once an epoch."""
+        self._seed(self.current_epoch, step)
         terms = self.method.loss(batch)
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
@@ -133,12 +139,12 @@ class TrainingLoop(LightningModule):
         return terms["loss"]
 
     def on_validation_epoch_start(self) -> None:
-        """Seeds the draws of absent embeddings."""
-        self._seed(1)
+        """Forgets the last epoch's predictions."""
         self._predicted = []
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, step: int) -> None:
         """Keeps probabilities and labels for the epoch's metrics."""
+        self._seed(VALIDATION, step)
         self._predicted.append((self.method.predictive(batch)[0].float(), batch.label))
 
     def on_validation_epoch_end(self) -> None:
@@ -147,36 +153,34 @@ class TrainingLoop(LightningModule):
         if self.trainer.world_size > 1:
             probability, label = (self.all_gather(x).flatten() for x in (probability, label))
         probability, label = probability.cpu().numpy(), label.cpu().numpy()
-        self.log("valid_auroc", auroc(label, probability), prog_bar=True, rank_zero_only=True)
-        self.log("valid_aupr", aupr(label, probability), rank_zero_only=True)
+        self._valid = {"valid_auroc": auroc(label, probability), "valid_aupr": aupr(label, probability)}
+        self.log("valid_auroc", self._valid["valid_auroc"], prog_bar=True, rank_zero_only=True)
 
     def on_train_epoch_end(self) -> None:
         """Adds the epoch's row to the history and writes ``history.csv`` beside the checkpoints."""
         row: dict[str, float] = {"epoch": self.current_epoch}
         row |= {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
-        row |= {name: float(self.trainer.callback_metrics[name]) for name in ("valid_auroc", "valid_aupr")}
-        row |= getattr(self.method, "state_of_law", dict)()
+        row |= self._valid | getattr(self.method, "state_of_law", dict)()
         self.history.append(row)
 
-    def predict_step(self, batch: Batch, _: int) -> tuple[Tensor, ...]:
-        """Stay, label, probability and its variance between draws."""
+    def predict_step(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """Stay, label, probability and its variance between draws; drawn with the random numbers of validation."""
+        self._seed(VALIDATION, step)
         probability, variance = self.method.predictive(batch)
         return batch.stay_id, batch.label, probability.float(), variance.float()
-
-    def on_predict_start(self) -> None:
-        """Seeds the draws of absent embeddings."""
-        self._seed(2)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The history travels with the weights: a resumed run continues both."""
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See ``on_save_checkpoint``."""
+        """See ``on_save_checkpoint``. Lightning starts to iterate before the epoch does, so the sampler has to know here already."""
         self.history = checkpoint["history"]
+        if self.sampler is not None:
+            self.sampler.epoch = checkpoint["epoch"] + 1
 
-    def _seed(self, stream: int) -> None:
-        state = np.random.SeedSequence((self.config.seed, self.current_epoch, stream)).generate_state(1)[0]
+    def _seed(self, epoch: int, step: int) -> None:
+        state = np.random.SeedSequence((self.config.seed, epoch, step)).generate_state(1)[0]
         torch.manual_seed(int(state))
 
 
@@ -200,7 +204,8 @@ def train(
         The history, one row per epoch.
     """
     last = folder / "checkpoints" / "last.ckpt"
-    loop = TrainingLoop(method, config)
+    loaders = (loader(train, config.train, config.seed, shuffle=True), loader(valid, config.train))
+    loop = TrainingLoop(method, config, loaders[0].sampler)
     if not last.is_file() and hasattr(method, "initialise"):
         order = np.random.default_rng(config.seed).permutation(len(train))
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
@@ -217,7 +222,6 @@ def train(
         callbacks=callbacks,
         gradient_clip_val=config.train.gradient_clip or None,
     )
-    loaders = (loader(train, config.train, config.seed, shuffle=True), loader(valid, config.train))
     trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=False)
     history = pd.DataFrame(loop.history)
     history.to_csv(folder / "history.csv", index=False)

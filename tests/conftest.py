@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from cm2 import load_cohort
+from cm2.cohorts import Cohort
+from data_prep import prepare_synthetic
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -43,3 +47,10 @@ def shared_data() -> Path:
 def float64():
     """A generator of float64 tensors on request: ``float64([1, 2])``; the default dtype stays as it is."""
     return lambda *a, **k: torch.tensor(*a, dtype=torch.float64, **k)
+
+
+@pytest.fixture(scope="session")
+def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Three hundred simulated stays with small images, a quarter of which have one: what training is tested on."""
+    out = tmp_path_factory.mktemp("cohorts") / "small"
+    return load_cohort(prepare_synthetic(out, stays=300, seed=0, image_size=32, dim=4))
