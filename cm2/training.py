@@ -149,15 +149,17 @@ class TrainingLoop(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Validation AUROC, which chooses the epoch, and AUPR."""
-        probability, label = (torch.cat(parts) for parts in zip(*self._predicted, strict=True))
-        if self.trainer.world_size > 1:
-            probability, label = (self.all_gather(x).flatten() for x in (probability, label))
-        probability, label = probability.cpu().numpy(), label.cpu().numpy()
+        probability, label = (torch.cat(parts).cpu() for parts in zip(*self._predicted, strict=True))
+        if self.trainer.world_size > 1:  # processes may hold different numbers of stays
+            everyone: list[Any] = [None] * self.trainer.world_size
+            distributed.all_gather_object(everyone, (probability, label))
+            probability, label = (torch.cat(parts) for parts in zip(*everyone, strict=True))
+        probability, label = probability.numpy(), label.numpy()
         self._valid = {"valid_auroc": auroc(label, probability), "valid_aupr": aupr(label, probability)}
-        self.log("valid_auroc", self._valid["valid_auroc"], prog_bar=True, rank_zero_only=True)
+        self.log("valid_auroc", self._valid["valid_auroc"], prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
-        """Adds the epoch's row to the history and writes ``history.csv`` beside the checkpoints."""
+        """Adds the epoch's row to the history."""
         row: dict[str, float] = {"epoch": self.current_epoch}
         row |= {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
         row |= self._valid | getattr(self.method, "state_of_law", dict)()
