@@ -160,8 +160,14 @@ def book(
 
     Example: cm2 book --only training_cm2 -p seed 3
     """
-    build = import_module("cm2.book").build
-    typer.echo(build(only=only or None, parameters=_pairs(parameter, convert=str), profile=profile, jobs=jobs))
+    from cm2.book import ChapterError, RenderError, build
+
+    try:
+        page = build(only=only or None, parameters=_pairs(parameter, convert=str), profile=profile, jobs=jobs, report=typer.echo)
+    except (ChapterError, RenderError) as error:
+        typer.secho(f"cm2: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(1) from None
+    typer.echo(page)
 
 
 def _papermill_style(arguments: list[str]) -> list[str]:
