@@ -9,7 +9,6 @@ import nbformat
 
 LONGEST_CELL = 40
 EXERCISES = 3
-PREFACE = "preface"
 
 # the template's sections, in order, each with the words by which its heading (or bold lead) is known
 TEMPLATE = (
@@ -30,8 +29,7 @@ def problems(path: Path) -> list[str]:
     """Everything wrong with a chapter's notebook, one line each."""
     notebook = nbformat.read(path, as_version=4)
     checks = [_clean(notebook), _parameters(notebook), _short_cells(notebook), _figures(notebook), _stray(notebook)]
-    if path.stem != PREFACE:
-        checks += [_template(notebook), _exercises(notebook)]
+    checks += [_template(notebook), _exercises(notebook)]
     return [problem for check in checks for problem in check]
 
 
