@@ -97,10 +97,11 @@ def chapter_keys(
 ) -> dict[str, str]:
     """The key of each chapter's execution, by name.
 
-    It covers the notebook, its parameters, the sources of ``cm2`` and ``data_prep``, the versions, and the keys of the chapters
-    it reads from.
+    It covers the notebook, its parameters, the sources of ``cm2`` and ``data_prep``, the versions, the results kept in the
+    repository, and the keys of the chapters it reads from.
     """
-    shared = _digest([source_digest(root), version_digest(root)])
+    kept = [f"{path.name} {path.read_text(encoding='utf-8')}" for path in sorted((root / "results").glob("*.json"))]
+    shared = _digest([source_digest(root), version_digest(root), *kept])
     keys: dict[str, str] = {}
     for name in order:
         chapter = chapters[name]
