@@ -158,7 +158,7 @@ class RunStore:
         return run
 
     def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: bool, devices: int) -> Path:
-        started = time.monotonic()
+        started, source = time.monotonic(), provenance(cohort)
         cohort = tokenised(cohort, config)
         method = build_method(config, cohort)
         folder.mkdir(exist_ok=True)
@@ -172,7 +172,7 @@ class RunStore:
         _write_json(
             folder / "metrics.json", {split: summary(f["label"].to_numpy(), f["probability"].to_numpy()) for split, f in frames.items()}
         )
-        _write_json(folder / "environment.json", provenance(cohort) | {"seconds": round(time.monotonic() - started, 1)})
+        _write_json(folder / "environment.json", source | {"seconds": round(time.monotonic() - started, 1)})
         return folder
 
 
