@@ -152,8 +152,9 @@ def _raised(cell: Mapping[str, Any]) -> bool:
 
 def child_environment(home: Path, jobs: int) -> dict[str, str]:
     """Environment of the executing processes: bounded threads, no progress widgets, this interpreter's kernel."""
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     bounded = {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    bounded["OMP_WAIT_POLICY"] = "PASSIVE"  # idle threads that spin take the other chapters' cores
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     own = {
         "CM2_HOME": str(home),
