@@ -61,12 +61,17 @@ class TextEncoderConfig:
     """Width of the feed-forward part."""
     dropout: float = 0.1
     """Everywhere BERT has one."""
+    pooling: str = "cls"
+    """Token vectors to one: ``cls`` (paper), or their ``mean``, which a small random start learns much sooner."""
     max_length: int = 512
     """Tokens kept of a text, [CLS] and [SEP] included; longer texts are cut and the cut is counted."""
     vocabulary: int = 2000
     """Size of the vocabulary trained on the cohort's training texts."""
     pretrained: str = ""
     """Name of pretrained weights on the model hub, or empty for a random start."""
+
+    def __post_init__(self) -> None:
+        _one_of("encoder.text.pooling", self.pooling, ("cls", "mean"))
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class ResNetEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """BERT over token ids; the vector of [CLS] is the embedding. The defaults are TinyBERT_General_4L_312D.
+    """BERT over token ids, then the vector of [CLS] or the mean over tokens. The defaults are TinyBERT_General_4L_312D.
 
     References:
         Devlin, Chang, Lee, Toutanova, NAACL 2019 (BERT); Jiao et al., Findings of EMNLP 2020 (TinyBERT).
@@ -145,6 +145,7 @@ class TextEncoder(nn.Module):
         pretrained: a name on the model hub or a folder. A name that is neither on this machine nor reachable gives one warning and
             a random start of the architecture described by the other arguments.
         dropout: everywhere BERT has one.
+        pooling: ``"cls"`` (paper), or ``"mean"`` over the tokens that are no padding.
 
     Raises:
         ValueError: an empty vocabulary, ``hidden`` not a multiple of ``heads``, a folder without a model, or a pretrained model
@@ -161,8 +162,10 @@ class TextEncoder(nn.Module):
         max_length: int = 512,
         pretrained: str = "",
         dropout: float = 0.1,
+        pooling: str = "cls",
     ) -> None:
         super().__init__()
+        self.pooling = pooling
         if vocabulary < 1:
             raise ValueError(f"text encoder: a vocabulary of {vocabulary} ids; train the cohort's tokenizer before the model is built")
         if hidden % heads:
@@ -182,7 +185,11 @@ class TextEncoder(nn.Module):
             )
         # four dimensions: transformers would ask the device whether a two-dimensional mask masks anything
         mask = x["attention_mask"].bool()[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
-        return self.bert(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
+        states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+        if self.pooling == "cls":
+            return states[:, 0]
+        weight = x["attention_mask"].to(states.dtype)[..., None]
+        return (states * weight).sum(dim=1) / weight.sum(dim=1)
 
 
 class VectorEncoder(nn.Module):
@@ -233,7 +240,7 @@ def _image(modality: Modality, config: EncoderConfig) -> nn.Module:
 def _text(modality: Modality, config: EncoderConfig) -> nn.Module:
     c = config.text
     max_length = max(c.max_length, *modality.shape)
-    return TextEncoder(modality.vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, c.pretrained, c.dropout)
+    return TextEncoder(modality.vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, c.pretrained, c.dropout, c.pooling)
 
 
 def _vector(modality: Modality, config: EncoderConfig) -> nn.Module:
