@@ -230,3 +230,13 @@ def test_vector_hands_through_without_hidden_layer():
     torch.testing.assert_close(encoder(x), x)
     with pytest.raises(ValueError, match=r"vector: expected \(B, 6\), got \(3, 5\)"):
         encoder(x[:, :5])
+
+
+def test_mean_pooling_reads_every_token_but_padding():
+    encoder = TextEncoder(50, **SMALL_BERT, pooling="mean").eval()
+    ids = torch.randint(5, 50, (2, 6))
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
+    states = encoder.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+    expected = torch.stack([states[0, :4].mean(dim=0), states[1].mean(dim=0)])
+    torch.testing.assert_close(encoder({"input_ids": ids, "attention_mask": mask}), expected)
+    torch.testing.assert_close(encoder({"input_ids": ids[:1, :4], "attention_mask": mask[:1, :4]}), expected[:1])
