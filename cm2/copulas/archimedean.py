@@ -1,14 +1,14 @@
 r"""What the Archimedean families share."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Size, Tensor
 
-from cm2.copulas.base import Copula, CopulaDistribution, to_unit_interval, uniform_tails
+from cm2.copulas.base import Copula, CopulaDistribution, Tails, to_unit_interval, uniform_tails
 from cm2.copulas.independence import IndependenceDistribution
-
-Tails = tuple[Tensor, Tensor]
+from cm2.numerics.elementary import log1mexp
 
 
 class ArchimedeanDistribution(CopulaDistribution):
@@ -53,8 +53,11 @@ class ArchimedeanDistribution(CopulaDistribution):
     def _with(self, alpha: Tensor, dim: int) -> "ArchimedeanDistribution":
         return type(self)(alpha, dim, self._validate_args)
 
-    def _batched(self, batch_shape: Size) -> CopulaDistribution:
-        return self._with(self.alpha.expand(batch_shape), self.dim)
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return (self.alpha,)
+
+    def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
+        return self._with(tensors[0], self.dim)
 
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
         return torch.where(mask.any(-1), self._state_cdf(self._fold(log_u, log1m_u, mask)), 1.0)
@@ -67,9 +70,12 @@ class ArchimedeanDistribution(CopulaDistribution):
             state = joined if mask is None else torch.where(mask[..., j], joined, state)
         return state
 
-    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         given = self._join(self._empty(log_u[..., 1]), log_u[..., 1], log1m_u[..., 1])
-        return self._log_ratio(given, log_u[..., 0], log1m_u[..., 0], 1)
+        log_h = self._log_ratio(given, log_u[..., 0], log1m_u[..., 0], 1)
+        # rounding can leave a ratio of one a little above it
+        log_h = log_h.clamp_max(-torch.finfo(log_h.dtype).tiny)
+        return log_h, log1mexp(log_h)
 
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         state = self._join(self._empty(given[0]), *given)

@@ -4,13 +4,17 @@ A point :math:`u` is handled as the pair of its tails :math:`(\log u, \log(1-u))
 forms it.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from cm2.numerics.blocks import blockwise
 from cm2.numerics.elementary import LOG_HALF, log1mexp
+
+Tails = tuple[Tensor, Tensor]
 
 
 def to_unit_interval(log_u: Tensor, log1m_u: Tensor) -> Tensor:
@@ -29,8 +33,13 @@ def uniform_tails(shape: Size, like: Tensor) -> tuple[Tensor, Tensor]:
 class CopulaDistribution(Distribution):
     r"""A law on :math:`(0, 1)^{dim}` with uniform margins.
 
-    A family implements `_log_density`, `_cdf`, `_conditional_tails`, `sample`, `kendall_tau`, `tail_dependence`, `marginalise` and
-    `_batched`; shapes, masks and validation stand here. Sources: Sklar 1959; Nelsen, *An Introduction to Copulas* (2006).
+    A family implements `_log_density`, `_cdf`, `_conditional_tails`, `sample`, `kendall_tau`, `tail_dependence`, `marginalise`, `_tensors`
+    and `_rebuild`, in two dimensions also `_h_tails` and `_h_quantile`; shapes, masks and validation stand here. Sources: Sklar 1959;
+    Nelsen, *An Introduction to Copulas* (2006).
+
+    All mass lies in the open cube. A coordinate that is exactly 0 or 1 therefore has log density -inf, whatever the limit from inside;
+    the CDF is exact on the closed cube; a conditional CDF is 0 or 1 there and its inverse returns the end of the interval; conditioning
+    on 0 or 1 has no meaning and is refused. Without validation nothing of this is looked at.
 
     Args:
         dim: number of coordinates.
@@ -61,20 +70,33 @@ class CopulaDistribution(Distribution):
         """Log density at `u`, or of the margin over the present coordinates.
 
         Args:
-            u: points in (0, 1), (..., dim).
+            u: points in [0, 1], (..., dim).
             present: optional bool mask (..., dim), one per point; absent coordinates are integrated out and never read.
 
         Returns:
-            (...); 0 where fewer than two coordinates are present.
+            (...); 0 where fewer than two coordinates are present; -inf where a present coordinate is exactly 0 or 1.
 
         Raises:
-            ValueError: wrong last dimension, NaN, or a present value outside (0, 1).
+            ValueError: wrong last dimension, NaN, or a present value outside [0, 1].
         """
-        if self._validate_args:
-            self._check(u, present)
-        if present is not None:
-            u = torch.where(present, u, 0.5)
+        if self._validate_args and self._touches_boundary(u, present):
+            edge = (u <= 0) | (u >= 1) if present is None else present & ((u <= 0) | (u >= 1))
+            inside = self._log_prob(torch.where(edge, 0.5, u), present)
+            return torch.where(edge.any(-1), -torch.inf, inside)
+        return self._log_prob(u, present)
+
+    def _log_prob(self, u: Tensor, present: Tensor | None) -> Tensor:
+        if present is None:
+            return self._pointwise("_log_density_at", u)
+        u = torch.where(present, u, 0.5)
         return self.log_prob_tails(torch.log(u), torch.log1p(-u) if self._reads_upper_tail else None, present)
+
+    def _pointwise(self, method: str, u: Tensor) -> Tensor:
+        """A method of the law at points (..., dim), block by block where they are many (see `blockwise`)."""
+        if self.batch_shape or u.dim() == 1:
+            return getattr(self, method)(u)
+        value = blockwise(lambda u, tensors: getattr(self._rebuild(tensors), method)(u), u.flatten(0, -2), self._tensors())
+        return value.view(u.shape[:-1])
 
     def log_prob_tails(self, log_u: Tensor, log1m_u: Tensor | None, present: Tensor | None = None) -> Tensor:
         """`log_prob` from log u and log(1 - u), both (..., dim); finite, with finite gradients, down to -1e6 in either tail."""
@@ -97,7 +119,10 @@ class CopulaDistribution(Distribution):
             ValueError: wrong last dimension, NaN, or a value outside [0, 1].
         """
         if self._validate_args:
-            self._check(u, None, closed=True)
+            self._touches_boundary(u, None)
+        return self._pointwise("_cdf_at", u)
+
+    def _cdf_at(self, u: Tensor) -> Tensor:
         inner, zero = u < 1, (u <= 0).any(-1)
         safe = torch.where((u > 0) & inner, u, 0.5)
         return torch.where(zero, 0.0, self._cdf(torch.log(safe), torch.log1p(-safe), inner))
@@ -105,27 +130,55 @@ class CopulaDistribution(Distribution):
     def h(self, u: Tensor) -> Tensor:
         r""":math:`\partial C(u_1, u_2)/\partial u_2 = P(U_1 \le u_1 \mid U_2 = u_2)`, (..., 2) -> (...). Only for dim 2.
 
+        For the other conditional law, :math:`P(U_2 \le u_2 \mid U_1 = u_1)`, ask the `flipped` law for `h` of the flipped point.
+
         Raises:
-            ValueError: dim other than 2, NaN or a value outside (0, 1).
+            ValueError: dim other than 2, NaN, a value outside [0, 1], or u_2 exactly 0 or 1.
         """
         self._require_pair("h")
-        if self._validate_args:
-            self._check(u, None)
-        return torch.exp(self._log_h(torch.log(u), torch.log1p(-u)))
+        if self._validate_args and self._touches_boundary(u, None):
+            self._refuse_boundary(u[..., 1])
+            edge = (u[..., 0] <= 0) | (u[..., 0] >= 1)
+            inside = torch.where(edge.unsqueeze(-1), 0.5, u)
+            return torch.where(edge, (u[..., 0] >= 1).to(u.dtype), self._pointwise("_h_at", inside))
+        return self._pointwise("_h_at", u)
+
+    def _h_at(self, u: Tensor) -> Tensor:
+        return torch.exp(self._h_tails(torch.log(u), torch.log1p(-u))[0])
+
+    def h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        """`h` from and to the tails: (..., 2) -> (log h, log(1 - h)), each (...)."""
+        self._require_pair("h_tails")
+        return self._h_tails(log_u, log1m_u)
 
     def h_inverse(self, p: Tensor, u2: Tensor) -> Tensor:
         r"""The :math:`u_1` with :math:`P(U_1 \le u_1 \mid U_2 = u_2) = p`; shapes broadcast. Only for dim 2.
 
         Raises:
-            ValueError: dim other than 2, NaN or a value outside (0, 1).
+            ValueError: dim other than 2, NaN, a value outside [0, 1], or u_2 exactly 0 or 1.
         """
         self._require_pair("h_inverse")
         pair = torch.stack(torch.broadcast_tensors(p, u2), -1)
-        if self._validate_args:
-            self._check(pair, None)
+        if self._validate_args and self._touches_boundary(pair, None):
+            self._refuse_boundary(pair[..., 1])
+            edge = (pair[..., 0] <= 0) | (pair[..., 0] >= 1)
+            inside = torch.where(edge.unsqueeze(-1), 0.5, pair)
+            return torch.where(edge, pair[..., 0], self._pointwise("_h_inverse_at", inside))
+        return self._pointwise("_h_inverse_at", pair)
+
+    def _h_inverse_at(self, pair: Tensor) -> Tensor:
         p, u2 = pair.unbind(-1)
-        log_u, log1m_u = self._h_quantile((torch.log(p), torch.log1p(-p)), (torch.log(u2), torch.log1p(-u2)))
-        return to_unit_interval(log_u, log1m_u)
+        return to_unit_interval(*self._h_quantile((torch.log(p), torch.log1p(-p)), (torch.log(u2), torch.log1p(-u2))))
+
+    def h_inverse_tails(self, p: Tails, given: Tails) -> Tails:
+        """`h_inverse` from and to the tails."""
+        self._require_pair("h_inverse_tails")
+        return self._h_quantile(p, given)
+
+    @property
+    def flipped(self) -> "CopulaDistribution":
+        """The law of (U_2, U_1): the law itself, for every exchangeable family."""
+        return self
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, dim), differentiable in the parameters (implicit reparameterisation, Figurnov et al. 2018)."""
@@ -146,15 +199,15 @@ class CopulaDistribution(Distribution):
             (n_draws, ..., dim); present coordinates are returned as given.
 
         Raises:
-            ValueError: wrong last dimension, NaN or a present value outside (0, 1), n_draws below 1.
+            ValueError: wrong last dimension, NaN, a present value outside [0, 1] or exactly 0 or 1, n_draws below 1.
         """
-        if self._validate_args:
-            self._check(u, present)
+        if self._validate_args and self._touches_boundary(u, present):
+            self._refuse_boundary(torch.where(present, u, 0.5))
         safe = torch.where(present, u, 0.5)
         drawn = to_unit_interval(*self.conditional_sample_tails(torch.log(safe), torch.log1p(-safe), present, n_draws))
         return torch.where(present, u, drawn)
 
-    def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> tuple[Tensor, Tensor]:
+    def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> Tails:
         """`conditional_sample` from and to the tails: (log u, log(1 - u)), each (n_draws, ..., dim)."""
         if n_draws < 1:
             raise ValueError(f"n_draws is {n_draws}; ask for at least one draw")
@@ -169,7 +222,8 @@ class CopulaDistribution(Distribution):
         """The same law with its parameters broadcast to `batch_shape`."""
         return self._batched(Size(batch_shape))
 
-    def _check(self, u: Tensor, present: Tensor | None, closed: bool = False) -> None:
+    def _touches_boundary(self, u: Tensor, present: Tensor | None) -> bool:
+        """Checks points; True where one of them is exactly 0 or 1."""
         if u.dim() == 0 or u.shape[-1] != self.dim:
             raise ValueError(f"u has shape {tuple(u.shape)}; the last dimension must be {self.dim}, one value per coordinate of the copula")
         if present is not None:
@@ -178,14 +232,21 @@ class CopulaDistribution(Distribution):
                     f"present has dtype {present.dtype} and shape {tuple(present.shape)}; give a bool mask of shape {tuple(u.shape)}"
                 )
             u = torch.where(present, u, 0.5)
-        if u.isnan().any():
+        if u.numel() == 0:
+            return False
+        least, most = (end.item() for end in torch.aminmax(u.detach()))
+        if least != least:
             raise ValueError("u holds NaN; mark missing coordinates as absent with present=, or drop them")
-        outside = (u < 0) | (u > 1) if closed else (u <= 0) | (u >= 1)
-        if outside.any():
-            interval = "[0, 1]" if closed else "(0, 1)"
+        if least < 0 or most > 1:
             raise ValueError(
-                f"u holds {u[outside][0].item():g}, outside {interval}; map values to uniforms (ranks over n + 1, or a CDF) first"
+                f"u holds {least if least < 0 else most:g}, outside [0, 1]; map values to uniforms (ranks over n + 1, or a CDF) first"
             )
+        return least == 0 or most == 1
+
+    def _refuse_boundary(self, given: Tensor) -> None:
+        edge = (given <= 0) | (given >= 1)
+        if edge.any():
+            raise ValueError(f"a coordinate to condition on is exactly {given[edge][0].item():g}; it must lie in (0, 1)")
 
     def _require_pair(self, name: str) -> None:
         if self.dim != 2:
@@ -219,8 +280,21 @@ class CopulaDistribution(Distribution):
         """A tensor with the law's dtype and device."""
         raise TypeError(f"{type(self).__name__} must define _like")
 
+    def _tensors(self) -> tuple[Tensor, ...]:
+        """The tensors the law is a function of, each of shape (*batch, ...)."""
+        raise TypeError(f"{type(self).__name__} must define _tensors")
+
+    def _rebuild(self, tensors: Sequence[Tensor]) -> "CopulaDistribution":
+        """The same law with other values of `_tensors`."""
+        raise TypeError(f"{type(self).__name__} must define _rebuild")
+
     def _batched(self, batch_shape: Size) -> "CopulaDistribution":
-        raise TypeError(f"{type(self).__name__} must define _batched")
+        own = len(self.batch_shape)
+        return self._rebuild([each.expand(batch_shape + each.shape[own:]) for each in self._tensors()])
+
+    def _log_density_at(self, u: Tensor) -> Tensor:
+        """Log density at points (..., dim) of the open cube that are floats: the place of a formula that is cheaper there."""
+        return self._log_density(torch.log(u), torch.log1p(-u) if self._reads_upper_tail else None, None)
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         """Log density of the margin over `mask` (None: all), which marks at least two coordinates per point.
@@ -233,14 +307,15 @@ class CopulaDistribution(Distribution):
         """CDF of the margin over `mask`, which may be empty."""
         raise TypeError(f"{type(self).__name__} must define _cdf")
 
-    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
-        raise TypeError(f"{type(self).__name__} must define _log_h")
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        """Tails of h at points (..., 2) given by their tails."""
+        raise TypeError(f"{type(self).__name__} must define _h_tails")
 
-    def _h_quantile(self, p: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         """Tails of the u_1 at conditional probability p (tails) given u_2 (tails)."""
         raise TypeError(f"{type(self).__name__} must define _h_quantile")
 
-    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
         """One draw of every absent coordinate given the present ones, as tails; all of shape (..., dim)."""
         raise TypeError(f"{type(self).__name__} must define _conditional_tails")
 

@@ -1,14 +1,15 @@
 r"""The Gaussian copula."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
 
-from cm2.copulas.base import Copula, CopulaDistribution, parameter, to_unit_interval
+from cm2.copulas.base import Copula, CopulaDistribution, Tails, parameter, to_unit_interval
 from cm2.copulas.independence import IndependenceDistribution
 from cm2.copulas.normal_probability import bivariate_normal_cdf, multivariate_normal_cdf
-from cm2.numerics.normal import log_ndtr, normal_quantile, normal_tails
+from cm2.numerics.normal import normal_quantile, normal_tails
 
 
 class GaussianDistribution(CopulaDistribution):
@@ -72,8 +73,11 @@ class GaussianDistribution(CopulaDistribution):
     def _like(self) -> Tensor:
         return self.cholesky
 
-    def _batched(self, batch_shape: Size) -> CopulaDistribution:
-        return GaussianDistribution(self.cholesky.expand(*batch_shape, self.dim, self.dim), self._validate_args)
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return (self.cholesky,)
+
+    def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
+        return GaussianDistribution(tensors[0], self._validate_args)
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
         z = normal_quantile(log_u, log1m_u)
@@ -100,15 +104,15 @@ class GaussianDistribution(CopulaDistribution):
         pair = bivariate_normal_cdf(first, second, self.cholesky[..., 1, 0], self.cholesky[..., 1, 1])
         return torch.where(mask.all(-1), pair, u * v)
 
-    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         first, second = normal_quantile(log_u, log1m_u).unbind(-1)
-        return log_ndtr((first - self.cholesky[..., 1, 0] * second) / self.cholesky[..., 1, 1])
+        return normal_tails((first - self.cholesky[..., 1, 0] * second) / self.cholesky[..., 1, 1])
 
-    def _h_quantile(self, p: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         rho, scale = self.cholesky[..., 1, 0], self.cholesky[..., 1, 1]
         return normal_tails(scale * normal_quantile(*p) + rho * normal_quantile(*given))
 
-    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
         noise = torch.randn(log_u.shape, dtype=log_u.dtype, device=log_u.device)
         x = _times(self.cholesky, noise)
         given = torch.where(present, normal_quantile(log_u, log1m_u) - x, 0.0)

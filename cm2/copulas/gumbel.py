@@ -1,6 +1,6 @@
 r"""The Gumbel copula."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -64,8 +64,11 @@ class GumbelDistribution(ArchimedeanDistribution):
         law = super().marginalise(present)
         return GumbelDistribution(self.alpha, law.dim, self._validate_args, self.log_excess) if law.dim > 1 else law
 
-    def _batched(self, batch_shape: Size) -> CopulaDistribution:
-        return GumbelDistribution(self.alpha.expand(batch_shape), self.dim, self._validate_args, self.log_excess.expand(batch_shape))
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.alpha, self.log_excess
+
+    def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
+        return GumbelDistribution(tensors[0], self.dim, self._validate_args, tensors[1])
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         x = log_neg_log(log_u, log1m_u)

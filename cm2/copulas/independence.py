@@ -1,11 +1,12 @@
 r"""The independence copula, :math:`C(u) = \prod_j u_j`."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Size, Tensor
 
-from cm2.copulas.base import Copula, CopulaDistribution, to_unit_interval, uniform_tails
+from cm2.copulas.base import Copula, CopulaDistribution, Tails, to_unit_interval, uniform_tails
 
 
 class IndependenceDistribution(CopulaDistribution):
@@ -56,13 +57,19 @@ class IndependenceDistribution(CopulaDistribution):
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
         return torch.exp(torch.where(mask, log_u, 0.0).sum(-1)).expand(torch.broadcast_shapes(log_u.shape[:-1], self.batch_shape))
 
-    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
-        return log_u[..., 0]
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return ()
 
-    def _h_quantile(self, p: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
+        return self
+
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        return log_u[..., 0], log1m_u[..., 0]
+
+    def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         return p
 
-    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
         return uniform_tails(log_u.shape, log_u)
 
 

@@ -44,10 +44,22 @@ def test_points_are_checked(method):
         call(torch.tensor([0.2, 1.5]))
 
 
-def test_only_the_open_interval_has_a_density():
-    with pytest.raises(ValueError, match=r"u holds 0, outside \(0, 1\)"):
-        LAW().log_prob(torch.tensor([0.0, 0.5]))
-    assert LAW(validate_args=False).log_prob(torch.tensor([0.3, 0.5])).isfinite()
+def test_the_boundary_has_a_meaning():
+    law = LAW()
+    edge = torch.tensor([[0.0, 0.5], [0.5, 1.0], [0.3, 0.5]])
+    assert law.log_prob(edge).tolist()[:2] == [-torch.inf, -torch.inf]
+    assert law.log_prob(edge)[2] == law.log_prob(edge[2])
+    absent = torch.tensor([[False, True], [True, False], [True, True]])
+    assert (law.log_prob(edge, absent)[:2] == 0).all()
+    assert law.cdf(torch.tensor([[0.0, 0.5], [1.0, 0.5], [1.0, 1.0]])).tolist() == pytest.approx([0, 0.5, 1])
+    assert law.h(torch.tensor([[0.0, 0.5], [1.0, 0.5]])).tolist() == [0, 1]
+    assert law.h_inverse(torch.tensor([0.0, 1.0]), torch.tensor(0.5)).tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"condition on is exactly 1; it must lie in \(0, 1\)"):
+        law.h(torch.tensor([0.5, 1.0]))
+    with pytest.raises(ValueError, match=r"condition on is exactly 0"):
+        law.h_inverse(torch.tensor(0.5), torch.tensor(0.0))
+    with pytest.raises(ValueError, match=r"condition on is exactly 0"):
+        law.conditional_sample(torch.tensor([0.0, 0.5]), torch.tensor([True, False]))
 
 
 def test_masks_are_checked():
