@@ -7,7 +7,7 @@ from torch import Size, Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
-from cm2.copulas.base import CopulaDistribution, parameter
+from cm2.copulas.base import CopulaDistribution, many, parameter
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1
 
 
@@ -75,6 +75,20 @@ class ClaytonDistribution(ArchimedeanDistribution):
             state, total = state + each + step, total + step
         count = self.dim if mask is None else mask.sum(-1)
         return self._log_constant(count) - total / self.alpha - count * total + (count - 1) * self.alpha * log_u.sum(-1)
+
+    def _log_density_at(self, u: Tensor) -> Tensor:
+        r"""Many points on the host with one ordinary alpha, where no power overflows:
+        :math:`\log c = \log(1+\alpha) - (1+\alpha)(\log u_1 + \log u_2) - (2 + 1/\alpha)\log(u_1^{-\alpha} + u_2^{-\alpha} - 1)`.
+        """
+        if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < self.alpha.item() < 100:
+            return super()._log_density_at(u)
+        log_u = torch.log(u)
+        if log_u.detach().min().item() * self.alpha.item() < -700:
+            return self._log_density(log_u, None, None)
+        power_1, power_2 = torch.exp(log_u * -self.alpha).unbind(-1)
+        log_1, log_2 = log_u.unbind(-1)
+        state = torch.log((power_1 + power_2).sub_(1)) * -(2 + 1 / self.alpha)
+        return state.sub_((log_1 + log_2) * (1 + self.alpha)).add_(torch.log1p(self.alpha))
 
     def _log_constant(self, count: int | Tensor) -> Tensor:
         """The sum of log(1 + kα) over k < count, (*batch) or the shape of count."""

@@ -9,7 +9,7 @@ from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
-from cm2.copulas.base import CopulaDistribution, parameter
+from cm2.copulas.base import CopulaDistribution, many, parameter
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, langevin, log1mexp, log_expc, log_neg_log
 from cm2.numerics.roots import monotone_root
 
@@ -71,6 +71,17 @@ class FrankDistribution(ArchimedeanDistribution):
         alpha_u, alpha_v = self.alpha * u, self.alpha * v
         total = torch.logaddexp(log_v + log_expc(alpha_v) - alpha_u, log1m_v + log_expc(self.alpha * rest) - alpha_v)
         return log_expc(self.alpha) - 2 * total - alpha_u - alpha_v
+
+    def _log_density_at(self, u: Tensor) -> Tensor:
+        r"""Many points on the host with one ordinary alpha: with :math:`a = e^{-\alpha u}` and :math:`b = e^{-\alpha v}` the density is
+        :math:`\alpha(1-e^{-\alpha})\,ab/D^2`, :math:`D = a + b - ab - e^{-\alpha}`, which loses precision only as :math:`1/\alpha` grows.
+        """
+        if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < abs(self.alpha.item()) < 150:
+            return super()._log_density_at(u)
+        a, b = torch.exp(u * -self.alpha).unbind(-1)
+        product = a * b
+        root = (a + b).sub_(product).sub_(torch.exp(-self.alpha))
+        return torch.log(product / (root * root)).add_(torch.log(-torch.expm1(-self.alpha) * self.alpha))
 
     def _log_factors(self, log_u: Tensor, log1m_u: Tensor, stacked: bool = False) -> Tails:
         """(log r, log(1 - r)); `stacked` where the coordinates are the last dimension."""

@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Size, Tensor, nn
 
-from cm2.copulas.base import Copula, CopulaDistribution, Tails, parameter, to_unit_interval
+from cm2.copulas.base import Copula, CopulaDistribution, Tails, open_unit_interval, parameter, to_unit_interval
 from cm2.copulas.independence import IndependenceDistribution
 from cm2.copulas.normal_probability import bivariate_normal_cdf, multivariate_normal_cdf
-from cm2.numerics.normal import normal_quantile, normal_tails
+from cm2.numerics.normal import normal_cdf, normal_quantile, normal_quantile_at, normal_tails
 
 
 class GaussianDistribution(CopulaDistribution):
@@ -80,11 +80,18 @@ class GaussianDistribution(CopulaDistribution):
         return GaussianDistribution(tensors[0], self._validate_args)
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
-        z = normal_quantile(log_u, log1m_u)
+        return self._log_score_density(normal_quantile(log_u, log1m_u), mask)
+
+    def _log_density_at(self, u: Tensor) -> Tensor:
+        return self._log_score_density(normal_quantile_at(u), None)
+
+    def _log_score_density(self, z: Tensor, mask: Tensor | None) -> Tensor:
+        """Log density from the normal scores of the coordinates."""
         if self.dim == 2:
             first, second = z.unbind(-1)
             rho, scale = self.cholesky[..., 1, 0], self.cholesky[..., 1, 1]
-            return (second * second - ((second - rho * first) / scale).square()) / 2 - torch.log(scale)
+            residual = (second - rho * first) / scale
+            return (second * second - residual * residual) * 0.5 - torch.log(scale)
         factor = self.cholesky if mask is None else self._masked_cholesky(mask)
         z = z if mask is None else torch.where(mask, z, 0.0)
         white = _solve_lower(factor, z)
@@ -103,6 +110,14 @@ class GaussianDistribution(CopulaDistribution):
         first, second = z.unbind(-1)
         pair = bivariate_normal_cdf(first, second, self.cholesky[..., 1, 0], self.cholesky[..., 1, 1])
         return torch.where(mask.all(-1), pair, u * v)
+
+    def _h_at(self, u: Tensor) -> Tensor:
+        first, second = normal_quantile_at(u).unbind(-1)
+        return normal_cdf((first - self.cholesky[..., 1, 0] * second) / self.cholesky[..., 1, 1])
+
+    def _h_inverse_at(self, pair: Tensor) -> Tensor:
+        p, given = normal_quantile_at(pair).unbind(-1)
+        return open_unit_interval(normal_cdf(self.cholesky[..., 1, 1] * p + self.cholesky[..., 1, 0] * given))
 
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         first, second = normal_quantile(log_u, log1m_u).unbind(-1)

@@ -89,6 +89,20 @@ class GumbelDistribution(ArchimedeanDistribution):
         polynomial = torch.logaddexp(s, self.log_excess)
         return excess * (x1 + x2 - 2 * s) - s + polynomial - torch.exp(s) - log_u.sum(-1)
 
+    def _log_density_at(self, u: Tensor) -> Tensor:
+        r"""In two dimensions, for a u that is a float, with :math:`t = -\log u`: with :math:`r = t_{min}/t_{max}` and
+        :math:`\ell = \log(1 + r^\alpha)` nothing can overflow, :math:`w = -\log C = t_{max}e^{\ell/\alpha}` and
+        :math:`\log c = t_1 + t_2 - w + (\alpha-1)(\log r - 2\ell/\alpha) + \log\{1 + (\alpha-1)/w\}`.
+        """
+        if self.dim > 2:
+            return super()._log_density_at(u)
+        log_1, log_2 = torch.log(u[..., 0]), torch.log(u[..., 1])
+        most = torch.minimum(log_1, log_2)
+        excess, log_ratio = torch.exp(self.log_excess), torch.log(torch.maximum(log_1, log_2) / most)
+        shift = torch.log(torch.exp(log_ratio * self.alpha) + 1) / self.alpha
+        log_cdf = torch.exp(shift) * most
+        return (log_ratio - 2 * shift) * excess + torch.log(1 - excess / log_cdf) + log_cdf - (log_1 + log_2)
+
     def _log_coefficients(self) -> Tensor:
         """log a_nk for n, k = 0..dim, (*batch, dim + 1, dim + 1), -inf where the coefficient is 0."""
         log_alpha = torch.log(self.alpha)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-BLOCK = 16_384  # points: a few columns of doubles fit a second-level cache of 1 MiB
+BLOCK = 32_768  # points: a few columns of doubles fit a second-level cache of 1 MiB
 
 Pointwise = Callable[[Tensor, Sequence[Tensor]], Tensor]
 
