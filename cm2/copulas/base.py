@@ -4,8 +4,8 @@ A point :math:`u` is handled as the pair of its tails :math:`(\log u, \log(1-u))
 forms it.
 """
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Size, Tensor, nn
@@ -13,6 +13,9 @@ from torch.distributions import Distribution, constraints
 
 from cm2.numerics.blocks import blockwise
 from cm2.numerics.elementary import LOG_HALF, log1mexp
+
+if TYPE_CHECKING:
+    from cm2.copulas.estimation import Fit
 
 Tails = tuple[Tensor, Tensor]
 
@@ -269,6 +272,21 @@ class CopulaDistribution(Distribution):
             raise ValueError("present marks no coordinate; a margin needs at least one")
         return kept
 
+    @property
+    def spearman_rho(self) -> Tensor:
+        """Spearman's ρ between two coordinates, shape of the batch; by quadrature, to about 1e-12, where a family has no closed form.
+
+        Raises:
+            ValueError: dim above 2, where pairs may differ: marginalise to a pair.
+        """
+        from cm2.copulas.dependence import spearman_rho
+
+        return spearman_rho(self)
+
+    def _likelihood(self, u: Tensor) -> Callable[["CopulaDistribution"], Tensor]:
+        """The log-likelihood of a sample as a function of a law of this kind; whatever no parameter changes is computed once, here."""
+        return lambda law: law._log_density_at(u).sum()
+
     # what a family provides
 
     @property
@@ -350,6 +368,26 @@ class Copula(nn.Module):
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
         """The law at the current parameters."""
         raise TypeError(f"{type(self).__name__} must define forward")
+
+    @staticmethod
+    def kendall_tau_range(dim: int) -> tuple[float, float]:
+        """Ends of the values of Kendall's τ that the family reaches."""
+        return 0.0, 1.0
+
+    @staticmethod
+    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+        """The parameters, by name, at which Kendall's τ between two coordinates is `tau`.
+
+        Raises:
+            ValueError: a value that the family does not reach.
+        """
+        raise ValueError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
+
+    def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> "Fit":
+        """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `cm2.copulas.estimation.fit`."""
+        from cm2.copulas.estimation import fit
+
+        return fit(self, u, method, **options)
 
     def extra_repr(self) -> str:
         values = {name: getattr(self, name).detach() for name in getattr(self, "shown", ())}
