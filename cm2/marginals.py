@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from cm2.numerics.elementary import log1mexp, log_expm1
 from cm2.numerics.gamma import log_gamma_tails
-from cm2.numerics.log_normal_cdf import log_normal_cdf
+from cm2.numerics.normal import log_ndtr
 from cm2.rosenblatt import chain, implicit_reparameterise, invert
 
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
@@ -179,7 +179,7 @@ class GaussianMixtureDistribution(Distribution):
 
     def log_cdf(self, z: Tensor) -> Tensor:
         r"""log of :math:`F(z) = \Pr(Z \le z) = \sum_k \pi_k \prod_j \Phi((z_j - \mu_{kj}) / \sigma_{kj})`, as the paper prints it."""
-        return (self.log_weights + log_normal_cdf(self.standardise(z)).sum(-1)).logsumexp(-1)
+        return (self.log_weights + log_ndtr(self.standardise(z)).sum(-1)).logsumexp(-1)
 
     def cdf(self, z: Tensor) -> Tensor:
         """The joint distribution function F(z), ``(..., d)`` -> ``(...)``; not uniform, of order e^-d under the law."""
@@ -253,7 +253,7 @@ class GaussianMixtureDistribution(Distribution):
         return -0.5 * x.square().sum(-1) - self.scale.log().sum(-1) - x.shape[-1] * _LOG_SQRT_TAU
 
     def _gamma_tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return log_gamma_tails(x.shape[-1], -log_normal_cdf(x).sum(-1))
+        return log_gamma_tails(x.shape[-1], -log_ndtr(x).sum(-1))
 
     def _check_parameters(self) -> None:
         if not bool((self.scale > 0).all()):

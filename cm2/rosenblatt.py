@@ -11,13 +11,12 @@ The weights of all coordinates are one running softmax of cumulated log densitie
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from cm2.numerics.log_normal_cdf import log_normal_cdf, log_normal_tails
-from cm2.numerics.normal import normal_quantile
+from cm2.numerics.normal import log_ndtr, normal_quantile, normal_tails
 
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 _BISECTIONS, _NEWTON_STEPS = 20, 4
@@ -49,7 +48,7 @@ def chain(law: Mixture, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tens
     x = law.standardise(z)
     log_density = -0.5 * x.square() - law.scale.log() - _LOG_SQRT_TAU
     log_w = _running_weights(law.log_weights, log_density)
-    log_cdf, log_sf = log_normal_tails(x)
+    log_cdf, log_sf = normal_tails(x)
     return (log_w + log_cdf).logsumexp(-2), (log_w + log_sf).logsumexp(-2), x, log_density, log_w, log_cdf
 
 
@@ -92,7 +91,7 @@ def _quantile(log_w: Tensor, mean: Tensor, scale: Tensor, quantile: Tensor, targ
     middle = 0.5 * (low + high)
     for step in range(_BISECTIONS + _NEWTON_STEPS):
         x = (middle[..., None] - mean) / scale
-        tail = (log_w + torch.special.log_ndtr(side[..., None] * x)).logsumexp(-1)
+        tail = (log_w + log_ndtr(side[..., None] * x)).logsumexp(-1)
         error = side * (tail - target)
         if step < _BISECTIONS:
             above = error > 0
@@ -139,7 +138,7 @@ def _jacobian_factors(
     """Factors a, s ``(..., K, d)`` and diagonal q ``(..., d)`` with J = tril(a^T s, -1) + diag(q)."""
     lower = low < high
     tail = torch.where(lower, low, high)
-    component_tail = torch.where(lower[..., None, :], log_cdf, log_normal_cdf(-x))
+    component_tail = torch.where(lower[..., None, :], log_cdf, log_ndtr(-x))
     weight = log_w.exp()
     share = (log_w + component_tail - tail[..., None, :]).exp()
     hazard = ((log_w + log_density).logsumexp(-2) - tail).exp()
@@ -148,9 +147,12 @@ def _jacobian_factors(
 
 class _ImplicitSolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, z: Tensor, residual: Tensor, a: Tensor, s: Tensor, q: Tensor) -> Tensor:
-        ctx.save_for_backward(a, s, q)
+    def forward(z: Tensor, residual: Tensor, a: Tensor, s: Tensor, q: Tensor) -> Tensor:
         return z.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[2:])
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -13,13 +13,15 @@ from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_e
 
 class _Overlap(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(a: Tensor, b: Tensor) -> Tensor:
         least, most = torch.minimum(a, b), torch.maximum(a, b)
         near = torch.log1p(-torch.expm1(-least.clamp_max(-LOG_HALF)) * torch.expm1(-most))
         far = torch.log1p(torch.exp(least - most) - torch.exp(-most)) - least
-        overlap = torch.where(least < -LOG_HALF, near, far)
-        ctx.save_for_backward(a, b, overlap)
-        return overlap
+        return torch.where(least < -LOG_HALF, near, far)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,10 +17,12 @@ _UNDERFLOW = -37.0  # e^-37 is below half an ulp of one in float64: there -log(1
 
 class _Log1mExp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.where(x > LOG_HALF, torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(x)))
-        ctx.save_for_backward(x, y)
-        return y
+    def forward(x: Tensor) -> Tensor:
+        return torch.where(x > LOG_HALF, torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(x)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
@@ -70,10 +72,13 @@ def exp_neg_exp_tails(x: Tensor) -> tuple[Tensor, Tensor]:
 
 class _LogExpc(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
+    def forward(x: Tensor) -> Tensor:
         size = x.abs() + torch.finfo(x.dtype).tiny
         return torch.log(torch.expm1(-size) / -size) + torch.relu(-x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:

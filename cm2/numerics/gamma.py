@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,11 +72,13 @@ def _check_shape(shape: int) -> None:
 
 class _LogGammaTails(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, shape: int, t: Tensor) -> tuple[Tensor, Tensor]:
-        log_q, log_p = _forward(shape, t)
-        ctx.shape = shape
-        ctx.save_for_backward(t, log_q, log_p)
-        return log_q, log_p
+    def forward(shape: int, t: Tensor) -> tuple[Tensor, Tensor]:
+        return _forward(shape, t)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[int, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.shape = inputs[0]
+        ctx.save_for_backward(inputs[1], *output)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad_q: Tensor, grad_p: Tensor) -> tuple[None, Tensor]:
@@ -86,7 +89,7 @@ class _LogGammaTails(torch.autograd.Function):
 
 class _InverseLogGammaTails(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, shape: int, log_q: Tensor, log_p: Tensor) -> Tensor:
+    def forward(shape: int, log_q: Tensor, log_p: Tensor) -> Tensor:
         upper = log_q < log_p
         t = _guess(shape, log_q, log_p)
         for _ in range(_NEWTON_STEPS):
@@ -96,13 +99,17 @@ class _InverseLogGammaTails(torch.autograd.Function):
             step_p = (log_p - now_p) * (now_p - log_g).exp() / t
             # in log t below the median, in t above it: each is the scale on which the smaller log tail is concave
             t = torch.where(upper, (t + step_q).clamp(min=0.5 * t), t * step_p.clamp(-1e3, 2.0).exp())
-        ctx.shape = shape
-        ctx.save_for_backward(t, log_q, log_p, upper)
         return t
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[int, Tensor, Tensor], output: Tensor) -> None:
+        ctx.shape, log_q, log_p = inputs
+        ctx.save_for_backward(output, log_q, log_p)
+
+    @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[None, Tensor, Tensor]:
-        t, log_q, log_p, upper = ctx.saved_tensors
+        t, log_q, log_p = ctx.saved_tensors
+        upper = log_q < log_p
         slope = grad * (torch.where(upper, log_q, log_p) - _log_density(ctx.shape, t)).exp()
         return None, torch.where(upper, -slope, 0.0), torch.where(upper, 0.0, slope)
 
