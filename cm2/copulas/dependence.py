@@ -1,17 +1,22 @@
 r"""Measures of dependence: of a sample (with standard errors), of any bivariate law (by quadrature), and Kendall's map inverted."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from cm2.copulas.base import CopulaDistribution
 from cm2.numerics.roots import monotone_root
+
+if TYPE_CHECKING:
+    from cm2.copulas.base import CopulaDistribution
 
 _REACH = 37.0  # the logistic function at -37 is below half an ulp of one
 
