@@ -1,0 +1,311 @@
+r"""The trees of a regular vine, independent of any pair copula.
+
+Conventions. Coordinates are counted from 0. An edge :math:`(a, b \mid D)` of tree :math:`t = |D|` (the first tree is number 0) carries
+the copula of :math:`(F(u_a \mid u_D), F(u_b \mid u_D))`, a first. An *order* lists the coordinates as they are drawn: each one's law
+given all those before it follows from the pair copulas alone. A structure has :math:`2^{d-1}` such orders (more if truncated), one of
+which it carries.
+
+Matrices follow pyvinecopulib and rvinecopulib, where coordinates are counted from 1: column e has the coordinate a on the
+counter-diagonal, :math:`M_{d-1-e,e}`, and its edge in tree t is :math:`(a, M_{t,e} \mid M_{t-1,e}, \ldots, M_{0,e})`. Read from left
+to right the counter-diagonal is the order backwards. Turned upside down it is the lower triangular matrix of Dissmann et al. 2013.
+
+Sources: Bedford and Cooke 2002; Dissmann, Brechmann, Czado, Kurowicka 2013; Czado, *Analyzing Dependent Data with Vine Copulas* (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge (first, second | given) of a vine.
+
+    Args:
+        first: the first conditioned coordinate.
+        second: the second one.
+        given: the conditioning coordinates, sorted.
+    """
+
+    first: int
+    second: int
+    given: tuple[int, ...] = ()
+
+    @cached_property
+    def union(self) -> frozenset[int]:
+        """All coordinates of the edge."""
+        return frozenset((self.first, self.second, *self.given))
+
+    def partner(self, coordinate: int) -> int:
+        """The other conditioned coordinate."""
+        return self.second if coordinate == self.first else self.first
+
+    def __str__(self) -> str:
+        pair = f"{self.first}, {self.second}"
+        return f"({pair} | {', '.join(map(str, self.given))})" if self.given else f"({pair})"
+
+
+@dataclass(frozen=True, init=False)
+class VineStructure:
+    """A regular vine, perhaps truncated: its trees and an order of sampling. Immutable.
+
+    Args:
+        dim: number of coordinates, at least 2.
+        trees: from the first tree on, the edges of each as `Edge` or as triples (a, b, conditioning set); tree t has dim - 1 - t
+            edges. Fewer than dim - 1 trees: truncated, what is left out is conditional independence.
+        order: coordinates in the order in which they are drawn; without it the first conditioned coordinate of each edge is drawn
+            after the second where that is possible.
+
+    Raises:
+        ValueError: no vine; the message names the first edge that breaks a rule, or the coordinate at which the order does.
+
+    Example:
+        >>> VineStructure(3, [[(0, 1, []), (1, 2, [])], [(0, 2, [1])]]).order
+        (2, 1, 0)
+    """
+
+    dim: int
+    trees: tuple[tuple[Edge, ...], ...]
+    order: tuple[int, ...]
+
+    def __init__(self, dim: int, trees: Iterable[Iterable[Any]], order: Sequence[int] | None = None) -> None:
+        edges = tuple(tuple(_edge(each) for each in tree) for tree in trees)
+        set_field = lambda name, value: object.__setattr__(self, name, value)
+        set_field("dim", dim)
+        set_field("trees", edges)
+        _check_trees(dim, edges)
+        set_field("order", self._default_order() if order is None else tuple(int(v) for v in order))
+        if order is not None:
+            self._check_order()
+
+    # other ways to make one
+
+    @classmethod
+    def c_vine(cls, order: Sequence[int], truncation: int | None = None) -> VineStructure:
+        """The C-vine whose tree t is a star around order[t].
+
+        Args:
+            order: the coordinates 0, ..., dim - 1, the root of the first tree first; also the order of sampling.
+            truncation: number of trees kept.
+
+        Raises:
+            ValueError: not a permutation, or a truncation outside [0, dim - 1].
+        """
+        order = _permutation(order)
+        trees = [[Edge(v, root, tuple(sorted(order[:t]))) for v in order[:t:-1]] for t, root in enumerate(order[:-1])]
+        return cls(len(order), trees, order).truncate(truncation)
+
+    @classmethod
+    def d_vine(cls, order: Sequence[int], truncation: int | None = None) -> VineStructure:
+        """The D-vine whose first tree is the path order[0] - order[1] - ...; arguments and errors as for `c_vine`."""
+        order = _permutation(order)
+        dim = len(order)
+        trees = [[Edge(order[k], order[k - t - 1], tuple(sorted(order[k - t : k]))) for k in range(dim - 1, t, -1)] for t in range(dim - 1)]
+        return cls(dim, trees, order).truncate(truncation)
+
+    @classmethod
+    def from_matrix(cls, matrix: Any) -> VineStructure:
+        """From an R-vine matrix (see the module's head; counted from 1, zeros beyond the truncation and in the lower right triangle).
+
+        Raises:
+            ValueError: not such a matrix, or no vine.
+        """
+        matrix = np.asarray(matrix)
+        dim = len(matrix)
+        if matrix.shape != (dim, dim) or dim < 2 or not np.issubdtype(matrix.dtype, np.number) or (matrix != np.rint(matrix)).any():
+            raise ValueError(f"matrix has shape {matrix.shape} and dtype {matrix.dtype}; an R-vine matrix is square, of whole numbers")
+        matrix = matrix.astype(int)
+        diagonal = [int(matrix[dim - 1 - e, e]) for e in range(dim)]
+        if sorted(diagonal) != list(range(1, dim + 1)):
+            raise ValueError(f"matrix: the counter-diagonal is {diagonal}; it must hold 1 to {dim}, each once (counted from 1)")
+        if any(matrix[i, e] for e in range(dim) for i in range(dim - e, dim)):
+            raise ValueError("matrix: the lower right triangle must be zero; a lower triangular matrix has to be turned upside down")
+        levels = next((t for t in range(dim - 1) if not matrix[t, : dim - 1 - t].all()), dim - 1)
+        if any(matrix[t, e] for t in range(levels, dim - 1) for e in range(dim - 1 - t)):
+            raise ValueError(f"matrix: row {levels} holds a zero, so all rows from there to the counter-diagonal must be zero (truncation)")
+        column = lambda e, t: Edge(diagonal[e] - 1, int(matrix[t, e]) - 1, tuple(sorted(int(v) - 1 for v in matrix[:t, e])))
+        trees = [[column(e, t) for e in range(dim - 1 - t)] for t in range(levels)]
+        return cls(dim, trees, [v - 1 for v in reversed(diagonal)])
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The R-vine matrix of the trees and the order (see the module's head), (dim, dim) int, counted from 1."""
+        matrix = np.zeros((self.dim, self.dim), dtype=int)
+        for e, v in enumerate(reversed(self.order)):
+            matrix[self.dim - 1 - e, e] = v + 1
+            for t, edge in enumerate(self.columns[v]):
+                matrix[t, e] = edge.partner(v) + 1
+        return matrix
+
+    def truncate(self, truncation: int | None) -> VineStructure:
+        """The first trees alone (None: all of them).
+
+        Raises:
+            ValueError: a truncation outside [0, dim - 1].
+        """
+        if truncation is not None and not 0 <= truncation <= self.dim - 1:
+            raise ValueError(f"truncation is {truncation}; a vine of {self.dim} coordinates has 0 to {self.dim - 1} trees")
+        return self if truncation is None else VineStructure(self.dim, self.trees[:truncation], self.order)
+
+    # what is asked of one
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The edges of all trees, the first tree's first."""
+        return tuple(edge for tree in self.trees for edge in tree)
+
+    @cached_property
+    def by_union(self) -> dict[frozenset[int], int]:
+        """Position in `edges` by the set of all coordinates of an edge; no two edges share it."""
+        return {edge.union: i for i, edge in enumerate(self.edges)}
+
+    @cached_property
+    def columns(self) -> dict[int, tuple[Edge, ...]]:
+        """For each coordinate its edges with those before it in the order, from the first tree on: what it is drawn by."""
+        return self.columns_of(self.order)
+
+    def columns_of(self, order: Sequence[int]) -> dict[int, tuple[Edge, ...]]:
+        """`columns` for another order, of all coordinates or of some that can be drawn first (see `order_from`)."""
+        before: set[int] = set()
+        columns = {}
+        for v in order:
+            before.add(v)
+            columns[v] = tuple(e for e in self.edges if v in (e.first, e.second) and e.union <= before)
+        return columns
+
+    def removable(self, kept: frozenset[int]) -> list[int]:
+        """Coordinates that can be drawn last of `kept`, a set that itself can be drawn first: the common leaves of its trees."""
+        inside = [e for e in self.edges if e.union <= kept]
+        found = []
+        for v in sorted(kept):
+            touching = [e for e in inside if v in e.union]
+            if len({len(e.given) for e in touching}) == len(touching) and all(v not in e.given for e in touching):
+                found.append(v)
+        return found
+
+    def reduce(self, present: Iterable[int]) -> frozenset[int]:
+        """The smallest set with all of `present` that can be drawn first: the other coordinates are integrated out by leaving them out.
+
+        Leaves stay leaves when others are taken away, so the result does not depend on the way.
+        """
+        wanted, kept = frozenset(present), frozenset(range(self.dim))
+        while spare := [v for v in self.removable(kept) if v not in wanted]:
+            kept -= {max(spare, key=self.order.index)}
+        return kept
+
+    def order_from(self, given: Iterable[int]) -> tuple[int, ...] | None:
+        """An order of sampling that begins with the coordinates `given`, or None: then they are conditioned on only numerically."""
+        given = frozenset(given)
+        kept, order = frozenset(range(self.dim)), []
+        for wanted in (given, frozenset()):
+            while kept > wanted:
+                spare = [v for v in self.removable(kept) if v not in wanted] if kept else []
+                if not spare:
+                    return None
+                order.append(max(spare, key=self.order.index))
+                kept -= {order[-1]}
+        return tuple(reversed(order))
+
+    def margin(self, kept: Iterable[int]) -> tuple[VineStructure, tuple[int, ...]]:
+        """The vine of a set that can be drawn first, its coordinates renamed 0, 1, ... in increasing order.
+
+        Args:
+            kept: two or more coordinates.
+
+        Returns:
+            The structure, and the positions of its edges in `edges`.
+
+        Raises:
+            ValueError: the set is not such a set (see `reduce`).
+        """
+        kept = frozenset(kept)
+        if self.reduce(kept) != kept:
+            raise ValueError(f"the coordinates {sorted(kept)} cannot be drawn first; the smallest such set is {sorted(self.reduce(kept))}")
+        name = {v: i for i, v in enumerate(sorted(kept))}
+        chosen = tuple(i for i, e in enumerate(self.edges) if e.union <= kept)
+        renamed = [Edge(name[e.first], name[e.second], tuple(name[v] for v in e.given)) for e in (self.edges[i] for i in chosen)]
+        trees = [[e for e in renamed if len(e.given) == t] for t in range(min(len(self.trees), len(kept) - 1))]
+        order = self.order_from(kept)
+        return VineStructure(len(kept), trees, [name[v] for v in order[: len(kept)]]), chosen
+
+    def _default_order(self) -> tuple[int, ...]:
+        kept, order = frozenset(range(self.dim)), []
+        while kept:
+            leaves = self.removable(kept)
+            firsts = [e.first for e in reversed(self.edges) if e.union <= kept and e.first in leaves]
+            order.append(firsts[0] if firsts else leaves[0])
+            kept -= {order[-1]}
+        return tuple(reversed(order))
+
+    def _check_order(self) -> None:
+        if sorted(self.order) != list(range(self.dim)):
+            raise ValueError(f"order is {list(self.order)}; give the coordinates 0 to {self.dim - 1}, each once")
+        kept = frozenset(self.order)
+        for v in reversed(self.order):
+            if v not in (leaves := self.removable(kept)):
+                raise ValueError(f"order {list(self.order)}: {v} cannot be drawn last of {sorted(kept)} in these trees; {leaves} can")
+            kept -= {v}
+
+
+def _edge(value: Any) -> Edge:
+    if isinstance(value, Edge):
+        return Edge(value.first, value.second, tuple(sorted(value.given)))
+    try:
+        first, second, given = value if len(value) == 3 else (*value, ())
+        return Edge(int(first), int(second), tuple(sorted(int(v) for v in given)))
+    except (TypeError, ValueError):
+        raise ValueError(f"an edge is {value!r}; give (a, b, conditioning set)") from None
+
+
+def _permutation(order: Sequence[int]) -> tuple[int, ...]:
+    order = tuple(int(v) for v in order)
+    if sorted(order) != list(range(len(order))):
+        raise ValueError(f"order is {list(order)}; give the coordinates 0 to {len(order) - 1}, each once")
+    return order
+
+
+def _check_trees(dim: int, trees: tuple[tuple[Edge, ...], ...]) -> None:
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 2:
+        raise ValueError(f"dim is {dim!r}; a vine needs an integer dim of at least 2")
+    if len(trees) > dim - 1:
+        raise ValueError(f"{len(trees)} trees given; a vine of {dim} coordinates has at most {dim - 1}")
+    below: dict[frozenset[int], Edge | None] = {frozenset((v,)): None for v in range(dim)}
+    for t, tree in enumerate(trees):
+        if len(tree) != dim - 1 - t:
+            raise ValueError(f"tree {t} has {len(tree)} edges; tree {t} of a vine of {dim} coordinates has {dim - 1 - t}")
+        part = {node: node for node in below}
+        for edge in tree:
+            _check_edge(edge, t, dim, below)
+            ends = [_root(part, frozenset((v, *edge.given))) for v in (edge.first, edge.second)]
+            if ends[0] == ends[1]:
+                raise ValueError(f"edge {edge} closes a cycle in tree {t}; the edges of a tree must join all its nodes without one")
+            part[ends[0]] = ends[1]
+        below = {edge.union: edge for edge in tree}
+
+
+def _check_edge(edge: Edge, tree: int, dim: int, below: dict[frozenset[int], Edge | None]) -> None:
+    """The proximity condition: an edge joins two edges of the tree below that share a node."""
+    if len(edge.union) != tree + 2 or len(edge.given) != tree or not edge.union <= set(range(dim)):
+        wanted = f"{tree + 2} different coordinates of 0 to {dim - 1}, {tree} of them conditioning"
+        raise ValueError(f"edge {edge} in tree {tree}: give {wanted}")
+    if tree == 0:
+        return
+    for v in (edge.first, edge.second):
+        node = frozenset((v, *edge.given))
+        parent = below.get(node)
+        if parent is None or v in parent.given:
+            why = (
+                f"has no edge of the coordinates {sorted(node)}" if parent is None else f"has {v} as a conditioning coordinate of {parent}"
+            )
+            raise ValueError(f"edge {edge} of tree {tree} violates the proximity condition: tree {tree - 1} {why}")
+
+
+def _root(part: dict[frozenset[int], frozenset[int]], node: frozenset[int]) -> frozenset[int]:
+    while part[node] != node:
+        node = part[node]
+    return node
