@@ -70,11 +70,16 @@ class ArchimedeanDistribution(CopulaDistribution):
             state = joined if mask is None else torch.where(mask[..., j], joined, state)
         return state
 
-    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
         given = self._join(self._empty(log_u[..., 1]), log_u[..., 1], log1m_u[..., 1])
-        log_h = self._log_ratio(given, log_u[..., 0], log1m_u[..., 0], 1)
+        return self._log_ratio(given, log_u[..., 0], log1m_u[..., 0], 1)
+
+    def _h_at(self, u: Tensor) -> Tensor:
+        return torch.exp(self._log_h(torch.log(u), torch.log1p(-u)))
+
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         # rounding can leave a ratio of one a little above it
-        log_h = log_h.clamp_max(-torch.finfo(log_h.dtype).tiny)
+        log_h = self._log_h(log_u, log1m_u).clamp_max(-torch.finfo(log_u.dtype).tiny)
         return log_h, log1mexp(log_h)
 
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:

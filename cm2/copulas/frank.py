@@ -83,6 +83,19 @@ class FrankDistribution(ArchimedeanDistribution):
         root = (a + b).sub_(product).sub_(torch.exp(-self.alpha))
         return torch.log(product / (root * root)).add_(torch.log(-torch.expm1(-self.alpha) * self.alpha))
 
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        r"""From the odds, :math:`\frac{h}{1-h} = e^{\alpha(u-v)}\frac{u\,\phi(\alpha u)}{(1-u)\,\phi(\alpha(1-u))}`, exact for any real alpha."""
+        (log_first, log_second), log1m_first = log_u.unbind(-1), log1m_u[..., 0]
+        u = torch.exp(log_first)
+        shape = log_expc(self.alpha * u) - log_expc(self.alpha * torch.exp(log1m_first))
+        logit = log_first - log1m_first + self.alpha * (u - torch.exp(log_second)) + shape
+        return logsigmoid(logit), logsigmoid(-logit)
+
+    def _h_at(self, u: Tensor) -> Tensor:
+        first, second = u.unbind(-1)
+        ratio = torch.expm1(first * -self.alpha) / torch.expm1((first - 1) * self.alpha)
+        return torch.sigmoid((first - second) * self.alpha + torch.log(ratio))
+
     def _log_factors(self, log_u: Tensor, log1m_u: Tensor, stacked: bool = False) -> Tails:
         """(log r, log(1 - r)); `stacked` where the coordinates are the last dimension."""
         alpha = self.alpha.unsqueeze(-1) if stacked else self.alpha

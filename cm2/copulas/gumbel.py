@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
 from cm2.copulas.base import CopulaDistribution, parameter
@@ -102,6 +103,14 @@ class GumbelDistribution(ArchimedeanDistribution):
         shift = torch.log(torch.exp(log_ratio * self.alpha) + 1) / self.alpha
         log_cdf = torch.exp(shift) * most
         return (log_ratio - 2 * shift) * excess + torch.log(1 - excess / log_cdf) + log_cdf - (log_1 + log_2)
+
+    def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
+        """With the rise δ = s - x_2 no term cancels as h goes to 1: log h = -(e^s - e^(x_2)) - (α - 1) δ."""
+        first, second = log_neg_log(log_u, log1m_u).unbind(-1)
+        rise = -logsigmoid((second - first) * self.alpha) / self.alpha
+        small, base = rise < 1, torch.exp(second)
+        growth = torch.where(small, base * torch.expm1(rise.clamp_max(1.0)), torch.exp(second + rise) - base)
+        return -growth - torch.exp(self.log_excess) * rise
 
     def _log_coefficients(self) -> Tensor:
         """log a_nk for n, k = 0..dim, (*batch, dim + 1, dim + 1), -inf where the coefficient is 0."""
