@@ -9,6 +9,8 @@
 import inspect
 from typing import Any
 
+from torch import Tensor
+
 from cm2.copulas.base import Copula, CopulaDistribution
 from cm2.copulas.clayton import Clayton, ClaytonDistribution
 from cm2.copulas.frank import Frank, FrankDistribution
@@ -36,12 +38,13 @@ __all__ = [
 ]
 
 
-def make(name: str, dim: int, **parameters: Any) -> Copula:
+def make(name: str, dim: int, *, kendall_tau: float | Tensor | None = None, **parameters: Any) -> Copula:
     """A learnable copula by name; without parameters it starts near, not at, independence.
 
     Args:
         name: one of `FAMILIES`.
         dim: number of coordinates, at least 2.
+        kendall_tau: Kendall's tau between two coordinates, instead of the parameter that it determines.
         **parameters: gumbel, frank, clayton: `alpha`; gaussian: `rho` (dim 2) or `correlation` (dim, dim).
 
     Raises:
@@ -54,4 +57,10 @@ def make(name: str, dim: int, **parameters: Any) -> Copula:
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ValueError(f"the {name} copula has no parameter {unknown[0]!r}; it takes {', '.join(known) or 'none'}")
+    if kendall_tau is not None:
+        implied = family.from_kendall_tau(kendall_tau, dim)
+        twice = sorted(set(implied) & set(parameters))
+        if twice:
+            raise ValueError(f"both kendall_tau and {twice[0]} are given, and each determines the other; give one of them")
+        parameters |= implied
     return family(dim, **parameters)

@@ -8,6 +8,7 @@ from torch.autograd.function import FunctionCtx
 
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
 from cm2.copulas.base import CopulaDistribution, many, parameter
+from cm2.copulas.dependence import check_tau
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1
 
 
@@ -146,6 +147,12 @@ class Clayton(ArchimedeanCopula):
     def __init__(self, dim: int, alpha: float | Tensor = 0.2) -> None:
         super().__init__(dim)
         self.log_alpha = nn.Parameter(torch.log(parameter(alpha, "clayton alpha", 0.0, torch.inf, "(0, inf)")))
+
+    @staticmethod
+    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+        """α = 2τ/(1 - τ) for τ in (0, 1); raises ValueError outside."""
+        tau = check_tau(tau, "clayton", 0.0)
+        return {"alpha": 2 * tau / (1 - tau)}
 
     @property
     def alpha(self) -> Tensor:

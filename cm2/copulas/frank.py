@@ -3,13 +3,13 @@ r"""The Frank copula."""
 from functools import lru_cache
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
 from cm2.copulas.base import CopulaDistribution, many, parameter
+from cm2.copulas.dependence import check_tau, invert, unit_integral
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, langevin, log1mexp, log_expc, log_neg_log
 from cm2.numerics.roots import monotone_root
 
@@ -46,9 +46,15 @@ class FrankDistribution(ArchimedeanDistribution):
     @property
     def kendall_tau(self) -> Tensor:
         """Kendall's τ, shape of the batch."""
-        node, weight = (value.to(self.alpha) for value in _legendre(64))
-        half = self.alpha.unsqueeze(-1) * node / 2
-        return 2 * (langevin(half) * node * weight).sum(-1)
+        return _kendall_tau(self.alpha)
+
+    @property
+    def spearman_rho(self) -> Tensor:
+        r"""Spearman's ρ, :math:`1 - \frac{12}\alpha(D_1 - D_2)` formed as :math:`6\int_0^1 s(2s-1)\{\coth\frac{\alpha s}2 -
+        \frac2{\alpha s}\}ds`, shape of the batch.
+        """
+        half = self.alpha.unsqueeze(-1) / 2
+        return unit_integral(lambda s: 6 * s * (2 * s - 1) * langevin(half * s), self.alpha)
 
     @property
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
@@ -213,11 +219,9 @@ def _polylogarithm_root(logit: Tensor, count: Tensor, log_p: Tensor, dim: int) -
     return monotone_root(level, -log_p / count, -log_p, iterations=12)
 
 
-@lru_cache
-def _legendre(count: int) -> tuple[Tensor, Tensor]:
-    """Gauss-Legendre nodes and weights on (0, 1)."""
-    node, weight = np.polynomial.legendre.leggauss(count)
-    return torch.from_numpy((node + 1) / 2), torch.from_numpy(weight / 2)
+def _kendall_tau(alpha: Tensor) -> Tensor:
+    half = alpha.unsqueeze(-1) / 2
+    return unit_integral(lambda s: 2 * s * langevin(half * s), alpha)
 
 
 class Frank(ArchimedeanCopula):
@@ -242,6 +246,22 @@ class Frank(ArchimedeanCopula):
             self.raw = nn.Parameter(alpha)
         else:
             self.raw = nn.Parameter(torch.log(parameter(alpha, f"frank alpha in dim {dim}", 0.0, torch.inf, "(0, inf)")))
+
+    @staticmethod
+    def kendall_tau_range(dim: int) -> tuple[float, float]:
+        """(-1, 1) in two dimensions, (0, 1) in more."""
+        return (-1.0 if dim == 2 else 0.0), 1.0
+
+    @staticmethod
+    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+        """α at which Kendall's τ is `tau`, in (-1, 1) and not 0, positive for dim above 2; raises ValueError outside.
+
+        By root finding between :math:`9\\tau` and :math:`4/(1-\\tau)`, for τ is below α/9, and 1 - τ below 4/α.
+        """
+        tau = check_tau(tau, "frank", -1.0 if dim == 2 else 0.0)
+        size = tau.detach().abs()
+        root = invert(_kendall_tau, tau.abs(), 9 * size * (1 - 1e-6), 4 / (1 - size))
+        return {"alpha": torch.where(tau < 0, -root, root)}
 
     @property
     def alpha(self) -> Tensor:

@@ -1,12 +1,13 @@
 r"""The Gaussian copula."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
 
 from cm2.copulas.base import Copula, CopulaDistribution, Tails, open_unit_interval, parameter, to_unit_interval
+from cm2.copulas.dependence import check_tau
 from cm2.copulas.independence import IndependenceDistribution
 from cm2.copulas.normal_probability import bivariate_normal_cdf, multivariate_normal_cdf
 from cm2.numerics.normal import normal_cdf, normal_quantile, normal_quantile_at, normal_tails
@@ -47,6 +48,11 @@ class GaussianDistribution(CopulaDistribution):
         return tau if self.dim == 2 else tau + tau.mT + torch.eye(self.dim, dtype=tau.dtype, device=tau.device)
 
     @property
+    def spearman_rho(self) -> Tensor:
+        """6/π arcsin(ρ/2): (*batch) in two dimensions, (*batch, dim, dim) in more."""
+        return 6 / torch.pi * torch.asin((self.cholesky[..., 1, 0] if self.dim == 2 else self.correlation) / 2)
+
+    @property
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
         """(0, 0): asymptotically independent for every |ρ| < 1."""
         zero = self.cholesky.new_zeros(self.batch_shape)
@@ -78,6 +84,19 @@ class GaussianDistribution(CopulaDistribution):
 
     def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
         return GaussianDistribution(tensors[0], self._validate_args)
+
+    def _likelihood(self, u: Tensor) -> Callable[[CopulaDistribution], Tensor]:
+        r"""The scores' second moments S are sufficient: :math:`-\frac n2\{\log|R| + \mathrm{tr}((R^{-1} - I)S)\}`."""
+        z = normal_quantile_at(u)
+        moments, n = z.mT @ z, len(u)
+
+        def total(law: CopulaDistribution) -> Tensor:
+            factor = law.cholesky
+            white = torch.linalg.solve_triangular(factor, moments, upper=False)
+            inner = torch.linalg.solve_triangular(factor, white.mT, upper=False)
+            return (moments.trace() - inner.trace()) / 2 - n * torch.log(factor.diagonal()).sum()
+
+        return total
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
         return self._log_score_density(normal_quantile(log_u, log1m_u), mask)
@@ -179,6 +198,24 @@ class Gaussian(Copula):
             raw = factor[..., rows, columns] / factor.diagonal(dim1=-2, dim2=-1)[..., rows]
         self.raw = nn.Parameter(raw)
         self.shown = ("rho",) if dim == 2 else ("correlation",)
+
+    @staticmethod
+    def kendall_tau_range(dim: int) -> tuple[float, float]:
+        """(-1, 1)."""
+        return -1.0, 1.0
+
+    @staticmethod
+    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+        """ρ = sin(πτ/2): of the pair, or of the matrix (*batch, dim, dim) of taus for dim above 2 (a scalar: the same for all pairs).
+
+        Raises:
+            ValueError: tau outside (-1, 1).
+        """
+        if dim == 2:
+            return {"rho": torch.sin(torch.pi / 2 * check_tau(tau, "gaussian", -1.0))}
+        one = torch.eye(dim, dtype=torch.bool, device=tau.device if isinstance(tau, Tensor) else None)
+        inside = check_tau(torch.where(one, 0.0, torch.as_tensor(tau)), "gaussian", -1.0)
+        return {"correlation": torch.where(one, 1.0, torch.sin(torch.pi / 2 * inside))}
 
     @property
     def cholesky(self) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
 from cm2.copulas.base import CopulaDistribution, parameter
+from cm2.copulas.dependence import check_tau
 from cm2.numerics.elementary import exp_neg_exp_tails, log_expm1, log_neg_log
 from cm2.numerics.roots import monotone_root
 
@@ -233,6 +234,11 @@ class Gumbel(ArchimedeanCopula):
         super().__init__(dim)
         alpha = parameter(alpha, "gumbel alpha", 1.0, torch.inf, "[1, inf)")
         self.log_excess = nn.Parameter(torch.log((alpha - 1).clamp_min(torch.finfo(alpha.dtype).tiny)))
+
+    @staticmethod
+    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+        """α = 1/(1 - τ) for τ in [0, 1); raises ValueError outside."""
+        return {"alpha": 1 / (1 - check_tau(tau, "gumbel", 0.0, closed=True))}
 
     @property
     def alpha(self) -> Tensor:

@@ -31,6 +31,11 @@ class IndependenceDistribution(CopulaDistribution):
         return self.like.new_zeros(self.batch_shape)
 
     @property
+    def spearman_rho(self) -> Tensor:
+        """0, shape of the batch."""
+        return self.kendall_tau
+
+    @property
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
         """(0, 0)."""
         return self.kendall_tau, self.kendall_tau
@@ -81,6 +86,11 @@ class Independence(Copula):
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
         self.register_buffer("like", torch.zeros(()), persistent=False)
+
+    @staticmethod
+    def kendall_tau_range(dim: int) -> tuple[float, float]:
+        """0 alone."""
+        return 0.0, 0.0
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
         """The law."""
