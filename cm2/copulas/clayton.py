@@ -80,18 +80,16 @@ class ClaytonDistribution(ArchimedeanDistribution):
         return self._log_constant(count) - total / self.alpha - count * total + (count - 1) * self.alpha * log_u.sum(-1)
 
     def _log_density_at(self, u: Tensor) -> Tensor:
-        r"""Many points on the host with one ordinary alpha, where no power overflows:
-        :math:`\log c = \log(1+\alpha) - (1+\alpha)(\log u_1 + \log u_2) - (2 + 1/\alpha)\log(u_1^{-\alpha} + u_2^{-\alpha} - 1)`.
+        r"""Many points on the host with one ordinary alpha, where no power overflows; with :math:`a_j = -\alpha\log u_j`
+        :math:`\log c = \log(1+\alpha) + (1 + 1/\alpha)(a_1 + a_2) - (2 + 1/\alpha)\log(e^{a_1} + e^{a_2} - 1)`, in base 2.
         """
         if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < self.alpha.item() < 100:
             return super()._log_density_at(u)
-        log_u = torch.log(u)
-        if log_u.detach().min().item() * self.alpha.item() < -700:
-            return self._log_density(log_u, None, None)
-        power_1, power_2 = torch.exp(log_u * -self.alpha).unbind(-1)
-        log_1, log_2 = log_u.unbind(-1)
-        state = torch.log((power_1 + power_2).sub_(1)) * -(2 + 1 / self.alpha)
-        return state.sub_((log_1 + log_2) * (1 + self.alpha)).add_(torch.log1p(self.alpha))
+        scaled = torch.log2(u) * -self.alpha
+        power_1, power_2 = torch.exp2(scaled).unbind(-1)
+        state = torch.log2((power_1 + power_2).sub_(1)) * (LOG_HALF * (2 + 1 / self.alpha))
+        value = state.sub_((scaled[..., 0] + scaled[..., 1]) * (LOG_HALF * (1 + 1 / self.alpha))).add_(torch.log1p(self.alpha))
+        return value if value.min() > -torch.inf else super()._log_density_at(u)
 
     def _log_constant(self, count: int | Tensor) -> Tensor:
         """The sum of log(1 + kα) over k < count, (*batch) or the shape of count."""

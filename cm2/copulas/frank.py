@@ -82,15 +82,15 @@ class FrankDistribution(ArchimedeanDistribution):
         r"""Many points on the host with one ordinary alpha: with :math:`a = e^{-\alpha u}` and :math:`b = e^{-\alpha v}` the density is
         :math:`\alpha(1-e^{-\alpha})\,ab/D^2`, :math:`D = a + b - ab - e^{-\alpha}`, which loses precision only as :math:`1/\alpha` grows.
         """
-        if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < abs(self.alpha.item()) < 150:
+        if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < abs(self.alpha.item()) < 100:
             return super()._log_density_at(u)
-        a, b = torch.exp(u * -self.alpha).unbind(-1)
+        a, b = torch.exp2(u * (self.alpha / LOG_HALF)).unbind(-1)
         product = a * b
         root = (a + b).sub_(product).sub_(torch.exp(-self.alpha))
         return torch.log(product / (root * root)).add_(torch.log(-torch.expm1(-self.alpha) * self.alpha))
 
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        r"""From the odds, :math:`\frac{h}{1-h} = e^{\alpha(u-v)}\frac{u\,\phi(\alpha u)}{(1-u)\,\phi(\alpha(1-u))}`, exact for any real alpha."""
+        r"""By the odds :math:`h/(1-h) = e^{\alpha(u-v)}\,u\,\phi(\alpha u) / \{(1-u)\,\phi(\alpha(1-u))\}`, exact for any real alpha."""
         (log_first, log_second), log1m_first = log_u.unbind(-1), log1m_u[..., 0]
         u = torch.exp(log_first)
         shape = log_expc(self.alpha * u) - log_expc(self.alpha * torch.exp(log1m_first))
