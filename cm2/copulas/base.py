@@ -5,17 +5,16 @@ forms it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from cm2.copulas.dependence import spearman_rho
+from cm2.copulas.estimation import Fit, fit
 from cm2.numerics.blocks import blockwise
 from cm2.numerics.elementary import LOG_HALF, log1mexp
-
-if TYPE_CHECKING:
-    from cm2.copulas.estimation import Fit
 
 Tails = tuple[Tensor, Tensor]
 
@@ -279,8 +278,6 @@ class CopulaDistribution(Distribution):
         Raises:
             ValueError: dim above 2, where pairs may differ: marginalise to a pair.
         """
-        from cm2.copulas.dependence import spearman_rho
-
         return spearman_rho(self)
 
     def _likelihood(self, u: Tensor) -> Callable[["CopulaDistribution"], Tensor]:
@@ -383,10 +380,8 @@ class Copula(nn.Module):
         """
         raise ValueError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
 
-    def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> "Fit":
+    def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> Fit:
         """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `cm2.copulas.estimation.fit`."""
-        from cm2.copulas.estimation import fit
-
         return fit(self, u, method, **options)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,85 @@
+"""The log-likelihood of a sample as a function of a module's raw parameters, and what follows from its curvature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from cm2.numerics.blocks import BLOCK
+
+if TYPE_CHECKING:
+    from cm2.copulas.base import Copula
+
+
+def natural_parameters(copula: Copula) -> dict[str, Tensor]:
+    """The parameters under the names of the literature, differentiable; of a copula made of copulas with their places in front."""
+    found = {(place, name): getattr(module, name) for place, module in copula.named_modules() for name in getattr(module, "shown", ())}
+    names = [name for _, name in found]
+    return {name if names.count(name) == 1 else f"{place}.{name}".lstrip("."): value for (place, name), value in found.items()}
+
+
+class LogLikelihood:
+    """Value and gradient of a module's log-likelihood in its raw parameters, block by block: no pass holds the graph of all points.
+
+    Args:
+        copula: module in float64; evaluation overwrites its parameters.
+        u: sample, (n, dim).
+    """
+
+    def __init__(self, copula: Copula, u: Tensor) -> None:
+        self.copula, self.n, self.evaluations = copula, len(u), 0
+        with torch.no_grad():
+            law = copula(validate_args=False)
+            self._parts = [law._likelihood(block) for block in u.split(BLOCK)]
+
+    def __call__(self, raw: np.ndarray) -> tuple[float, np.ndarray]:
+        """At raw parameters (k,): the value and its gradient (k,)."""
+        self.evaluations += 1
+        parameters = list(self.copula.parameters())
+        with torch.no_grad():
+            vector_to_parameters(torch.as_tensor(raw, dtype=torch.float64, device=parameters[0].device), parameters)
+        law = self.copula(validate_args=False)
+        tensors = law._tensors()
+        # leaves of their own: one backward pass per block, and one through what makes them from the raw parameters
+        leaves = [each.detach().requires_grad_() for each in tensors]
+        total = torch.zeros((), dtype=torch.float64, device=parameters[0].device)
+        for part in self._parts:
+            value = part(law._rebuild(leaves))
+            value.backward()
+            total += value.detach()
+        used = [(each, leaf.grad) for each, leaf in zip(tensors, leaves, strict=True) if leaf.grad is not None and each.requires_grad]
+        grads = torch.autograd.grad([each for each, _ in used], parameters, [grad for _, grad in used], allow_unused=True)
+        grads = [torch.zeros_like(own) if grad is None else grad for own, grad in zip(parameters, grads, strict=True)]
+        return total.item(), parameters_to_vector(grads).cpu().numpy()
+
+    @property
+    def raw(self) -> np.ndarray:
+        """The module's raw parameters, (k,)."""
+        return parameters_to_vector(self.copula.parameters()).detach().cpu().numpy().astype(np.float64)
+
+
+def covariance_of(information: np.ndarray) -> np.ndarray:
+    """The inverse of an information matrix, NaN where it is not positive definite."""
+    definite = np.isfinite(information).all() and np.linalg.eigvalsh(information).min() > 1e-12 * np.abs(information).max()
+    return np.linalg.inv(information) if definite else np.full_like(information, np.nan)
+
+
+def standard_errors_of(value: Tensor, parameters: Sequence[Tensor], covariance: np.ndarray | None) -> Tensor:
+    """Standard errors of a function of parameters by the delta method, in the function's shape; NaN without a covariance."""
+    if covariance is None:
+        return torch.full_like(value.detach(), torch.nan)
+    errors = []
+    for each in value.flatten():
+        row = np.zeros(len(covariance))
+        if each.requires_grad:
+            grads = torch.autograd.grad(each, parameters, retain_graph=True, allow_unused=True)
+            full = [torch.zeros_like(own) if grad is None else grad for own, grad in zip(parameters, grads, strict=True)]
+            row = parameters_to_vector(full).detach().cpu().numpy()
+        errors.append(math.sqrt(row @ covariance @ row))
+    return torch.as_tensor(errors, dtype=value.dtype, device=value.device).view_as(value)
