@@ -273,11 +273,7 @@ class CopulaDistribution(Distribution):
 
     @property
     def spearman_rho(self) -> Tensor:
-        """Spearman's ρ between two coordinates, shape of the batch; by quadrature, to about 1e-12, where a family has no closed form.
-
-        Raises:
-            ValueError: dim above 2, where pairs may differ: marginalise to a pair.
-        """
+        """Spearman's ρ between two coordinates, shape of the batch (a matrix where pairs differ); without a closed form by quadrature."""
         return spearman_rho(self)
 
     def _likelihood(self, u: Tensor) -> Callable[["CopulaDistribution"], Tensor]:

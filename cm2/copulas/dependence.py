@@ -196,15 +196,19 @@ def pair_rule(width: Tensor, steps: tuple[int, int] = (260, 140)) -> tuple[Tenso
 
 
 def spearman_rho(law: CopulaDistribution) -> Tensor:
-    r"""Spearman's :math:`\rho = 12\iint(C - uv) = 12\iint(1-v)\{h(u, v) - u\}\,du\,dv` of a bivariate law, shape of its batch.
+    r"""Spearman's :math:`\rho = 12\iint(C - uv) = 12\iint(1-v)\{h(u, v) - u\}\,du\,dv` between two coordinates, shape of the batch.
 
     By parts in v, so that only the conditional CDF is needed. For :math:`\tau < 0` the rule runs along the other diagonal. Accurate to
-    about 1e-10; differentiable in the parameters.
-
-    Raises:
-        ValueError: dim other than 2.
+    about 1e-12; differentiable in the parameters. Where pairs differ, as Kendall's τ tells, a matrix (*batch, dim, dim).
     """
-    law._require_pair("spearman_rho")
+    if law.dim > 2:
+        place = torch.arange(law.dim, device=law._like().device)
+        between = lambda i, j: spearman_rho(law.marginalise((place == i) | (place == j)))
+        if law.kendall_tau.shape == law.batch_shape:
+            return between(0, 1)
+        values = {(i, j): between(i, j) for i, j in pairs_of(law.dim)}
+        one = torch.ones_like(values[0, 1])
+        return torch.stack([torch.stack([values.get((min(i, j), max(i, j)), one) for i in place.tolist()], -1) for j in place.tolist()], -1)
     tau = law.kendall_tau.detach().double()
     log_u, log1m_u, weight = pair_rule((1 - tau.abs()).clamp_min(1e-4))
     turned = torch.stack([tau < 0, torch.zeros_like(tau, dtype=torch.bool)], -1).unsqueeze(-2)

@@ -145,32 +145,32 @@ def _by_likelihood(copula: Copula, u: Tensor, standard_errors: bool) -> Fit:
     if count == 0:
         with torch.no_grad():
             return _report(copula, "maximum_likelihood", len(u), copula(validate_args=False).log_prob(u).sum().item(), None)
-    bounds = _start(copula, u)
+    places = _start(copula, u)
     few = u[::_SHARE] if len(u) >= _ENOUGH else None
-    if count == 1 and bounds is not None:
-        return _scalar(copula, u, few, bounds)
+    if count == 1 and places is not None:
+        return _scalar(copula, u, few, places)
     return _vector(copula, u, few, standard_errors)
 
 
-def _start(copula: Copula, u: Tensor) -> tuple[float, float] | None:
-    """Sets the parameters that Kendall's tau determines; ends of the range of a single raw parameter. None: the family has no such map."""
-    low, high = _tau_ends(type(copula), copula.dim)
+def _start(copula: Copula, u: Tensor) -> tuple[float, float, float] | None:
+    """Sets the parameters that Kendall's tau determines, and returns `_raw_places`; None with several parameters or without such a map."""
     few = u[:: max(1, len(u) // 2000)]
     try:
-        tau = _fitting_tau(copula, kendall_terms(few).mean(0)).clamp(low, high)
+        tau = _fitting_tau(copula, kendall_terms(few).mean(0)).clamp(*_tau_ends(type(copula), copula.dim))
         _set(copula, copula.from_kendall_tau(tau, copula.dim))
     except ValueError:  # no map, or taus that together are no dependence of the family: the current parameters are the start
         return None
     single = sum(each.numel() for each in copula.parameters()) == 1
-    return _raw_ends(type(copula), copula.dim) if single else None
+    return _raw_places(type(copula), copula.dim) if single else None
 
 
 @lru_cache
-def _raw_ends(family: type[Copula], dim: int) -> tuple[float, float]:
-    """The raw parameter of a family of one parameter at either end of the range of tau."""
-    ends = [torch.tensor(end, dtype=torch.float64) for end in _tau_ends(family, dim)]
-    low, high = (parameters_to_vector(family(dim, **family.from_kendall_tau(end, dim)).parameters()).item() for end in ends)
-    return low, high
+def _raw_places(family: type[Copula], dim: int) -> tuple[float, float, float]:
+    """The raw parameter of a family of one parameter at the lower end of the range of tau, at 0.2, and at the upper end."""
+    low, high = _tau_ends(family, dim)
+    values = [family.from_kendall_tau(torch.tensor(tau, dtype=torch.float64), dim) for tau in (low, 0.2, high)]
+    lower, inner, upper = (parameters_to_vector(family(dim, **each).parameters()).item() for each in values)
+    return lower, inner, upper
 
 
 def _tau_ends(family: type[Copula], dim: int) -> tuple[float, float]:
@@ -195,7 +195,7 @@ def _set(copula: Copula, parameters: dict[str, Tensor]) -> None:
             own.copy_(found)
 
 
-def _scalar(copula: Copula, u: Tensor, few: Tensor | None, bounds: tuple[float, float]) -> Fit:
+def _scalar(copula: Copula, u: Tensor, few: Tensor | None, places: tuple[float, float, float]) -> Fit:
     def along(sample: Tensor) -> Callable[[float], tuple[float, float]]:
         likelihood = LogLikelihood(copula, sample)
 
@@ -205,10 +205,15 @@ def _scalar(copula: Copula, u: Tensor, few: Tensor | None, bounds: tuple[float, 
 
         return evaluate
 
-    start = min(max(parameters_to_vector(copula.parameters()).item(), bounds[0]), bounds[1])
-    near = None if few is None else maximise_scalar(along(few), start, *bounds, tolerance=1e-5)
-    known = near is not None and not near.at_boundary
-    found = maximise_scalar(along(u), near.point if near else start, *bounds, curvature=near.curvature if known else None)
+    lower, inner, upper = places
+    start = min(max(parameters_to_vector(copula.parameters()).item(), lower), upper)
+    first, tolerance = (along(u), 1e-9) if few is None else (along(few), 1e-5)
+    found = maximise_scalar(first, start, lower, upper, tolerance=tolerance)
+    if found.at_boundary:  # tau and the likelihood may disagree about the direction: look from within as well
+        found = max(found, maximise_scalar(first, inner, lower, upper, tolerance=tolerance), key=lambda each: each.value)
+    if few is not None:
+        curvature = None if found.at_boundary else found.curvature
+        found = maximise_scalar(along(u), found.point, lower, upper, curvature)
     with torch.no_grad():
         vector_to_parameters(torch.as_tensor([found.point], dtype=torch.float64), copula.parameters())
     information = np.array([[-found.curvature * len(u)]])
