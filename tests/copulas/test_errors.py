@@ -25,7 +25,7 @@ LAW = make("gumbel", 2, alpha=2.0)
         ("gaussian", 3, {"rho": 0.5}, r"for dim 3 give correlation, a matrix \(3, 3\)"),
         ("gaussian", 3, {"correlation": torch.eye(2)}, r"correlation has shape \(2, 2\); give a matrix \(3, 3\)"),
         ("gaussian", 3, {"correlation": 2 * torch.eye(3)}, r"unit diagonal"),
-        ("gaussian", 3, {"correlation": 1.6 * torch.eye(3) - 0.6}, r"positive definite"),
+        ("gaussian", 3, {"correlation": 1.6 * torch.eye(3) - 0.6}, r"not positive definite, its smallest eigenvalue is -0.2"),
     ],
 )
 def test_make_refuses(name, dim, parameters, message):

@@ -1,0 +1,157 @@
+r"""What the elliptical copulas share: correlation matrices without constraint, and the algebra of their Cholesky factors."""
+
+import torch
+from torch import Size, Tensor, nn
+
+from cm2.copulas.base import Copula, CopulaDistribution, parameter
+from cm2.copulas.dependence import check_tau
+
+
+class EllipticalDistribution(CopulaDistribution):
+    r"""The copula of a vector with an elliptical law and correlation matrix :math:`R = LL^\top`.
+
+    Kendall's τ of a pair is :math:`\frac2\pi\arcsin\rho` for every such law (Lindskog, McNeil, Schmock 2003).
+
+    Args:
+        cholesky: lower triangular, positive diagonal, rows of norm 1, (*batch, dim, dim).
+        batch_shape: batch shape of the law; that of the factor without.
+        validate_args: see `CopulaDistribution`.
+    """
+
+    def __init__(self, cholesky: Tensor, batch_shape: Size | None = None, validate_args: bool | None = None) -> None:
+        self.cholesky = cholesky
+        super().__init__(cholesky.shape[-1], cholesky.shape[:-2] if batch_shape is None else batch_shape, validate_args)
+
+    @property
+    def correlation(self) -> Tensor:
+        """The correlation matrix, (*batch, dim, dim)."""
+        return self.cholesky @ self.cholesky.mT
+
+    @property
+    def kendall_tau(self) -> Tensor:
+        """2/π arcsin ρ: (*batch) in two dimensions, (*batch, dim, dim) in more."""
+        rho = self.cholesky[..., 1, 0] if self.dim == 2 else torch.tril(self.correlation, -1)
+        tau = 2 / torch.pi * torch.asin(rho)
+        return tau if self.dim == 2 else tau + tau.mT + torch.eye(self.dim, dtype=tau.dtype, device=tau.device)
+
+    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws, (*sample_shape, *batch, dim)."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def _like(self) -> Tensor:
+        return self.cholesky
+
+    def _sub_cholesky(self, kept: list[int]) -> Tensor:
+        """Factor of the margin over the coordinates `kept`."""
+        return torch.linalg.cholesky_ex(self.correlation[..., kept, :][..., kept]).L
+
+    def _masked_cholesky(self, mask: Tensor) -> Tensor:
+        """Factor with the coordinates outside of the mask made independent, one for every point."""
+        identity = torch.eye(self.dim, dtype=torch.bool, device=mask.device)
+        both = (mask.unsqueeze(-1) & mask.unsqueeze(-2)) | identity
+        return torch.linalg.cholesky_ex(torch.where(both, self.correlation, 0.0)).L
+
+
+def times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Matrix times vector, (..., dim): one product for all points where they share the matrix."""
+    return vector @ matrix.mT if matrix.dim() == 2 else (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+def solve_lower(factor: Tensor, z: Tensor) -> Tensor:
+    """L^-1 z by forward substitution, (..., dim); a loop over the few coordinates is cheaper than one small solve per point."""
+    white: list[Tensor] = []
+    for i, column in enumerate(z.unbind(-1)):
+        row = factor[..., i, :]
+        rest = column - sum((row[..., j] * white[j] for j in range(i)), start=torch.zeros_like(column))
+        white.append(rest / row[..., i])
+    return torch.stack(white, -1)
+
+
+class EllipticalCopula(Copula):
+    r"""A copula with a learnable correlation matrix. Row i of the Cholesky factor is :math:`(a_{i1}, \ldots, a_{i,i-1}, 1)` divided by its
+    norm, the :math:`a_{ij}` real: every matrix so formed is a correlation matrix, and every positive definite one is reached exactly once.
+
+    Args:
+        dim: number of coordinates.
+        rho: correlation in (-1, 1), dim 2 only; may carry batch dimensions.
+        correlation: positive definite correlation matrix (*batch, dim, dim); without either every correlation starts at 0.1.
+
+    Raises:
+        ValueError: rho outside (-1, 1), a matrix that is no correlation matrix, or both or the wrong one given.
+    """
+
+    def __init__(self, dim: int, rho: float | Tensor | None = None, correlation: Tensor | None = None) -> None:
+        super().__init__(dim)
+        if rho is not None and (correlation is not None or dim != 2):
+            raise ValueError(f"rho is the parameter of dim 2 and stands alone; for dim {dim} give correlation, a matrix ({dim}, {dim})")
+        if rho is not None:
+            rho = parameter(rho, "rho", -1.0, 1.0, "(-1, 1)")
+            raw = (rho / torch.sqrt((1 - rho) * (1 + rho))).unsqueeze(-1)
+        else:
+            matrix = 0.1 + 0.9 * torch.eye(dim) if correlation is None else _correlation(correlation, dim)
+            factor = torch.linalg.cholesky(matrix)
+            rows, columns = torch.tril_indices(dim, dim, -1)
+            raw = factor[..., rows, columns] / factor.diagonal(dim1=-2, dim2=-1)[..., rows]
+        self.raw = nn.Parameter(raw)
+        self.shown = ("rho",) if dim == 2 else ("correlation",)
+
+    @staticmethod
+    def kendall_tau_range(dim: int) -> tuple[float, float]:
+        """(-1, 1)."""
+        return -1.0, 1.0
+
+    @staticmethod
+    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+        """ρ = sin(πτ/2): of the pair, or of the matrix (*batch, dim, dim) of taus for dim above 2 (a scalar: the same for all pairs).
+
+        Raises:
+            ValueError: tau outside (-1, 1).
+        """
+        if dim == 2:
+            return {"rho": torch.sin(torch.pi / 2 * check_tau(tau, "elliptical", -1.0))}
+        one = torch.eye(dim, dtype=torch.bool, device=tau.device if isinstance(tau, Tensor) else None)
+        inside = check_tau(torch.where(one, 0.0, torch.as_tensor(tau)), "elliptical", -1.0)
+        return {"correlation": torch.where(one, 1.0, torch.sin(torch.pi / 2 * inside))}
+
+    @property
+    def cholesky(self) -> Tensor:
+        """Cholesky factor of the correlation matrix, (*batch, dim, dim)."""
+        one, zero = torch.ones_like(self.raw[..., :1]), torch.zeros_like(self.raw[..., :1])
+        rows = []
+        for i in range(self.dim):
+            start = i * (i - 1) // 2
+            row = torch.cat([self.raw[..., start : start + i], one, *([zero] * (self.dim - i - 1))], -1)
+            rows.append(row / torch.linalg.vector_norm(row, dim=-1, keepdim=True))
+        return torch.stack(rows, -2)
+
+    @property
+    def rho(self) -> Tensor:
+        """The correlation of the pair (dim 2), shape of the batch."""
+        if self.dim != 2:
+            raise AttributeError(f"rho is defined for dim 2, this copula has dim {self.dim}; read correlation")
+        return self.cholesky[..., 1, 0]
+
+    @property
+    def correlation(self) -> Tensor:
+        """The correlation matrix, (*batch, dim, dim)."""
+        return self.cholesky @ self.cholesky.mT
+
+
+def _correlation(value: Tensor, dim: int) -> Tensor:
+    """A correlation matrix, checked."""
+    matrix = torch.as_tensor(value)
+    matrix = matrix.detach() if matrix.is_floating_point() else matrix.to(torch.get_default_dtype())
+    if matrix.shape[-2:] != (dim, dim):
+        raise ValueError(f"correlation has shape {tuple(matrix.shape)}; give a matrix ({dim}, {dim})")
+    tolerance = 1e-5 if matrix.dtype == torch.float32 else 1e-10
+    unit = (matrix.diagonal(dim1=-2, dim2=-1) - 1).abs().max() <= tolerance
+    if not (unit and (matrix - matrix.mT).abs().max() <= tolerance):
+        raise ValueError("correlation must be symmetric with a unit diagonal, and free of NaN; divide by the standard deviations first")
+    least = torch.linalg.eigvalsh(matrix).min().item()
+    if least <= 0 or torch.linalg.cholesky_ex(matrix).info.any():
+        raise ValueError(
+            f"correlation is not positive definite, its smallest eigenvalue is {least:.3g}; drop a coordinate that the others determine, "
+            "or shrink the matrix towards the identity"
+        )
+    return matrix
