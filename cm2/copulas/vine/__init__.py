@@ -1,5 +1,7 @@
 """Vine copulas: any pair copulas along the trees of a regular vine."""
 
+from cm2.copulas.vine.law import VineDistribution
+from cm2.copulas.vine.module import Vine
 from cm2.copulas.vine.structure import Edge, VineStructure
 
-__all__ = ["Edge", "VineStructure"]
+__all__ = ["Edge", "Vine", "VineDistribution", "VineStructure"]

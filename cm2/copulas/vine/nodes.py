@@ -1,0 +1,75 @@
+r"""Points and weights for integrals over the real line, the plane and more dimensions, of functions about as wide as a normal density.
+
+On a line: trapezoids in y after :math:`x = \sinh(\kappa y)/\kappa`, which near 0 steps evenly and further out ever wider, so that 23
+standard deviations are covered; for analytic integrands the error falls exponentially in the number of nodes (Trefethen and Weideman
+2014). In two and three dimensions their product. In more a rank-one lattice (generating vector of Cools, Kuo, Nuyens 2006) in the quantiles
+of a logistic law, which makes the integrand smooth and periodic.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_BEND = 0.7  # kappa
+_REACH = 5.0  # the largest |y| on a line, x up to 23.6; in two and three dimensions less, x up to 13.5
+_REACH_OF_PRODUCTS = 4.2
+_COUNTS = {1: (15, 41), 2: (11, 25), 3: (9, 13)}  # nodes along each axis, coarse and fine
+_LATTICE_COUNTS = (512, 4096)
+_LOGISTIC_SCALE = 0.65  # a logistic law near the normal one, with heavier tails
+_GENERATOR = (1, 182667, 469891, 498753, 110745, 446247, 250185, 118627, 245333, 283199, 408519, 391023, 246327, 126539, 399185)
+_GENERATOR += (461527, 300343, 69681, 516695, 436179, 106383, 238523, 413283, 70841, 47719, 300129, 113029, 123925, 410745, 211325)
+
+
+def bend(y: Tensor) -> Tensor:
+    """x = sinh(κy)/κ."""
+    return torch.sinh(_BEND * y) / _BEND
+
+
+def line(count: int, like: Tensor, reach: float = _REACH) -> tuple[Tensor, Tensor, float]:
+    """Nodes y of a line, the logarithms of their weights (dx/dy included), and the step."""
+    step = 2 * reach / (count - 1)
+    y = torch.linspace(-reach, reach, count, dtype=like.dtype, device=like.device)
+    return y, torch.log(step * torch.cosh(_BEND * y)), step
+
+
+def lattice(count: int, dim: int, like: Tensor) -> Tensor:
+    """The shifted lattice in (0, 1)^dim, (count, dim); never 0 or 1.
+
+    Raises:
+        ValueError: more dimensions than the generating vector has.
+    """
+    if dim > len(_GENERATOR):
+        raise ValueError(f"a lattice in {dim} dimensions is asked for; there is one for up to {len(_GENERATOR)}")
+    return _lattice(count, dim).to(like)
+
+
+@lru_cache(maxsize=64)
+def _lattice(count: int, dim: int) -> Tensor:
+    index = torch.arange(count, dtype=torch.float64).unsqueeze(-1)
+    generator = torch.tensor([g % count for g in _GENERATOR[:dim]], dtype=torch.float64)
+    shift = torch.arange(1, dim + 1, dtype=torch.float64) * 0.6180339887498949
+    return ((index * generator / count + (shift + 0.5) / count) % 1.0).clamp(1e-9, 1 - 1e-9)
+
+
+def cloud(dim: int, fine: bool, like: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Nodes x (count, dim), the logarithms of their weights (count), and about how far neighbours lie apart.
+
+    Args:
+        dim: 0 or more; 0 gives the one point without coordinates, of weight 1.
+        fine: for the integral itself; coarse: for its place and width.
+        like: a tensor of the dtype and device wanted.
+    """
+    if dim == 0:
+        return like.new_zeros(1, 0), like.new_zeros(1), 0.0
+    if dim in _COUNTS:
+        y, log_weight, step = line(_COUNTS[dim][fine], like, _REACH if dim == 1 else _REACH_OF_PRODUCTS)
+        nodes = torch.cartesian_prod(*[y] * dim).view(-1, dim)
+        return bend(nodes), torch.cartesian_prod(*[log_weight] * dim).view(-1, dim).sum(-1), step
+    count = _LATTICE_COUNTS[fine]
+    v = lattice(count, dim, like)
+    density = torch.log(v) + torch.log1p(-v)
+    weight = -(density - torch.log(like.new_tensor(_LOGISTIC_SCALE))).sum(-1) - torch.log(like.new_tensor(float(count)))
+    return _LOGISTIC_SCALE * (torch.log(v) - torch.log1p(-v)), weight, 1.0

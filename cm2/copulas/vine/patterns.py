@@ -1,0 +1,112 @@
+"""Masks that differ from point to point: every pattern of presence on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cm2.copulas.base import Tails
+from cm2.copulas.vine.hidden import Hidden, plan
+from cm2.copulas.vine.recursion import Recursion
+
+if TYPE_CHECKING:
+    from cm2.copulas.vine.law import VineDistribution
+
+UNREAD_DIM = 5
+"""Up to this dim a mask that lies on a device is not read."""
+
+Pattern = tuple[frozenset[int], Tensor | None]
+
+
+def log_density_of_patterns(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+    """Log density of the margin over the mask, which marks two or more coordinates per point; absent values are finite placeholders."""
+    shape = torch.broadcast_shapes(log_u.shape[:-1], mask.shape[:-1], law.batch_shape)
+    log_u, log1m_u, mask = (each.expand(*shape, law.dim) for each in (log_u, log1m_u, mask))
+    value = log_u.new_zeros(shape)
+    for present, rows in _patterns(law, mask, at_least=2):
+        if rows is not None and not law.batch_shape:
+            low, high = (tail.flatten(0, -2).index_select(0, rows) for tail in (log_u, log1m_u))
+            part = log_margin(law, low, high, present)
+            value = value.flatten().index_copy(0, rows, part).view(shape)
+        else:
+            value = torch.where(_equals(mask, present), log_margin(law, log_u, log1m_u, present), value)
+    return value
+
+
+def log_margin(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present: frozenset[int]) -> Tensor:
+    """Log density of the margin over one set of two or more coordinates, tails (..., dim) -> (...)."""
+    points = _points(log_u, log1m_u)
+    if plan(law.structure, present).hidden:
+        return Hidden(law.structure, law.laws, present, points).log_density()
+    recursion = Recursion(law.structure, law.laws, points)
+    edges = [edge for edge in law.structure.edges if edge.union <= present]
+    return sum((recursion.log_density(edge) for edge in edges), start=torch.zeros_like(log_u[..., 0]))
+
+
+def draw_patterns(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present: Tensor, levels: Tails) -> Tails:
+    """Absent coordinates drawn at the levels (n_draws, ..., dim) given the present ones (..., dim); present ones are unspecified."""
+    shape = levels[0].shape
+    low, high = levels
+    for pattern, rows in _patterns(law, present, at_least=0):
+        if len(pattern) == law.dim:
+            continue
+        if rows is not None and not law.batch_shape:
+            given = [tail.flatten(0, -2).index_select(0, rows) for tail in (log_u, log1m_u)]
+            own = [level.flatten(1, -2).index_select(1, rows) for level in levels]
+            drawn = _draw(law, *given, pattern, *own)
+            low, high = (tail.flatten(1, -2).index_copy(1, rows, part).view(shape) for tail, part in zip((low, high), drawn, strict=True))
+        else:
+            here = _equals(present, pattern).unsqueeze(-1)
+            drawn = _draw(law, log_u, log1m_u, pattern, *levels)
+            low, high = torch.where(here, drawn[0], low), torch.where(here, drawn[1], high)
+    return low, high
+
+
+def _draw(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present: frozenset[int], log_p: Tensor, log1m_p: Tensor) -> Tails:
+    """One pattern: the hidden coordinates numerically, those that come after by the inverse Rosenblatt transform."""
+    way = plan(law.structure, present)
+    points = {v: tails for v, tails in _points(log_u, log1m_u).items() if v in present}
+    levels = _points(log_p, log1m_p)
+    if way.hidden:
+        levels = levels | Hidden(law.structure, law.laws, present, points).draw(levels)
+    recursion = Recursion(law.structure, law.laws, points)
+    for v in way.order:
+        if v not in present:
+            recursion.draw(v, way.columns[v], levels[v])
+    columns = [recursion.tails(v) if v not in present else levels[v] for v in range(law.dim)]
+    low, high = (torch.stack(torch.broadcast_tensors(*each), -1).expand(log_p.shape) for each in zip(*columns, strict=True))
+    return low, high
+
+
+def _points(log_u: Tensor, log1m_u: Tensor) -> dict[int, Tails]:
+    return dict(enumerate(zip(log_u.unbind(-1), log1m_u.unbind(-1), strict=True)))
+
+
+def _equals(mask: Tensor, present: frozenset[int]) -> Tensor:
+    """Where the mask (..., dim) marks exactly these coordinates."""
+    same = [mask[..., v] if v in present else ~mask[..., v] for v in range(mask.shape[-1])]
+    return torch.stack(same, -1).all(-1)
+
+
+def _patterns(law: VineDistribution, mask: Tensor, at_least: int) -> Iterator[Pattern]:
+    """The patterns to evaluate, and for each the rows of the flattened mask that show it (None: not known without reading the mask)."""
+    if not mask.is_cpu and law.dim <= UNREAD_DIM:
+        yield from every_pattern(law.dim, at_least)
+        return
+    code = (mask.flatten(0, -2).long() << torch.arange(law.dim, device=mask.device)).sum(-1)
+    occurring, which = torch.unique(code, return_inverse=True)
+    for i, number in enumerate(occurring.tolist()):
+        present = frozenset(v for v in range(law.dim) if number >> v & 1)
+        if len(present) >= at_least:
+            yield present, (which == i).nonzero().squeeze(-1)
+
+
+def every_pattern(dim: int, at_least: int) -> Iterator[Pattern]:
+    """All sets of `at_least` or more coordinates, without rows."""
+    for count in range(at_least, dim + 1):
+        for present in combinations(range(dim), count):
+            yield frozenset(present), None

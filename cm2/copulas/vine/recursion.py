@@ -1,0 +1,80 @@
+r"""The conditional distribution functions along a vine, each evaluated once and only where it is asked for.
+
+For an edge :math:`(a, b \mid D)` with pair law :math:`C_{ab|D}` (Joe 1996; Aas, Czado, Frigessi, Bakken 2009, eq. 8)
+
+.. math:: F(u_a \mid u_b, u_D) = h_{a|b;D}\{F(u_a \mid u_D), F(u_b \mid u_D)\}, \qquad h = \partial C_{ab|D} / \partial u_b .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cm2.copulas.base import CopulaDistribution, Tails
+from cm2.copulas.vine.structure import Edge, VineStructure
+
+
+class Recursion:
+    """The conditional distribution functions at given points, as tails.
+
+    Args:
+        structure: the trees.
+        laws: the pair laws, one for every edge of `structure.edges`.
+        points: tails (...) of the coordinates known from the start; their shapes need only broadcast, so a value that is the same for
+            all draws is not computed for each.
+    """
+
+    def __init__(self, structure: VineStructure, laws: Sequence[CopulaDistribution], points: dict[int, Tails]) -> None:
+        self.structure, self.laws = structure, laws
+        self.known: dict[tuple[int, frozenset[int]], Tails] = {(v, frozenset()): tails for v, tails in points.items()}
+
+    def tails(self, v: int, given: frozenset[int] = frozenset()) -> Tails:
+        """Tails of F(u_v | u_given), where `given` and v are the coordinates of an edge that v is a conditioned one of, or empty."""
+        key = (v, given)
+        if key not in self.known:
+            edge, law = self._edge(given | {v})
+            partner = edge.partner(v)
+            rest = given - {partner}
+            self.known[key] = _turned(law, edge, v).h_tails(*_pair(self.tails(v, rest), self.tails(partner, rest)))
+        return self.known[key]
+
+    def log_density(self, edge: Edge) -> Tensor:
+        """log c of one edge at its two conditional distribution functions."""
+        given = frozenset(edge.given)
+        _, law = self._edge(edge.union)
+        return law.log_prob_tails(*_pair(self.tails(edge.first, given), self.tails(edge.second, given)))
+
+    def draw(self, v: int, column: Sequence[Edge], level: Tails) -> None:
+        """Makes v known: the coordinate at which its law given those of its column has the given level (see `VineStructure.columns`)."""
+        for edge in reversed(column):
+            partner, given = edge.partner(v), frozenset(edge.given)
+            self.known[v, given | {partner}] = level
+            level = _turned(self._edge(edge.union)[1], edge, v).h_inverse_tails(*_broadcast(level, self.tails(partner, given)))
+        self.known[v, frozenset()] = level
+
+    def level(self, v: int, column: Sequence[Edge]) -> Tails:
+        """Tails of F(u_v | those of its column): the Rosenblatt transform."""
+        return self.tails(v, column[-1].union - {v} if column else frozenset())
+
+    def _edge(self, union: frozenset[int]) -> tuple[Edge, CopulaDistribution]:
+        position = self.structure.by_union[union]
+        return self.structure.edges[position], self.laws[position]
+
+
+def _turned(law: CopulaDistribution, edge: Edge, v: int) -> CopulaDistribution:
+    """The pair law with v first."""
+    return law if v == edge.first else law.flipped
+
+
+def _broadcast(first: Tails, second: Tails) -> tuple[Tails, Tails]:
+    low, high, low2, high2 = torch.broadcast_tensors(*first, *second)
+    return (low, high), (low2, high2)
+
+
+def _pair(first: Tails, second: Tails) -> Tails:
+    """Two coordinates' tails as one (..., 2), each column contiguous in memory."""
+    first, second = _broadcast(first, second)
+    low, high = (torch.stack(tails).movedim(0, -1) for tails in zip(first, second, strict=True))
+    return low, high
