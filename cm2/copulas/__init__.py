@@ -17,8 +17,9 @@ from cm2.copulas.frank import Frank, FrankDistribution
 from cm2.copulas.gaussian import Gaussian, GaussianDistribution
 from cm2.copulas.gumbel import Gumbel, GumbelDistribution
 from cm2.copulas.independence import Independence, IndependenceDistribution
+from cm2.copulas.joe import Joe, JoeDistribution
 
-FAMILIES: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Gaussian)}
+FAMILIES: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Joe, Gaussian)}
 
 __all__ = [
     "FAMILIES",
@@ -34,6 +35,8 @@ __all__ = [
     "GumbelDistribution",
     "Independence",
     "IndependenceDistribution",
+    "Joe",
+    "JoeDistribution",
     "make",
 ]
 
@@ -45,7 +48,7 @@ def make(name: str, dim: int, *, kendall_tau: float | Tensor | None = None, **pa
         name: one of `FAMILIES`.
         dim: number of coordinates, at least 2.
         kendall_tau: Kendall's tau between two coordinates, instead of the parameter that it determines.
-        **parameters: gumbel, frank, clayton: `alpha`; gaussian: `rho` (dim 2) or `correlation` (dim, dim).
+        **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian: `rho` (dim 2) or `correlation` (dim, dim).
 
     Raises:
         ValueError: unknown name or parameter, or a value outside its range.

@@ -5,7 +5,7 @@ import torch
 
 from cm2.copulas import Copula, make
 
-STRONG = {"independence": {}, "gumbel": {"alpha": 2.5}, "frank": {"alpha": 5.0}, "clayton": {"alpha": 1.7}}
+STRONG = {"independence": {}, "gumbel": {"alpha": 2.5}, "frank": {"alpha": 5.0}, "clayton": {"alpha": 1.7}, "joe": {"alpha": 3.0}}
 FAMILIES = [*STRONG, "gaussian"]
 LEARNABLE = [name for name in FAMILIES if name != "independence"]
 

@@ -47,7 +47,7 @@ def test_density_integrates_to_one(name, dim):
 def _flatter(name, dim):
     if name == "gaussian":
         return make(name, dim, correlation=0.3 + 0.7 * torch.eye(dim))()
-    return make(name, dim, alpha={"gumbel": 2.2, "frank": 4.0, "clayton": 1.2}[name])()
+    return make(name, dim, alpha={"gumbel": 2.2, "frank": 4.0, "clayton": 1.2, "joe": 2.4}[name])()
 
 
 @every_law

@@ -11,7 +11,7 @@ LAW = make("gumbel", 2, alpha=2.0)
 @pytest.mark.parametrize(
     ("name", "dim", "parameters", "message"),
     [
-        ("joe", 2, {}, r"unknown copula 'joe'; choose one of clayton, frank"),
+        ("galambos", 2, {}, r"unknown copula 'galambos'; choose one of clayton, frank"),
         ("gumbel", 1, {}, r"dim is 1; a copula needs an integer dim of at least 2"),
         ("gumbel", 2, {"rho": 0.1}, r"the gumbel copula has no parameter 'rho'; it takes alpha"),
         ("independence", 2, {"alpha": 1.0}, r"no parameter 'alpha'; it takes none"),
@@ -83,5 +83,5 @@ def test_pair_functions_refuse_more_dimensions():
 
 
 def test_every_family_is_named():
-    assert set(FAMILIES) == {"independence", "gumbel", "frank", "clayton", "gaussian"}
+    assert {"independence", "gumbel", "frank", "clayton", "joe", "gaussian"} <= set(FAMILIES)
     assert all(FAMILIES[name].name == name for name in FAMILIES)
