@@ -1,6 +1,7 @@
 r"""The Gumbel copula."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
 from cm2.copulas.base import CopulaDistribution, parameter
 from cm2.copulas.dependence import check_tau
-from cm2.numerics.elementary import exp_neg_exp_tails, log_expm1, log_neg_log
+from cm2.numerics.elementary import exp_neg_exp_tails, log_exp_plus, log_expm1, log_neg_log
 from cm2.numerics.roots import monotone_root
 
 Level = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -28,8 +29,9 @@ class GumbelDistribution(ArchimedeanDistribution):
     .. math:: |\psi^{(n)}(t)| = \psi(t)\,t^{-n} P_n(t^\theta), \quad P_n(x) = \sum_{k=1}^n a_{nk}x^k, \quad
         a_{n+1,k} = \theta a_{n,k-1} + (n - \theta k)a_{nk},
 
-    the polynomial of Hofert, Mächler, McNeil 2012 (section 3.2.5); the recurrence (differentiate once more) has positive terms only, so it
-    is run in logarithms. In two dimensions
+    the polynomial of Hofert, Mächler, McNeil 2012 (section 3.2.5); the recurrence (differentiate once more) has positive terms only. It is
+    run for the :math:`\alpha^ka_{nk}`, which stay below :math:`n!`, and :math:`P_n` is summed by Horner's rule in logarithms. In two
+    dimensions
 
     .. math:: \log c = -e^s - \sum_j \log u_j + (\alpha-1)(x_1 + x_2) + (1-2\alpha)s + \log(e^s + \alpha - 1).
 
@@ -42,19 +44,19 @@ class GumbelDistribution(ArchimedeanDistribution):
         alpha: the parameter, shape of the batch.
         dim: number of coordinates.
         validate_args: see `CopulaDistribution`.
-        log_excess: :math:`\log(\alpha - 1)` where it is known more exactly than alpha tells.
+        excess: :math:`\alpha - 1` where it is known more exactly than alpha tells.
     """
 
     _reads_upper_tail: ClassVar[bool] = False
 
-    def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, log_excess: Tensor | None = None) -> None:
-        self.log_excess = torch.log(alpha - 1) if log_excess is None else log_excess
+    def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, excess: Tensor | None = None) -> None:
+        self.excess = alpha - 1 if excess is None else excess
         super().__init__(alpha, dim, validate_args)
 
     @property
     def kendall_tau(self) -> Tensor:
         """1 - 1/α, shape of the batch."""
-        return torch.exp(self.log_excess) / self.alpha
+        return self.excess / self.alpha
 
     @property
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
@@ -64,10 +66,10 @@ class GumbelDistribution(ArchimedeanDistribution):
     def marginalise(self, present: Tensor) -> CopulaDistribution:
         """The Gumbel copula of the present coordinates, `present` bool (dim,)."""
         law = super().marginalise(present)
-        return GumbelDistribution(self.alpha, law.dim, self._validate_args, self.log_excess) if law.dim > 1 else law
+        return GumbelDistribution(self.alpha, law.dim, self._validate_args, self.excess) if law.dim > 1 else law
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.alpha, self.log_excess
+        return self.alpha, self.excess
 
     def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
         return GumbelDistribution(tensors[0], self.dim, self._validate_args, tensors[1])
@@ -82,14 +84,13 @@ class GumbelDistribution(ArchimedeanDistribution):
         weighted = alpha * x if mask is None else torch.where(mask, alpha * x, _NOWHERE)
         s = torch.logsumexp(weighted, -1) / self.alpha
         count = self.dim if mask is None else mask.sum(-1)
-        slopes = count * torch.log(self.alpha) + torch.exp(self.log_excess) * x.sum(-1) - log_u.sum(-1)
+        slopes = count * torch.log(self.alpha) + self.excess * x.sum(-1) - log_u.sum(-1)
         return slopes - torch.exp(s) - count * self.alpha * s + self._log_polynomial(s, count)
 
     def _log_pair_density(self, log_u: Tensor, x: Tensor) -> Tensor:
-        (x1, x2), excess = x.unbind(-1), torch.exp(self.log_excess)
+        x1, x2 = x.unbind(-1)
         s = torch.logaddexp(self.alpha * x1, self.alpha * x2) / self.alpha
-        polynomial = torch.logaddexp(s, self.log_excess)
-        return excess * (x1 + x2 - 2 * s) - s + polynomial - torch.exp(s) - log_u.sum(-1)
+        return self.excess * (x1 + x2 - 2 * s) - s + log_exp_plus(s, self.excess) - torch.exp(s) - log_u.sum(-1)
 
     def _log_density_at(self, u: Tensor) -> Tensor:
         r"""In two dimensions, for a u that is a float, with :math:`t = -\log u`: with :math:`r = t_{min}/t_{max}` and
@@ -100,10 +101,10 @@ class GumbelDistribution(ArchimedeanDistribution):
             return super()._log_density_at(u)
         log_1, log_2 = torch.log(u[..., 0]), torch.log(u[..., 1])
         most = torch.minimum(log_1, log_2)
-        excess, log_ratio = torch.exp(self.log_excess), torch.log(torch.maximum(log_1, log_2) / most)
+        log_ratio = torch.log(torch.maximum(log_1, log_2) / most)
         shift = torch.log(torch.exp(log_ratio * self.alpha) + 1) / self.alpha
         log_cdf = torch.exp(shift) * most
-        return (log_ratio - 2 * shift) * excess + torch.log(1 - excess / log_cdf) + log_cdf - (log_1 + log_2)
+        return (log_ratio - 2 * shift) * self.excess + torch.log(1 - self.excess / log_cdf) + log_cdf - (log_1 + log_2)
 
     def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
         """With the rise δ = s - x_2 no term cancels as h goes to 1: log h = -(e^s - e^(x_2)) - (α - 1) δ."""
@@ -111,36 +112,36 @@ class GumbelDistribution(ArchimedeanDistribution):
         rise = -logsigmoid((second - first) * self.alpha) / self.alpha
         small, base = rise < 1, torch.exp(second)
         growth = torch.where(small, base * torch.expm1(rise.clamp_max(1.0)), torch.exp(second + rise) - base)
-        return -growth - torch.exp(self.log_excess) * rise
+        return -growth - self.excess * rise
 
-    def _log_coefficients(self) -> Tensor:
-        """log a_nk for n, k = 0..dim, (*batch, dim + 1, dim + 1), -inf where the coefficient is 0."""
-        log_alpha = torch.log(self.alpha)
-        theta, log_rest = 1 / self.alpha, self.log_excess - log_alpha
-        none = torch.full_like(self.alpha, -torch.inf)
-        row = [none, -log_alpha]
-        rows = [[none] * (self.dim + 1), row + [none] * (self.dim - 1)]
-        for n in range(1, self.dim):
-            following = [none, torch.log(n - theta) + row[1] if n > 1 else log_rest + row[1]]
-            for k in range(2, n + 1):
-                weight = torch.log(n - theta * k) if k < n else log_rest + torch.log(torch.full_like(theta, n))
-                following.append(torch.logaddexp(row[k - 1] - log_alpha, weight + row[k]))
-            row = [*following, -(n + 1) * log_alpha]
-            rows.append(row + [none] * (self.dim - n - 1))
-        return torch.stack([torch.stack(each, -1) for each in rows], -2)
-
-    def _coefficients(self, count: int | Tensor, shape: Size) -> Tensor:
-        """The row of the table for n = count >= 1, an integer or integers of shape `shape`."""
-        table = self._log_coefficients()
+    def _coefficients(self, count: int | Tensor, shape: Size) -> list[Tensor]:
+        """α^k a_nk for k = 1.. and n = count >= 1, an integer or integers of shape `shape`; 0 for k > n."""
+        rest, zero = self.excess / self.alpha, torch.zeros_like(self.alpha)
+        row = [torch.ones_like(self.alpha)]
+        rows = [row]
+        for n in range(1, self.dim if isinstance(count, Tensor) else count):
+            scaled = [(n - k + k * rest) * each for k, each in enumerate(row, 1)]
+            row = [below + each for below, each in zip([zero, *row], [*scaled, zero], strict=True)]
+            rows.append(row)
         if isinstance(count, int):
-            return table[..., count, 1 : count + 1]
+            return row
         shape = torch.broadcast_shapes(shape, self.batch_shape)
-        index = count.expand(shape)[..., None, None].expand(*shape, 1, self.dim)
-        return table[..., 1:].expand(*shape, self.dim + 1, self.dim).gather(-2, index).squeeze(-2)
+        table = torch.stack([torch.stack([*each, *[zero] * (self.dim - len(each))], -1) for each in rows], -2)
+        index = (count - 1).expand(shape)[..., None, None].expand(*shape, 1, self.dim)
+        return list(table.expand(*shape, self.dim, self.dim).gather(-2, index).squeeze(-2).unbind(-1))
 
     def _log_polynomial(self, s: Tensor, count: int | Tensor) -> Tensor:
         """log P_n(e^s) for n = count."""
-        return torch.logsumexp(_terms(self._coefficients(count, s.shape), s), -1)
+        return self._horner(self._coefficients(count, s.shape), s, count)[-1]
+
+    def _horner(self, coefficients: list[Tensor], s: Tensor, count: int | Tensor) -> list[Tensor]:
+        """Logarithms of the partial sums of P_n(e^s) by Horner's rule, P_n itself the last."""
+        x = s - torch.log(self.alpha)
+        sums = [x]
+        for k in range(len(coefficients) - 1, 0, -1):
+            joined = x + log_exp_plus(sums[-1], coefficients[k - 1])
+            sums.append(joined if isinstance(count, int) else torch.where(k < count, joined, x))
+        return sums
 
     def _empty(self, like: Tensor) -> Tensor:
         return torch.full_like(like, _NOWHERE)
@@ -159,14 +160,14 @@ class GumbelDistribution(ArchimedeanDistribution):
     def _quantile(self, state: Tensor, count: Tensor, log_p: Tensor, log1m_p: Tensor) -> Tails:
         log_level = torch.log(-log_p)
         whole = torch.logaddexp(log_level - state, torch.zeros_like(state))
-        upper = torch.minimum(whole, torch.exp(log_level - torch.log(count.to(state.dtype)) - self.log_excess))
+        upper = torch.minimum(whole, -log_p / (count * self.excess))
         level = self._pair_level(state, log_p) if self.dim == 2 else self._level(state, count, log_p)
         # from the upper end, nearly always where the level is concave: Newton's steps descend to the root without leaving the bracket
         delta = monotone_root(level, torch.zeros_like(upper), upper, iterations=_STEPS, start=upper)
         return exp_neg_exp_tails(state + log_expm1(self.alpha * delta.clamp_min(torch.finfo(state.dtype).tiny)) / self.alpha)
 
     def _pair_level(self, state: Tensor, log_p: Tensor) -> Level:
-        scale, excess = torch.exp(state), torch.exp(self.log_excess)
+        scale, excess = torch.exp(state), self.excess
 
         def level(delta: Tensor) -> tuple[Tensor, Tensor]:
             rise = scale * torch.expm1(delta)
@@ -177,42 +178,26 @@ class GumbelDistribution(ArchimedeanDistribution):
     def _level(self, state: Tensor, count: Tensor, log_p: Tensor) -> Level:
         """log of the conditional CDF minus log p, and its slope, at the state increased by delta."""
         coefficients, scale, rate = self._coefficients(count, state.shape), torch.exp(state), count * self.alpha
-        offset = torch.logsumexp(_terms(coefficients, state), -1) + log_p
+        offset = self._horner(coefficients, state, count)[-1] + log_p
 
         def level(delta: Tensor) -> tuple[Tensor, Tensor]:
-            terms, rise = _terms(coefficients, state + delta), scale * torch.expm1(delta)
-            value = torch.logsumexp(terms, -1) - offset - rise - rate * delta
-            return value, _mean_power(terms) - rise - scale - rate
+            sums, rise = self._horner(coefficients, state + delta, count), scale * torch.expm1(delta)
+            power = torch.ones_like(delta)  # the mean of k under the weights of the terms: the slope of log P_n
+            for k, (inner, outer) in zip(range(self.dim - 1, 0, -1), pairwise(sums), strict=True):
+                power = torch.where(k < count, 1 + power * torch.exp(inner - outer + sums[0]), 1.0)
+            return sums[-1] - offset - rise - rate * delta, power - rise - scale - rate
 
         return level
 
     def _frailty_tails(self, shape: Size) -> Tails:
         """E_j / V with V positive stable of index 1/α, all in logarithms."""
-        alpha, log_alpha = self.alpha.unsqueeze(-1), torch.log(self.alpha)
+        alpha = self.alpha.unsqueeze(-1)
         draw = lambda size: torch.empty(size, dtype=alpha.dtype, device=alpha.device)
         angle = torch.pi * draw(shape[:-1]).uniform_().clamp_min(torch.finfo(alpha.dtype).tiny)
-        rest = torch.exp(self.log_excess - log_alpha)
-        log_w = torch.log(draw(shape[:-1]).exponential_())
-        excess = torch.exp(self.log_excess)
-        log_v = (
-            torch.log(torch.sin(angle / self.alpha))
-            - self.alpha * torch.log(torch.sin(angle))
-            + excess * (torch.log(torch.sin(rest * angle)) - log_w)
-        )
+        rest = torch.sin(self.excess / self.alpha * angle) / draw(shape[:-1]).exponential_()
+        log_v = torch.log(torch.sin(angle / self.alpha)) - self.alpha * torch.log(torch.sin(angle)) + torch.xlogy(self.excess, rest)
         x = (torch.log(draw(shape).exponential_()) - log_v.unsqueeze(-1)) / alpha
         return exp_neg_exp_tails(x)
-
-
-def _terms(coefficients: Tensor, s: Tensor) -> Tensor:
-    """The logarithms of a_k e^(ks), k = 1.., along a new last dimension."""
-    powers = torch.arange(1, coefficients.shape[-1] + 1, dtype=s.dtype, device=s.device)
-    return coefficients + powers * s.unsqueeze(-1)
-
-
-def _mean_power(terms: Tensor) -> Tensor:
-    """The derivative of logsumexp(terms) with respect to s."""
-    powers = torch.arange(1, terms.shape[-1] + 1, dtype=terms.dtype, device=terms.device)
-    return (torch.softmax(terms, -1) * powers).sum(-1)
 
 
 class Gumbel(ArchimedeanCopula):
@@ -247,4 +232,4 @@ class Gumbel(ArchimedeanCopula):
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
         """The law at the current α."""
-        return GumbelDistribution(self.alpha, self.dim, validate_args, self.log_excess)
+        return GumbelDistribution(self.alpha, self.dim, validate_args, torch.exp(self.log_excess))

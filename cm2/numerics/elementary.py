@@ -49,6 +49,29 @@ def log1pexp(x: Tensor) -> Tensor:
     return torch.logaddexp(x, torch.zeros_like(x))
 
 
+class _LogExpPlus(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        return torch.logaddexp(x, torch.log(weight))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.weight_shape = inputs[1].shape
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = ctx.saved_tensors
+        # the slope in a weight that is 0 itself may be beyond the largest number
+        steep = torch.exp(-y.clamp_min(math.log(torch.finfo(y.dtype).tiny)))
+        return (grad * torch.exp(x - y)).sum_to_size(x.shape), (grad * steep).sum_to_size(ctx.weight_shape)
+
+
+def log_exp_plus(x: Tensor, weight: Tensor) -> Tensor:
+    r""":math:`\log(e^x + w)` for :math:`w \ge 0`, exactly 0 included, where :math:`\log w` has no derivative; shapes broadcast."""
+    return _LogExpPlus.apply(x, weight)
+
+
 def log_neg_log(log_u: Tensor, log1m_u: Tensor | None) -> Tensor:
     r""":math:`\log(-\log u)` from both tails of :math:`u`.
 

@@ -1,6 +1,7 @@
 """Elementary functions against mpmath, and their derivatives."""
 
 import mpmath as mp
+import numpy as np
 import pytest
 import torch
 
@@ -60,3 +61,23 @@ def test_second_derivatives():
     x = -torch.rand(5, dtype=torch.float64) * 3 - 0.01
     for function in (el.log1mexp, el.log_expc, el.langevin):
         assert torch.autograd.gradgradcheck(function, x.clone().requires_grad_())
+
+
+def test_log_exp_plus_and_its_derivatives_at_weight_zero():
+    x = torch.tensor([-800.0, -30.0, -1.0, 0.0, 5.0, 800.0], dtype=torch.float64)
+    for weight in (0.0, 1e-300, 1e-8, 0.7, 40.0):
+        w = torch.full_like(x, weight).requires_grad_()
+        at = x.clone().requires_grad_()
+        value = el.log_exp_plus(at, w)
+        slopes = torch.autograd.grad(value.sum(), [at, w])
+        with mp.workdps(400):
+            exact = [mp.log(mp.exp(mp.mpf(each)) + mp.mpf(weight)) for each in x.tolist()]
+            shares = [float(mp.exp(mp.mpf(each) - e)) for each, e in zip(x.tolist(), exact, strict=True)]
+            steep = [float(min(mp.exp(-e), mp.mpf(2) ** 1022)) for e in exact]
+        np.testing.assert_allclose(value.detach(), [float(e) for e in exact], rtol=1e-15, atol=1e-16)
+        np.testing.assert_allclose(slopes[0], shares, rtol=1e-12)
+        np.testing.assert_allclose(slopes[1], steep, rtol=1e-12)
+    w = torch.tensor([0.0, 0.3, 2.0], dtype=torch.float64, requires_grad=True)
+    at = torch.tensor([-1.0, 0.4, 2.0], dtype=torch.float64, requires_grad=True)
+    smooth = lambda x, w: el.log_exp_plus(x, w + 0.1)
+    assert torch.autograd.gradcheck(smooth, (at, w)) and torch.autograd.gradgradcheck(smooth, (at, w))
