@@ -178,6 +178,21 @@ def test_gradients(family, rotation, dim, through):
 
 
 @every_group
+def test_gradient_in_alpha_itself(family, rotation, dim):
+    """Of the law built from alpha, without the module's own parameter: alpha = 1 of Gumbel and Joe is a point like any other."""
+    if rotation or family in ("gaussian", "student"):
+        pytest.skip("these laws are not built from alpha alone")
+    report, u = Report(), points(dim)
+    for law in laws(family, rotation, dim):
+        alpha = torch.full((len(u),), law["parameters"][0], dtype=torch.float64, requires_grad=True)
+        built, truth = type(module(law)())(alpha, dim), known(law, "gradient")[:, 0]
+        for value in (built.log_prob(u), built.log_prob_tails(*tails(u))):
+            (ours,) = torch.autograd.grad(value.sum(), alpha)
+            report.compare("gradient in alpha", law, ours, truth, 1e-7 * np.maximum(np.abs(truth), FLOOR))
+    report.finish()
+
+
+@every_group
 def test_many_points_at_once(family, rotation, dim):
     """Value, gradient in u and, summed with weights that make every point count alike, gradient in the parameters."""
     report, once = Report(), points(dim)
