@@ -1,14 +1,45 @@
 r"""What the Archimedean families share."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Size, Tensor
+from torch.autograd.function import FunctionCtx
 
 from cm2.copulas.base import Copula, CopulaDistribution, Tails, to_unit_interval, uniform_tails
 from cm2.copulas.independence import IndependenceDistribution
 from cm2.numerics.elementary import log1mexp
+
+
+class _SameChange(torch.autograd.Function):
+    """A value that is known exactly and changes as `alpha` does."""
+
+    @staticmethod
+    def forward(alpha: Tensor, value: Tensor) -> Tensor:
+        return value.expand(alpha.shape).clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def excess_over_one(alpha: Tensor, exact: Tensor | None = None) -> Tensor:
+    """α - 1 as a function of α, with the value `exact` where that is known better than α tells.
+
+    Never 0: at α = 1 it is a number so small that nothing can tell, whose logarithm and its derivative exist.
+    """
+    value = alpha.detach() - 1 if exact is None else exact.detach()
+    return _SameChange.apply(alpha, value + smallest_excess(alpha.dtype))
+
+
+def smallest_excess(dtype: torch.dtype) -> float:
+    """Stands for 0: far below rounding, far above underflow."""
+    return torch.finfo(dtype).tiny * 2.0**60
 
 
 class ArchimedeanDistribution(CopulaDistribution):

@@ -8,7 +8,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
+from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails, excess_over_one, smallest_excess
 from cm2.copulas.base import CopulaDistribution, parameter
 from cm2.copulas.dependence import check_tau
 from cm2.numerics.elementary import exp_neg_exp_tails, log_exp_plus, log_expm1, log_neg_log
@@ -44,13 +44,13 @@ class GumbelDistribution(ArchimedeanDistribution):
         alpha: the parameter, shape of the batch.
         dim: number of coordinates.
         validate_args: see `CopulaDistribution`.
-        excess: :math:`\alpha - 1` where it is known more exactly than alpha tells.
+        excess: :math:`\alpha - 1` where it is known more exactly than alpha tells; a value only, the gradient flows through alpha.
     """
 
     _reads_upper_tail: ClassVar[bool] = False
 
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, excess: Tensor | None = None) -> None:
-        self.excess = alpha - 1 if excess is None else excess
+        self.excess = excess_over_one(alpha, excess)
         super().__init__(alpha, dim, validate_args)
 
     @property
@@ -218,7 +218,7 @@ class Gumbel(ArchimedeanCopula):
     def __init__(self, dim: int, alpha: float | Tensor = 1.15) -> None:
         super().__init__(dim)
         alpha = parameter(alpha, "gumbel alpha", 1.0, torch.inf, "[1, inf)")
-        self.log_excess = nn.Parameter(torch.log((alpha - 1).clamp_min(torch.finfo(alpha.dtype).tiny)))
+        self.log_excess = nn.Parameter(torch.log(alpha - 1 + smallest_excess(alpha.dtype)))
 
     @staticmethod
     def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
