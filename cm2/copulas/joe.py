@@ -11,7 +11,7 @@ from torch import Size, Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
-from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
+from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails, excess_over_one, smallest_excess
 from cm2.copulas.base import CopulaDistribution, parameter
 from cm2.copulas.dependence import check_tau, invert
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1mexp, log1pexp, log_neg_log
@@ -66,18 +66,18 @@ class JoeDistribution(ArchimedeanDistribution):
 
     It is inverted for :math:`D`, in which its slope lies between :math:`\varepsilon` and n; for n = 1 it is convex. Kendall's τ is
     :math:`1 + \frac2{2-\alpha}\{\digamma(2) - \digamma(2/\alpha+1)\}`, in the form of `joe_tau`; tail dependence
-    :math:`(0, 2 - 2^{1/\alpha})` (Joe 2014, section 4.7). The frailty has the law of Sibuya (Hofert 2011), a geometric one whose
-    probability is drawn from :math:`\mathrm{Beta}(\theta, 1-\theta)` (Devroye 1993).
+    :math:`(0, 2 - 2^{1/\alpha})` (Joe 2014, section 4.7). The frailty has the law of Sibuya, drawn as by Hofert
+    2011.
 
     Args:
         alpha: the parameter, shape of the batch.
         dim: number of coordinates.
         validate_args: see `CopulaDistribution`.
-        excess: :math:`\alpha - 1` where it is known more exactly than alpha tells.
+        excess: :math:`\alpha - 1` where it is known more exactly than alpha tells; a value only, the gradient flows through alpha.
     """
 
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, excess: Tensor | None = None) -> None:
-        self.excess = alpha - 1 if excess is None else excess
+        self.excess = excess_over_one(alpha, excess)
         super().__init__(alpha, dim, validate_args)
 
     @property
@@ -96,10 +96,10 @@ class JoeDistribution(ArchimedeanDistribution):
         return JoeDistribution(self.alpha, law.dim, self._validate_args, self.excess) if law.dim > 1 else law
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        return (self.excess,)
+        return self.alpha, self.excess
 
     def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
-        return JoeDistribution(1 + tensors[0], self.dim, self._validate_args, tensors[0])
+        return JoeDistribution(tensors[0], self.dim, self._validate_args, tensors[1])
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
         log_t = log_neg_log(*_factor(log_u, log1m_u, self.alpha.unsqueeze(-1)))
@@ -117,7 +117,7 @@ class JoeDistribution(ArchimedeanDistribution):
         """
         if self.dim > 2:
             return super()._log_density_at(u)
-        log_1, log_2 = torch.log1p(-u[..., 0]), torch.log1p(-u[..., 1])
+        log_1, log_2 = torch.log(1 - u[..., 0]), torch.log(1 - u[..., 1])
         most = torch.maximum(log_1, log_2) * self.alpha
         both = log_1 + log_2
         ratio = torch.exp(both * self.alpha - 2 * most)
@@ -204,15 +204,16 @@ class JoeDistribution(ArchimedeanDistribution):
         return function
 
     def _frailty_tails(self, shape: Size) -> Tails:
-        """E_j / V with V = 1 + floor(E / -log(1 - p)), p = G_1 / (G_1 + G_2) of two gamma variables, all in logarithms."""
-        theta, epsilon = (1 / self.alpha).expand(shape[:-1]), (self.excess / self.alpha).expand(shape[:-1])
-        exponential = lambda size: torch.empty(size, dtype=theta.dtype, device=theta.device).exponential_()
-        # Gamma(k) is Gamma(k + 1) times U^(1/k): no underflow for small k
-        first, second = (torch.log(torch._standard_gamma(k + 1)) - exponential(k.shape) / k for k in (theta, epsilon))
-        log_ratio = torch.log(exponential(theta.shape)) - _log_softplus(first - second)
-        log_v = torch.where(log_ratio < 30, torch.log1p(torch.floor(torch.exp(log_ratio.clamp_max(30)))), log_ratio)
-        log_t = torch.log(exponential(shape)) - log_v.unsqueeze(-1)
-        return _from_factor(*exp_neg_exp_tails(log_t), self.alpha.unsqueeze(-1))
+        r"""E_j / V with V by inversion of :math:`P(V > n) = \Gamma(n+1-\theta)/\{\Gamma(n+1)\Gamma(1-\theta)\}`, which lies between
+        :math:`n^{-\theta}` and :math:`(n+1)^{-\theta}` over :math:`\Gamma(1-\theta)`: one of two integers."""
+        epsilon = (self.excess / self.alpha).expand(shape[:-1])
+        constant, log_level = torch.lgamma(epsilon), -torch.empty_like(epsilon).exponential_()
+        log_root = -self.alpha * (log_level + constant)
+        low = torch.exp(log_root.clamp_max(20)).floor().clamp_min(1)
+        beyond = torch.lgamma(low + epsilon) - torch.lgamma(low + 1) - constant >= log_level
+        log_v = torch.where(log_root < 20, torch.log(low + beyond), log_root)
+        log_e = torch.log(torch.empty(shape, dtype=log_v.dtype, device=log_v.device).exponential_())
+        return _from_factor(*exp_neg_exp_tails(log_e - log_v.unsqueeze(-1)), self.alpha.unsqueeze(-1))
 
 
 def _factor(log_u: Tensor, log1m_u: Tensor, alpha: Tensor) -> Tails:
@@ -303,13 +304,14 @@ class Joe(ArchimedeanCopula):
     def __init__(self, dim: int, alpha: float | Tensor = 1.25) -> None:
         super().__init__(dim)
         alpha = parameter(alpha, "joe alpha", 1.0, torch.inf, "[1, inf)")
-        self.log_excess = nn.Parameter(torch.log((alpha - 1).clamp_min(torch.finfo(alpha.dtype).tiny)))
+        self.log_excess = nn.Parameter(torch.log(alpha - 1 + smallest_excess(alpha.dtype)))
 
     @staticmethod
     def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
-        """α for τ in [0, 1), by Newton's method; raises ValueError outside."""
+        """α for τ in [0, 1), by Newton's method: the odds τ/(1 - τ) over α - 1 fall from 0.58 to 1/2; raises ValueError outside."""
         tau = check_tau(tau, "joe", 0.0, closed=True)
-        return {"alpha": 1 / (1 - invert(joe_tau, tau, torch.zeros_like(tau), torch.ones_like(tau)))}
+        odds = tau.detach() / (1 - tau.detach())
+        return {"alpha": 1 + invert(lambda excess: joe_tau(excess / (1 + excess)), tau, odds / 0.59, odds / 0.49)}
 
     @property
     def alpha(self) -> Tensor:
@@ -318,5 +320,4 @@ class Joe(ArchimedeanCopula):
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
         """The law at the current α."""
-        excess = torch.exp(self.log_excess)
-        return JoeDistribution(1 + excess, self.dim, validate_args, excess)
+        return JoeDistribution(self.alpha, self.dim, validate_args, torch.exp(self.log_excess))
