@@ -258,7 +258,7 @@ def invert(measure: Callable[[Tensor], Tensor], target: Tensor, lower: Tensor, u
         return wanted - odds.detach(), -slope
 
     wanted = target / (1 - target)
-    return monotone_root(level, lower, upper, iterations=10)
+    return monotone_root(level, lower, upper, iterations=7)
 
 
 def check_tau(tau: float | Tensor, name: str, lower: float, closed: bool = False) -> Tensor:

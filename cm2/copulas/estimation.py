@@ -156,6 +156,7 @@ def _start(copula: Copula, u: Tensor) -> tuple[float, float, float] | None:
     """Sets the parameters that Kendall's tau determines, and returns `_raw_places`; None with several parameters or without such a map."""
     few = u[:: max(1, len(u) // 2000)]
     try:
+        copula.from_kendall_tau(torch.tensor(0.2, dtype=torch.float64), copula.dim)
         tau = _fitting_tau(copula, kendall_terms(few).mean(0)).clamp(*_tau_ends(type(copula), copula.dim))
         _set(copula, copula.from_kendall_tau(tau, copula.dim))
     except ValueError:  # no map, or taus that together are no dependence of the family: the current parameters are the start

@@ -12,7 +12,12 @@ from cm2.copulas import make
 from cm2.copulas.dependence import pair_rule, sample_kendall_tau, sample_spearman_rho, spearman_rho
 from cm2.copulas.gumbel import GumbelDistribution
 
-MAPS = {"gumbel": [1e-6, 0.1, 0.5, 0.95], "clayton": [1e-6, 0.1, 0.5, 0.95], "frank": [-0.97, -0.3, 1e-5, 0.2, 0.6, 0.99, 1 - 1e-5]}
+MAPS = {
+    "gumbel": [1e-6, 0.1, 0.5, 0.95],
+    "joe": [1e-6, 0.1, 0.5, 0.95],
+    "clayton": [1e-6, 0.1, 0.5, 0.95],
+    "frank": [-0.97, -0.3, 1e-5, 0.2, 0.6, 0.99, 1 - 1e-5],
+}
 MAPS["gaussian"] = [-0.99, -0.2, 0.0, 0.4, 0.999]
 
 
@@ -71,7 +76,9 @@ def test_tau_map_and_its_inverse(name, tau):
     assert module().kendall_tau.item() == pytest.approx(tau, rel=1e-12, abs=1e-16)
 
 
-@pytest.mark.parametrize(("name", "tau"), [("gumbel", 0.4), ("clayton", 0.4), ("frank", 0.4), ("frank", -0.4), ("gaussian", -0.4)])
+@pytest.mark.parametrize(
+    ("name", "tau"), [("gumbel", 0.4), ("joe", 0.4), ("clayton", 0.4), ("frank", 0.4), ("frank", -0.4), ("gaussian", -0.4)]
+)
 def test_tau_map_against_pyvinecopulib(name, tau):
     peer = pytest.importorskip("pyvinecopulib")
     bicop = peer.Bicop(family=getattr(peer.BicopFamily, name))
@@ -91,7 +98,7 @@ def test_tau_in_more_dimensions():
     torch.testing.assert_close(batched().kendall_tau, torch.tensor([-0.2, 0.3]))
 
 
-@pytest.mark.parametrize("name", ["gumbel", "clayton", "frank", "gaussian"])
+@pytest.mark.parametrize("name", ["gumbel", "joe", "clayton", "frank", "gaussian"])
 def test_the_inverse_map_is_differentiable(name):
     family, tau = make(name, 2), torch.tensor([0.15, 0.7], requires_grad=True)
     assert torch.autograd.gradcheck(lambda tau: tuple(family.from_kendall_tau(tau, 2).values()), tau)
