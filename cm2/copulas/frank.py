@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
 from cm2.copulas.base import CopulaDistribution, many, parameter
 from cm2.copulas.dependence import check_tau, invert, unit_integral
-from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, langevin, log1mexp, log_expc, log_neg_log
+from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, langevin, log1mexp, log1pexp, log_expc, log_neg_log
 from cm2.numerics.roots import monotone_root
 
 
@@ -116,13 +116,12 @@ class FrankDistribution(ArchimedeanDistribution):
         return torch.logaddexp(state + log_r, log1m_r)
 
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        """log(1 - e^w) is a sum and tells a small C from 0; as C grows beyond log 2 / alpha, the fold to w is the exact one."""
         factors = torch.where(mask, self._log_factors(log_u, log1m_u, stacked=True)[0], 0.0).sum(-1)
-        small = self.alpha.abs() < 1
-        weak = torch.where(small, self.alpha, 0.5)
-        product = weak * torch.exp(torch.where(small, log_expc(self.alpha) + factors, 0.0))
-        # the fold cannot see a CDF below eps / alpha; where alpha is small the plain formula does not cancel
-        value = torch.where(small, -torch.log1p(-torch.where(small, product, 0.5)), -self._fold(log_u, log1m_u, mask))
-        return value / self.alpha
+        log_z = log_expc(self.alpha) + torch.log(self.alpha.abs()) + factors
+        low = -log1mexp(log_z.clamp_max(LOG_HALF))
+        positive = torch.where(log_z < LOG_HALF, low, -self._fold(log_u, log1m_u, mask))
+        return torch.where(self.alpha < 0, log1pexp(log_z), positive) / self.alpha.abs()
 
     def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
         log_r, log1m_r = self._log_factors(log_v, log1m_v)
