@@ -18,8 +18,9 @@ from cm2.copulas.gaussian import Gaussian, GaussianDistribution
 from cm2.copulas.gumbel import Gumbel, GumbelDistribution
 from cm2.copulas.independence import Independence, IndependenceDistribution
 from cm2.copulas.joe import Joe, JoeDistribution
+from cm2.copulas.student import Student, StudentDistribution
 
-FAMILIES: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Joe, Gaussian)}
+FAMILIES: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student)}
 
 __all__ = [
     "FAMILIES",
@@ -37,6 +38,8 @@ __all__ = [
     "IndependenceDistribution",
     "Joe",
     "JoeDistribution",
+    "Student",
+    "StudentDistribution",
     "make",
 ]
 
@@ -48,7 +51,7 @@ def make(name: str, dim: int, *, kendall_tau: float | Tensor | None = None, **pa
         name: one of `FAMILIES`.
         dim: number of coordinates, at least 2.
         kendall_tau: Kendall's tau between two coordinates, instead of the parameter that it determines.
-        **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian: `rho` (dim 2) or `correlation` (dim, dim).
+        **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian, student: `rho` (dim 2) or `correlation` (dim, dim); student: `nu`.
 
     Raises:
         ValueError: unknown name or parameter, or a value outside its range.

@@ -9,7 +9,8 @@ from torch import Size, Tensor
 from cm2.copulas.base import CopulaDistribution, Tails, open_unit_interval, to_unit_interval
 from cm2.copulas.correlation import EllipticalCopula, EllipticalDistribution, solve_lower, times
 from cm2.copulas.independence import IndependenceDistribution
-from cm2.copulas.normal_probability import bivariate_normal_cdf, multivariate_normal_cdf
+from cm2.copulas.normal_probability import bivariate_normal_cdf
+from cm2.copulas.rectangle import multivariate_normal_cdf
 from cm2.numerics.normal import normal_cdf, normal_quantile, normal_quantile_at, normal_tails
 
 
@@ -97,7 +98,7 @@ class GaussianDistribution(EllipticalDistribution):
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
         z = normal_quantile(log_u, log1m_u)
         if self.dim > 2:
-            return multivariate_normal_cdf(torch.where(mask, z, torch.inf), self.cholesky)
+            return multivariate_normal_cdf(torch.where(mask, z, torch.inf), self.cholesky)[0]
         u, v = torch.where(mask, torch.exp(log_u), 1.0).unbind(-1)
         first, second = z.unbind(-1)
         pair = bivariate_normal_cdf(first, second, self.cholesky[..., 1, 0], self.cholesky[..., 1, 1])

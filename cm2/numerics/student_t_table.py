@@ -1,7 +1,8 @@
 r"""Student's t law at one :math:`\nu` and many points: Taylor polynomials on cells of a table that is built on the fly.
 
-The cells halve an octave :math:`2^6` times in :math:`v = 1 + z`, z the argument: exponent and leading bits of the floating-point number
-are the number of the cell, what is left of the mantissa is the place in it. Both the quantile and the log tail solve a differential
+The argument starts at 0 (:math:`-\log 2p` for the quantile, a multiple of w for the tail), and :math:`v = 1 + z` lies in one of
+:math:`2^6` cells of an octave: exponent and leading bits of the floating-point number are the number of the cell, what is left of the
+mantissa is the place in it. Both the quantile and the log tail solve a differential
 equation with polynomial right-hand side (see the two `_..._series`), so that every coefficient follows from one accurate value per cell.
 """
 
@@ -32,6 +33,9 @@ _DEGREE, _TAYLOR = 6, 10
 _SHIFT = 52 - _BITS
 _LOW = (1 << _SHIFT) - 1
 _ONE = 1023 << 52
+_FIRST = _ONE >> _SHIFT  # the cell that begins at v = 1
+_HALF = 0.5 / (1 << _BITS)  # of the length of a cell whose octave has length 1
+_MEDIAN = 1 - math.log(2)
 _STEP = 1e-100
 _FEW, _MANY = 6, 10  # octaves: arguments up to 63, and up to 1023
 _STIFF = 600.0  # -log of the tail beyond which the differential equations amplify rounding too much on a cell
@@ -77,22 +81,19 @@ def _tail_series(log_tail: Tensor, hazard: Tensor, tanh: Tensor, nu: Tensor, uni
 @lru_cache
 def _economy() -> Tensor:
     """Taylor coefficients on a cell to those of the truncated Chebyshev series, (degree + 1, taylor + 1)."""
-    half = 0.5 / (1 << _BITS)
     rows = []
     for n in range(_TAYLOR + 1):
-        chebyshev = np.polynomial.chebyshev.poly2cheb(np.eye(_TAYLOR + 1)[n] * half**n)[: _DEGREE + 1]
+        chebyshev = np.polynomial.chebyshev.poly2cheb(np.eye(_TAYLOR + 1)[n] * _HALF**n)[: _DEGREE + 1]
         power = np.polynomial.chebyshev.cheb2poly(chebyshev)
-        rows.append(np.pad(power, (0, _DEGREE + 1 - len(power))) / half ** np.arange(_DEGREE + 1))
+        rows.append(np.pad(power, (0, _DEGREE + 1 - len(power))) / _HALF ** np.arange(_DEGREE + 1))
     return torch.from_numpy(np.stack(rows, 1))
 
 
-def _cells(least: float, octaves: int) -> tuple[int, Tensor, Tensor]:
-    """Number of the first cell, centres in v, lengths of the octaves they belong to."""
-    first = int(np.float64(1 + least).view(np.int64) >> _SHIFT)
-    last = int(np.float64(2.0**octaves).view(np.int64) >> _SHIFT)
-    start = (np.arange(first, last) << _SHIFT).astype(np.int64)
+def _cells(octaves: int) -> tuple[Tensor, Tensor]:
+    """Centres in v, lengths of the octaves they belong to."""
+    start = np.arange(_FIRST, _FIRST + (octaves << _BITS), dtype=np.int64) << _SHIFT
     unit = (start >> 52 << 52).view(np.float64)
-    return first, torch.from_numpy(start.view(np.float64) + unit * (0.5 / (1 << _BITS))), torch.from_numpy(unit)
+    return torch.from_numpy(start.view(np.float64) + unit * _HALF), torch.from_numpy(unit)
 
 
 def _coefficients(series: Callable[..., Tensor], starts: Sequence[Tensor], slopes: Sequence[Tensor] | None, unit: Tensor) -> Tensor:
@@ -103,29 +104,29 @@ def _coefficients(series: Callable[..., Tensor], starts: Sequence[Tensor], slope
     return _economy() @ (values.imag / _STEP)
 
 
-Table = tuple[int, tuple[Tensor, ...]]
+Table = tuple[Tensor, ...]
 
 
 @lru_cache(maxsize=128)
 def _quantile_table(nu: float, octaves: int, slope: bool) -> Table:
-    first, centre, unit = _cells(math.log(2), octaves)
-    log_p, nu_ = 1 - centre, torch.tensor(nu, dtype=torch.float64)
-    other = torch.log(-torch.expm1(log_p))
-    sign = torch.where(log_p > other, -1.0, 1.0)
-    size = solve_tail(torch.minimum(log_p, other), nu_)
-    level, tanh = log_cosh(size), sign * torch.tanh(size)
+    centre, unit = _cells(octaves)
+    log_p, nu_ = _MEDIAN - centre, torch.tensor(nu, dtype=torch.float64)
+    w = solve_tail(log_p, nu_)
+    level, tanh = log_cosh(w), torch.tanh(w)
     mills = torch.exp(log_beta_half(nu_) + log_p + nu * level)
     slopes = None
     if slope:
-        by_nu = sign * quantile_slope(size, nu_)
+        by_nu = quantile_slope(w, nu_)
         by_mills = mills * (log_beta_half_slope(nu_) + level + nu * tanh * by_nu)
         slopes = (by_nu, by_mills, (1 - tanh * tanh) * by_nu, torch.ones_like(nu_))
-    return first, _coefficients(_quantile_series, (sign * size, mills, tanh, nu_), slopes, unit).unbind()
+    values = _coefficients(_quantile_series, (w, mills, tanh, nu_), slopes, unit)
+    values[0, 0] -= (values[:, 0] * (-_HALF) ** torch.arange(_DEGREE + 1)).sum()  # exactly 0 at the median
+    return values.unbind()
 
 
 @lru_cache(maxsize=128)
 def _tail_table(nu: float, octaves: int, slope: bool) -> Table:
-    first, centre, unit = _cells(0.0, octaves)
+    centre, unit = _cells(octaves)
     nu_, root = torch.tensor(nu, dtype=torch.float64), math.sqrt(nu)
     w = (centre - 1) / root
     log_integral, mean, _ = tail_moments(w, nu_)
@@ -134,30 +135,29 @@ def _tail_table(nu: float, octaves: int, slope: bool) -> Table:
     slopes = None
     if slope:
         slopes = (-mean - log_beta_half_slope(nu_), hazard * (mean - level), torch.zeros_like(w), torch.ones_like(nu_))
-    return first, _coefficients(_tail_series, (log_integral - log_beta_half(nu_), hazard, tanh, nu_), slopes, unit / root).unbind()
+    return _coefficients(_tail_series, (log_integral - log_beta_half(nu_), hazard, tanh, nu_), slopes, unit / root).unbind()
 
 
 def _look_up(table: Table, v: Tensor) -> Tensor:
-    first, coefficients = table
     bits = v.view(torch.int64)
-    cell = (bits >> _SHIFT).sub_(first)
-    place = (bits & _LOW).bitwise_or_(_ONE).view(torch.float64).sub_(1 + 0.5 / (1 << _BITS))
-    out = coefficients[-1].index_select(0, cell)
+    cell = (bits >> _SHIFT).sub_(_FIRST)
+    place = (bits & _LOW).bitwise_or_(_ONE).view(torch.float64).sub_(1 + _HALF)
+    out = table[-1].index_select(0, cell)
     buffer = torch.empty_like(out)
-    for row in reversed(coefficients[:-1]):
+    for row in reversed(table[:-1]):
         torch.index_select(row, 0, cell, out=buffer)
         torch.addcmul(buffer, out, place, out=out)
     return out
 
 
-def _evaluate(build: Callable[[bool], Table], v: Tensor, span: tuple[float, float], exact: Callable[[Tensor], Tensor]) -> Tensor:
-    """From the table where v lies in `span`; elsewhere, and where v is NaN, by `exact` of the mask of such points."""
+def _evaluate(build: Callable[[bool], Table], v: Tensor, reach: float, exact: Callable[[Tensor], Tensor]) -> Tensor:
+    """From the table where 1 <= v < reach; elsewhere, and where v is NaN, by `exact` of the mask of such points."""
     flat = v.flatten()
     low, high = (end.item() for end in torch.aminmax(flat))
-    if span[0] <= low and high < span[1]:
+    if low >= 1 and high < reach:
         return _look_up(build(high < 2.0**_FEW), flat).view(v.shape)
-    inside = (v >= span[0]) & (v < span[1])
-    value = _look_up(build(False), torch.where(inside.flatten(), flat, span[0])).view(v.shape)
+    inside = (v >= 1) & (v < reach)
+    value = _look_up(build(False), torch.where(inside.flatten(), flat, 1.0)).view(v.shape)
     return value.masked_scatter_(~inside, exact(~inside))
 
 
@@ -176,7 +176,7 @@ def table_quantile(log_p: Tensor, nu: Tensor, slope: bool = False) -> Tensor:
         return quantile_slope(w, nu) if slope else w
 
     build = lambda few: _quantile_table(nu.item(), _FEW if few else _MANY, slope)
-    return _evaluate(build, 1 - log_p, (1.69, 2.0**_MANY), exact)
+    return _evaluate(build, _MEDIAN - log_p, 2.0**_MANY, exact)
 
 
 def table_tail(w: Tensor, nu: Tensor, slope: bool = False) -> Tensor:
@@ -186,4 +186,4 @@ def table_tail(w: Tensor, nu: Tensor, slope: bool = False) -> Tensor:
     reach = min(2.0**_MANY, 1 + root * max(size, math.sqrt(size)))
     build = lambda few: _tail_table(value, _FEW if few else _MANY, slope)
     exact = lambda at: log_tail_slope(w[at], nu) if slope else log_tail(w[at], nu)
-    return _evaluate(build, 1 + w * root, (1.0, reach), exact)
+    return _evaluate(build, 1 + w * root, reach, exact)

@@ -6,18 +6,19 @@ import torch
 from cm2.copulas import Copula, make
 
 STRONG = {"independence": {}, "gumbel": {"alpha": 2.5}, "frank": {"alpha": 5.0}, "clayton": {"alpha": 1.7}, "joe": {"alpha": 3.0}}
-FAMILIES = [*STRONG, "gaussian"]
+ELLIPTICAL = {"gaussian": {}, "student": {"nu": 3.5}}
+FAMILIES = [*STRONG, *ELLIPTICAL]
 LEARNABLE = [name for name in FAMILIES if name != "independence"]
 
 
 def strong(name: str, dim: int) -> Copula:
     """A clearly dependent member of a family."""
-    if name != "gaussian":
+    if name not in ELLIPTICAL:
         return make(name, dim, **STRONG[name])
     if dim == 2:
-        return make(name, dim, rho=0.6)
+        return make(name, dim, rho=0.6, **ELLIPTICAL[name])
     place = torch.arange(dim, dtype=torch.get_default_dtype())
-    return make(name, dim, correlation=0.7 ** (place[:, None] - place).abs())
+    return make(name, dim, correlation=0.7 ** (place[:, None] - place).abs(), **ELLIPTICAL[name])
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cm2.copulas import make
 
-from .conftest import FAMILIES, LEARNABLE, strong
+from .conftest import ELLIPTICAL, FAMILIES, LEARNABLE, strong
 
 BOTH = [(name, dim) for name in FAMILIES for dim in (2, 3, 5)]
 every_law = pytest.mark.parametrize(("name", "dim"), BOTH)
@@ -45,8 +45,8 @@ def test_density_integrates_to_one(name, dim):
 
 
 def _flatter(name, dim):
-    if name == "gaussian":
-        return make(name, dim, correlation=0.3 + 0.7 * torch.eye(dim))()
+    if name in ELLIPTICAL:
+        return make(name, dim, correlation=0.3 + 0.7 * torch.eye(dim), **{key: 0.6 * value for key, value in ELLIPTICAL[name].items()})()
     return make(name, dim, alpha={"gumbel": 2.2, "frank": 4.0, "clayton": 1.2, "joe": 2.4}[name])()
 
 
@@ -61,7 +61,7 @@ def test_margins_are_uniform(name, dim, draw):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_mixed_derivative_of_the_cdf_is_the_density(name):
-    for dim in (2, 3) if name != "gaussian" else (2,):
+    for dim in (2, 3) if name not in ELLIPTICAL else (2,):
         law = strong(name, dim)()
         u = points(50, dim).requires_grad_()
         value = law.cdf(u)
@@ -122,7 +122,7 @@ def test_kendall_tau_of_samples(name, dim):
     law = strong(name, dim)()
     n = 3000
     u = law.sample((n,)).numpy()
-    tau = law.kendall_tau if dim == 2 or name != "gaussian" else law.kendall_tau[0, 1]
+    tau = law.kendall_tau if dim == 2 or name not in ELLIPTICAL else law.kendall_tau[0, 1]
     assert tau.shape == ()
     # the variance of the sample tau is at most 2 (1 - tau^2) / n
     assert abs(stats.kendalltau(u[:, 0], u[:, 1]).statistic - tau.item()) < 3 * np.sqrt(2 * (1 - tau.item() ** 2) / n) + 1e-12
@@ -278,10 +278,12 @@ def test_module_state_dtype_and_start(name, dim):
 
 @every_learnable
 def test_batched_parameters_equal_a_loop(name, dim):
-    if name == "gaussian":
+    if name in ELLIPTICAL:
         values = [0.5 * torch.eye(dim) + 0.5, 0.8 * torch.eye(dim) + 0.2, torch.eye(dim)]
-        modules = [make(name, dim, correlation=value) for value in values]
-        batched = make(name, dim, correlation=torch.stack(values))
+        others = [{key: value + k for key, value in ELLIPTICAL[name].items()} for k in range(3)]
+        modules = [make(name, dim, correlation=value, **other) for value, other in zip(values, others, strict=True)]
+        others = {key: torch.tensor([other[key] for other in others]) for key in ELLIPTICAL[name]}
+        batched = make(name, dim, correlation=torch.stack(values), **others)
     else:
         values = [1.3, 2.0, 4.0]
         modules = [make(name, dim, alpha=value) for value in values]
@@ -352,7 +354,7 @@ def test_maximum_likelihood_recovers_the_parameter(name):
         return value
 
     optimiser.step(loss)
-    attribute = "correlation" if name == "gaussian" else "alpha"
+    attribute = "correlation" if name in ELLIPTICAL else "alpha"
     torch.testing.assert_close(getattr(module, attribute), getattr(truth, attribute), rtol=0.06, atol=0.03)
 
 

@@ -1,0 +1,126 @@
+r"""The bivariate t law: its conditional and its joint distribution function, from scaled arguments.
+
+Points are carried as :math:`w = \operatorname{arsinh}(x/\sqrt\nu)`, see :mod:`cm2.numerics.student_t`.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from cm2.copulas.normal_probability import tanh_sinh
+from cm2.numerics.student_t import arc_log_tails
+from cm2.numerics.student_t_integral import log_cosh, quantile_slope
+
+_LARGE = 20.0  # asinh(z) is log(2z) to the last digit from z = e^20 on
+_HIGHEST = 340.0  # its exponential, squared, is still a number
+
+
+def scaled_sinh(w: Tensor, top: Tensor) -> Tensor:
+    """sinh(w) e^(-top), no overflow for |w| <= top."""
+    return (torch.exp(w - top) - torch.exp(-w - top)) * 0.5
+
+
+def arc(x: Tensor, shift: Tensor) -> Tensor:
+    """asinh(x e^shift), whatever the size of the product."""
+    size = x.detach().abs()
+    large = torch.log(size) + shift.detach() > _LARGE
+    beyond = torch.log(2 * torch.where(large, x.abs(), 1.0)) + shift
+    half = torch.exp(torch.where(large, 0.0, shift / 2).clamp(max=_HIGHEST))
+    return torch.where(large, torch.copysign(beyond, x), torch.asinh(torch.where(large, 0.0, x) * half * half))
+
+
+def conditional_arc(first: Tensor, second: Tensor, rho: Tensor, scale: Tensor) -> Tensor:
+    r"""w of the first coordinate's conditional law, t with :math:`\nu + 1`: arsinh of
+    :math:`(s_1 - \rho s_2)/(\sqrt{1-\rho^2}\cosh w_2)`, :math:`s = \sinh w`.
+    """
+    top = torch.maximum(first.abs(), second.abs()).detach()
+    difference = scaled_sinh(first, top) - rho * scaled_sinh(second, top)
+    return arc(difference / scale, top - log_cosh(second.abs()))
+
+
+def unconditional_arc(draw: Tensor, second: Tensor, rho: Tensor, scale: Tensor) -> Tensor:
+    """The inverse of `conditional_arc` in its first argument."""
+    size, other = draw.abs().detach(), second.abs().detach()
+    spread = scaled_sinh(draw, size) * (torch.exp(second - other) + torch.exp(-second - other)) / 2
+    return arc(scale * spread + rho * scaled_sinh(second, other) * torch.exp(-size), size + other)
+
+
+class _BivariateTCdf(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u: Tensor, v: Tensor, first: Tensor, second: Tensor, rho: Tensor, scale: Tensor, nu: Tensor) -> Tensor:
+        node, weight = tanh_sinh(u)
+        end = torch.atan2(scale, -rho).unsqueeze(-1)
+        terms = torch.exp(-nu.unsqueeze(-1) / 2 * _log_kernel(first.unsqueeze(-1), second.unsqueeze(-1), end * node)[0])
+        integral = (terms @ weight) * end.squeeze(-1)
+        return torch.relu(u + v - 1) + integral / (2 * math.pi)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        u, v, first, second, rho, scale, nu = ctx.saved_tensors
+        in_u, in_v, in_rho, in_nu = None, None, None, None
+        given = lambda a, b: torch.exp(arc_log_tails(conditional_arc(a, b, rho, scale), nu + 1)[0])
+        if ctx.needs_input_grad[0]:
+            in_u = (grad * given(second, first)).sum_to_size(u.shape)
+        if ctx.needs_input_grad[1]:
+            in_v = (grad * given(first, second)).sum_to_size(v.shape)
+        if ctx.needs_input_grad[4]:
+            kernel = _log_kernel(first, second, torch.atan2(scale, -rho))[0]
+            in_rho = (grad * torch.exp(-nu / 2 * kernel) / (2 * math.pi * scale)).sum_to_size(rho.shape)
+        if ctx.needs_input_grad[6]:
+            in_nu = (grad * _slope_in_nu(first, second, rho, scale, nu)).sum_to_size(nu.shape)
+        return in_u, in_v, None, None, in_rho, None, in_nu
+
+
+def _log_kernel(first: Tensor, second: Tensor, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r""":math:`\log(1 + Q)`, :math:`Q = (s_1^2 + s_2^2 + 2s_1s_2\cos\varphi)/\sin^2\varphi`, and
+    :math:`\partial Q/\partial w_j/(1 + Q)`; the numerator is a sum of positive terms on either side of :math:`s_1s_2 = 0`.
+    """
+    top = torch.maximum(first.abs(), second.abs()).detach()
+    x, y = scaled_sinh(first, top), scaled_sinh(second, top)
+    sine, opposite = torch.sin(angle), x * y < 0
+    half = torch.where(opposite, torch.sin(angle / 2), torch.cos(angle / 2))
+    total = torch.where(opposite, x + y, x - y)
+    floor = torch.exp(-2 * top) * sine * sine
+    whole = floor + total * total + 4 * (x * y).abs() * half * half
+    turned = torch.where(opposite, -2.0, 2.0) * half * half
+    cosines = torch.exp(log_cosh(first.abs()) - top), torch.exp(log_cosh(second.abs()) - top)
+    by_first = 2 * (total + turned * y) * cosines[0] / whole
+    by_second = 2 * (torch.where(opposite, total, -total) + turned * x) * cosines[1] / whole
+    return torch.log(whole) + 2 * top - 2 * torch.log(sine), by_first, by_second
+
+
+def _slope_in_nu(first: Tensor, second: Tensor, rho: Tensor, scale: Tensor, nu: Tensor) -> Tensor:
+    """Derivative of the CDF in nu at fixed u and v: under the integral, with the quantiles' own derivatives."""
+    node, weight = tanh_sinh(first)
+    end = torch.atan2(scale, -rho).unsqueeze(-1)
+    wide = nu.unsqueeze(-1)
+    level, by_first, by_second = _log_kernel(first.unsqueeze(-1), second.unsqueeze(-1), end * node)
+    slopes = [(torch.sign(w) * quantile_slope(w.abs(), nu)).unsqueeze(-1) for w in (first, second)]
+    change = (level + wide * (by_first * slopes[0] + by_second * slopes[1])) / 2
+    return -((change * torch.exp(-wide / 2 * level)) @ weight) * end.squeeze(-1) / (2 * math.pi)
+
+
+def bivariate_t_cdf(u: Tensor, v: Tensor, first: Tensor, second: Tensor, rho: Tensor, scale: Tensor, nu: Tensor) -> Tensor:
+    r""":math:`\max(u + v - 1, 0) + \frac1{2\pi}\int_0^{\arccos(-\rho)} (1 + Q(\varphi))^{-\nu/2}\,d\varphi` with Q as in `_log_kernel`.
+
+    Plackett's identity for the t law (Genz 2004, section 2; Dunnett and Sobel 1954), integrated from :math:`\rho = -1` up, where the
+    copula is the lower Fréchet bound: both terms are positive, and small values are relatively exact. By tanh-sinh quadrature; first and
+    second derivatives are exact.
+
+    Args:
+        u, v: coordinates in (0, 1), float64.
+        first, second: their quantiles as w, through which nothing is differentiated here: the gradient in u, v and nu is the whole one.
+        rho: correlation; the gradient with respect to the pair (rho, scale) flows through rho.
+        scale: :math:`\sqrt{1-\rho^2}`, given apart because it cannot be recovered from rho near 1.
+        nu: degrees of freedom.
+    """
+    return _BivariateTCdf.apply(*torch.broadcast_tensors(u, v, first, second, rho, scale, nu))
