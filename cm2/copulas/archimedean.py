@@ -113,6 +113,19 @@ class ArchimedeanDistribution(CopulaDistribution):
         log_h = self._log_h(log_u, log1m_u).clamp_max(-torch.finfo(log_u.dtype).tiny)
         return log_h, log1mexp(log_h)
 
+    def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        """The ratios of the generator's derivatives, one coordinate after the other."""
+        if self.dim == 2:
+            return super().rosenblatt_tails(log_u, log1m_u)
+        coordinates = list(zip(log_u.unbind(-1), log1m_u.unbind(-1), strict=True))
+        state = self._join(self._empty(log_u[..., 0]), *coordinates[0])
+        levels = [coordinates[0][0].expand(state.shape)]
+        for count, coordinate in enumerate(coordinates[1:], 1):
+            levels.append(self._log_ratio(state, *coordinate, count).clamp_max(-torch.finfo(log_u.dtype).tiny))
+            state = self._join(state, *coordinate)
+        low = torch.stack(levels, -1)
+        return low, torch.cat([log1m_u[..., :1].expand(low[..., :1].shape), log1mexp(low[..., 1:])], -1)
+
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         state = self._join(self._empty(given[0]), *given)
         return self._quantile(state, torch.ones_like(state, dtype=torch.long), *p)

@@ -186,6 +186,31 @@ class CopulaDistribution(Distribution):
         self._require_pair("h_inverse_tails")
         return self._h_quantile(p, given)
 
+    def rosenblatt(self, u: Tensor) -> Tensor:
+        r"""The transform :math:`w_k = P(U_k \le u_k \mid U_1 = u_1, \ldots, U_{k-1} = u_{k-1})` (Rosenblatt 1952).
+
+        Args:
+            u: points in (0, 1), (..., dim).
+
+        Returns:
+            (..., dim): independent uniforms where u has this law; a value that rounds to 0 or 1 is given as the nearest number inside.
+
+        Raises:
+            ValueError: wrong last dimension, NaN, or a value outside (0, 1).
+        """
+        if self._validate_args and self._touches_boundary(u, None):
+            self._refuse_boundary(u)
+        return to_unit_interval(*self.rosenblatt_tails(torch.log(u), torch.log1p(-u)))
+
+    def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        """`rosenblatt` from and to the tails, each (..., dim)."""
+        if self.dim != 2:
+            raise TypeError(f"{type(self).__name__} must define rosenblatt_tails for dim above 2")
+        second = self.flipped.h_tails(log_u.flip(-1), log1m_u.flip(-1))
+        first = (each[..., 0].expand(second[0].shape) for each in (log_u, log1m_u))
+        low, high = (torch.stack(pair, -1) for pair in zip(first, second, strict=True))
+        return low, high
+
     @property
     def flipped(self) -> "CopulaDistribution":
         """The law of (U_2, U_1): the law itself, for every exchangeable family."""

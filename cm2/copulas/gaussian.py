@@ -116,6 +116,10 @@ class GaussianDistribution(EllipticalDistribution):
         first, second = normal_quantile(log_u, log1m_u).unbind(-1)
         return normal_tails((first - self.cholesky[..., 1, 0] * second) / self.cholesky[..., 1, 1])
 
+    def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        r"""Tails of :math:`\Phi(L^{-1}z)`."""
+        return normal_tails(solve_lower(self.cholesky, normal_quantile(log_u, log1m_u)))
+
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         rho, scale = self.cholesky[..., 1, 0], self.cholesky[..., 1, 1]
         return normal_tails(scale * normal_quantile(*p) + rho * normal_quantile(*given))

@@ -71,6 +71,10 @@ class IndependenceDistribution(CopulaDistribution):
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         return log_u[..., 0], log1m_u[..., 0]
 
+    def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        """The point itself."""
+        return log_u, log1m_u
+
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         return p
 
