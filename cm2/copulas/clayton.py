@@ -5,11 +5,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Size, Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.nn.functional import logsigmoid
 
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
 from cm2.copulas.base import CopulaDistribution, many, parameter
 from cm2.copulas.dependence import check_tau
-from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1
+from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1, log_neg_log
+
+_SMALL = 1e-16  # e^a - 1 is a to the last digit
 
 
 class _Overlap(torch.autograd.Function):
@@ -48,8 +51,9 @@ class ClaytonDistribution(ArchimedeanDistribution):
     .. math:: \log c(u_O) = \sum_{k<n}\log(1 + k\alpha) - G/\alpha - nG + (n-1)\,\alpha\sum_{j\in O}\log u_j,
 
     where nothing cancels as :math:`\alpha \to 0`, in value or derivative. From :math:`\psi^{(n)}(t) \propto (1+t)^{-(1/\alpha+n)}` the
-    conditional CDF is :math:`e^{-(1/\alpha + n)(S'-S)}`, inverted in closed form. Kendall's τ is :math:`\alpha/(\alpha+2)`, tail dependence
-    :math:`(2^{-1/\alpha}, 0)` (Nelsen 2006, examples 5.4 and 5.22); the frailty is gamma distributed with shape :math:`1/\alpha`.
+    conditional CDF is :math:`e^{-(1/\alpha + n)(S'-S)}` with :math:`S' - S = \log\{1 + e^{-S}(e^{a} - 1)\}`, inverted in closed form.
+    Kendall's τ is :math:`\alpha/(\alpha+2)`, tail dependence :math:`(2^{-1/\alpha}, 0)` (Nelsen 2006, examples 5.4 and 5.22); the frailty
+    is gamma distributed with shape :math:`1/\alpha`.
 
     Args:
         alpha: the parameter, shape of the batch.
@@ -108,11 +112,17 @@ class ClaytonDistribution(ArchimedeanDistribution):
         return torch.exp(-state / self.alpha)
 
     def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
-        a = -self.alpha * log_v
-        return -(1 / self.alpha + count) * (a + overlap(state, a))
+        return (1 / self.alpha + count) * logsigmoid(state - _log_growth(self.alpha, log_v, log1m_v))
+
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        return _tails(_log_growth(self.alpha, log_u[..., 0], log1m_u[..., 0]) + self.alpha * log_u[..., 1], self.alpha / (1 + self.alpha))
+
+    def _h_at(self, u: Tensor) -> Tensor:
+        first, second = torch.log(u).unbind(-1)
+        return torch.exp(logsigmoid(-self.alpha * second - log_expm1(-self.alpha * first)) * (1 + 1 / self.alpha))
 
     def _quantile(self, state: Tensor, count: Tensor, log_p: Tensor, log1m_p: Tensor) -> Tails:
-        return _tails(state + log_expm1(-log_p * self.alpha / (1 + count * self.alpha)), self.alpha)
+        return _tails(state + _log_growth(self.alpha / (1 + count * self.alpha), log_p, log1m_p), self.alpha)
 
     def _frailty_tails(self, shape: Size) -> Tails:
         inverse = (1 / self.alpha).expand(shape[:-1])
@@ -120,6 +130,13 @@ class ClaytonDistribution(ArchimedeanDistribution):
         log_v = torch.log(torch._standard_gamma(inverse + 1)) - power
         log_e = torch.log(torch.empty(shape, dtype=log_v.dtype, device=log_v.device).exponential_())
         return _tails(log_e - log_v.unsqueeze(-1), self.alpha.unsqueeze(-1))
+
+
+def _log_growth(alpha: Tensor, log_v: Tensor, log1m_v: Tensor) -> Tensor:
+    """log(v^-alpha - 1), also where log v has underflowed."""
+    a = -alpha * log_v
+    small = a < _SMALL
+    return torch.where(small, torch.log(alpha) + log_neg_log(log_v, log1m_v), log_expm1(torch.where(small, 1.0, a)))
 
 
 def _tails(log_t: Tensor, alpha: Tensor) -> Tails:
