@@ -149,6 +149,17 @@ class StudentDistribution(EllipticalDistribution):
         first, second = (arc_quantile(log_u[..., j], log1m_u[..., j], nu) for j in range(2))
         return self._narrow(arc_log_tails(conditional_arc(first, second, rho, scale), nu + 1))
 
+    def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        r"""With :math:`e = L^{-1}s`, coordinate k is at :math:`T_{\nu+k}(\sqrt{\nu+k}\,e_k/\sqrt{1 + e_0^2 + \ldots + e_{k-1}^2})`."""
+        w, nu = self._scores(log_u, log1m_u), self.nu.double()
+        top = w.abs().amax(-1, keepdim=True).detach()
+        white = solve_lower(self.cholesky.double(), scaled_sinh(w, top))
+        before = torch.exp(-2 * top) + torch.cumsum(white.square(), -1)[..., :-1]
+        known = torch.arange(1, self.dim, dtype=nu.dtype, device=nu.device)
+        later = arc_log_tails(torch.asinh(white[..., 1:] / torch.sqrt(before)), nu.unsqueeze(-1) + known)
+        first = [each[..., :1].double().expand(w[..., :1].shape) for each in (log_u, log1m_u)]
+        return self._narrow((torch.cat([first[0], later[0]], -1), torch.cat([first[1], later[1]], -1)))
+
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         rho, scale, nu = self._wide()
         draw = arc_quantile(p[0].double(), p[1].double(), nu + 1)
