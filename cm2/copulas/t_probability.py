@@ -54,10 +54,19 @@ class _BivariateTCdf(torch.autograd.Function):
     @staticmethod
     def forward(u: Tensor, v: Tensor, first: Tensor, second: Tensor, rho: Tensor, scale: Tensor, nu: Tensor) -> Tensor:
         node, weight = tanh_sinh(u)
-        end = torch.atan2(scale, -rho).unsqueeze(-1)
-        terms = torch.exp(-nu.unsqueeze(-1) / 2 * _log_kernel(first.unsqueeze(-1), second.unsqueeze(-1), end * node)[0])
-        integral = (terms @ weight) * end.squeeze(-1)
-        return torch.relu(u + v - 1) + integral / (2 * math.pi)
+        end = torch.atan2(scale, -rho)
+        top = torch.maximum(first.abs(), second.abs())
+        x, y, floor = scaled_sinh(first, top), scaled_sinh(second, top), torch.exp(-2 * top)
+        opposite = x * y < 0
+        total, product = torch.where(opposite, x + y, x - y).square(), 4 * (x * y).abs()
+        near, far = torch.where(opposite, product, 0.0), torch.where(opposite, 0.0, product)
+        integral, power = torch.zeros_like(top), -nu / 2
+        for place, share in zip(node.unbind(), weight.unbind(), strict=True):  # node by node: the columns stay in the cache
+            sine, half = torch.sin(end * place).square(), torch.sin(end * place / 2).square()
+            below = floor * sine
+            whole = below + total + near * half + far * (1 - half)
+            integral = integral + torch.exp(power * torch.log(whole / below)) * share
+        return torch.relu(u + v - 1) + integral * end / (2 * math.pi)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -123,4 +132,4 @@ def bivariate_t_cdf(u: Tensor, v: Tensor, first: Tensor, second: Tensor, rho: Te
         scale: :math:`\sqrt{1-\rho^2}`, given apart because it cannot be recovered from rho near 1.
         nu: degrees of freedom.
     """
-    return _BivariateTCdf.apply(*torch.broadcast_tensors(u, v, first, second, rho, scale, nu))
+    return _BivariateTCdf.apply(u, v, first, second, rho, scale, nu)
