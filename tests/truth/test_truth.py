@@ -152,6 +152,26 @@ def test_h(family, rotation, dim):
         report.finish()
 
 
+@every_group
+def test_derivatives_of_cdf_and_h(family, rotation, dim):
+    """dC/du_2 is h and dh/du_1 the density, in units of min(u, 1 - u)."""
+    if dim > 2:
+        pytest.skip("h is defined for pairs")
+    report = Report()
+    for law in laws(family, rotation, dim):
+        u, copula = points(2).requires_grad_(), module(law)()
+        room = torch.minimum(u, 1 - u).detach()
+        for what, value, column, truth in (
+            ("dC/du", copula.cdf(u), 1, known(law, "h")),
+            ("dh/du", copula.h(u), 0, np.exp(known(law, "log_density"))),
+            ("dh/du of tails", torch.exp(copula.h_tails(*tails(u))[0]), 0, np.exp(known(law, "log_density"))),
+        ):
+            (slope,) = torch.autograd.grad(value.sum(), u)
+            scaled = truth * room[:, column].numpy()
+            report.compare(what, law, slope[:, column] * room[:, column], scaled, 1e-7 * np.maximum(scaled, FLOOR))
+    report.finish()
+
+
 def terms(law: dict) -> float:
     """The order of the terms of a gradient in u in units of min(u, 1 - u): 1, alpha, or the condition number of a correlation matrix."""
     if law["family"] in ("gaussian", "student"):
