@@ -65,9 +65,15 @@ class LogLikelihood:
 
 
 def covariance_of(information: np.ndarray) -> np.ndarray:
-    """The inverse of an information matrix, NaN where it is not positive definite."""
-    definite = np.isfinite(information).all() and np.linalg.eigvalsh(information).min() > 1e-12 * np.abs(information).max()
-    return np.linalg.inv(information) if definite else np.full_like(information, np.nan)
+    """The inverse of an information matrix; NaN in the rows of parameters on which the likelihood no longer depends (as the degrees of
+    freedom of normal data), and everywhere where the rest is not positive definite."""
+    covariance = np.full_like(information, np.nan)
+    if np.isfinite(information).all():
+        informed = np.flatnonzero(np.diag(information) > 1e-9 * np.abs(information).max())
+        block = information[np.ix_(informed, informed)]
+        if len(informed) and np.linalg.eigvalsh(block).min() > 1e-12 * np.abs(block).max():
+            covariance[np.ix_(informed, informed)] = np.linalg.inv(block)
+    return covariance
 
 
 def standard_errors_of(value: Tensor, parameters: Sequence[Tensor], covariance: np.ndarray | None) -> Tensor:
@@ -81,5 +87,6 @@ def standard_errors_of(value: Tensor, parameters: Sequence[Tensor], covariance: 
             grads = torch.autograd.grad(each, parameters, retain_graph=True, allow_unused=True)
             full = [torch.zeros_like(own) if grad is None else grad for own, grad in zip(parameters, grads, strict=True)]
             row = parameters_to_vector(full).detach().cpu().numpy()
-        errors.append(math.sqrt(row @ covariance @ row))
+        used = row != 0
+        errors.append(math.sqrt(row[used] @ covariance[np.ix_(used, used)] @ row[used]))
     return torch.as_tensor(errors, dtype=value.dtype, device=value.device).view_as(value)
