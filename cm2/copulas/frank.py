@@ -175,7 +175,11 @@ def _factor_tails(log_r: Tensor, log1m_r: Tensor, alpha: Tensor) -> Tails:
     state = torch.where(below < LOG_HALF, log1mexp(below.clamp_max(LOG_HALF)), torch.logaddexp(log1m_r, log_r - alpha))
     above = log1m_r + log_p - state
     rest = torch.where(above < LOG_HALF, log1mexp(above.clamp_max(LOG_HALF)), -alpha - state)
-    return log_neg_log(state, below) - log_alpha, log_neg_log(rest, above) - log_alpha
+    low, high = log_neg_log(state, below) - log_alpha, log_neg_log(rest, above) - log_alpha
+    # the difference of two logarithms is right to rounding, which is not enough for the tail that is nearly 0: it follows from the other
+    smaller = torch.minimum(low, high)
+    larger = log1mexp(smaller)
+    return torch.where(low < high, smaller, larger), torch.where(low < high, larger, smaller)
 
 
 def _eulerian(order: int) -> tuple[tuple[float, ...], ...]:
