@@ -288,10 +288,8 @@ def _by_tau(copula: Copula, u: Tensor, standard_errors: bool) -> Fit:
     parameters = copula.from_kendall_tau(inside, copula.dim)
     _set(copula, parameters)
     covariance = 4 * np.atleast_2d(np.cov(terms.T.cpu().numpy())) / len(u)
-    if edge:
-        covariance = covariance * math.nan
     errors = {name: torch.full_like(value.detach(), torch.nan) for name, value in natural_parameters(copula).items()}
-    if standard_errors:
+    if standard_errors and not edge:
         errors |= {name: standard_errors_of(value, [tau], covariance) for name, value in parameters.items()}
     with torch.no_grad():
         total = copula(validate_args=False).log_prob(u).sum().item()
