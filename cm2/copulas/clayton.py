@@ -75,13 +75,21 @@ class ClaytonDistribution(ArchimedeanDistribution):
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         log_u = log_u if mask is None else torch.where(mask, log_u, 0.0)
+        total, count = self._overlaps(log_u), self.dim if mask is None else mask.sum(-1)
+        return self._log_constant(count) - total / self.alpha - count * total + (count - 1) * self.alpha * log_u.sum(-1)
+
+    def _overlaps(self, log_u: Tensor) -> Tensor:
+        """G, the sum of the overlaps as one coordinate after the other joins."""
         a = [-self.alpha * column for column in log_u.unbind(-1)]
         state, total = a[0], torch.zeros_like(a[0])
         for each in a[1:]:
             step = overlap(state, each)
             state, total = state + each + step, total + step
-        count = self.dim if mask is None else mask.sum(-1)
-        return self._log_constant(count) - total / self.alpha - count * total + (count - 1) * self.alpha * log_u.sum(-1)
+        return total
+
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        log_u = torch.where(mask, log_u, 0.0)
+        return torch.exp(log_u.sum(-1) - self._overlaps(log_u) / self.alpha)
 
     def _log_density_at(self, u: Tensor) -> Tensor:
         r"""Many points on the host with one ordinary alpha, where no power overflows; with :math:`a_j = -\alpha\log u_j`
@@ -107,9 +115,6 @@ class ClaytonDistribution(ArchimedeanDistribution):
     def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
         a = -self.alpha * log_u
         return state + a + overlap(state, a)
-
-    def _state_cdf(self, state: Tensor) -> Tensor:
-        return torch.exp(-state / self.alpha)
 
     def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
         return (1 / self.alpha + count) * logsigmoid(state - _log_growth(self.alpha, log_v, log1m_v))

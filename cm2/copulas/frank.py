@@ -116,12 +116,16 @@ class FrankDistribution(ArchimedeanDistribution):
         return torch.logaddexp(state + log_r, log1m_r)
 
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
-        """log(1 - e^w) is a sum and tells a small C from 0; as C grows beyond log 2 / alpha, the fold to w is the exact one."""
+        r""":math:`C = Q/\phi(y)` with :math:`Q = (1 - e^w)/\alpha = \phi(\alpha)\prod_j r_j` and :math:`y = \alpha C = -\log(1 - \alpha Q)`.
+
+        Exact, with its derivative, for a small alpha and for a small C; as αQ nears 1 the fold gives y.
+        """
         factors = torch.where(mask, self._log_factors(log_u, log1m_u, stacked=True)[0], 0.0).sum(-1)
-        log_z = log_expc(self.alpha) + torch.log(self.alpha.abs()) + factors
+        log_q = log_expc(self.alpha) + factors
+        log_z = log_q + torch.log(self.alpha.abs())
         low = -log1mexp(log_z.clamp_max(LOG_HALF))
         positive = torch.where(log_z < LOG_HALF, low, -self._fold(log_u, log1m_u, mask))
-        return torch.where(self.alpha < 0, log1pexp(log_z), positive) / self.alpha.abs()
+        return torch.exp(log_q - log_expc(torch.where(self.alpha < 0, -log1pexp(log_z), positive)))
 
     def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
         log_r, log1m_r = self._log_factors(log_v, log1m_v)
