@@ -116,7 +116,7 @@ class FrankDistribution(ArchimedeanDistribution):
         return torch.logaddexp(state + log_r, log1m_r)
 
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
-        r""":math:`C = Q/\phi(y)` with :math:`Q = (1 - e^w)/\alpha = \phi(\alpha)\prod_j r_j` and :math:`y = \alpha C = -\log(1 - \alpha Q)`.
+        r""":math:`C = Q/\phi(y)`, :math:`Q = (1 - e^w)/\alpha = \phi(\alpha)\prod_j r_j` and :math:`y = \alpha C = -\log(1 - \alpha Q)`.
 
         Exact, with its derivative, for a small alpha and for a small C; as αQ nears 1 the fold gives y.
         """
