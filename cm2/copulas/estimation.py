@@ -76,7 +76,7 @@ def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_
     parameters by the delta method. The work is done in float64, whatever the module's dtype.
 
     Kendall's tau: the family's map inverted at the sample's tau (a matrix of them for correlations; for exchangeable families in more
-    dimensions, the mean over the pairs).
+    dimensions, the mean over the pairs). Parameters that tau does not determine, as degrees of freedom, stay as they are.
 
     Args:
         copula: the module; its parameters are overwritten. Its parameters must have no batch dimension: fit batches one by one.

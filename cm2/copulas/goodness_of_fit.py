@@ -83,7 +83,7 @@ def rosenblatt_distance(w: Tensor) -> Tensor:
     return n / 3**dim - once + twice / n
 
 
-def goodness_of_fit(
+def goodness_of_fit_test(
     copula: Copula,
     u: Tensor,
     statistic: str = "rosenblatt",

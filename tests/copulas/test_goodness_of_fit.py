@@ -6,7 +6,7 @@ import torch
 
 from cm2.copulas import make
 from cm2.copulas.estimation import pseudo_observations
-from cm2.copulas.goodness_of_fit import STATISTICS, cramer_von_mises, empirical_copula, goodness_of_fit, rosenblatt_distance
+from cm2.copulas.goodness_of_fit import STATISTICS, cramer_von_mises, empirical_copula, goodness_of_fit_test, rosenblatt_distance
 
 from .conftest import FAMILIES, strong
 
@@ -48,7 +48,7 @@ def test_rosenblatt_transform_has_the_density_as_its_jacobian(name, dim):
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_level(statistic):
     law = make("gumbel", 2, alpha=1.8)()
-    p = [goodness_of_fit(make("gumbel", 2), law.sample((60,)), statistic, 19, "kendall_tau", seed=k).p_value for k in range(40)]
+    p = [goodness_of_fit_test(make("gumbel", 2), law.sample((60,)), statistic, 19, "kendall_tau", seed=k).p_value for k in range(40)]
     # uniform on 0.05, 0.10, ..., 1
     assert abs(np.mean(p) - 0.525) < 4 * 0.288 / np.sqrt(40)
     assert np.mean(np.array(p) <= 0.05) <= 0.175
@@ -58,42 +58,42 @@ def test_level(statistic):
 @pytest.mark.parametrize(("name", "dim"), [("clayton", 2), ("gaussian", 2), ("clayton", 3)])
 def test_power_against_a_wrong_family(statistic, name, dim):
     u = make("gumbel", dim, alpha=2.5)().sample((400,))
-    wrong = goodness_of_fit(make(name, dim), u, statistic, 39, "kendall_tau" if dim == 2 else "maximum_likelihood")
+    wrong = goodness_of_fit_test(make(name, dim), u, statistic, 39, "kendall_tau" if dim == 2 else "maximum_likelihood")
     assert wrong.p_value <= 0.05
     assert wrong.value > wrong.bootstrap.mean()
-    assert goodness_of_fit(make("gumbel", dim), u, statistic, 39, "kendall_tau").p_value > 0.05
+    assert goodness_of_fit_test(make("gumbel", dim), u, statistic, 39, "kendall_tau").p_value > 0.05
 
 
 def test_reproducible_and_without_trace():
     module, u = make("frank", 2), make("frank", 2, alpha=3.0)().sample((80,))
     before, state = module.alpha.item(), torch.get_rng_state()
-    first, second = (goodness_of_fit(module, u, n_bootstrap=5, seed=3) for _ in range(2))
+    first, second = (goodness_of_fit_test(module, u, n_bootstrap=5, seed=3) for _ in range(2))
     assert torch.equal(first.bootstrap, second.bootstrap)
     assert torch.equal(torch.get_rng_state(), state)
     assert module.alpha.item() == before
-    other = goodness_of_fit(module, u, n_bootstrap=5, seed=4)
+    other = goodness_of_fit_test(module, u, n_bootstrap=5, seed=4)
     assert not torch.equal(first.bootstrap, other.bootstrap)
-    assert other.value == first.value == goodness_of_fit(module, pseudo_observations(u), n_bootstrap=1).value
-    parallel = goodness_of_fit(module, u, n_bootstrap=5, seed=3, n_jobs=2)
+    assert other.value == first.value == goodness_of_fit_test(module, pseudo_observations(u), n_bootstrap=1).value
+    parallel = goodness_of_fit_test(module, u, n_bootstrap=5, seed=3, n_jobs=2)
     torch.testing.assert_close(parallel.bootstrap, first.bootstrap)
 
 
 def test_exact_uniforms_are_taken_as_they_are():
     law = make("clayton", 2, alpha=1.0)()
     u = law.sample((100,))
-    ranks, plain = (goodness_of_fit(make("clayton", 2), u, n_bootstrap=1, ranks=each).value for each in (True, False))
+    ranks, plain = (goodness_of_fit_test(make("clayton", 2), u, n_bootstrap=1, ranks=each).value for each in (True, False))
     assert ranks != plain
     # a margin that is not uniform is seen only where the margins are taken to be known
     bent = torch.stack([u[:, 0] ** 1.5, u[:, 1]], -1)
-    assert goodness_of_fit(make("clayton", 2), bent, n_bootstrap=19, ranks=False).p_value <= 0.05
-    assert goodness_of_fit(make("clayton", 2), bent, n_bootstrap=1).value == pytest.approx(ranks)
+    assert goodness_of_fit_test(make("clayton", 2), bent, n_bootstrap=19, ranks=False).p_value <= 0.05
+    assert goodness_of_fit_test(make("clayton", 2), bent, n_bootstrap=1).value == pytest.approx(ranks)
 
 
 def test_refusals():
     u = torch.rand(50, 2)
     with pytest.raises(ValueError, match=r"unknown statistic 'ks'; choose one of rosenblatt, cramer_von_mises"):
-        goodness_of_fit(make("gumbel", 2), u, "ks")
+        goodness_of_fit_test(make("gumbel", 2), u, "ks")
     with pytest.raises(ValueError, match=r"n_bootstrap is 0"):
-        goodness_of_fit(make("gumbel", 2), u, n_bootstrap=0)
+        goodness_of_fit_test(make("gumbel", 2), u, n_bootstrap=0)
     with pytest.raises(ValueError, match=r"u has shape \(50, 2\); give a sample \(n, 3\)"):
-        goodness_of_fit(make("gumbel", 3), u)
+        goodness_of_fit_test(make("gumbel", 3), u)

@@ -1,0 +1,305 @@
+"""Which family: candidates ranked by what they predict, with tests of the differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cm2.copulas.base import Copula, open_unit_interval
+from cm2.copulas.clayton import Clayton
+from cm2.copulas.dependence import sample_kendall_tau
+from cm2.copulas.estimation import Fit, check_sample
+from cm2.copulas.frank import Frank
+from cm2.copulas.gaussian import Gaussian
+from cm2.copulas.gumbel import Gumbel
+from cm2.copulas.independence import Independence
+from cm2.copulas.joe import Joe
+from cm2.copulas.student import Student
+
+if TYPE_CHECKING:
+    import pandas
+
+SELECTABLE: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gaussian, Student, Clayton, Gumbel, Frank, Joe)}
+CRITERIA = ("held_out", "aic", "bic")
+CORRECTIONS = ("none", "akaike", "schwarz")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One family in one rotation, as fitted to the sample.
+
+    Attributes:
+        name, rotation: which.
+        copula: the fitted module.
+        fit: report of the fit to all points (in the rotated coordinates).
+        held_out: mean log density of points that the fit had not seen, by cross-validation; NaN where none was asked for.
+        held_out_error: its standard error.
+        behind: how far `held_out` is behind the best candidate's, and
+        behind_error: the standard error of that difference, which is paired point by point.
+        vuong: statistic of Vuong's test against the best, negative: worse. NaN for the best itself.
+        p_value: its two-sided p-value, adjusted for the number of candidates.
+    """
+
+    name: str
+    rotation: int
+    copula: Copula = field(repr=False)
+    fit: Fit = field(repr=False)
+    held_out: float
+    held_out_error: float
+    behind: float
+    behind_error: float
+    vuong: float
+    p_value: float
+
+    @property
+    def label(self) -> str:
+        """Name and rotation."""
+        return f"{self.name} {self.rotation}°" if self.rotation else self.name
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Candidates, the best first.
+
+    Attributes:
+        candidates: in the order of the criterion.
+        criterion: "held_out", "aic" or "bic".
+        n: number of points.
+    """
+
+    candidates: tuple[Candidate, ...]
+    criterion: str
+    n: int
+
+    @property
+    def best(self) -> Copula:
+        """The fitted module of the best candidate."""
+        return self.candidates[0].copula
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per candidate."""
+        return [
+            {
+                "family": each.label,
+                "parameters": _parameters(each.fit),
+                "held_out": each.held_out,
+                "held_out_error": each.held_out_error,
+                "behind": each.behind,
+                "behind_error": each.behind_error,
+                "log_likelihood": each.fit.log_likelihood,
+                "aic": each.fit.aic,
+                "bic": each.fit.bic,
+                "vuong": each.vuong,
+                "p_value": each.p_value,
+                "at_boundary": each.fit.at_boundary,
+                "converged": each.fit.converged,
+            }
+            for each in self.candidates
+        ]
+
+    def table(self) -> pandas.DataFrame:
+        """The report as a data frame, one row per candidate."""
+        import pandas
+
+        return pandas.DataFrame(self.rows())
+
+    def to_markdown(self) -> str:
+        """The report as a table in Markdown."""
+        rows = self.rows()
+        names = list(rows[0])
+        lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+        return "\n".join([*lines, *("| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows)])
+
+
+def select(
+    u: Tensor,
+    families: Sequence[str] | None = None,
+    criterion: str = "held_out",
+    rotations: bool = True,
+    folds: int = 5,
+    seed: int = 0,
+    correction: str = "schwarz",
+) -> Selection:
+    r"""Fits families to a sample by maximum likelihood, ranks them, and tests each against the best.
+
+    Held-out log-likelihood: the mean log density at points left out of the fit, k-fold, the same folds for all; its differences are
+    paired, so `behind_error` is what to judge them by. Vuong (1989, eq. 3.6 and 5.6): with :math:`m_i` the difference of the two log
+    densities at point i, each fitted to all points, :math:`(\sum_i m_i - K)/(\sqrt n\,\hat\sigma_m)` is standard normal if both are
+    equally near the truth; K corrects for the numbers of parameters, :math:`(p-q)\frac{\log n}2` ("schwarz") or :math:`p - q` ("akaike").
+    The test is meant for families of which none contains the other; against independence, which all contain, it is only a description.
+    p-values are adjusted as by Holm (1979).
+
+    Args:
+        u: sample of uniforms, (n, dim), in (0, 1).
+        families: names out of `SELECTABLE`; all without it.
+        criterion: one of `CRITERIA`.
+        rotations: in two dimensions, rotate the families that reach positive dependence only: by 0 and 180 degrees where Kendall's tau is
+            clearly positive, by 90 and 270 where it is clearly negative, by all four where it is within two standard errors of 0.
+        folds: of the cross-validation, for the criterion "held_out" only.
+        seed: of the assignment of points to folds.
+        correction: of Vuong's statistic, one of `CORRECTIONS`.
+
+    Raises:
+        ValueError: unknown family, criterion or correction; folds outside [2, n/10]; a sample that `fit` would refuse.
+    """
+    names = list(SELECTABLE) if families is None else list(families)
+    u = _check(u, names, criterion, correction, folds)
+    combinations = candidates(u, names, rotations)
+    fitted = [_fit(u, *each) for each in combinations]
+    full = torch.stack([_log_density(copula, u, rotation) for (copula, _), (_, rotation) in zip(fitted, combinations, strict=True)])
+    unseen = _held_out(u, combinations, folds, seed) if criterion == "held_out" else torch.full_like(full, torch.nan)
+    score = {"held_out": lambda k: -unseen[k].mean().item(), "aic": lambda k: fitted[k][1].aic, "bic": lambda k: fitted[k][1].bic}[
+        criterion
+    ]
+    order = sorted(range(len(fitted)), key=score)
+    counts = [report.n_parameters for _, report in fitted]
+    tests = [vuong(full[k], full[order[0]], counts[k], counts[order[0]], correction) for k in order[1:]]
+    adjusted = [math.nan, *holm([p for _, p in tests])]
+    statistics = [math.nan, *(statistic for statistic, _ in tests)]
+    error = lambda terms: (terms.std() / math.sqrt(len(u))).item()
+    found = []
+    for place, k in enumerate(order):
+        (name, rotation), (copula, report) = combinations[k], fitted[k]
+        behind = unseen[order[0]] - unseen[k]
+        own = unseen[k].mean().item(), error(unseen[k]), behind.mean().item(), error(behind)
+        found.append(Candidate(name, rotation, rotated(copula, rotation), report, *own, statistics[place], adjusted[place]))
+    return Selection(tuple(found), criterion, len(u))
+
+
+def fit_best_pair(u: Tensor, families: Sequence[str] | None = None, criterion: str = "aic", rotations: bool = True) -> tuple[Copula, Fit]:
+    """The best family for a pair, by one fit each: what vines need for every edge.
+
+    Args:
+        u: sample of uniforms, (n, 2).
+        families, rotations: as for `select`.
+        criterion: "aic", "bic", or "held_out" (five folds).
+
+    Returns:
+        The fitted module and its report, standard errors left out.
+
+    Raises:
+        ValueError: as for `select`.
+    """
+    names = list(SELECTABLE) if families is None else list(families)
+    u = _check(u, names, criterion, "none", 5)
+    combinations = candidates(u, names, rotations)
+    fitted = [_fit(u, *each, standard_errors=False) for each in combinations]
+    if criterion == "held_out":
+        scores = (-_held_out(u, combinations, 5, 0).mean(-1)).tolist()
+    else:
+        scores = [getattr(report, criterion) for _, report in fitted]
+    k = min(range(len(fitted)), key=lambda k: scores[k])
+    return rotated(fitted[k][0], combinations[k][1]), fitted[k][1]
+
+
+def candidates(u: Tensor, names: Sequence[str], rotations: bool) -> list[tuple[str, int]]:
+    """Pairs (family, rotation) worth a fit: the rotations that the sign of Kendall's tau admits."""
+    turns = (0,)
+    if rotations and u.shape[1] == 2:
+        tau = sample_kendall_tau(u[:: max(1, len(u) // 5000)])
+        clear = tau.value.abs() > 2 * tau.standard_error
+        turns = (0, 90, 180, 270) if not clear else (0, 180) if tau.value > 0 else (90, 270)
+    one_sided = lambda name: u.shape[1] == 2 and SELECTABLE[name].kendall_tau_range(2) == (0.0, 1.0)
+    return [(name, turn) for name in names for turn in (turns if one_sided(name) else (0,))]
+
+
+def rotate(u: Tensor, rotation: int) -> Tensor:
+    """The points at which the unrotated density has the values of the rotated one: 90: (1 - u1, u2), 180: both, 270: (u1, 1 - u2)."""
+    if rotation == 0:
+        return u
+    turned = torch.tensor([rotation in (90, 180), rotation in (180, 270)], device=u.device)
+    return open_unit_interval(torch.where(turned, 1 - u, u))
+
+
+def rotated(copula: Copula, rotation: int) -> Copula:
+    """The copula turned."""
+    if rotation == 0:
+        return copula
+    from cm2.copulas.rotated import Rotated
+
+    return Rotated(copula, rotation)
+
+
+def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction: str = "schwarz") -> tuple[float, float]:
+    """Vuong's statistic, positive where the first model is nearer to the truth, and its two-sided p-value.
+
+    Args:
+        first, second: log densities of both models at the points, (n,).
+        n_first, n_second: their numbers of parameters.
+        correction: one of `CORRECTIONS`.
+
+    Returns:
+        (0, 1) where the models agree at every point.
+    """
+    n, difference = len(first), first - second
+    penalty = {"none": 0.0, "akaike": 1.0, "schwarz": math.log(n) / 2}[correction] * (n_first - n_second)
+    spread = difference.std(correction=0).item()
+    if spread <= 1e-7 * max(1.0, first.abs().mean().item()):  # the same law twice, but for the digits of the fit
+        return 0.0, 1.0
+    statistic = (difference.sum().item() - penalty) / (math.sqrt(n) * spread)
+    return statistic, math.erfc(abs(statistic) / math.sqrt(2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
+    adjusted, least = [0.0] * len(p_values), 0.0
+    for place, k in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - place) * p_values[k]))
+        adjusted[k] = least
+    return adjusted
+
+
+def _check(u: Tensor, names: Sequence[str], criterion: str, correction: str, folds: int) -> Tensor:
+    unknown = [name for name in names if name not in SELECTABLE]
+    if unknown or not names:
+        named = repr(unknown[0]) if unknown else "nothing"
+        raise ValueError(f"families names {named}; choose out of {', '.join(SELECTABLE)}")
+    if criterion not in CRITERIA:
+        raise ValueError(f"unknown criterion {criterion!r}; choose one of {', '.join(CRITERIA)}")
+    if correction not in CORRECTIONS:
+        raise ValueError(f"unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}")
+    u = check_sample(u, None, 1)
+    if criterion == "held_out" and not 2 <= folds <= len(u) // 10:
+        raise ValueError(f"folds is {folds}; with {len(u)} points it must lie between 2 and {len(u) // 10}, to leave 10 points in each")
+    return u
+
+
+def _fit(u: Tensor, name: str, rotation: int, standard_errors: bool = True) -> tuple[Copula, Fit]:
+    copula = SELECTABLE[name](u.shape[1]).to(u)
+    return copula, copula.fit(rotate(u, rotation), standard_errors=standard_errors)
+
+
+def _log_density(copula: Copula, u: Tensor, rotation: int) -> Tensor:
+    with torch.no_grad():
+        return copula(validate_args=False).log_prob(rotate(u, rotation))
+
+
+def _held_out(u: Tensor, combinations: Sequence[tuple[str, int]], folds: int, seed: int) -> Tensor:
+    """Log density of every point under the fit to the other folds, (candidates, n)."""
+    fold = torch.randperm(len(u), generator=torch.Generator().manual_seed(seed)).to(u.device) % folds
+    unseen = u.new_empty(len(combinations), len(u))
+    for k, (name, rotation) in enumerate(combinations):
+        for each in range(folds):
+            copula, _ = _fit(u[fold != each], name, rotation, standard_errors=False)
+            unseen[k, fold == each] = _log_density(copula, u[fold == each], rotation)
+    return unseen
+
+
+def _parameters(report: Fit) -> str:
+    """Natural parameters that are numbers, with their errors."""
+    number = lambda name, value: f"{name} = {value:.4g} ({report.standard_errors[name]:.2g})"
+    return ", ".join(number(name, value) for name, value in report.parameters.items() if isinstance(value, float))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.1f}"
+    return str(value)
