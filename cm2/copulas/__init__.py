@@ -13,11 +13,14 @@ from torch import Tensor
 
 from cm2.copulas.base import Copula, CopulaDistribution
 from cm2.copulas.clayton import Clayton, ClaytonDistribution
+from cm2.copulas.estimation import Fit, pseudo_observations
 from cm2.copulas.frank import Frank, FrankDistribution
 from cm2.copulas.gaussian import Gaussian, GaussianDistribution
+from cm2.copulas.goodness_of_fit import GoodnessOfFit, goodness_of_fit_test
 from cm2.copulas.gumbel import Gumbel, GumbelDistribution
 from cm2.copulas.independence import Independence, IndependenceDistribution
 from cm2.copulas.joe import Joe, JoeDistribution
+from cm2.copulas.selection import Selection, fit_best_pair, select
 from cm2.copulas.student import Student, StudentDistribution
 
 FAMILIES: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student)}
@@ -28,19 +31,26 @@ __all__ = [
     "ClaytonDistribution",
     "Copula",
     "CopulaDistribution",
+    "Fit",
     "Frank",
     "FrankDistribution",
     "Gaussian",
     "GaussianDistribution",
+    "GoodnessOfFit",
     "Gumbel",
     "GumbelDistribution",
     "Independence",
     "IndependenceDistribution",
     "Joe",
     "JoeDistribution",
+    "Selection",
     "Student",
     "StudentDistribution",
+    "fit_best_pair",
+    "goodness_of_fit_test",
     "make",
+    "pseudo_observations",
+    "select",
 ]
 
 
