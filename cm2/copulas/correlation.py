@@ -39,6 +39,25 @@ class EllipticalDistribution(CopulaDistribution):
         with torch.no_grad():
             return self.rsample(sample_shape)
 
+    def cdf_with_error(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """`cdf` and its standard error, each (...): that of :mod:`cm2.copulas.rectangle`, 0 in two dimensions.
+
+        Raises:
+            ValueError: as `cdf`.
+        """
+        if self._validate_args:
+            self._touches_boundary(u, None)
+        inner, zero = u < 1, (u <= 0).any(-1)
+        safe = torch.where((u > 0) & inner, u, 0.5)
+        value, error = self._cdf_and_error(torch.log(safe), torch.log1p(-safe), inner)
+        return torch.where(zero, 0.0, value), torch.where(zero, 0.0, error)
+
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        return self._cdf_and_error(log_u, log1m_u, mask)[0]
+
+    def _cdf_and_error(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        raise TypeError(f"{type(self).__name__} must define _cdf_and_error")
+
     def _like(self) -> Tensor:
         return self.cholesky
 

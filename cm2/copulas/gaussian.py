@@ -95,14 +95,15 @@ class GaussianDistribution(EllipticalDistribution):
         white = solve_lower(factor, z)
         return (z.square().sum(-1) - white.square().sum(-1)) / 2 - torch.log(factor.diagonal(dim1=-2, dim2=-1)).sum(-1)
 
-    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+    def _cdf_and_error(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         z = normal_quantile(log_u, log1m_u)
         if self.dim > 2:
-            return multivariate_normal_cdf(torch.where(mask, z, torch.inf), self.cholesky)[0]
+            return multivariate_normal_cdf(torch.where(mask, z, torch.inf), self.cholesky)
         u, v = torch.where(mask, torch.exp(log_u), 1.0).unbind(-1)
         first, second = z.unbind(-1)
         pair = bivariate_normal_cdf(first, second, self.cholesky[..., 1, 0], self.cholesky[..., 1, 1])
-        return torch.where(mask.all(-1), pair, u * v)
+        value = torch.where(mask.all(-1), pair, u * v)
+        return value, torch.zeros_like(value)
 
     def _h_at(self, u: Tensor) -> Tensor:
         first, second = normal_quantile_at(u).unbind(-1)

@@ -1,6 +1,5 @@
 r"""The Student t copula."""
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -108,15 +107,12 @@ class StudentDistribution(EllipticalDistribution):
 
     def _log_pair_density(self, first: Tensor, second: Tensor) -> Tensor:
         rho, scale, nu = self._wide()
-        a, b = first.abs(), second.abs()
-        top = torch.maximum(a, b).detach()
+        top = torch.maximum(first.detach().abs(), second.detach().abs())
         x, y = scaled_sinh(first, top), scaled_sinh(second, top)
         residual = (x - rho * y) / scale
         joint = torch.log(torch.exp(-2 * top) + y * y + residual * residual)
-        # log cosh a + log cosh b, and 2 log 2
-        margins = torch.log((1 + torch.exp(-2 * a)) * (1 + torch.exp(-2 * b))) + a + b
-        constant = log_normaliser(nu, 2) - torch.log(scale) - (nu + 1) * (2 * math.log(2))
-        return margins * (nu + 1) - (joint + 2 * top) * (nu / 2 + 1) + constant
+        margins = log_cosh(first) + log_cosh(second)
+        return margins * (nu + 1) - (joint + 2 * top) * (nu / 2 + 1) + (log_normaliser(nu, 2) - torch.log(scale))
 
     def _log_score_density(self, w: Tensor, mask: Tensor | None) -> Tensor:
         """Log density of the margin over `mask` from w, (..., dim)."""
@@ -132,16 +128,17 @@ class StudentDistribution(EllipticalDistribution):
             several = torch.stack([log_normaliser(nu, n) for n in range(self.dim + 1)], -1)
             constant = several.expand(*w.shape[:-1], -1).gather(-1, count.unsqueeze(-1)).squeeze(-1)
         constant = constant - torch.log(factor.diagonal(dim1=-2, dim2=-1)).sum(-1)
-        return constant + (nu + 1) * log_cosh(w.abs()).sum(-1) - (nu + count) / 2 * joint
+        return constant + (nu + 1) * log_cosh(w).sum(-1) - (nu + count) / 2 * joint
 
-    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+    def _cdf_and_error(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tails:
         w, nu = self._scores(log_u, log1m_u), self.nu.double()
         if self.dim > 2:
-            return multivariate_t_cdf(torch.where(mask, w, torch.inf), self.cholesky.double(), nu)[0].to(log_u.dtype)
+            return self._narrow(multivariate_t_cdf(torch.where(mask, w, torch.inf), self.cholesky.double(), nu))
         u, v = torch.where(mask, torch.exp(log_u.double()), 1.0).unbind(-1)
         rho, scale, _ = self._wide()
         pair = bivariate_t_cdf(u, v, *w.unbind(-1), rho, scale, nu)
-        return torch.where(mask.all(-1), pair, u * v).to(log_u.dtype)
+        value = torch.where(mask.all(-1), pair, u * v)
+        return self._narrow((value, torch.zeros_like(value)))
 
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         log_u, log1m_u = log_u.double(), log1m_u.double()

@@ -38,7 +38,7 @@ def conditional_arc(first: Tensor, second: Tensor, rho: Tensor, scale: Tensor) -
     """
     top = torch.maximum(first.abs(), second.abs()).detach()
     difference = scaled_sinh(first, top) - rho * scaled_sinh(second, top)
-    return arc(difference / scale, top - log_cosh(second.abs()))
+    return arc(difference / scale, top - log_cosh(second))
 
 
 def unconditional_arc(draw: Tensor, second: Tensor, rho: Tensor, scale: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class _BivariateTCdf(torch.autograd.Function):
             kernel = _log_kernel(first, second, torch.atan2(scale, -rho))[0]
             in_rho = (grad * torch.exp(-nu / 2 * kernel) / (2 * math.pi * scale)).sum_to_size(rho.shape)
         if ctx.needs_input_grad[6]:
-            in_nu = (grad * _slope_in_nu(first, second, rho, scale, nu)).sum_to_size(nu.shape)
+            in_nu = (grad * _SlopeInNu.apply(first, second, rho, scale, nu)).sum_to_size(nu.shape)
         return in_u, in_v, None, None, in_rho, None, in_nu
 
 
@@ -101,29 +101,45 @@ def _log_kernel(first: Tensor, second: Tensor, angle: Tensor) -> tuple[Tensor, T
     floor = torch.exp(-2 * top) * sine * sine
     whole = floor + total * total + 4 * (x * y).abs() * half * half
     turned = torch.where(opposite, -2.0, 2.0) * half * half
-    cosines = torch.exp(log_cosh(first.abs()) - top), torch.exp(log_cosh(second.abs()) - top)
+    cosines = torch.exp(log_cosh(first) - top), torch.exp(log_cosh(second) - top)
     by_first = 2 * (total + turned * y) * cosines[0] / whole
     by_second = 2 * (torch.where(opposite, total, -total) + turned * x) * cosines[1] / whole
     return torch.log(whole) + 2 * top - 2 * torch.log(sine), by_first, by_second
 
 
-def _slope_in_nu(first: Tensor, second: Tensor, rho: Tensor, scale: Tensor, nu: Tensor) -> Tensor:
+class _SlopeInNu(torch.autograd.Function):
     """Derivative of the CDF in nu at fixed u and v: under the integral, with the quantiles' own derivatives."""
-    node, weight = tanh_sinh(first)
-    end = torch.atan2(scale, -rho).unsqueeze(-1)
-    wide = nu.unsqueeze(-1)
-    level, by_first, by_second = _log_kernel(first.unsqueeze(-1), second.unsqueeze(-1), end * node)
-    slopes = [(torch.sign(w) * quantile_slope(w.abs(), nu)).unsqueeze(-1) for w in (first, second)]
-    change = (level + wide * (by_first * slopes[0] + by_second * slopes[1])) / 2
-    return -((change * torch.exp(-wide / 2 * level)) @ weight) * end.squeeze(-1) / (2 * math.pi)
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(first: Tensor, second: Tensor, rho: Tensor, scale: Tensor, nu: Tensor) -> Tensor:
+        node, weight = tanh_sinh(first)
+        end = torch.atan2(scale, -rho)
+        slopes = [torch.sign(w) * quantile_slope(w.abs(), nu) for w in (first, second)]
+        total = torch.zeros_like(first)
+        for place, share in zip(node.unbind(), weight.unbind(), strict=True):
+            level, by_first, by_second = _log_kernel(first, second, end * place)
+            change = level + nu * (by_first * slopes[0] + by_second * slopes[1])
+            total = total - change * torch.exp(-nu / 2 * level) * share
+        return total * end / (4 * math.pi)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, ...]:
+        # near u + v = 1 the integrand of the next derivative is all but a point mass
+        raise RuntimeError("the gradient of the t copula's CDF in nu cannot be differentiated again; differentiate its h in nu instead")
 
 
 def bivariate_t_cdf(u: Tensor, v: Tensor, first: Tensor, second: Tensor, rho: Tensor, scale: Tensor, nu: Tensor) -> Tensor:
     r""":math:`\max(u + v - 1, 0) + \frac1{2\pi}\int_0^{\arccos(-\rho)} (1 + Q(\varphi))^{-\nu/2}\,d\varphi` with Q as in `_log_kernel`.
 
     Plackett's identity for the t law (Genz 2004, section 2; Dunnett and Sobel 1954), integrated from :math:`\rho = -1` up, where the
-    copula is the lower Fréchet bound: both terms are positive, and small values are relatively exact. By tanh-sinh quadrature; first and
-    second derivatives are exact.
+    copula is the lower Fréchet bound: both terms are positive, and small values are relatively exact. By tanh-sinh quadrature; first
+    derivatives are exact, and those of the derivatives in u, v and rho.
 
     Args:
         u, v: coordinates in (0, 1), float64.

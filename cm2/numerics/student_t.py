@@ -32,6 +32,11 @@ from cm2.numerics.student_t_integral import (
 from cm2.numerics.student_t_table import table_applies, table_quantile, table_tail
 
 
+def _size(w: Tensor) -> Tensor:
+    """|w| with the derivative 1 at 0, so that an odd function written as sign(w) f(|w|) has the right one there."""
+    return torch.where(w < 0, -w, w)
+
+
 def _upper_quantile(log_p: Tensor, nu: Tensor) -> Tensor:
     return table_quantile(log_p, nu) if table_applies(log_p, nu) else solve_tail(log_p, nu)
 
@@ -56,11 +61,11 @@ class _Quantile(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         log_u, log1m_u, nu, w = ctx.saved_tensors
-        size, lower = w.abs(), log_u < log1m_u
+        size, lower = _size(w), log_u < log1m_u
         log_p = torch.where(lower, log_u, log1m_u)
         in_u, in_1m, in_nu = None, None, None
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-            slope = grad * torch.exp(log_p + log_beta_half(nu) + nu * log_cosh(size))
+            slope = grad * torch.exp(log_p + log_beta_half(nu) + nu * log_cosh(w))
             in_u = torch.where(lower, slope, 0.0).sum_to_size(log_u.shape)
             in_1m = torch.where(lower, 0.0, -slope).sum_to_size(log1m_u.shape)
         if ctx.needs_input_grad[2]:
@@ -86,12 +91,12 @@ class _QuantileAt(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, nu, w = ctx.saved_tensors
-        in_u, in_nu, size = None, None, w.abs()
+        in_u, in_nu = None, None
         if ctx.needs_input_grad[0]:
-            in_u = (grad * torch.exp(log_beta_half(nu) + nu * log_cosh(size))).sum_to_size(u.shape)
+            in_u = (grad * torch.exp(log_beta_half(nu) + nu * log_cosh(w))).sum_to_size(u.shape)
         if ctx.needs_input_grad[1]:
-            slope = _upper_quantile_slope(torch.minimum(u, 1 - u).log(), size, nu)
-            in_nu = (grad * torch.copysign(slope, slope * (u - 0.5))).sum_to_size(nu.shape)
+            slope = _upper_quantile_slope(torch.minimum(u, 1 - u).log(), _size(w), nu)
+            in_nu = (grad * torch.where(u < 0.5, -slope, slope)).sum_to_size(nu.shape)
         return in_u, in_nu
 
 
@@ -113,10 +118,10 @@ class _LogTails(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad_low: Tensor, grad_high: Tensor) -> tuple[Tensor | None, ...]:
         w, nu, low, high = ctx.saved_tensors
-        size, below = w.abs(), w < 0
+        size, below = _size(w), w < 0
         in_w, in_nu = None, None
         if ctx.needs_input_grad[0]:
-            log_density = -nu * log_cosh(size) - log_beta_half(nu)
+            log_density = -nu * log_cosh(w) - log_beta_half(nu)
             in_w = (grad_low * torch.exp(log_density - low) - grad_high * torch.exp(log_density - high)).sum_to_size(w.shape)
         if ctx.needs_input_grad[1]:
             slope = _tail_slope(size, nu)
