@@ -175,9 +175,9 @@ class JoeDistribution(ArchimedeanDistribution):
         function = self._level(odds, level, None if self.dim == 2 else count)
         fall = monotone_root(function, level / count, upper, iterations=_PAIR_STEPS if self.dim == 2 else _STEPS, start=upper)
         log_r, log1m_r = _fallen(odds, fall.clamp_min(torch.finfo(fall.dtype).tiny))
-        if self.dim == 2:  # a level this small: its first order
-            small = log_level < math.log(torch.finfo(level.dtype).tiny) / 2
+        if self.dim == 2:  # so small a level that the fall may underflow: its first order
             linear = log_level - log1p_times_exp(epsilon, odds)
+            small = torch.maximum(log_level, linear + odds) < math.log(torch.finfo(level.dtype).tiny) / 2
             log_r, log1m_r = torch.where(small, -torch.exp(linear), log_r), torch.where(small, linear, log1m_r)
         return _from_factor(log_r, log1m_r, self.alpha)
 
