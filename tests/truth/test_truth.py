@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cm2.copulas import FAMILIES, Copula, make
+import cm2.copulas
+from cm2.copulas import Copula, make
 
 TABLE = json.loads(Path(__file__).with_name("table.json").read_text())
 GROUPS = sorted({(law["family"], law["rotation"], law["dim"]) for law in TABLE["laws"]})
@@ -24,10 +24,8 @@ every_group = pytest.mark.parametrize(("family", "rotation", "dim"), GROUPS)
 
 
 @pytest.fixture(autouse=True)
-def landed(family: str, rotation: int) -> None:
-    if family not in FAMILIES:
-        pytest.skip(f"the {family} family is not there yet")
-    if rotation and "rotation" not in inspect.signature(make).parameters:
+def landed(rotation: int) -> None:
+    if rotation and not (Path(cm2.copulas.__file__).with_name("rotated.py")).exists():
         pytest.skip("rotations are not there yet")
 
 
@@ -56,7 +54,7 @@ def module(law: dict, dtype: torch.dtype = torch.float64, batch: tuple[int, ...]
 def natural(copula: Copula, law: dict) -> Tensor:
     """The parameters as the table names them, (*batch, number)."""
     if law["family"] not in ("gaussian", "student"):
-        return next(part for part in copula.modules() if part.name == law["family"]).alpha.unsqueeze(-1)
+        return next(part for part in copula.modules() if getattr(part, "name", None) == law["family"]).alpha.unsqueeze(-1)
     first = copula.rho.unsqueeze(-1) if law["dim"] == 2 else copula.correlation[..., [1, 2, 2], [0, 0, 1]]
     return torch.cat([first, copula.nu.unsqueeze(-1)], -1) if law["family"] == "student" else first
 
