@@ -154,15 +154,24 @@ def _by_likelihood(copula: Copula, u: Tensor, standard_errors: bool) -> Fit:
 
 def _start(copula: Copula, u: Tensor) -> tuple[float, float, float] | None:
     """Sets the parameters that Kendall's tau determines, and returns `_raw_places`; None with several parameters or without such a map."""
+    family, dim = type(copula), copula.dim
+    if not _has_map(family, dim):
+        return None
     few = u[:: max(1, len(u) // 2000)]
     try:
-        copula.from_kendall_tau(torch.tensor(0.2, dtype=torch.float64), copula.dim)
-        tau = _fitting_tau(copula, kendall_terms(few).mean(0)).clamp(*_tau_ends(type(copula), copula.dim))
-        _set(copula, copula.from_kendall_tau(tau, copula.dim))
-    except ValueError:  # no map, or taus that together are no dependence of the family: the current parameters are the start
+        tau = _fitting_tau(copula, kendall_terms(few).mean(0)).clamp(*_tau_ends(family, dim))
+        _set(copula, copula.from_kendall_tau(tau, dim))
+    except ValueError:  # taus that together are no dependence of the family: the current parameters are the start
         return None
-    single = sum(each.numel() for each in copula.parameters()) == 1
-    return _raw_places(type(copula), copula.dim) if single else None
+    return _raw_places(family, dim) if sum(each.numel() for each in copula.parameters()) == 1 else None
+
+
+@lru_cache
+def _has_map(family: type[Copula], dim: int) -> bool:
+    try:
+        return bool(family.from_kendall_tau(torch.tensor(0.2, dtype=torch.float64), dim))
+    except ValueError:
+        return False
 
 
 @lru_cache

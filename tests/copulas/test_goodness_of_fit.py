@@ -48,10 +48,10 @@ def test_rosenblatt_transform_has_the_density_as_its_jacobian(name, dim):
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_level(statistic):
     law = make("gumbel", 2, alpha=1.8)()
-    p = [goodness_of_fit_test(make("gumbel", 2), law.sample((60,)), statistic, 19, "kendall_tau", seed=k).p_value for k in range(40)]
+    p = [goodness_of_fit_test(make("gumbel", 2), law.sample((60,)), statistic, 19, "kendall_tau", seed=k).p_value for k in range(25)]
     # uniform on 0.05, 0.10, ..., 1
-    assert abs(np.mean(p) - 0.525) < 4 * 0.288 / np.sqrt(40)
-    assert np.mean(np.array(p) <= 0.05) <= 0.175
+    assert abs(np.mean(p) - 0.525) < 4 * 0.288 / np.sqrt(25)
+    assert np.mean(np.array(p) <= 0.05) <= 0.2
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
