@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from cm2.copulas.dependence import kendall_terms, mid_ranks, pairs_of
-from cm2.copulas.likelihood import LogLikelihood, covariance_of, natural_parameters, standard_errors_of
+from cm2.copulas.likelihood import LogLikelihood, covariance_of, natural_parameters, raw_of, set_raw, standard_errors_of
 from cm2.numerics.maximise import hessian_of, maximise, maximise_scalar
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Fit:
         return self.n_parameters * math.log(self.n) - 2 * self.log_likelihood
 
 
-def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True) -> Fit:
+def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
     r"""Estimates a copula's parameters from a sample and sets them in the module.
 
     Maximum likelihood: one parameter by the root of the score, started at Kendall's tau; several by BFGS, started at Kendall's tau where
@@ -83,6 +82,8 @@ def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_
         u: sample of uniforms, (n, dim), in (0, 1); of data by `pseudo_observations`.
         method: one of `METHODS`.
         standard_errors: leave them out (NaN) where only the estimate is wanted; for k parameters they cost 2k passes if k > 1.
+        ranks: u are ranks, of data whose margins are unknown. The estimate is the same; its standard errors count the error of the ranks
+            as well (Genest, Ghoudi, Rivest 1995), for another 2k passes. Those by "kendall_tau" need no such correction.
 
     Raises:
         ValueError: unknown method; parameters with batch dimensions; a sample of the wrong shape, too small, with NaN, with values outside
@@ -94,7 +95,7 @@ def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_
         raise ValueError(f"the {copula.name} copula has parameters of batch shape {tuple(copula().batch_shape)}; fit them one by one")
     u = check_sample(u, copula.dim, sum(each.numel() for each in copula.parameters()))
     work = copy.deepcopy(copula).double()
-    report = (_by_likelihood if method == "maximum_likelihood" else _by_tau)(work, u, standard_errors)
+    report = _by_likelihood(work, u, standard_errors, ranks) if method == "maximum_likelihood" else _by_tau(work, u, standard_errors)
     with torch.no_grad():
         for own, found in zip(copula.parameters(), work.parameters(), strict=True):
             own.copy_(found)
@@ -140,7 +141,7 @@ def check_sample(u: Tensor, dim: int | None, n_parameters: int) -> Tensor:
     return u.detach().double()
 
 
-def _by_likelihood(copula: Copula, u: Tensor, standard_errors: bool) -> Fit:
+def _by_likelihood(copula: Copula, u: Tensor, standard_errors: bool, ranks: bool) -> Fit:
     count = sum(each.numel() for each in copula.parameters())
     if count == 0:
         with torch.no_grad():
@@ -148,8 +149,8 @@ def _by_likelihood(copula: Copula, u: Tensor, standard_errors: bool) -> Fit:
     places = _start(copula, u)
     few = u[::_SHARE] if len(u) >= _ENOUGH else None
     if count == 1 and places is not None:
-        return _scalar(copula, u, few, places)
-    return _vector(copula, u, few, standard_errors)
+        return _scalar(copula, u, few, places, standard_errors and ranks)
+    return _vector(copula, u, few, standard_errors, ranks)
 
 
 def _start(copula: Copula, u: Tensor) -> tuple[float, float, float] | None:
@@ -179,7 +180,7 @@ def _raw_places(family: type[Copula], dim: int) -> tuple[float, float, float]:
     """The raw parameter of a family of one parameter at the lower end of the range of tau, at 0.2, and at the upper end."""
     low, high = _tau_ends(family, dim)
     values = [family.from_kendall_tau(torch.tensor(tau, dtype=torch.float64), dim) for tau in (low, 0.2, high)]
-    lower, inner, upper = (parameters_to_vector(family(dim, **each).parameters()).item() for each in values)
+    lower, inner, upper = (raw_of(family(dim, **each))[0].item() for each in values)
     return lower, inner, upper
 
 
@@ -205,7 +206,7 @@ def _set(copula: Copula, parameters: dict[str, Tensor]) -> None:
             own.copy_(found)
 
 
-def _scalar(copula: Copula, u: Tensor, few: Tensor | None, places: tuple[float, float, float]) -> Fit:
+def _scalar(copula: Copula, u: Tensor, few: Tensor | None, places: tuple[float, float, float], ranks: bool) -> Fit:
     def along(sample: Tensor) -> Callable[[float], tuple[float, float]]:
         likelihood = LogLikelihood(copula, sample)
 
@@ -216,7 +217,7 @@ def _scalar(copula: Copula, u: Tensor, few: Tensor | None, places: tuple[float, 
         return evaluate
 
     lower, inner, upper = places
-    start = min(max(parameters_to_vector(copula.parameters()).item(), lower), upper)
+    start = min(max(raw_of(copula)[0].item(), lower), upper)
     first, tolerance = (along(u), 1e-9) if few is None else (along(few), 1e-5)
     found = maximise_scalar(first, start, lower, upper, tolerance=tolerance)
     if found.at_boundary:  # tau and the likelihood may disagree about the direction: look from within as well
@@ -224,29 +225,28 @@ def _scalar(copula: Copula, u: Tensor, few: Tensor | None, places: tuple[float, 
     if few is not None:
         curvature = None if found.at_boundary else found.curvature
         found = maximise_scalar(along(u), found.point, lower, upper, curvature)
-    with torch.no_grad():
-        vector_to_parameters(torch.as_tensor([found.point], dtype=torch.float64), copula.parameters())
+    set_raw(copula, np.array([found.point]))
     information = np.array([[-found.curvature * len(u)]])
     return _report(
         copula,
         "maximum_likelihood",
         len(u),
         found.value * len(u),
-        covariance_of(information),
+        rank_covariance_of(copula, u, information) if ranks else covariance_of(information),
         converged=found.converged,
         at_boundary=found.at_boundary,
         evaluations=found.evaluations,
     )
 
 
-def _vector(copula: Copula, u: Tensor, few: Tensor | None, standard_errors: bool) -> Fit:
+def _vector(copula: Copula, u: Tensor, few: Tensor | None, standard_errors: bool, ranks: bool) -> Fit:
     def mean(sample: Tensor) -> tuple[LogLikelihood, Callable[[np.ndarray], tuple[float, np.ndarray]]]:
         likelihood = LogLikelihood(copula, sample)
         scaled = lambda raw: tuple(each / len(sample) for each in likelihood(raw))
         return likelihood, scaled
 
     likelihood, function = mean(u)
-    start, hessian = likelihood.raw, None
+    start, hessian = raw_of(copula), None
     if few is not None and len(start) <= _SHARE:
         _, near = mean(few)
         start = maximise(near, start, tolerance=1e-5).point
@@ -255,8 +255,7 @@ def _vector(copula: Copula, u: Tensor, few: Tensor | None, standard_errors: bool
     covariance = None
     if standard_errors:
         covariance = covariance_of(-len(u) * hessian_of(lambda raw: function(raw)[1], found.point))
-    with torch.no_grad():
-        vector_to_parameters(torch.as_tensor(found.point, dtype=torch.float64), copula.parameters())
+    set_raw(copula, found.point)
     return _report(
         copula,
         "maximum_likelihood",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 
+from cm2.copulas.dependence import mean_above
 from cm2.numerics.blocks import BLOCK
 
 if TYPE_CHECKING:
@@ -22,6 +23,21 @@ def natural_parameters(copula: Copula) -> dict[str, Tensor]:
     found = {(place, name): getattr(module, name) for place, module in copula.named_modules() for name in getattr(module, "shown", ())}
     names = [name for _, name in found]
     return {name if names.count(name) == 1 else f"{place}.{name}".lstrip("."): value for (place, name), value in found.items()}
+
+
+def raw_of(copula: Copula) -> np.ndarray:
+    """The raw parameters in a row, (k,)."""
+    return parameters_to_vector(copula.parameters()).detach().cpu().numpy().astype(np.float64)
+
+
+def set_raw(copula: Copula, raw: np.ndarray) -> None:
+    """Puts raw parameters (k,) into the module."""
+    with torch.no_grad():
+        start = 0
+        for each in copula.parameters():
+            values = torch.as_tensor(raw[start : start + each.numel()]).view_as(each)
+            each.copy_(values)
+            start += each.numel()
 
 
 class LogLikelihood:
@@ -41,9 +57,8 @@ class LogLikelihood:
     def __call__(self, raw: np.ndarray) -> tuple[float, np.ndarray]:
         """At raw parameters (k,): the value and its gradient (k,)."""
         self.evaluations += 1
+        set_raw(self.copula, raw)
         parameters = list(self.copula.parameters())
-        with torch.no_grad():
-            vector_to_parameters(torch.as_tensor(raw, dtype=torch.float64, device=parameters[0].device), parameters)
         law = self.copula(validate_args=False)
         tensors = law._tensors()
         # leaves of their own: one backward pass per block, and one through what makes them from the raw parameters
@@ -58,11 +73,6 @@ class LogLikelihood:
         grads = [torch.zeros_like(own) if grad is None else grad for own, grad in zip(parameters, grads, strict=True)]
         return total.item(), parameters_to_vector(grads).cpu().numpy()
 
-    @property
-    def raw(self) -> np.ndarray:
-        """The module's raw parameters, (k,)."""
-        return parameters_to_vector(self.copula.parameters()).detach().cpu().numpy().astype(np.float64)
-
 
 def covariance_of(information: np.ndarray) -> np.ndarray:
     """The inverse of an information matrix; NaN in the rows of parameters on which the likelihood no longer depends (as the degrees of
@@ -74,6 +84,48 @@ def covariance_of(information: np.ndarray) -> np.ndarray:
         if len(informed) and np.linalg.eigvalsh(block).min() > 1e-12 * np.abs(block).max():
             covariance[np.ix_(informed, informed)] = np.linalg.inv(block)
     return covariance
+
+
+def rank_covariance_of(copula: Copula, u: Tensor, information: np.ndarray) -> np.ndarray:
+    r"""The covariance of the raw estimate where the margins are unknown and `u` are ranks: the ranks' own error counts as well.
+
+    With the score :math:`s` and the mean information :math:`H`, :math:`H^{-1}VH^{-1}/n`, where :math:`V` is the covariance of
+    :math:`s(u_i) + \sum_jW_{ij}` and :math:`W_{ij} = \frac1n\sum_k1(u_{ij}\le u_{kj})\,\partial_js(u_k)` (Genest, Ghoudi, Rivest 1995,
+    section 2). The score is differentiated in u by central differences in the parameters, two passes each.
+
+    Args:
+        copula: module in float64 at the estimate.
+        u: pseudo-observations, (n, dim).
+        information: observed information of the raw parameters, (k, k).
+
+    Returns:
+        (k, k), NaN where `covariance_of` is.
+    """
+    inverse = covariance_of(information)
+    informed = np.flatnonzero(np.isfinite(np.diag(inverse)))
+    terms = [_rank_terms(copula, u, k).cpu().numpy() for k in informed]
+    if terms:
+        block = np.ix_(informed, informed)
+        inverse[block] = inverse[block] @ (len(u) * np.atleast_2d(np.cov(terms))) @ inverse[block]
+    return inverse
+
+
+def _rank_terms(copula: Copula, u: Tensor, k: int) -> Tensor:
+    """Per point its share in the score of raw parameter number k, through its density and through everybody's ranks, (n,)."""
+    parameters = list(copula.parameters())
+    raw = parameters_to_vector(parameters).detach()
+    step = 1e-4 * (1 + raw[k].abs().item())
+    ends = []
+    for shift in (step, -step):
+        with torch.no_grad():
+            vector_to_parameters(raw.index_add(0, torch.tensor([k], device=raw.device), raw.new_tensor([shift])), parameters)
+        points = u.detach().requires_grad_()
+        value = copula(validate_args=False).log_prob(points)
+        ends.append((value.detach(), torch.autograd.grad(value.sum(), points)[0]))
+    with torch.no_grad():
+        vector_to_parameters(raw, parameters)
+    score, slope = ((above - below) / (2 * step) for above, below in zip(*ends, strict=True))
+    return score + sum(mean_above(u[:, j], slope[:, j]) for j in range(u.shape[1]))
 
 
 def standard_errors_of(value: Tensor, parameters: Sequence[Tensor], covariance: np.ndarray | None) -> Tensor:

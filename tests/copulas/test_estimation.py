@@ -113,6 +113,35 @@ def test_gaussian_correlations_and_their_errors():
     assert abs(score) < 1e-6 * 50_000
 
 
+def test_student_against_pyvinecopulib_and_its_information():
+    peer = pytest.importorskip("pyvinecopulib")
+    u = make("student", 2, rho=0.5, nu=4.0)().sample((1500,))
+    bicop = peer.Bicop(family=peer.BicopFamily.student)
+    bicop.fit(np.asfortranarray(u.numpy()))
+    report = make("student", 2).fit(u)
+    for name, other in zip(("rho", "nu"), bicop.parameters[:, 0], strict=True):
+        assert report.parameters[name] == pytest.approx(other, abs=1e-2 * report.standard_errors[name])
+    assert report.log_likelihood >= bicop.loglik(np.asfortranarray(u.numpy())) - 1e-6
+    # second differences in the natural parameters
+    place = np.array([report.parameters["rho"], report.parameters["nu"]])
+    step = 0.05 * np.array([report.standard_errors["rho"], report.standard_errors["nu"]])
+    total = lambda x: make("student", 2, rho=x[0], nu=x[1])(validate_args=False).log_prob(u).sum().item()
+    cross = lambda a, b: sum(s * t * total(place + s * step * a + t * step * b) for s in (-1, 1) for t in (-1, 1)) / 4
+    first, second = np.eye(2)
+    information = -np.array([[cross(a, b) for a in (first, second)] for b in (first, second)]) / np.outer(step, step)
+    expected = np.sqrt(np.diag(np.linalg.inv(information)))
+    np.testing.assert_allclose([report.standard_errors["rho"], report.standard_errors["nu"]], expected, rtol=1e-2)
+
+
+def test_normal_data_leave_the_degrees_of_freedom_open():
+    u = make("gaussian", 2, rho=0.5)().sample((400,))
+    report, normal = make("student", 2).fit(u), make("gaussian", 2).fit(u)
+    assert report.log_likelihood >= normal.log_likelihood - 1e-4
+    if report.at_boundary:
+        assert math.isnan(report.standard_errors["nu"]) and report.parameters["nu"] > 100
+        assert report.standard_errors["rho"] == pytest.approx(normal.standard_errors["rho"], rel=0.05)
+
+
 def test_inversion_of_tau_is_the_map():
     u = make("clayton", 2, alpha=2.0)().sample((500,))
     from scipy import stats
