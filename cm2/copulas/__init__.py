@@ -20,6 +20,7 @@ from cm2.copulas.goodness_of_fit import GoodnessOfFit, goodness_of_fit_test
 from cm2.copulas.gumbel import Gumbel, GumbelDistribution
 from cm2.copulas.independence import Independence, IndependenceDistribution
 from cm2.copulas.joe import Joe, JoeDistribution
+from cm2.copulas.rotated import Rotated, RotatedDistribution, check_rotation
 from cm2.copulas.selection import Selection, fit_best_pair, select
 from cm2.copulas.student import Student, StudentDistribution
 
@@ -43,6 +44,8 @@ __all__ = [
     "IndependenceDistribution",
     "Joe",
     "JoeDistribution",
+    "Rotated",
+    "RotatedDistribution",
     "Selection",
     "Student",
     "StudentDistribution",
@@ -54,13 +57,14 @@ __all__ = [
 ]
 
 
-def make(name: str, dim: int, *, kendall_tau: float | Tensor | None = None, **parameters: Any) -> Copula:
+def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor | None = None, **parameters: Any) -> Copula:
     """A learnable copula by name; without parameters it starts near, not at, independence.
 
     Args:
         name: one of `FAMILIES`.
         dim: number of coordinates, at least 2.
-        kendall_tau: Kendall's tau between two coordinates, instead of the parameter that it determines.
+        rotation: 0, 90, 180 or 270 degrees, the last three for dim 2 only; see `RotatedDistribution`.
+        kendall_tau: Kendall's tau between two coordinates (of the rotated law), instead of the parameter that it determines.
         **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian, student: `rho` (dim 2) or `correlation` (dim, dim); student: `nu`.
 
     Raises:
@@ -73,6 +77,10 @@ def make(name: str, dim: int, *, kendall_tau: float | Tensor | None = None, **pa
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ValueError(f"the {name} copula has no parameter {unknown[0]!r}; it takes {', '.join(known) or 'none'}")
+    if rotation:
+        check_rotation(rotation, dim)
+        inner = -kendall_tau if kendall_tau is not None and rotation != 180 else kendall_tau
+        return Rotated(make(name, dim, kendall_tau=inner, **parameters), rotation)
     if kendall_tau is not None:
         implied = family.from_kendall_tau(kendall_tau, dim)
         twice = sorted(set(implied) & set(parameters))

@@ -13,7 +13,7 @@ from torch.distributions import Distribution, constraints
 
 from cm2.copulas.dependence import spearman_rho
 from cm2.copulas.estimation import Fit, fit
-from cm2.numerics.blocks import blockwise
+from cm2.numerics.blocks import block_sizes, blockwise
 from cm2.numerics.elementary import LOG_HALF, log1mexp
 
 Tails = tuple[Tensor, Tensor]
@@ -216,6 +216,18 @@ class CopulaDistribution(Distribution):
         """The law of (U_2, U_1): the law itself, for every exchangeable family."""
         return self
 
+    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws, (*sample_shape, *batch, dim), without gradients."""
+        shape = Size(sample_shape)
+        with torch.no_grad():
+            if self.batch_shape or not self._like().is_cpu:
+                return self._draw(shape)
+            return torch.cat([self._draw(Size((count,))) for count in block_sizes(shape.numel())]).view(shape + self.event_shape)
+
+    def _draw(self, sample_shape: Size) -> Tensor:
+        """`sample` where it can be cheaper than `rsample`."""
+        return self.rsample(sample_shape)
+
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, dim), differentiable in the parameters (implicit reparameterisation, Figurnov et al. 2018)."""
         shape = self._extended_shape(Size(sample_shape))
@@ -316,6 +328,12 @@ class CopulaDistribution(Distribution):
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
         """(lower, upper) coefficients of tail dependence between two coordinates."""
         raise TypeError(f"{type(self).__name__} must define tail_dependence")
+
+    @property
+    def discordant_tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """The coefficients of the other two corners of a pair: u_1 to 0 with u_2 to 1, and u_1 to 1 with u_2 to 0. 0 unless overridden."""
+        zero = self._like().new_zeros(self.batch_shape)
+        return zero, zero
 
     def marginalise(self, present: Tensor) -> "CopulaDistribution":
         """The copula of a subset of the coordinates, `present` a bool mask (dim,)."""
