@@ -58,6 +58,13 @@ class StudentDistribution(EllipticalDistribution):
         value = value if self.dim == 2 else torch.where(one, 1.0, value)
         return value, value
 
+    @property
+    def discordant_tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """Those of -ρ in the corners (0, 1) and (1, 0), equal, (*batch). Only for dim 2."""
+        self._require_pair("discordant_tail_dependence")
+        turned = self.cholesky * (1 - 2 * torch.tril(torch.ones_like(self.cholesky), -1))
+        return StudentDistribution(turned, self.nu, self._validate_args).tail_dependence
+
     def marginalise(self, present: Tensor) -> CopulaDistribution:
         """The t copula of the present coordinates with the same nu, `present` bool (dim,)."""
         kept = self._check_subset(present)
@@ -112,7 +119,7 @@ class StudentDistribution(EllipticalDistribution):
         residual = (x - rho * y) / scale
         joint = torch.log(torch.exp(-2 * top) + y * y + residual * residual)
         margins = log_cosh(first) + log_cosh(second)
-        return margins * (nu + 1) - (joint + 2 * top) * (nu / 2 + 1) + (log_normaliser(nu, 2) - torch.log(scale))
+        return margins * (nu + 1) - (joint + 2 * top) * (nu / 2 + 1) + (log_normalisers(nu, 2)[..., -1] - torch.log(scale))
 
     def _log_score_density(self, w: Tensor, mask: Tensor | None) -> Tensor:
         """Log density of the margin over `mask` from w, (..., dim)."""
@@ -122,11 +129,9 @@ class StudentDistribution(EllipticalDistribution):
         top = w.abs().amax(-1).detach()
         white = solve_lower(factor, scaled_sinh(w, top.unsqueeze(-1)))
         joint = torch.log(torch.exp(-2 * top) + white.square().sum(-1)) + 2 * top
-        count = self.dim if mask is None else mask.sum(-1)
-        constant = log_normaliser(nu, self.dim)
-        if mask is not None:
-            several = torch.stack([log_normaliser(nu, n) for n in range(self.dim + 1)], -1)
-            constant = several.expand(*w.shape[:-1], -1).gather(-1, count.unsqueeze(-1)).squeeze(-1)
+        count = torch.full((), self.dim, device=w.device) if mask is None else mask.sum(-1)
+        constants = log_normalisers(nu, self.dim).expand(*w.shape[:-1], -1)
+        constant = constants.gather(-1, count.expand(w.shape[:-1]).unsqueeze(-1)).squeeze(-1)
         constant = constant - torch.log(factor.diagonal(dim1=-2, dim2=-1)).sum(-1)
         return constant + (nu + 1) * log_cosh(w).sum(-1) - (nu + count) / 2 * joint
 
@@ -180,13 +185,14 @@ class StudentDistribution(EllipticalDistribution):
         return self._narrow(arc_log_tails(arc(x, top), nu.unsqueeze(-1)))
 
 
-def log_normaliser(nu: Tensor, count: int) -> Tensor:
-    r""":math:`K_n` of the density, :math:`\sum_{j=1}^{n-1}\{r(a + \frac j2) - r(a)\}` with :math:`a = \frac\nu2` and
-    :math:`r(a) = \log\Gamma(a+\frac12) - \log\Gamma(a)`: it tends to 0 as nu grows, and nothing cancels.
+def log_normalisers(nu: Tensor, dim: int) -> Tensor:
+    r""":math:`K_0, \ldots, K_d` of the density along a new last dimension, :math:`K_n = \sum_{j=1}^{n-1}\{r(a + \frac j2) - r(a)\}` with
+    :math:`a = \frac\nu2` and :math:`r(a) = \log\Gamma(a+\frac12) - \log\Gamma(a)`: they tend to 0 as nu grows, and nothing cancels.
     """
-    a = nu / 2
-    step = lambda j: (torch.log1p(j / nu) / 2 + half_step(a + j / 2)) - half_step(a)
-    return sum((step(j) for j in range(1, count)), start=torch.zeros_like(nu))
+    nu = nu.unsqueeze(-1)
+    j = torch.arange(-1, dim, dtype=nu.dtype, device=nu.device).clamp_min(0)
+    steps = half_step((nu + j) / 2)
+    return torch.cumsum(torch.log1p(j / nu) / 2 + (steps - steps[..., :1]), -1)
 
 
 def _log_chi(dof: Tensor) -> Tensor:

@@ -63,12 +63,13 @@ class _HalfStep(torch.autograd.Function):
 
     @staticmethod
     def forward(a: Tensor) -> Tensor:
-        x, series = 1 / (a + _SHIFT), torch.zeros_like(a)
-        for coefficient in reversed(_HALF_STEP):
-            series = series * (x * x) + coefficient
-        k = _shifts(a)
-        ratio = ((a.unsqueeze(-1) + k) / (a.unsqueeze(-1) + k + 0.5)).prod(-1)
-        return torch.log(ratio * torch.sqrt((a + _SHIFT) / a)) + series * x
+        column = a.unsqueeze(-1)
+        shifts, powers, coefficients = _half_step_terms(a.device)
+        shifted = column + _SHIFT
+        series = (coefficients * shifted**powers).sum(-1)
+        shifts = column + shifts
+        ratio = (shifts / (shifts + 0.5)).prod(-1)
+        return torch.log(ratio * torch.sqrt(shifted.squeeze(-1) / a)) + series
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -87,15 +88,19 @@ def half_step(a: Tensor) -> Tensor:
 
 def half_step_slope(a: Tensor) -> Tensor:
     r"""Derivative of `half_step`, :math:`\psi(a + \frac12) - \psi(a) - \frac1{2a}`."""
-    x, series = 1 / (a + _SHIFT), torch.zeros_like(a)
-    for n, coefficient in reversed(list(enumerate(_HALF_STEP))):
-        series = series * (x * x) - (2 * n + 1) * coefficient
-    k = a.unsqueeze(-1) + _shifts(a)
-    return (0.5 / (k * (k + 0.5))).sum(-1) - 0.5 * _SHIFT * x / a + series * x * x
+    column = a.unsqueeze(-1)
+    shifts, powers, coefficients = _half_step_terms(a.device)
+    shifted = column + _SHIFT
+    series = (powers * coefficients * shifted ** (powers - 1)).sum(-1)
+    shifts = column + shifts
+    return (0.5 / (shifts * (shifts + 0.5))).sum(-1) - 0.5 * _SHIFT / (a * shifted.squeeze(-1)) + series
 
 
-def _shifts(like: Tensor) -> Tensor:
-    return torch.arange(_SHIFT, dtype=like.dtype, device=like.device)
+@lru_cache
+def _half_step_terms(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Shifts 0, 1, ..., odd negative powers, and their coefficients."""
+    powers = -1.0 - 2 * np.arange(len(_HALF_STEP))
+    return tuple(torch.from_numpy(np.array(value, dtype=float)).to(device) for value in (range(_SHIFT), powers, _HALF_STEP))
 
 
 def log_beta_half(nu: Tensor) -> Tensor:
