@@ -173,7 +173,7 @@ class Rotated(Copula):
         return dataclasses.replace(report, name=self.name)
 
     def extra_repr(self) -> str:
-        return f"dim=2, rotation={self.rotation}"
+        return f"{self.name}, dim=2"
 
 
 def check_rotation(rotation: int, dim: int) -> None:

@@ -3,20 +3,29 @@
 import pytest
 import torch
 
-from cm2.copulas import Copula, make
+from cm2.copulas import Copula
+from cm2.copulas import make as make_unrotated
 
 STRONG = {"independence": {}, "gumbel": {"alpha": 2.5}, "frank": {"alpha": 5.0}, "clayton": {"alpha": 1.7}, "joe": {"alpha": 3.0}}
 ELLIPTICAL = {"gaussian": {}, "student": {"nu": 3.5}}
 FAMILIES = [*STRONG, *ELLIPTICAL]
 LEARNABLE = [name for name in FAMILIES if name != "independence"]
+ROTATED = [f"{name} {rotation}" for name in ("gumbel", "clayton", "joe", "frank", "gaussian") for rotation in (90, 180, 270)]  # dim 2
+
+
+def make(name: str, dim: int, **parameters: object) -> Copula:
+    """`cm2.copulas.make`, also for a family's name with a rotation behind it."""
+    family, *rotation = name.split()
+    return make_unrotated(family, dim, rotation=int(rotation[0]) if rotation else 0, **parameters)
 
 
 def strong(name: str, dim: int) -> Copula:
     """A clearly dependent member of a family."""
-    if name not in ELLIPTICAL:
-        return make(name, dim, **STRONG[name])
+    family = name.split()[0]
+    if family not in ELLIPTICAL:
+        return make(name, dim, **STRONG[family])
     if dim == 2:
-        return make(name, dim, rho=0.6, **ELLIPTICAL[name])
+        return make(name, dim, rho=0.6, **ELLIPTICAL[family])
     place = torch.arange(dim, dtype=torch.get_default_dtype())
     return make(name, dim, correlation=0.7 ** (place[:, None] - place).abs(), **ELLIPTICAL[name])
 
