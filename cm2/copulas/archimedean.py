@@ -73,10 +73,8 @@ class ArchimedeanDistribution(CopulaDistribution):
             return IndependenceDistribution(1, self.alpha, self.batch_shape, self._validate_args)
         return self._with(self.alpha, kept)
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        """Draws, (*sample_shape, *batch, dim), by the frailty."""
-        with torch.no_grad():
-            return to_unit_interval(*self._frailty_tails(self._extended_shape(Size(sample_shape))))
+    def _draw(self, sample_shape: Size) -> Tensor:
+        return to_unit_interval(*self._frailty_tails(self._extended_shape(sample_shape)))
 
     def _like(self) -> Tensor:
         return self.alpha

@@ -34,11 +34,6 @@ class EllipticalDistribution(CopulaDistribution):
         tau = 2 / torch.pi * torch.asin(rho)
         return tau if self.dim == 2 else tau + tau.mT + torch.eye(self.dim, dtype=tau.dtype, device=tau.device)
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        """Draws, (*sample_shape, *batch, dim)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape)
-
     def cdf_with_error(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """`cdf` and its standard error, each (...): that of :mod:`cm2.copulas.rectangle`, 0 in two dimensions.
 

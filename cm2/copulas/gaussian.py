@@ -58,6 +58,10 @@ class GaussianDistribution(EllipticalDistribution):
         noise = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.cholesky.dtype, device=self.cholesky.device)
         return to_unit_interval(*normal_tails(times(self.cholesky, noise)))
 
+    def _draw(self, sample_shape: Size) -> Tensor:
+        noise = torch.randn(self._extended_shape(sample_shape), dtype=self.cholesky.dtype, device=self.cholesky.device)
+        return open_unit_interval(normal_cdf(times(self.cholesky, noise)))
+
     def _tensors(self) -> tuple[Tensor, ...]:
         return (self.cholesky,)
 

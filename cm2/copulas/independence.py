@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Size, Tensor
 
-from cm2.copulas.base import Copula, CopulaDistribution, Tails, to_unit_interval, uniform_tails
+from cm2.copulas.base import Copula, CopulaDistribution, Tails, open_unit_interval, uniform_tails
 
 
 class IndependenceDistribution(CopulaDistribution):
@@ -44,9 +44,9 @@ class IndependenceDistribution(CopulaDistribution):
         """Independence of the present coordinates, `present` bool (dim,)."""
         return IndependenceDistribution(len(self._check_subset(present)), self.like, self.batch_shape, self._validate_args)
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        """Independent uniform draws, (*sample_shape, *batch, dim)."""
-        return to_unit_interval(*uniform_tails(self._extended_shape(Size(sample_shape)), self.like))
+    def _draw(self, sample_shape: Size) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        return open_unit_interval(torch.rand(shape, dtype=self.like.dtype, device=self.like.device))
 
     def _like(self) -> Tensor:
         return self.like

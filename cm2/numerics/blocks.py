@@ -12,6 +12,11 @@ BLOCK = 32_768  # points: a few columns of doubles fit a second-level cache of 1
 Pointwise = Callable[[Tensor, Sequence[Tensor]], Tensor]
 
 
+def block_sizes(count: int) -> list[int]:
+    """Sizes of the blocks that make up `count` points; one of 0 for none."""
+    return [BLOCK] * (count // BLOCK) + ([count % BLOCK] if count % BLOCK or not count else [])
+
+
 class _Blockwise(torch.autograd.Function):
     @staticmethod
     def forward(function: Pointwise, points: Tensor, *parameters: Tensor) -> Tensor:

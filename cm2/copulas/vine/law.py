@@ -96,11 +96,6 @@ class VineDistribution(CopulaDistribution):
             recursion.draw(v, self.structure.columns[v], levels[v])
         return _stack([recursion.tails(v) for v in range(self.dim)])
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        """Draws, (*sample_shape, *batch, dim)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape)
-
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         """Draws by the inverse Rosenblatt transform, (*sample_shape, *batch, dim), differentiable in all parameters."""
         levels = uniform_tails(self._extended_shape(Size(sample_shape)), self._like())
