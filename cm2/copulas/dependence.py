@@ -153,7 +153,7 @@ def _spearman_terms(x: Tensor, y: Tensor) -> Tensor:
     u, v = (mid_ranks(each) / n for each in (x, y))
     scale = torch.sqrt(u.var(correction=0) * v.var(correction=0))
     value = ((u - u.mean()) * (v - v.mean())).mean() / scale
-    influence = u * v + _mean_above(x, v) + _mean_above(y, u)
+    influence = u * v + mean_above(x, v) + mean_above(y, u)
     return value + (influence - influence.mean()) / (2 * scale)
 
 
@@ -163,7 +163,7 @@ def mid_ranks(x: Tensor) -> Tensor:
     return (torch.cumsum(counts, 0) - (counts - 1) / 2).double()[inverse]
 
 
-def _mean_above(x: Tensor, values: Tensor) -> Tensor:
+def mean_above(x: Tensor, values: Tensor) -> Tensor:
     """For every i the mean over all j of values_j where x_j >= x_i, else 0."""
     ordered, index = torch.sort(x)
     tail = torch.cumsum(values[index].flip(0), 0).flip(0)

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from cm2.copulas.dependence import kendall_terms, mid_ranks, pairs_of
-from cm2.copulas.likelihood import LogLikelihood, covariance_of, natural_parameters, raw_of, set_raw, standard_errors_of
+from cm2.copulas.likelihood import (
+    LogLikelihood,
+    covariance_of,
+    natural_parameters,
+    rank_covariance_of,
+    raw_of,
+    set_raw,
+    standard_errors_of,
+)
 from cm2.numerics.maximise import hessian_of, maximise, maximise_scalar
 
 if TYPE_CHECKING:
@@ -252,10 +260,11 @@ def _vector(copula: Copula, u: Tensor, few: Tensor | None, standard_errors: bool
         start = maximise(near, start, tolerance=1e-5).point
         hessian = hessian_of(lambda raw: near(raw)[1], start)
     found = maximise(function, start, hessian)
-    covariance = None
-    if standard_errors:
-        covariance = covariance_of(-len(u) * hessian_of(lambda raw: function(raw)[1], found.point))
+    information = -len(u) * hessian_of(lambda raw: function(raw)[1], found.point) if standard_errors else None
     set_raw(copula, found.point)
+    covariance = None
+    if information is not None:
+        covariance = rank_covariance_of(copula, u, information) if ranks else covariance_of(information)
     return _report(
         copula,
         "maximum_likelihood",

@@ -112,18 +112,15 @@ def rank_covariance_of(copula: Copula, u: Tensor, information: np.ndarray) -> np
 
 def _rank_terms(copula: Copula, u: Tensor, k: int) -> Tensor:
     """Per point its share in the score of raw parameter number k, through its density and through everybody's ranks, (n,)."""
-    parameters = list(copula.parameters())
-    raw = parameters_to_vector(parameters).detach()
-    step = 1e-4 * (1 + raw[k].abs().item())
+    raw = raw_of(copula)
+    step = 1e-4 * (1 + abs(raw[k]))
     ends = []
     for shift in (step, -step):
-        with torch.no_grad():
-            vector_to_parameters(raw.index_add(0, torch.tensor([k], device=raw.device), raw.new_tensor([shift])), parameters)
+        set_raw(copula, raw + shift * (np.arange(len(raw)) == k))
         points = u.detach().requires_grad_()
         value = copula(validate_args=False).log_prob(points)
         ends.append((value.detach(), torch.autograd.grad(value.sum(), points)[0]))
-    with torch.no_grad():
-        vector_to_parameters(raw, parameters)
+    set_raw(copula, raw)
     score, slope = ((above - below) / (2 * step) for above, below in zip(*ends, strict=True))
     return score + sum(mean_above(u[:, j], slope[:, j]) for j in range(u.shape[1]))
 
