@@ -234,7 +234,7 @@ def test_a_second_call_writes_nothing(tmp_path):
         ({"stays": 3}, "stays: got 3"),
         ({"image_size": 8}, "image_size: got 8"),
         ({"dim": 1}, "dim: got 1"),
-        ({"family": "joe"}, "joe"),
+        ({"family": "gumble"}, "gumble"),
         ({"alpha": 0.5}, "alpha"),
         ({"family": "gaussian", "rho": -0.7}, "rho: got -0.7"),
         ({"link": "paper"}, "paper"),
