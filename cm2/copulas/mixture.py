@@ -1,0 +1,334 @@
+r"""Finite mixtures of copulas."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Size, Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from cm2.copulas.base import Copula, CopulaDistribution, Tails, parameter, uniform_tails
+from cm2.copulas.clayton import Clayton
+from cm2.copulas.dependence import pairs_of
+from cm2.copulas.gaussian import Gaussian
+from cm2.copulas.gumbel import Gumbel
+from cm2.copulas.independence import IndependenceDistribution
+from cm2.numerics.roots import monotone_root
+
+_STEPS = 40
+_REACH = 37.0  # the logistic function at -37 is below half an ulp of one
+
+
+class MixtureDistribution(CopulaDistribution):
+    r""":math:`C(u) = \sum_k w_k C_k(u)`, weights :math:`w_k > 0` of sum 1, components of any family and of one dimension.
+
+    Margins being uniform, most follows term by term: :math:`c = \sum_k w_kc_k`, summed in logarithms, the margin over any coordinates is the
+    mixture of the margins with the same weights, and so is :math:`h = \sum_k w_kh_k`. Given coordinates :math:`u_O` with more than one
+    element the law is again a mixture, with weights :math:`w_k(u_O) \propto w_kc_k(u_O)`, of the components' conditional laws
+    (McLachlan and Peel 2000, section 1.4).
+
+    The quantile of h lies between those of its components and is solved for the logit of :math:`u_1`. Spearman's ρ and the coefficients of
+    tail dependence are means of those of the components. Kendall's τ is not (Nelsen 2006, section 5.1):
+
+    .. math:: \tau = 4\iint C\,dC - 1 = 1 - 4\iint \frac{\partial C}{\partial u_1}\frac{\partial C}{\partial u_2}\,du_1\,du_2.
+
+    Args:
+        laws: the components, of one dim.
+        log_weights: logarithms of the weights, (*batch, K); shapes of the batches broadcast.
+        validate_args: see `CopulaDistribution`.
+    """
+
+    def __init__(self, laws: Sequence[CopulaDistribution], log_weights: Tensor, validate_args: bool | None = None) -> None:
+        batch = torch.broadcast_shapes(log_weights.shape[:-1], *(law.batch_shape for law in laws))
+        self.laws = [law if law.batch_shape == batch else law.expand(batch) for law in laws]
+        self.log_weights = log_weights.expand(*batch, len(laws))
+        super().__init__(laws[0].dim, batch, validate_args)
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights, (*batch, K)."""
+        return torch.exp(self.log_weights)
+
+    @property
+    def kendall_tau(self) -> Tensor:
+        """Kendall's τ by quadrature, to about 1e-10: shape of the batch, in dim above 2 a matrix (*batch, dim, dim) where pairs differ."""
+        if self.dim == 2:
+            return self._pair_tau()
+        place = torch.arange(self.dim)
+        between = lambda i, j: self.marginalise((place == i) | (place == j)).kendall_tau
+        if all(law.kendall_tau.shape == law.batch_shape for law in self.laws):
+            return between(0, 1)
+        value = torch.eye(self.dim, dtype=self.log_weights.dtype, device=self.log_weights.device).repeat(*self.batch_shape, 1, 1)
+        for i, j in pairs_of(self.dim):
+            value[..., i, j] = value[..., j, i] = between(i, j)
+        return value
+
+    def _pair_tau(self) -> Tensor:
+        width = torch.stack([1 - law.kendall_tau.detach().double().abs() for law in self.laws], -1).amin(-1).clamp(1e-4, 1)
+        log_u, log1m_u, weight = _cross_rule(width)
+        lead = lambda each: each.movedim(len(self.batch_shape), 0)  # the nodes go before the batch
+        log_u, log1m_u, weight = (lead(each).to(self.log_weights) for each in (log_u, log1m_u, weight))
+        second = torch.exp(self._h_tails(log_u, log1m_u)[0])
+        first = torch.exp(self.flipped._h_tails(log_u.flip(-1), log1m_u.flip(-1))[0])
+        return 1 - 4 * (weight * first * second).sum(0)
+
+    @property
+    def spearman_rho(self) -> Tensor:
+        """The mean of the components' ρ: shape of the batch, in dim above 2 a matrix where pairs differ."""
+        return self._mean([law.spearman_rho for law in self.laws])
+
+    @property
+    def tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """(lower, upper): the means of the components' coefficients."""
+        lower, upper = zip(*(law.tail_dependence for law in self.laws), strict=True)
+        return self._mean(lower), self._mean(upper)
+
+    @property
+    def discordant_tail_dependence(self) -> tuple[Tensor, Tensor]:
+        """The means of the components' coefficients in the corners (0, 1) and (1, 0). Only for dim 2."""
+        first, second = zip(*(law.discordant_tail_dependence for law in self.laws), strict=True)
+        return self._mean(first), self._mean(second)
+
+    def _mean(self, values: Sequence[Tensor]) -> Tensor:
+        """Weighted mean of measures between pairs, a matrix if one of them is."""
+        wide = [each.shape != self.batch_shape for each in values]
+        if any(wide):
+            one = torch.eye(self.dim, dtype=torch.bool, device=self.log_weights.device)
+            values = [each if matrix else torch.where(one, 1.0, each[..., None, None]) for each, matrix in zip(values, wide, strict=True)]
+            return sum(w[..., None, None] * each for w, each in zip(self.weights.unbind(-1), values, strict=True))
+        return (self.weights * torch.stack(list(values), -1)).sum(-1)
+
+    @property
+    def flipped(self) -> CopulaDistribution:
+        """The law of (U_2, U_1)."""
+        return self._with([law.flipped for law in self.laws])
+
+    def marginalise(self, present: Tensor) -> CopulaDistribution:
+        """The mixture of the components' margins over the present coordinates, `present` bool (dim,)."""
+        kept = self._check_subset(present)
+        if len(kept) == 1:
+            return IndependenceDistribution(1, self.log_weights, self.batch_shape, self._validate_args)
+        return self if len(kept) == self.dim else self._with([law.marginalise(present) for law in self.laws])
+
+    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws, (*sample_shape, *batch, dim): a component by its weight, then a draw from it."""
+        shape = self._extended_shape(Size(sample_shape))
+        with torch.no_grad():
+            return _choose([law.sample(sample_shape) for law in self.laws], _draw_label(self.log_weights.expand(*shape[:-1], -1)))
+
+    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        r"""Draws, (*sample_shape, *batch, dim), differentiable in the weights and in the components' parameters.
+
+        In two dimensions through the inverse of h, smooth draw by draw. In more, draws as by `sample` whose derivatives are those of the
+        inverse Rosenblatt transform (Figurnov, Mohamed, Mnih 2018): :math:`F_k(u_k \mid u_1, \ldots, u_{k-1})` stays what it is when
+        parameters change, so that :math:`du_k = -dF_k/f_k`, one coordinate after the other.
+        """
+        if self.dim == 2:
+            return super().rsample(sample_shape)
+        drawn = self.sample(sample_shape)
+        if not torch.is_grad_enabled() or not any(each.requires_grad for each in self._tensors()):
+            return drawn
+        columns = [drawn[..., 0]]
+        for k in range(1, self.dim):
+            u = torch.stack([*columns, drawn[..., k]], -1)
+            (level, _), density = self._level(torch.log(u), torch.log1p(-u))
+            share = torch.exp(level)
+            columns.append(drawn[..., k] - (share - share.detach()) / torch.exp(density.detach()))
+        return torch.stack(columns, -1)
+
+    def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        """Coordinate by coordinate the mixture of the components' conditional distribution functions, by their posterior weights."""
+        leading = torch.broadcast_shapes(log_u.shape[:-1], self.batch_shape)
+        first = log_u[..., 0].expand(leading), log1m_u[..., 0].expand(leading)
+        levels = [first, *(self._level(log_u[..., : k + 1], log1m_u[..., : k + 1])[0] for k in range(1, self.dim))]
+        low, high = (torch.stack(each, -1) for each in zip(*levels, strict=True))
+        return low, high
+
+    def _level(self, log_u: Tensor, log1m_u: Tensor) -> tuple[Tails, Tensor]:
+        """Of the last of the first coordinates, given the others: tails of its conditional CDF, and its log density."""
+        count = log_u.shape[-1]
+        place = torch.arange(self.dim)
+        here, before = ([law.marginalise(place < n) for law in self.laws] for n in (count, count - 1))
+        known = self.log_weights
+        if count > 2:
+            known = known + torch.stack([law._log_density(log_u[..., :-1], log1m_u[..., :-1], None) for law in before], -1)
+        posterior = torch.log_softmax(known, -1)
+        tails = zip(*(law.rosenblatt_tails(log_u, log1m_u) for law in here), strict=True)
+        low, high = (torch.logsumexp(posterior + torch.stack([each[..., -1] for each in part], -1), -1) for part in tails)
+        joint = self.log_weights + torch.stack([law._log_density(log_u, log1m_u, None) for law in here], -1)
+        return (low, high), torch.logsumexp(joint, -1) - torch.logsumexp(known, -1)
+
+    def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> Tails:
+        r"""`conditional_sample` from and to the tails: (log u, log(1 - u)), each (n_draws, ..., dim).
+
+        In two dimensions by the inverse of the conditional CDF, differentiable in everything. In more a component is drawn by its weight
+        given the present coordinates, :math:`w_kc_k(u_O)`, then the rest from its conditional law: there derivatives reach the drawn
+        component's parameters and, through its conditional law, the given coordinates; which component is drawn carries none, so that the
+        weights get no gradient and the others the part of it that belongs to a fixed choice.
+        """
+        return super().conditional_sample_tails(log_u, log1m_u, present, n_draws)
+
+    def _with(self, laws: Sequence[CopulaDistribution]) -> "MixtureDistribution":
+        return MixtureDistribution(laws, self.log_weights, self._validate_args)
+
+    def _like(self) -> Tensor:
+        return self.log_weights
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return (self.log_weights, *(each for law in self.laws for each in law._tensors()))
+
+    def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
+        rest, laws = list(tensors[1:]), []
+        for law in self.laws:
+            count = len(law._tensors())
+            laws.append(law._rebuild(rest[:count]))
+            rest = rest[count:]
+        return MixtureDistribution(laws, tensors[0], self._validate_args)
+
+    def _batched(self, batch_shape: Size) -> CopulaDistribution:
+        weights = self.log_weights.expand(*batch_shape, len(self.laws))
+        return MixtureDistribution([law.expand(batch_shape) for law in self.laws], weights, self._validate_args)
+
+    def _mix(self, values: Sequence[Tensor]) -> Tensor:
+        """log of the weighted mean of values given by their logarithms."""
+        return torch.logsumexp(self.log_weights + torch.stack(torch.broadcast_tensors(*values), -1), -1)
+
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        return self._mix([law._log_density(log_u, log1m_u, mask) for law in self.laws])
+
+    def _log_density_at(self, u: Tensor) -> Tensor:
+        return self._mix([law._log_density_at(u) for law in self.laws])
+
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        return (self.weights * torch.stack([law._cdf(log_u, log1m_u, mask) for law in self.laws], -1)).sum(-1)
+
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        low, high = zip(*(law._h_tails(log_u, log1m_u) for law in self.laws), strict=True)
+        return self._mix(low), self._mix(high)
+
+    def _h_quantile(self, p: Tails, given: Tails) -> Tails:
+        with torch.no_grad():
+            ends = torch.stack(torch.broadcast_tensors(*(low - high for low, high in (law._h_quantile(p, given) for law in self.laws))), -1)
+            lower, upper = ends.amin(-1), ends.amax(-1)
+
+        def level(logit: Tensor) -> tuple[Tensor, Tensor]:
+            """logit p - logit h at the u_1 of a logit, and the slope, -c(u) u_1 (1 - u_1) / (h (1 - h))."""
+            low, high = logsigmoid(logit), logsigmoid(-logit)
+            pair = (torch.stack(torch.broadcast_tensors(*each), -1) for each in ((low, given[0]), (high, given[1])))
+            log_u, log1m_u = pair
+            log_h, log1m_h = self._h_tails(log_u, log1m_u)
+            with torch.no_grad():
+                slope = -torch.exp(self._log_density(log_u, log1m_u, None) + low + high - log_h - log1m_h)
+            return p[0] - p[1] - log_h + log1m_h, slope
+
+        logit = monotone_root(level, lower, upper, iterations=_STEPS)
+        return logsigmoid(logit), logsigmoid(-logit)
+
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
+        if self.dim == 2:
+            return self._conditional_pair(log_u, log1m_u, present)
+        with torch.no_grad():
+            known = [law.log_prob_tails(log_u, log1m_u, present) for law in self.laws]
+            label = _draw_label(self.log_weights + torch.stack(known, -1))
+        low, high = zip(*(law._conditional_tails(log_u, log1m_u, present) for law in self.laws), strict=True)
+        return _choose(low, label), _choose(high, label)
+
+    def _conditional_pair(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
+        """The first given the second or the second given the first; where none is known, the first is its level."""
+        level, free = uniform_tails(log_u.shape[:-1], log_u), uniform_tails(log_u.shape[:-1], log_u)
+        first = tuple(torch.where(present[..., 0], each[..., 0], start) for each, start in zip((log_u, log1m_u), free, strict=True))
+        second = log_u[..., 1], log1m_u[..., 1]
+        left = self._h_quantile(level, second)
+        right = self.flipped._h_quantile(level, first)
+        backward = present[..., 1]
+        low, high = (torch.stack([torch.where(backward, a, b), c], -1) for a, b, c in zip(left, first, right, strict=True))
+        return low, high
+
+
+def _draw_label(log_weights: Tensor) -> Tensor:
+    """An index along the last dimension, drawn in proportion to the weights (the Gumbel-max method: nothing waits for the device)."""
+    return (log_weights - torch.log(torch.empty_like(log_weights).exponential_())).argmax(-1)
+
+
+def _choose(values: Sequence[Tensor], label: Tensor) -> Tensor:
+    """Of K tensors (..., dim) the rows that the labels (...) name."""
+    chosen = values[-1]
+    for k in range(len(values) - 1):
+        chosen = torch.where((label == k).unsqueeze(-1), values[k], chosen)
+    return chosen
+
+
+def _cross_rule(width: Tensor, steps: tuple[int, int] = (240, 240)) -> tuple[Tensor, Tensor, Tensor]:
+    r"""A rule for integrals over the unit square of functions that may be sharp along either diagonal: as
+    `cm2.copulas.dependence.pair_rule`, with the same spreading on both axes.
+
+    Args:
+        width: about how narrow, in (0, 1], shape of a batch.
+        steps: number of nodes on each axis.
+
+    Returns:
+        (log u, log(1 - u)), each (*batch, nodes, 2), and the weights, (*batch, nodes).
+    """
+    width = width.unsqueeze(-1)
+    places = []
+    for count, reach in zip(steps, (_REACH, 2 * _REACH), strict=True):
+        r = torch.linspace(-1, 1, count, dtype=width.dtype, device=width.device) * torch.asinh(reach / width)
+        places.append((width * torch.sinh(r), (r[..., 1:2] - r[..., :1]) * width * torch.cosh(r)))
+    (m, step_m), (t, step_t) = places
+    x = torch.stack([m.unsqueeze(-1) + t.unsqueeze(-2) / 2, m.unsqueeze(-1) - t.unsqueeze(-2) / 2], -1).flatten(-3, -2)
+    log_u, log1m_u = logsigmoid(x), logsigmoid(-x)
+    return log_u, log1m_u, torch.exp((log_u + log1m_u).sum(-1)) * (step_m.unsqueeze(-1) * step_t.unsqueeze(-2)).flatten(-2)
+
+
+class Mixture(Copula):
+    r"""Learnable mixture of copulas. The weights are a softmax of K - 1 free numbers and a 0, so that no direction is without effect.
+
+    Args:
+        dim: number of coordinates.
+        copulas: the components, at least two modules of that dim, which stay learnable; without them a Gumbel copula (dependence in the
+            upper tail), a Clayton copula (in the lower) and a Gaussian (in neither, and of either sign), each near independence.
+        weights: their shares at the start, positive and of sum 1, (*batch, K); equal without them.
+
+    Raises:
+        ValueError: fewer than two components, one of another dimension, or weights that are none.
+    """
+
+    name: ClassVar[str] = "mixture"
+    shown: ClassVar[tuple[str, ...]] = ("weights",)
+
+    def __init__(self, dim: int, copulas: Sequence[Copula] | None = None, weights: Sequence[float] | Tensor | None = None) -> None:
+        super().__init__(dim)
+        copulas = [Gumbel(dim), Clayton(dim), Gaussian(dim)] if copulas is None else list(copulas)
+        if len(copulas) < 2:
+            raise ValueError(f"copulas holds {len(copulas)} copula; a mixture needs at least two")
+        for place, each in enumerate(copulas):
+            if not isinstance(each, Copula):
+                raise ValueError(f"copulas[{place}] is a {type(each).__name__}; give modules, as make(...) returns them")
+            if each.dim != dim:
+                raise ValueError(f"copulas[{place}] has dim {each.dim}; the components of this mixture need dim {dim}")
+        self.copulas = nn.ModuleList(copulas)
+        self.logits = nn.Parameter(_logits(weights, len(copulas)))
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights, (*batch, K)."""
+        return torch.exp(self._log_weights())
+
+    def _log_weights(self) -> Tensor:
+        return torch.log_softmax(nn.functional.pad(self.logits, (0, 1)), -1)
+
+    def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
+        """The law at the current weights and parameters."""
+        return MixtureDistribution([each(validate_args) for each in self.copulas], self._log_weights(), validate_args)
+
+
+def _logits(weights: Sequence[float] | Tensor | None, count: int) -> Tensor:
+    if weights is None:
+        return torch.zeros(count - 1)
+    weights = parameter(weights, "a weight", 0.0, torch.inf, "(0, inf)")
+    if weights.dim() == 0 or weights.shape[-1] != count:
+        raise ValueError(f"weights has shape {tuple(weights.shape)}; give {count}, one per component")
+    total = weights.sum(-1)
+    if ((total - 1).abs() > 1e-5).any():
+        raise ValueError(f"the weights add up to {total[(total - 1).abs() > 1e-5][0].item():g}; divide them by their sum")
+    return torch.log(weights[..., :-1] / weights[..., -1:])

@@ -1,0 +1,151 @@
+"""Selection: the truth is found, the report's numbers are those of their definitions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from cm2.copulas import make
+from cm2.copulas.selection import candidates, fit_best_pair, holm, rotate, select, vuong
+
+TRUTHS = [("gumbel", 0, 0.5), ("clayton", 180, 0.5), ("clayton", 90, 0.5), ("joe", 270, 0.5), ("frank", 0, -0.5), ("gaussian", 0, 0.5)]
+
+
+def sample(name, rotation, tau, n):
+    return rotate(make(name, 2, kendall_tau=tau)().sample((n,)), rotation)
+
+
+@pytest.mark.parametrize("criterion", ["aic", "bic"])
+@pytest.mark.parametrize(("name", "rotation", "tau"), TRUTHS)
+def test_the_best_pair_is_the_truth(name, rotation, tau, criterion):
+    u = sample(name, rotation, tau, 4000)
+    copula, report = fit_best_pair(u, ["independence", "gaussian", "clayton", "gumbel", "frank", "joe"], criterion)
+    assert report.name == name
+    assert copula(validate_args=False).log_prob(u).sum().item() == pytest.approx(report.log_likelihood, rel=1e-9)
+    assert copula().kendall_tau.item() == pytest.approx(tau if rotation in (0, 180) else -tau, abs=0.05)
+
+
+def test_held_out_likelihood_finds_the_truth_and_reports_it():
+    u = sample("gumbel", 0, 0.4, 1200)
+    names = ["independence", "gaussian", "clayton", "gumbel", "frank"]
+    report = select(u, names)
+    assert report.candidates[0].label == "gumbel" and report.best is report.candidates[0].copula
+    assert [each.held_out for each in report.candidates] == sorted((each.held_out for each in report.candidates), reverse=True)
+    assert {each.label for each in report.candidates} == {
+        "independence",
+        "gaussian",
+        "clayton",
+        "clayton 180°",
+        "gumbel",
+        "gumbel 180°",
+        "frank",
+    }
+    for each in report.candidates:
+        law = each.copula(validate_args=False)
+        assert each.fit.log_likelihood == pytest.approx(law.log_prob(u).sum().item(), rel=1e-8, abs=1e-8)
+        assert each.held_out <= each.fit.log_likelihood / len(u) + 2e-3
+        assert each.behind == pytest.approx(report.candidates[0].held_out - each.held_out, abs=1e-12)
+    last = report.candidates[-1]
+    assert last.vuong < -3 and last.p_value < 0.01
+    assert math.isnan(report.candidates[0].vuong)
+    table = report.table()
+    assert list(table["family"]) == [each.label for each in report.candidates]
+    assert table["aic"].tolist() == [each.fit.aic for each in report.candidates]
+    text = report.to_markdown().splitlines()
+    assert len(text) == 2 + len(report.candidates) and text[2].startswith("| gumbel | alpha = ")
+    again = select(u, names)
+    assert [each.held_out for each in again.candidates] == [each.held_out for each in report.candidates]
+
+
+def test_held_out_likelihood_is_that_of_the_folds():
+    u = sample("clayton", 0, 0.3, 200)
+    (found,) = select(u, ["frank"], folds=4, seed=7).candidates
+    fold = torch.randperm(200, generator=torch.Generator().manual_seed(7)) % 4
+    terms = torch.empty(200)
+    for k in range(4):
+        module = make("frank", 2)
+        module.fit(u[fold != k])
+        terms[fold == k] = module(validate_args=False).log_prob(u[fold == k]).detach()
+    assert found.held_out == pytest.approx(terms.mean().item(), rel=1e-9)
+    assert found.held_out_error == pytest.approx(stats.sem(terms.numpy()), rel=1e-9)
+
+
+def test_more_dimensions_have_no_rotations():
+    u = make("clayton", 3, alpha=2.0)().sample((400,))
+    report = select(u, ["clayton", "gumbel", "frank", "gaussian"], "bic")
+    assert report.candidates[0].label == "clayton"
+    assert len(report.candidates) == 4
+    assert math.isnan(report.candidates[0].held_out)
+    assert [each.fit.bic for each in report.candidates] == sorted(each.fit.bic for each in report.candidates)
+
+
+def test_rotations_follow_the_sign_of_tau():
+    turns = lambda u: [turn for _, turn in candidates(u, ["clayton"], True)]
+    assert turns(sample("frank", 0, 0.4, 500)) == [0, 180]
+    assert turns(sample("frank", 0, -0.4, 500)) == [90, 270]
+    assert turns(torch.rand(500, 2)) == [0, 90, 180, 270]
+    assert candidates(torch.rand(500, 2), ["frank", "gaussian", "independence"], True) == [
+        ("frank", 0),
+        ("gaussian", 0),
+        ("independence", 0),
+    ]
+    assert candidates(torch.rand(500, 2), ["clayton"], False) == [("clayton", 0)]
+
+
+def test_vuong_against_its_formula():
+    a, b = torch.randn(300), torch.randn(300) + 0.2
+    m = (a - b).numpy()
+    for correction, penalty in (("none", 0), ("akaike", 2), ("schwarz", math.log(300))):
+        statistic, p = vuong(a, b, 3, 1, correction)
+        expected = (m.sum() - penalty) / (math.sqrt(300) * np.std(m))
+        assert statistic == pytest.approx(expected)
+        assert p == pytest.approx(2 * stats.norm.sf(abs(expected)))
+        assert vuong(b, a, 1, 3, correction)[0] == pytest.approx(-expected)
+    assert vuong(a, a, 3, 1) == (0.0, 1.0)
+
+
+def test_vuong_has_its_level():
+    """Two normal densities equally far from the truth."""
+    p = []
+    for _ in range(400):
+        x = torch.randn(200)
+        p.append(vuong(-((x - 0.5) ** 2) / 2, -((x + 0.5) ** 2) / 2, 1, 1)[1])
+    assert stats.kstest(p, "uniform").pvalue > 1e-4
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_rotated_points_stay_inside():
+    u = torch.tensor([[1e-300, 0.3]])
+    turned = rotate(u, 90)
+    assert turned.min() > 0 and turned.max() < 1
+    assert rotate(u, 0) is u
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"families": ["tawn"]}, r"families names 'tawn'; choose out of independence, gaussian"),
+        ({"families": []}, r"families names nothing"),
+        ({"criterion": "p"}, r"unknown criterion 'p'; choose one of held_out, aic, bic"),
+        ({"correction": "p"}, r"unknown correction 'p'; choose one of none, akaike, schwarz"),
+        ({"folds": 1}, r"folds is 1; with 50 points it must lie between 2 and 5"),
+        ({"folds": 6}, r"folds is 6"),
+    ],
+)
+def test_refusals(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        select(torch.rand(50, 2), **arguments)
+
+
+def test_samples_are_checked():
+    with pytest.raises(ValueError, match=r"column 0 of u is constant"):
+        select(torch.tensor([[0.2, 0.1], [0.2, 0.4]] * 20), criterion="aic")
+    with pytest.raises(ValueError, match=r"column 1 of u holds NaN"):
+        fit_best_pair(torch.tensor([[0.2, 0.1], [0.3, torch.nan]] * 20))
