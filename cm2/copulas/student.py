@@ -145,6 +145,11 @@ class StudentDistribution(EllipticalDistribution):
         value = torch.where(mask.all(-1), pair, u * v)
         return self._narrow((value, torch.zeros_like(value)))
 
+    def _h_at(self, u: Tensor) -> Tensor:
+        rho, scale, nu = self._wide()
+        first, second = (arc_quantile_at(each.double().contiguous(), nu) for each in u.unbind(-1))
+        return torch.exp(arc_log_tails(conditional_arc(first, second, rho, scale), nu + 1)[0]).to(u.dtype)
+
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         log_u, log1m_u = log_u.double(), log1m_u.double()
         rho, scale, nu = self._wide()

@@ -167,3 +167,18 @@ def test_draws_are_differentiable_in_the_degrees_of_freedom():
     ends = [moment(StudentDistribution(factor, torch.exp(log_nu.detach() + step))) for step in (0.4, -0.4)]
     error = math.sqrt(sum(end.var().item() for end in ends) / 200_000) / 0.8
     assert abs(grad - (ends[0].mean() - ends[1].mean()) / 0.8) < 4 * error + 1e-4
+
+
+@pytest.mark.parametrize(("nu", "rho"), [(1.0, -0.3), (4.3, 0.5), (30.0, 0.99)])
+def test_spearman_rho_as_a_mean_over_the_mixing_variables(nu, rho):
+    """6/pi E asin(rho g1 / sqrt((g1 + g2)(g1 + g3))) with 1/g independent gamma variables (Heinen and Valdesogo 2020)."""
+    step = torch.linspace(-3.2, 3.2, 61)
+    inner = math.pi / 2 * torch.sinh(step)
+    node, weight = torch.sigmoid(2 * inner), math.pi * torch.cosh(step) * torch.sigmoid(2 * inner) * torch.sigmoid(-2 * inner) * 6.4 / 60
+    gamma = torch.from_numpy(stats.gamma(nu / 2).ppf(node.numpy()))
+    keep = (gamma > 0) & gamma.isfinite()
+    g, weight = 1 / gamma[keep], weight[keep]
+    first, second, third = g[:, None, None], g[:, None], g
+    value = torch.asin(rho * first / torch.sqrt((first + second) * (first + third)))
+    expected = 6 / math.pi * torch.einsum("ijk,i,j,k->", value, weight, weight, weight)
+    assert make("student", 2, rho=rho, nu=nu)().spearman_rho.item() == pytest.approx(expected.item(), abs=1e-9)
