@@ -1,0 +1,25 @@
+"""Figures in the house style."""
+
+from cm2.plots.basic import curves, panels, scatter
+from cm2.plots.copulas import conditional_quantiles, copula_densities, density_grid, normal_score_densities, normal_score_grid
+from cm2.plots.errors import error_strips
+from cm2.plots.style import COLOURS, INK, STYLE, style, use_style
+from cm2.plots.training import alpha_over_epochs
+
+__all__ = [
+    "COLOURS",
+    "INK",
+    "STYLE",
+    "alpha_over_epochs",
+    "conditional_quantiles",
+    "copula_densities",
+    "curves",
+    "density_grid",
+    "error_strips",
+    "normal_score_densities",
+    "normal_score_grid",
+    "panels",
+    "scatter",
+    "style",
+    "use_style",
+]
