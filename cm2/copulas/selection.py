@@ -255,13 +255,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _check(u: Tensor, names: Sequence[str], criterion: str, correction: str, folds: int) -> Tensor:
+def check_choice(names: Sequence[str], criterion: str) -> None:
+    """Raises ValueError for a family that is not in `SELECTABLE`, for none at all, and for an unknown criterion."""
     unknown = [name for name in names if name not in SELECTABLE]
     if unknown or not names:
         named = repr(unknown[0]) if unknown else "nothing"
         raise ValueError(f"families names {named}; choose out of {', '.join(SELECTABLE)}")
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; choose one of {', '.join(CRITERIA)}")
+
+
+def _check(u: Tensor, names: Sequence[str], criterion: str, correction: str, folds: int) -> Tensor:
+    check_choice(names, criterion)
     if correction not in CORRECTIONS:
         raise ValueError(f"unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}")
     u = check_sample(u, None, 1)

@@ -1,0 +1,181 @@
+r"""Which vine: the trees one by one, and the family of every pair copula, from a sample.
+
+Dissmann, Brechmann, Czado, Kurowicka 2013, algorithm 3.1: each tree is the spanning tree with the greatest sum of :math:`|\hat\tau|` over
+its edges, among those that the proximity condition admits; then its pair copulas are chosen and fitted, and their conditional distribution
+functions are the sample of the next tree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cm2.copulas.base import Copula, CopulaDistribution, to_unit_interval
+from cm2.copulas.dependence import kendall_terms
+from cm2.copulas.estimation import Fit, check_sample
+from cm2.copulas.rotated import Rotated
+from cm2.copulas.selection import SELECTABLE, candidates, check_choice, fit_best_pair, rotate, rotated
+from cm2.copulas.vine.module import Vine
+from cm2.copulas.vine.recursion import Recursion
+from cm2.copulas.vine.report import VinePair, VineSelection
+from cm2.copulas.vine.structure import Edge, VineStructure
+
+_LEAST_SHARE = 10
+Choice = tuple[Copula, Fit, float]  # the fitted pair copula, its report, and the sum of its log density at held-out points
+
+
+def select_vine(
+    u: Tensor,
+    families: Sequence[str] | None = None,
+    *,
+    structure: VineStructure | str | Any | None = None,
+    truncation: int | None = None,
+    criterion: str = "bic",
+    validation_share: float = 0.2,
+    seed: int = 0,
+) -> VineSelection:
+    r"""Selects the trees of a vine and the families of its pair copulas, and fits it tree by tree by maximum likelihood.
+
+    The sequential estimate is consistent, and the usual start of a joint maximisation (Hobæk Haff 2013), which is one call of
+    ``vine.fit(u)`` away. Families that reach positive dependence only are tried in the rotations that the sign of Kendall's tau admits.
+
+    "held_out": each family is fitted to a share of the points and judged by its log density at the others, through all trees; then the
+    chosen ones are fitted to all points. The trees are those of all points.
+
+    Args:
+        u: sample of uniforms, (n, dim), in (0, 1); of data by `pseudo_observations`.
+        families: names out of `cm2.copulas.selection.SELECTABLE`; all of them without it. With "independence" among them, an edge may be
+            found to need no parameter.
+        structure: trees that are given; only families are chosen then. What `Vine` takes: a `VineStructure`, an R-vine matrix, "c", "d".
+        truncation: number of trees; what is left out is conditional independence.
+        criterion: "bic", "aic" or "held_out", edge by edge.
+        validation_share: of the points that are held out, and
+        seed: of their choice; for "held_out" only.
+
+    Returns:
+        The fitted vine, of u's dtype and on its device, and a report on every edge.
+
+    Raises:
+        ValueError: unknown family or criterion; a sample with too few rows, NaN, values outside (0, 1) or a constant column; a structure
+            or truncation that `Vine` would refuse; a share that leaves fewer than 10 points on either side.
+    """
+    names = list(SELECTABLE) if families is None else list(families)
+    check_choice(names, criterion)
+    sample = check_sample(u, None, 2)
+    dim = sample.shape[1]
+    trees = _wanted(dim, structure, truncation)
+    if criterion != "held_out":
+        trees, chosen = _grow(sample, trees, lambda edge, pair: (*fit_best_pair(pair, names, criterion), math.nan))
+    else:
+        seen = _seen(len(sample), validation_share, seed).to(u.device)
+        trees, trial = _grow(sample, trees, lambda edge, pair: _best_unseen(pair, names, seen))
+        kinds = {edge: (_family(choice[0]), choice[2]) for edge, choice in trial.items()}
+        trees, chosen = _grow(sample, trees, lambda edge, pair: (*_fit(pair, *kinds[edge][0]), kinds[edge][1]))
+    vine = Vine(dim, VineStructure(dim, trees), [[chosen[edge][0] for edge in tree] for tree in trees]).to(u)
+    pairs = tuple(_record(t, edge, chosen[edge]) for t, tree in enumerate(trees) for edge in tree)
+    unseen = sum(held for *_, held in chosen.values()) / int((~seen).sum()) if criterion == "held_out" else math.nan
+    return VineSelection(vine, pairs, criterion, len(sample), unseen)
+
+
+class _Growing(Recursion):
+    """The conditional distribution functions of a sample, for the trees that stand so far."""
+
+    def __init__(self, u: Tensor) -> None:
+        self.known = {(v, frozenset()): (torch.log(column), torch.log1p(-column)) for v, column in enumerate(u.unbind(-1))}
+        self.standing: dict[frozenset[int], tuple[Edge, CopulaDistribution]] = {}
+
+    def add(self, edge: Edge, copula: Copula) -> None:
+        self.standing[edge.union] = (edge, copula(validate_args=False))
+
+    def sample(self, edge: Edge) -> Tensor:
+        """The two conditional distribution functions that an edge joins, (n, 2), its columns contiguous."""
+        given = frozenset(edge.given)
+        return torch.stack([to_unit_interval(*self.tails(v, given)) for v in (edge.first, edge.second)]).movedim(0, -1)
+
+    def _edge(self, union: frozenset[int]) -> tuple[Edge, CopulaDistribution]:
+        return self.standing[union]
+
+
+@torch.no_grad()
+def _grow(
+    u: Tensor, wanted: int | Sequence[Sequence[Edge]], choose: Callable[[Edge, Tensor], Choice]
+) -> tuple[list[list[Edge]], dict[Edge, Choice]]:
+    """Tree by tree: its edges (those of maximal dependence if only the number of trees is given), then a choice for each of them."""
+    points, trees, chosen = _Growing(u), [], {}
+    nodes = [(frozenset((v,)), frozenset()) for v in range(u.shape[1])]
+    for t in range(wanted if isinstance(wanted, int) else len(wanted)):
+        trees.append(_dissmann(points, nodes) if isinstance(wanted, int) else list(wanted[t]))
+        for edge in trees[-1]:
+            with torch.enable_grad():
+                chosen[edge] = choose(edge, points.sample(edge))
+            points.add(edge, chosen[edge][0])
+        nodes = [(edge.union, frozenset(frozenset((v, *edge.given)) for v in (edge.first, edge.second))) for edge in trees[-1]]
+    return trees, chosen
+
+
+def _dissmann(points: _Growing, nodes: list[tuple[frozenset[int], frozenset[frozenset[int]]]]) -> list[Edge]:
+    """The next tree over nodes, each a set of coordinates and the two nodes that it joins in the tree below (none in the first)."""
+    allowed = {}
+    for j, (second, below_second) in enumerate(nodes):
+        for i, (first, below_first) in enumerate(nodes[:j]):
+            if not below_first or below_first & below_second:  # proximity: they share a node
+                a, b = sorted(first ^ second)
+                allowed[i, j] = Edge(a, b, tuple(sorted(first & second)))
+    weights = {place: kendall_terms(points.sample(edge)).mean().abs().item() for place, edge in allowed.items()}
+    return sorted((allowed[place] for place in maximum_spanning_tree(len(nodes), weights)), key=lambda edge: (edge.first, edge.second))
+
+
+def maximum_spanning_tree(count: int, weights: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
+    """Prim's algorithm (1957) on the nodes 0, ..., count - 1 of a connected graph, given by the weights of its edges."""
+    tree, reached = [], {0}
+    while len(reached) < count:
+        ahead = [edge for edge in weights if (edge[0] in reached) != (edge[1] in reached)]
+        tree.append(max(ahead, key=weights.__getitem__))
+        reached |= set(tree[-1])
+    return tree
+
+
+def _wanted(dim: int, structure: VineStructure | str | Any | None, truncation: int | None) -> int | tuple[tuple[Edge, ...], ...]:
+    """The trees that are given, else their number."""
+    if structure is not None:
+        return Vine(dim, structure, truncation=truncation).structure.trees
+    return len(VineStructure.d_vine(range(dim), truncation).trees)
+
+
+def _seen(n: int, share: float, seed: int) -> Tensor:
+    """Which points families are fitted to, bool (n,)."""
+    unseen = round(share * n) if 0 < share < 1 else 0
+    if not _LEAST_SHARE <= unseen <= n - _LEAST_SHARE:
+        raise ValueError(f"validation_share is {share:g} of {n} points; it must leave at least {_LEAST_SHARE} points on either side")
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed)) >= unseen
+
+
+def _best_unseen(pair: Tensor, names: Sequence[str], seen: Tensor) -> Choice:
+    """The family that, fitted to the points seen, has the greatest log density at the others."""
+    found = []
+    for name, rotation in candidates(pair[seen], names, True):
+        copula, report = _fit(pair[seen], name, rotation)
+        with torch.no_grad():
+            found.append((copula, report, copula(validate_args=False).log_prob(pair[~seen]).sum().item()))
+    return max(found, key=lambda choice: choice[2])
+
+
+def _fit(pair: Tensor, name: str, rotation: int) -> tuple[Copula, Fit]:
+    copula = SELECTABLE[name](2).to(pair)
+    report = copula.fit(rotate(pair, rotation), standard_errors=False)
+    return rotated(copula, rotation), report
+
+
+def _family(copula: Copula) -> tuple[str, int]:
+    """Name and rotation."""
+    return (copula.copula.name, copula.rotation) if isinstance(copula, Rotated) else (copula.name, 0)
+
+
+def _record(tree: int, edge: Edge, choice: Choice) -> VinePair:
+    copula, report, _ = choice
+    tau = copula(validate_args=False).kendall_tau.item()
+    return VinePair(tree, edge, *_family(copula), report.parameters, tau, report.log_likelihood, report.n_parameters)
