@@ -20,11 +20,13 @@ from cm2.copulas.goodness_of_fit import GoodnessOfFit, goodness_of_fit_test
 from cm2.copulas.gumbel import Gumbel, GumbelDistribution
 from cm2.copulas.independence import Independence, IndependenceDistribution
 from cm2.copulas.joe import Joe, JoeDistribution
+from cm2.copulas.mixture import Mixture, MixtureDistribution
 from cm2.copulas.rotated import Rotated, RotatedDistribution, check_rotation
 from cm2.copulas.selection import Selection, fit_best_pair, select
 from cm2.copulas.student import Student, StudentDistribution
 
-FAMILIES: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student)}
+_CLASSES = (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student, Mixture)
+FAMILIES: dict[str, type[Copula]] = {family.name: family for family in _CLASSES}
 
 __all__ = [
     "FAMILIES",
@@ -44,6 +46,8 @@ __all__ = [
     "IndependenceDistribution",
     "Joe",
     "JoeDistribution",
+    "Mixture",
+    "MixtureDistribution",
     "Rotated",
     "RotatedDistribution",
     "Selection",
@@ -65,7 +69,8 @@ def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor 
         dim: number of coordinates, at least 2.
         rotation: 0, 90, 180 or 270 degrees, the last three for dim 2 only; see `RotatedDistribution`.
         kendall_tau: Kendall's tau between two coordinates (of the rotated law), instead of the parameter that it determines.
-        **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian, student: `rho` (dim 2) or `correlation` (dim, dim); student: `nu`.
+        **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian, student: `rho` (dim 2) or `correlation` (dim, dim); student: `nu`;
+                mixture: `copulas`, a list of modules, and `weights`.
 
     Raises:
         ValueError: unknown name or parameter, or a value outside its range.

@@ -11,7 +11,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from cm2.copulas.dependence import spearman_rho
+from cm2.copulas.concordance import spearman_rho
 from cm2.copulas.estimation import Fit, fit
 from cm2.numerics.blocks import block_sizes, blockwise
 from cm2.numerics.elementary import LOG_HALF, log1mexp

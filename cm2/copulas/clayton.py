@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from cm2.copulas.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
 from cm2.copulas.base import CopulaDistribution, many, parameter
-from cm2.copulas.dependence import check_tau
+from cm2.copulas.concordance import check_tau
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1, log_neg_log
 
 _SMALL = 1e-16  # e^a - 1 is a to the last digit

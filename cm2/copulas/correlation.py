@@ -4,7 +4,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from cm2.copulas.base import Copula, CopulaDistribution, parameter
-from cm2.copulas.dependence import check_tau
+from cm2.copulas.concordance import check_tau
 
 
 class EllipticalDistribution(CopulaDistribution):

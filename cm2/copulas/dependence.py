@@ -1,24 +1,12 @@
-r"""Measures of dependence: of a sample (with standard errors), of any bivariate law (by quadrature), and Kendall's map inverted."""
+r"""Measures of dependence of a sample, with standard errors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
-
-from cm2.numerics.roots import monotone_root
-
-if TYPE_CHECKING:
-    from cm2.copulas.base import CopulaDistribution
-
-_REACH = 37.0  # the logistic function at -37 is below half an ulp of one
 
 
 @dataclass(frozen=True)
@@ -168,110 +156,3 @@ def mean_above(x: Tensor, values: Tensor) -> Tensor:
     ordered, index = torch.sort(x)
     tail = torch.cumsum(values[index].flip(0), 0).flip(0)
     return tail[torch.searchsorted(ordered, x.contiguous())] / len(x)
-
-
-def pair_rule(width: Tensor, steps: tuple[int, int] = (260, 140)) -> tuple[Tensor, Tensor, Tensor]:
-    r"""A rule for integrals over the unit square of functions that are sharp along the diagonal :math:`u_1 = u_2`.
-
-    Trapezoids, which converge geometrically for functions that are analytic and vanish at the ends (Trefethen and Weideman 2014), in
-    :math:`m` and :math:`r` of :math:`u_1 = \sigma(m + t/2)`, :math:`u_2 = \sigma(m - t/2)`, :math:`t = \delta\sinh r`: the logistic
-    function takes the corners to infinity, the sinh spreads a neighbourhood of the diagonal of width :math:`\delta`.
-
-    Args:
-        width: :math:`\delta` in (0, 1], about 1 - |τ|, shape of a batch.
-        steps: number of nodes in m and in r.
-
-    Returns:
-        (log u, log(1 - u)), each (*batch, nodes, 2), and the weights, (*batch, nodes).
-    """
-    width = width.detach().unsqueeze(-1)
-    m = torch.linspace(-_REACH, _REACH, steps[0], dtype=width.dtype, device=width.device)
-    r = torch.linspace(-1, 1, steps[1], dtype=width.dtype, device=width.device) * torch.asinh(2 * _REACH / width)
-    t = width * torch.sinh(r)
-    step = (m[1] - m[0]) * (r[..., 1:2] - r[..., :1]) * width * torch.cosh(r)
-    x = torch.stack([m.unsqueeze(-1) + t.unsqueeze(-2) / 2, m.unsqueeze(-1) - t.unsqueeze(-2) / 2], -1).flatten(-3, -2)
-    log_u, log1m_u = logsigmoid(x), logsigmoid(-x)
-    weight = torch.exp((log_u + log1m_u).sum(-1)) * step.unsqueeze(-2).expand(*step.shape[:-1], *steps).flatten(-2)
-    return log_u, log1m_u, weight
-
-
-def spearman_rho(law: CopulaDistribution) -> Tensor:
-    r"""Spearman's :math:`\rho = 12\iint(C - uv) = 12\iint(1-v)\{h(u, v) - u\}\,du\,dv` between two coordinates, shape of the batch.
-
-    By parts in v, so that only the conditional CDF is needed. For :math:`\tau < 0` the rule runs along the other diagonal. Accurate to
-    about 1e-12; differentiable in the parameters. Where pairs differ, as Kendall's τ tells, a matrix (*batch, dim, dim).
-    """
-    if law.dim > 2:
-        place = torch.arange(law.dim, device=law._like().device)
-        between = lambda i, j: spearman_rho(law.marginalise((place == i) | (place == j)))
-        if law.kendall_tau.shape == law.batch_shape:
-            return between(0, 1)
-        values = {(i, j): between(i, j) for i, j in pairs_of(law.dim)}
-        one = torch.ones_like(values[0, 1])
-        return torch.stack([torch.stack([values.get((min(i, j), max(i, j)), one) for i in place.tolist()], -1) for j in place.tolist()], -1)
-    tau = law.kendall_tau.detach().double()
-    log_u, log1m_u, weight = pair_rule((1 - tau.abs()).clamp_min(1e-4))
-    turned = torch.stack([tau < 0, torch.zeros_like(tau, dtype=torch.bool)], -1).unsqueeze(-2)
-    log_u, log1m_u = torch.where(turned, log1m_u, log_u), torch.where(turned, log_u, log1m_u)
-    own = len(law.batch_shape)
-    lead = lambda each: each.movedim(own, 0)  # the nodes go before the batch
-    dtype = law._like().dtype
-    h = torch.exp(law.h_tails(lead(log_u).to(dtype), lead(log1m_u).to(dtype))[0])
-    level, rest = torch.exp(lead(log_u)[..., 0]), torch.exp(lead(log1m_u)[..., 1])
-    return (12 * lead(weight) * rest * (h - level)).sum(0).to(dtype)
-
-
-@lru_cache
-def _double_exponential(count: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of the tanh-sinh rule on (0, 1) (Takahasi and Mori 1974)."""
-    t = np.linspace(-3.6, 3.6, count)
-    inner = np.pi * np.sinh(t)
-    node = 1 / (1 + np.exp(-inner))
-    weight = (t[1] - t[0]) * np.pi * np.cosh(t) / (4 * np.cosh(inner / 2) ** 2)
-    return torch.from_numpy(node), torch.from_numpy(weight)
-
-
-def unit_integral(function: Callable[[Tensor], Tensor], like: Tensor, count: int = 120) -> Tensor:
-    """The integral over (0, 1) of a function that may be sharp or singular at either end: (nodes,) -> (..., nodes), float64 accuracy."""
-    node, weight = (each.to(like) for each in _double_exponential(count))
-    return (function(node) * weight).sum(-1)
-
-
-def invert(measure: Callable[[Tensor], Tensor], target: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """The parameter in [lower, upper] at which an increasing measure of dependence takes the value `target`, element by element.
-
-    By Newton's steps for the odds τ/(1 - τ), which are nearly straight in the parameters of all families here, at both ends.
-    Differentiable in `target` by the implicit function theorem.
-
-    Args:
-        measure: parameter -> measure in [0, 1), element by element, differentiable.
-        target: values wanted, in [0, 1).
-        lower, upper: brackets, of target's shape.
-    """
-
-    def level(parameter: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            inner = parameter.detach().requires_grad_()
-            value = measure(inner)
-            odds = value / (1 - value)
-            (slope,) = torch.autograd.grad(odds.sum(), inner)
-        return wanted - odds.detach(), -slope
-
-    wanted = target / (1 - target)
-    return monotone_root(level, lower, upper, iterations=7)
-
-
-def check_tau(tau: float | Tensor, name: str, lower: float, closed: bool = False) -> Tensor:
-    """Kendall's tau as a floating tensor inside the range that a family reaches.
-
-    Raises:
-        ValueError: a value outside of it; says so, and what to do about a negative one.
-    """
-    tensor = tau if isinstance(tau, Tensor) else torch.as_tensor(tau)
-    tensor = tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
-    inside = (tensor >= lower if closed else tensor > lower) & (tensor < 1)
-    if not inside.all():
-        value = tensor[~inside].flatten()[0].item()
-        remedy = "; rotate it by 90 or 270 degrees for negative dependence" if lower == 0 and -1 < value < 0 else ""
-        raise ValueError(f"kendall_tau is {value:g}; the {name} copula reaches {'[' if closed else '('}{lower:g}, 1){remedy}")
-    return tensor

@@ -9,28 +9,25 @@ from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import Copula, CopulaDistribution, Tails, parameter, uniform_tails
 from cm2.copulas.clayton import Clayton
-from cm2.copulas.dependence import pairs_of
+from cm2.copulas.concordance import between_pairs, kendall_tau
 from cm2.copulas.gaussian import Gaussian
 from cm2.copulas.gumbel import Gumbel
 from cm2.copulas.independence import IndependenceDistribution
 from cm2.numerics.roots import monotone_root
 
 _STEPS = 40
-_REACH = 37.0  # the logistic function at -37 is below half an ulp of one
 
 
 class MixtureDistribution(CopulaDistribution):
     r""":math:`C(u) = \sum_k w_k C_k(u)`, weights :math:`w_k > 0` of sum 1, components of any family and of one dimension.
 
-    Margins being uniform, most follows term by term: :math:`c = \sum_k w_kc_k`, summed in logarithms, the margin over any coordinates is the
-    mixture of the margins with the same weights, and so is :math:`h = \sum_k w_kh_k`. Given coordinates :math:`u_O` with more than one
-    element the law is again a mixture, with weights :math:`w_k(u_O) \propto w_kc_k(u_O)`, of the components' conditional laws
+    Margins being uniform, most follows term by term: :math:`c = \sum_k w_kc_k`, summed in logarithms, the margin over any coordinates is
+    the mixture of the margins with the same weights, and so is :math:`h = \sum_k w_kh_k`. Given coordinates :math:`u_O` with more than
+    one element the law is again a mixture, with weights :math:`w_k(u_O) \propto w_kc_k(u_O)`, of the components' conditional laws
     (McLachlan and Peel 2000, section 1.4).
 
     The quantile of h lies between those of its components and is solved for the logit of :math:`u_1`. Spearman's ρ and the coefficients of
-    tail dependence are means of those of the components. Kendall's τ is not (Nelsen 2006, section 5.1):
-
-    .. math:: \tau = 4\iint C\,dC - 1 = 1 - 4\iint \frac{\partial C}{\partial u_1}\frac{\partial C}{\partial u_2}\,du_1\,du_2.
+    tail dependence are means of those of the components. Kendall's τ is not; see `cm2.copulas.concordance.kendall_tau`.
 
     Args:
         laws: the components, of one dim.
@@ -52,25 +49,7 @@ class MixtureDistribution(CopulaDistribution):
     @property
     def kendall_tau(self) -> Tensor:
         """Kendall's τ by quadrature, to about 1e-10: shape of the batch, in dim above 2 a matrix (*batch, dim, dim) where pairs differ."""
-        if self.dim == 2:
-            return self._pair_tau()
-        place = torch.arange(self.dim)
-        between = lambda i, j: self.marginalise((place == i) | (place == j)).kendall_tau
-        if all(law.kendall_tau.shape == law.batch_shape for law in self.laws):
-            return between(0, 1)
-        value = torch.eye(self.dim, dtype=self.log_weights.dtype, device=self.log_weights.device).repeat(*self.batch_shape, 1, 1)
-        for i, j in pairs_of(self.dim):
-            value[..., i, j] = value[..., j, i] = between(i, j)
-        return value
-
-    def _pair_tau(self) -> Tensor:
-        width = torch.stack([1 - law.kendall_tau.detach().double().abs() for law in self.laws], -1).amin(-1).clamp(1e-4, 1)
-        log_u, log1m_u, weight = _cross_rule(width)
-        lead = lambda each: each.movedim(len(self.batch_shape), 0)  # the nodes go before the batch
-        log_u, log1m_u, weight = (lead(each).to(self.log_weights) for each in (log_u, log1m_u, weight))
-        second = torch.exp(self._h_tails(log_u, log1m_u)[0])
-        first = torch.exp(self.flipped._h_tails(log_u.flip(-1), log1m_u.flip(-1))[0])
-        return 1 - 4 * (weight * first * second).sum(0)
+        return between_pairs(_pair_tau, self, all(law.kendall_tau.shape == law.batch_shape for law in self.laws))
 
     @property
     def spearman_rho(self) -> Tensor:
@@ -245,6 +224,11 @@ class MixtureDistribution(CopulaDistribution):
         return low, high
 
 
+def _pair_tau(law: MixtureDistribution) -> Tensor:
+    narrowest = torch.stack([1 - each.kendall_tau.detach().abs() for each in law.laws], -1).amin(-1)
+    return kendall_tau(law, narrowest)
+
+
 def _draw_label(log_weights: Tensor) -> Tensor:
     """An index along the last dimension, drawn in proportion to the weights (the Gumbel-max method: nothing waits for the device)."""
     return (log_weights - torch.log(torch.empty_like(log_weights).exponential_())).argmax(-1)
@@ -256,28 +240,6 @@ def _choose(values: Sequence[Tensor], label: Tensor) -> Tensor:
     for k in range(len(values) - 1):
         chosen = torch.where((label == k).unsqueeze(-1), values[k], chosen)
     return chosen
-
-
-def _cross_rule(width: Tensor, steps: tuple[int, int] = (240, 240)) -> tuple[Tensor, Tensor, Tensor]:
-    r"""A rule for integrals over the unit square of functions that may be sharp along either diagonal: as
-    `cm2.copulas.dependence.pair_rule`, with the same spreading on both axes.
-
-    Args:
-        width: about how narrow, in (0, 1], shape of a batch.
-        steps: number of nodes on each axis.
-
-    Returns:
-        (log u, log(1 - u)), each (*batch, nodes, 2), and the weights, (*batch, nodes).
-    """
-    width = width.unsqueeze(-1)
-    places = []
-    for count, reach in zip(steps, (_REACH, 2 * _REACH), strict=True):
-        r = torch.linspace(-1, 1, count, dtype=width.dtype, device=width.device) * torch.asinh(reach / width)
-        places.append((width * torch.sinh(r), (r[..., 1:2] - r[..., :1]) * width * torch.cosh(r)))
-    (m, step_m), (t, step_t) = places
-    x = torch.stack([m.unsqueeze(-1) + t.unsqueeze(-2) / 2, m.unsqueeze(-1) - t.unsqueeze(-2) / 2], -1).flatten(-3, -2)
-    log_u, log1m_u = logsigmoid(x), logsigmoid(-x)
-    return log_u, log1m_u, torch.exp((log_u + log1m_u).sum(-1)) * (step_m.unsqueeze(-1) * step_t.unsqueeze(-2)).flatten(-2)
 
 
 class Mixture(Copula):

@@ -9,6 +9,7 @@ from cm2.copulas import make as make_unrotated
 STRONG = {"independence": {}, "gumbel": {"alpha": 2.5}, "frank": {"alpha": 5.0}, "clayton": {"alpha": 1.7}, "joe": {"alpha": 3.0}}
 ELLIPTICAL = {"gaussian": {}, "student": {"nu": 3.5}}
 FAMILIES = [*STRONG, *ELLIPTICAL]
+MIXED = ["mixture"]  # laws made of others
 LEARNABLE = [name for name in FAMILIES if name != "independence"]
 ROTATED = [f"{name} {rotation}" for name in ("gumbel", "clayton", "joe", "frank", "gaussian") for rotation in (90, 180, 270)]  # dim 2
 
@@ -22,6 +23,8 @@ def make(name: str, dim: int, **parameters: object) -> Copula:
 def strong(name: str, dim: int) -> Copula:
     """A clearly dependent member of a family."""
     family = name.split()[0]
+    if family == "mixture":
+        return make(name, dim, copulas=[strong(part, dim) for part in ("gumbel", "clayton", "gaussian")], weights=[0.5, 0.3, 0.2])
     if family not in ELLIPTICAL:
         return make(name, dim, **STRONG[family])
     if dim == 2:

@@ -9,7 +9,8 @@ import torch
 from scipy import stats
 
 from cm2.copulas import make
-from cm2.copulas.dependence import pair_rule, sample_kendall_tau, sample_spearman_rho, spearman_rho
+from cm2.copulas.concordance import pair_rule, spearman_rho
+from cm2.copulas.dependence import sample_kendall_tau, sample_spearman_rho
 from cm2.copulas.gumbel import GumbelDistribution
 
 MAPS = {
