@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from cm2.copulas.gaussian import Gaussian
 from cm2.copulas.gumbel import Gumbel
 from cm2.copulas.independence import Independence
 from cm2.copulas.joe import Joe
+from cm2.copulas.mixture import Mixture
 from cm2.copulas.student import Student
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 SELECTABLE: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gaussian, Student, Clayton, Gumbel, Frank, Joe)}
 CRITERIA = ("held_out", "aic", "bic")
+_SAME = 0.05
 CORRECTIONS = ("none", "akaike", "schwarz")
 
 
@@ -118,7 +121,7 @@ class Selection:
 
 def select(
     u: Tensor,
-    families: Sequence[str] | None = None,
+    families: Sequence[str | Copula] | None = None,
     criterion: str = "held_out",
     rotations: bool = True,
     folds: int = 5,
@@ -131,12 +134,14 @@ def select(
     paired, so `behind_error` is what to judge them by. Vuong (1989, eq. 3.6 and 5.6): with :math:`m_i` the difference of the two log
     densities at point i, each fitted to all points, :math:`(\sum_i m_i - K)/(\sqrt n\,\hat\sigma_m)` is standard normal if both are
     equally near the truth; K corrects for the numbers of parameters, :math:`(p-q)\frac{\log n}2` ("schwarz") or :math:`p - q` ("akaike").
-    The test is meant for families of which none contains the other; against independence, which all contain, it is only a description.
+    The test is meant for families of which none contains the other; against independence, which all contain, it is only a description. It
+    takes the margins as known. Where the two laws are all but one law (see `vuong`), the statistic is 0.
     p-values are adjusted as by Holm (1979).
 
     Args:
         u: sample of uniforms, (n, dim), in (0, 1).
-        families: names out of `SELECTABLE`; all without it.
+        families: names out of `SELECTABLE`, all of them without it; or modules, as mixtures, of which copies are fitted, each from the
+            parameters that it has.
         criterion: one of `CRITERIA`.
         rotations: in two dimensions, rotate the families that reach positive dependence only: by 0 and 180 degrees where Kendall's tau is
             clearly positive, by 90 and 270 where it is clearly negative, by all four where it is within two standard errors of 0.
@@ -167,11 +172,13 @@ def select(
         (name, rotation), (copula, report) = combinations[k], fitted[k]
         behind = unseen[order[0]] - unseen[k]
         own = unseen[k].mean().item(), error(unseen[k]), behind.mean().item(), error(behind)
-        found.append(Candidate(name, rotation, rotated(copula, rotation), report, *own, statistics[place], adjusted[place]))
+        found.append(Candidate(_name(name), rotation, rotated(copula, rotation), report, *own, statistics[place], adjusted[place]))
     return Selection(tuple(found), criterion, len(u))
 
 
-def fit_best_pair(u: Tensor, families: Sequence[str] | None = None, criterion: str = "aic", rotations: bool = True) -> tuple[Copula, Fit]:
+def fit_best_pair(
+    u: Tensor, families: Sequence[str | Copula] | None = None, criterion: str = "aic", rotations: bool = True
+) -> tuple[Copula, Fit]:
     """The best family for a pair, by one fit each: what vines need for every edge.
 
     Args:
@@ -197,14 +204,14 @@ def fit_best_pair(u: Tensor, families: Sequence[str] | None = None, criterion: s
     return rotated(fitted[k][0], combinations[k][1]), fitted[k][1]
 
 
-def candidates(u: Tensor, names: Sequence[str], rotations: bool) -> list[tuple[str, int]]:
-    """Pairs (family, rotation) worth a fit: the rotations that the sign of Kendall's tau admits."""
+def candidates(u: Tensor, names: Sequence[str | Copula], rotations: bool) -> list[tuple[str | Copula, int]]:
+    """Pairs (family, rotation) worth a fit: the rotations that the sign of Kendall's tau admits. Modules are taken as they are."""
     turns = (0,)
     if rotations and u.shape[1] == 2:
         tau = sample_kendall_tau(u[:: max(1, len(u) // 5000)])
         clear = tau.value.abs() > 2 * tau.standard_error
         turns = (0, 90, 180, 270) if not clear else (0, 180) if tau.value > 0 else (90, 270)
-    one_sided = lambda name: u.shape[1] == 2 and SELECTABLE[name].kendall_tau_range(2) == (0.0, 1.0)
+    one_sided = lambda name: u.shape[1] == 2 and name in SELECTABLE and SELECTABLE[name].kendall_tau_range(2) == (0.0, 1.0)
     return [(name, turn) for name in names for turn in (turns if one_sided(name) else (0,))]
 
 
@@ -234,12 +241,13 @@ def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction
         correction: one of `CORRECTIONS`.
 
     Returns:
-        (0, 1) where the models agree at every point.
+        (0, 1) where the models are one law, as a t copula of very many degrees of freedom and the Gaussian one: the log-likelihood ratio
+        has a standard deviation below 0.05 over the sample, and the statistic would be the correction divided by next to nothing.
     """
     n, difference = len(first), first - second
     penalty = {"none": 0.0, "akaike": 1.0, "schwarz": math.log(n) / 2}[correction] * (n_first - n_second)
     spread = difference.std(correction=0).item()
-    if spread <= 1e-7 * max(1.0, first.abs().mean().item()):  # the same law twice, but for the digits of the fit
+    if math.sqrt(n) * spread < _SAME:
         return 0.0, 1.0
     statistic = (difference.sum().item() - penalty) / (math.sqrt(n) * spread)
     return statistic, math.erfc(abs(statistic) / math.sqrt(2))
@@ -265,8 +273,9 @@ def check_choice(names: Sequence[str], criterion: str) -> None:
         raise ValueError(f"unknown criterion {criterion!r}; choose one of {', '.join(CRITERIA)}")
 
 
-def _check(u: Tensor, names: Sequence[str], criterion: str, correction: str, folds: int) -> Tensor:
-    check_choice(names, criterion)
+def _check(u: Tensor, names: Sequence[str | Copula], criterion: str, correction: str, folds: int) -> Tensor:
+    named = [each for each in names if not isinstance(each, Copula)]
+    check_choice(named if named or not names else list(SELECTABLE), criterion)
     if correction not in CORRECTIONS:
         raise ValueError(f"unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}")
     u = check_sample(u, None, 1)
@@ -275,8 +284,8 @@ def _check(u: Tensor, names: Sequence[str], criterion: str, correction: str, fol
     return u
 
 
-def _fit(u: Tensor, name: str, rotation: int, standard_errors: bool = True) -> tuple[Copula, Fit]:
-    copula = SELECTABLE[name](u.shape[1]).to(u)
+def _fit(u: Tensor, family: str | Copula, rotation: int, standard_errors: bool = True) -> tuple[Copula, Fit]:
+    copula = (copy.deepcopy(family) if isinstance(family, Copula) else SELECTABLE[family](u.shape[1])).to(u)
     return copula, copula.fit(rotate(u, rotation), standard_errors=standard_errors)
 
 
@@ -285,7 +294,7 @@ def _log_density(copula: Copula, u: Tensor, rotation: int) -> Tensor:
         return copula(validate_args=False).log_prob(rotate(u, rotation))
 
 
-def _held_out(u: Tensor, combinations: Sequence[tuple[str, int]], folds: int, seed: int) -> Tensor:
+def _held_out(u: Tensor, combinations: Sequence[tuple[str | Copula, int]], folds: int, seed: int) -> Tensor:
     """Log density of every point under the fit to the other folds, (candidates, n)."""
     fold = torch.randperm(len(u), generator=torch.Generator().manual_seed(seed)).to(u.device) % folds
     unseen = u.new_empty(len(combinations), len(u))
@@ -294,6 +303,13 @@ def _held_out(u: Tensor, combinations: Sequence[tuple[str, int]], folds: int, se
             copula, _ = _fit(u[fold != each], name, rotation, standard_errors=False)
             unseen[k, fold == each] = _log_density(copula, u[fold == each], rotation)
     return unseen
+
+
+def _name(family: str | Copula) -> str:
+    """A family's name; a mixture's components."""
+    if isinstance(family, Mixture):
+        return " + ".join(_name(each) for each in family.copulas)
+    return family.name if isinstance(family, Copula) else family
 
 
 def _parameters(report: Fit) -> str:

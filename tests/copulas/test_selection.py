@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from cm2.copulas import make
+from cm2.copulas.mixture import Mixture
 from cm2.copulas.selection import candidates, fit_best_pair, holm, rotate, select, vuong
 
 TRUTHS = [("gumbel", 0, 0.5), ("clayton", 180, 0.5), ("clayton", 90, 0.5), ("joe", 270, 0.5), ("frank", 0, -0.5), ("gaussian", 0, 0.5)]
@@ -104,6 +105,32 @@ def test_vuong_against_its_formula():
         assert p == pytest.approx(2 * stats.norm.sf(abs(expected)))
         assert vuong(b, a, 1, 3, correction)[0] == pytest.approx(-expected)
     assert vuong(a, a, 3, 1) == (0.0, 1.0)
+
+
+def test_one_law_twice_is_no_difference():
+    """A t copula with very many degrees of freedom is the Gaussian one: nothing but the correction is left of the statistic."""
+    u = make("gaussian", 2, rho=0.5)().sample((400,))
+    found = {each.label: each for each in select(u, ["gaussian", "student", "frank"], "bic").candidates}
+    assert found["student"].vuong == 0 or found["student"].fit.parameters["nu"] < 1000
+    laws = [make("student", 2, rho=0.5, nu=1e6)(), make("gaussian", 2, rho=0.5)()]
+    assert vuong(*(law.log_prob(u) for law in laws), 2, 1) == (0.0, 1.0)
+
+
+def test_modules_are_candidates():
+    """A mixture and a law already turned beside names; the given modules stay as they are."""
+    parts = [make("gumbel", 2), make("clayton", 2)]
+    mixture = Mixture(2, [make("gumbel", 2, alpha=2.5), make("clayton", 2, alpha=3.0)], [0.5, 0.5])
+    u = mixture().sample((3000,))
+    start, turned = Mixture(2, parts), make("clayton", 2, rotation=180)
+    before = [each.clone() for each in start.parameters()]
+    report = select(u, ["gumbel", "clayton", start, turned], rotations=False, folds=3)
+    assert report.candidates[0].label == "gumbel + clayton"
+    assert {each.label for each in report.candidates} == {"gumbel + clayton", "gumbel", "clayton", "clayton 180°"}
+    assert all(torch.equal(a, b) for a, b in zip(before, start.parameters(), strict=True))
+    assert report.best.weights[0].item() == pytest.approx(0.5, abs=0.12)
+    copula, fit = fit_best_pair(u, [start, "frank"], "bic")
+    assert isinstance(copula, Mixture) and fit.n_parameters == 3
+    assert {each.label for each in select(u, [turned], "aic").candidates} == {"clayton 180°"}
 
 
 def test_vuong_has_its_level():
