@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cm2.copulas.base import Copula, open_unit_interval
 from cm2.copulas.clayton import Clayton
 from cm2.copulas.dependence import sample_kendall_tau
 from cm2.copulas.estimation import Fit, check_sample
@@ -21,7 +20,9 @@ from cm2.copulas.gumbel import Gumbel
 from cm2.copulas.independence import Independence
 from cm2.copulas.joe import Joe
 from cm2.copulas.mixture import Mixture
+from cm2.copulas.module import Copula
 from cm2.copulas.student import Student
+from cm2.copulas.tails import open_unit_interval
 
 if TYPE_CHECKING:
     import pandas
@@ -263,9 +264,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def check_choice(names: Sequence[str], criterion: str) -> None:
-    """Raises ValueError for a family that is not in `SELECTABLE`, for none at all, and for an unknown criterion."""
-    unknown = [name for name in names if name not in SELECTABLE]
+def check_choice(names: Sequence[str | Copula], criterion: str) -> None:
+    """Raises ValueError for a name that is not in `SELECTABLE`, for no candidate at all, and for an unknown criterion."""
+    unknown = [name for name in names if not isinstance(name, Copula) and name not in SELECTABLE]
     if unknown or not names:
         named = repr(unknown[0]) if unknown else "nothing"
         raise ValueError(f"families names {named}; choose out of {', '.join(SELECTABLE)}")
@@ -274,8 +275,7 @@ def check_choice(names: Sequence[str], criterion: str) -> None:
 
 
 def _check(u: Tensor, names: Sequence[str | Copula], criterion: str, correction: str, folds: int) -> Tensor:
-    named = [each for each in names if not isinstance(each, Copula)]
-    check_choice(named if named or not names else list(SELECTABLE), criterion)
+    check_choice(names, criterion)
     if correction not in CORRECTIONS:
         raise ValueError(f"unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}")
     u = check_sample(u, None, 1)

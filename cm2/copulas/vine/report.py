@@ -89,7 +89,7 @@ class VineSelection:
                 "tree": pair.tree,
                 "edge": str(pair.edge),
                 "family": pair.label,
-                "parameters": ", ".join(f"{name} = {value:.4g}" for name, value in pair.parameters.items()),
+                "parameters": ", ".join(f"{name} = {_shown(value)}" for name, value in pair.parameters.items()),
                 "kendall_tau": pair.kendall_tau,
                 "log_likelihood": pair.log_likelihood,
             }
@@ -105,17 +105,22 @@ class VineSelection:
     def __str__(self) -> str:
         structure = self.vine.structure
         chosen = {"aic": "AIC", "bic": "BIC", "held_out": "held-out log-likelihood"}[self.criterion]
-        head = f"vine of {structure.dim} coordinates, {len(structure.trees)} trees, families by {chosen}, n = {self.n}"
+        head = f"vine of {structure.dim} coordinates, trees: {len(structure.trees)}, families by {chosen}, n = {self.n}"
         end = f"log-likelihood {self.log_likelihood:.2f}, {self.n_parameters} parameters, AIC {self.aic:.2f}, BIC {self.bic:.2f}"
         unseen = "" if math.isnan(self.held_out) else f", held-out mean log density {self.held_out:.4f}"
         titles = ("tree", "edge", "family", "parameters", "tau", "log L")
-        rows = [
-            titles,
-            *((str(a), b, c, d, f"{e:.3f}", f"{f:.2f}") for a, b, c, d, e, f in (tuple(row.values()) for row in self.rows())),
+        cells = [
+            (str(t), edge, name, values, f"{tau:.3f}", f"{total:.2f}")
+            for t, edge, name, values, tau, total in map(dict.values, self.rows())
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
         numeric = (True, False, False, False, True, True)
-        align = lambda row: "  ".join(
-            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric, strict=True)
-        )
-        return "\n".join([head, *map(align, rows), end + unseen])
+        pad = lambda cell, width, right: cell.rjust(width) if right else cell.ljust(width)
+        lines = ["  ".join(map(pad, row, widths, numeric)) for row in (titles, *cells)]
+        return "\n".join([head, *lines, end + unseen])
+
+
+def _shown(value: float | Tensor) -> str:
+    if isinstance(value, Tensor):
+        return "(" + ", ".join(f"{each:.4g}" for each in value.flatten().tolist()) + ")"
+    return f"{value:.4g}"

@@ -7,30 +7,35 @@ functions are the sample of the next tree.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cm2.copulas.base import Copula, CopulaDistribution, to_unit_interval
-from cm2.copulas.dependence import kendall_terms
+from cm2.copulas.base import CopulaDistribution
+from cm2.copulas.dependence import kendall_terms, pairs_of
 from cm2.copulas.estimation import Fit, check_sample
+from cm2.copulas.module import Copula
 from cm2.copulas.rotated import Rotated
-from cm2.copulas.selection import SELECTABLE, candidates, check_choice, fit_best_pair, rotate, rotated
+from cm2.copulas.selection import SELECTABLE, candidates, check_choice, fit_best_pair, rotated
+from cm2.copulas.tails import to_unit_interval
 from cm2.copulas.vine.module import Vine
 from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.report import VinePair, VineSelection
 from cm2.copulas.vine.structure import Edge, VineStructure
 
 _LEAST_SHARE = 10
-Choice = tuple[Copula, Fit, float]  # the fitted pair copula, its report, and the sum of its log density at held-out points
+Chooser = Callable[[Edge, Tensor], tuple[Copula, Fit]]
+Trees = tuple[tuple[Edge, ...], ...]
 
 
 def select_vine(
     u: Tensor,
-    families: Sequence[str] | None = None,
+    families: Sequence[str | Copula] | None = None,
     *,
     structure: VineStructure | str | Any | None = None,
     truncation: int | None = None,
@@ -48,8 +53,8 @@ def select_vine(
 
     Args:
         u: sample of uniforms, (n, dim), in (0, 1); of data by `pseudo_observations`.
-        families: names out of `cm2.copulas.selection.SELECTABLE`; all of them without it. With "independence" among them, an edge may be
-            found to need no parameter.
+        families: names out of `cm2.copulas.selection.SELECTABLE`, all of them without it; or modules of dim 2, as mixtures, of which
+            copies are fitted. With "independence" among them an edge may be found to need no parameter.
         structure: trees that are given; only families are chosen then. What `Vine` takes: a `VineStructure`, an R-vine matrix, "c", "d".
         truncation: number of trees; what is left out is conditional independence.
         criterion: "bic", "aic" or "held_out", edge by edge.
@@ -60,25 +65,43 @@ def select_vine(
         The fitted vine, of u's dtype and on its device, and a report on every edge.
 
     Raises:
-        ValueError: unknown family or criterion; a sample with too few rows, NaN, values outside (0, 1) or a constant column; a structure
-            or truncation that `Vine` would refuse; a share that leaves fewer than 10 points on either side.
+        ValueError: unknown family or criterion; a sample with too few rows, NaN, values outside (0, 1), a constant column, or one that
+            another determines; a structure or truncation that `Vine` would refuse; a share that leaves fewer than 10 points on either side.
     """
     names = list(SELECTABLE) if families is None else list(families)
-    check_choice(names, criterion)
+    _check_candidates(names, criterion)
     sample = check_sample(u, None, 2)
+    _refuse_copies(sample)
     dim = sample.shape[1]
-    trees = _wanted(dim, structure, truncation)
+    wanted = _wanted(dim, structure, truncation)
     if criterion != "held_out":
-        trees, chosen = _grow(sample, trees, lambda edge, pair: (*fit_best_pair(pair, names, criterion), math.nan))
+        trees, fitted = _grow(sample, wanted, lambda edge, pair: fit_best_pair(pair, names, criterion))
+        held_out = math.nan
     else:
         seen = _seen(len(sample), validation_share, seed).to(u.device)
-        trees, trial = _grow(sample, trees, lambda edge, pair: _best_unseen(pair, names, seen))
-        kinds = {edge: (_family(choice[0]), choice[2]) for edge, choice in trial.items()}
-        trees, chosen = _grow(sample, trees, lambda edge, pair: (*_fit(pair, *kinds[edge][0]), kinds[edge][1]))
-    vine = Vine(dim, VineStructure(dim, trees), [[chosen[edge][0] for edge in tree] for tree in trees]).to(u)
-    pairs = tuple(_record(t, edge, chosen[edge]) for t, tree in enumerate(trees) for edge in tree)
-    unseen = sum(held for *_, held in chosen.values()) / int((~seen).sum()) if criterion == "held_out" else math.nan
-    return VineSelection(vine, pairs, criterion, len(sample), unseen)
+        trees, trial = _grow(sample, wanted, lambda edge, pair: _best_unseen(pair, names, seen))
+        held_out = sum(each.log_density[~seen].mean().item() for each in trial.values())
+        trees, fitted = _grow(sample, trees, lambda edge, pair: _fit(trial[edge].copula, pair))
+    vine = Vine(dim, VineStructure(dim, trees), [[fitted[edge].copula for edge in tree] for tree in trees]).to(u)
+    pairs = tuple(fitted[edge].record(t, edge) for t, tree in enumerate(trees) for edge in tree)
+    return VineSelection(vine, pairs, criterion, len(sample), held_out)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The pair copula of an edge, the report of its fit, and its log density at all points, (n,)."""
+
+    copula: Copula
+    report: Fit
+    log_density: Tensor
+
+    def record(self, tree: int, edge: Edge) -> VinePair:
+        turned = isinstance(self.copula, Rotated)
+        name, rotation = (self.copula.copula.name, self.copula.rotation) if turned else (self.copula.name, 0)
+        tau = self.copula(validate_args=False).kendall_tau.item()
+        # of the conditional distribution functions by their tails, where the fit had the floats next to them
+        total = self.log_density.sum().item()
+        return VinePair(tree, edge, name, rotation, self.report.parameters, tau, total, self.report.n_parameters)
 
 
 class _Growing(Recursion):
@@ -101,23 +124,22 @@ class _Growing(Recursion):
 
 
 @torch.no_grad()
-def _grow(
-    u: Tensor, wanted: int | Sequence[Sequence[Edge]], choose: Callable[[Edge, Tensor], Choice]
-) -> tuple[list[list[Edge]], dict[Edge, Choice]]:
-    """Tree by tree: its edges (those of maximal dependence if only the number of trees is given), then a choice for each of them."""
-    points, trees, chosen = _Growing(u), [], {}
+def _grow(u: Tensor, wanted: int | Trees, choose: Chooser) -> tuple[Trees, dict[Edge, _Fitted]]:
+    """Tree by tree: its edges (those of greatest dependence if only the number of trees is given), then a pair copula for each."""
+    points, trees, fitted = _Growing(u), [], {}
     nodes = [(frozenset((v,)), frozenset()) for v in range(u.shape[1])]
     for t in range(wanted if isinstance(wanted, int) else len(wanted)):
-        trees.append(_dissmann(points, nodes) if isinstance(wanted, int) else list(wanted[t]))
+        trees.append(_dissmann(points, nodes) if isinstance(wanted, int) else wanted[t])
         for edge in trees[-1]:
             with torch.enable_grad():
-                chosen[edge] = choose(edge, points.sample(edge))
-            points.add(edge, chosen[edge][0])
+                copula, report = choose(edge, points.sample(edge))
+            points.add(edge, copula)
+            fitted[edge] = _Fitted(copula, report, points.log_density(edge))
         nodes = [(edge.union, frozenset(frozenset((v, *edge.given)) for v in (edge.first, edge.second))) for edge in trees[-1]]
-    return trees, chosen
+    return tuple(trees), fitted
 
 
-def _dissmann(points: _Growing, nodes: list[tuple[frozenset[int], frozenset[frozenset[int]]]]) -> list[Edge]:
+def _dissmann(points: _Growing, nodes: list[tuple[frozenset[int], frozenset[frozenset[int]]]]) -> tuple[Edge, ...]:
     """The next tree over nodes, each a set of coordinates and the two nodes that it joins in the tree below (none in the first)."""
     allowed = {}
     for j, (second, below_second) in enumerate(nodes):
@@ -126,7 +148,8 @@ def _dissmann(points: _Growing, nodes: list[tuple[frozenset[int], frozenset[froz
                 a, b = sorted(first ^ second)
                 allowed[i, j] = Edge(a, b, tuple(sorted(first & second)))
     weights = {place: kendall_terms(points.sample(edge)).mean().abs().item() for place, edge in allowed.items()}
-    return sorted((allowed[place] for place in maximum_spanning_tree(len(nodes), weights)), key=lambda edge: (edge.first, edge.second))
+    tree = [allowed[place] for place in maximum_spanning_tree(len(nodes), weights)]
+    return tuple(sorted(tree, key=lambda edge: (edge.first, edge.second)))
 
 
 def maximum_spanning_tree(count: int, weights: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
@@ -139,7 +162,7 @@ def maximum_spanning_tree(count: int, weights: dict[tuple[int, int], float]) -> 
     return tree
 
 
-def _wanted(dim: int, structure: VineStructure | str | Any | None, truncation: int | None) -> int | tuple[tuple[Edge, ...], ...]:
+def _wanted(dim: int, structure: VineStructure | str | Any | None, truncation: int | None) -> int | Trees:
     """The trees that are given, else their number."""
     if structure is not None:
         return Vine(dim, structure, truncation=truncation).structure.trees
@@ -154,28 +177,33 @@ def _seen(n: int, share: float, seed: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed)) >= unseen
 
 
-def _best_unseen(pair: Tensor, names: Sequence[str], seen: Tensor) -> Choice:
+def _best_unseen(pair: Tensor, names: Sequence[str | Copula], seen: Tensor) -> tuple[Copula, Fit]:
     """The family that, fitted to the points seen, has the greatest log density at the others."""
     found = []
-    for name, rotation in candidates(pair[seen], names, True):
-        copula, report = _fit(pair[seen], name, rotation)
+    for family, rotation in candidates(pair[seen], names, True):
+        copula = family if isinstance(family, Copula) else rotated(SELECTABLE[family](2), rotation)
+        copula, report = _fit(copula, pair[seen])
         with torch.no_grad():
-            found.append((copula, report, copula(validate_args=False).log_prob(pair[~seen]).sum().item()))
-    return max(found, key=lambda choice: choice[2])
+            found.append((copula(validate_args=False).log_prob(pair[~seen]).sum().item(), copula, report))
+    return max(found, key=lambda each: each[0])[1:]
 
 
-def _fit(pair: Tensor, name: str, rotation: int) -> tuple[Copula, Fit]:
-    copula = SELECTABLE[name](2).to(pair)
-    report = copula.fit(rotate(pair, rotation), standard_errors=False)
-    return rotated(copula, rotation), report
+def _fit(copula: Copula, pair: Tensor) -> tuple[Copula, Fit]:
+    """A copy, fitted."""
+    copula = copy.deepcopy(copula).to(pair)
+    return copula, copula.fit(pair, standard_errors=False)
 
 
-def _family(copula: Copula) -> tuple[str, int]:
-    """Name and rotation."""
-    return (copula.copula.name, copula.rotation) if isinstance(copula, Rotated) else (copula.name, 0)
+def _check_candidates(names: Sequence[str | Copula], criterion: str) -> None:
+    check_choice(names, criterion)
+    for each in names:
+        if isinstance(each, Copula) and each.dim != 2:
+            raise ValueError(f"families holds a {each.name} copula of dim {each.dim}; pair copulas have dim 2")
 
 
-def _record(tree: int, edge: Edge, choice: Choice) -> VinePair:
-    copula, report, _ = choice
-    tau = copula(validate_args=False).kendall_tau.item()
-    return VinePair(tree, edge, *_family(copula), report.parameters, tau, report.log_likelihood, report.n_parameters)
+def _refuse_copies(u: Tensor) -> None:
+    """Raises ValueError where two columns order the points alike, or oppositely: given one of them the other has no law."""
+    rank = u.argsort(0, stable=True).argsort(0)
+    for i, j in pairs_of(u.shape[1]):
+        if torch.equal(rank[:, i], rank[:, j]) or torch.equal(rank[:, i], len(u) - 1 - rank[:, j]):
+            raise ValueError(f"columns {i} and {j} of u determine each other (Kendall's tau is 1 or -1); leave one of them out")
