@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cm2.copulas.base import Copula, CopulaDistribution
+from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.clayton import Clayton, ClaytonDistribution
 from cm2.copulas.estimation import Fit, pseudo_observations
 from cm2.copulas.frank import Frank, FrankDistribution
@@ -21,6 +21,7 @@ from cm2.copulas.gumbel import Gumbel, GumbelDistribution
 from cm2.copulas.independence import Independence, IndependenceDistribution
 from cm2.copulas.joe import Joe, JoeDistribution
 from cm2.copulas.mixture import Mixture, MixtureDistribution
+from cm2.copulas.module import Copula
 from cm2.copulas.rotated import Rotated, RotatedDistribution, check_rotation
 from cm2.copulas.selection import Selection, fit_best_pair, select
 from cm2.copulas.student import Student, StudentDistribution

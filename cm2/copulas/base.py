@@ -1,4 +1,4 @@
-r"""What every copula is: a module that holds parameters, and a law on :math:`(0, 1)^{dim}` that it returns.
+r"""What every copula law is: a distribution on :math:`(0, 1)^{dim}` with uniform margins.
 
 A point :math:`u` is handled as the pair of its tails :math:`(\log u, \log(1-u))`; every density is written for the pair, `log_prob` only
 forms it.
@@ -8,37 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
 from cm2.copulas.concordance import spearman_rho
-from cm2.copulas.estimation import Fit, fit
+from cm2.copulas.points import refuse_boundary, touches_boundary
+from cm2.copulas.tails import Tails, to_unit_interval
 from cm2.numerics.blocks import block_sizes, blockwise
-from cm2.numerics.elementary import LOG_HALF, log1mexp
-
-Tails = tuple[Tensor, Tensor]
-
-
-def to_unit_interval(log_u: Tensor, log1m_u: Tensor) -> Tensor:
-    """The number in the open interval (0, 1) nearest to a pair of tails (a drawn 1 - 1e-20 would otherwise round to 1)."""
-    return open_unit_interval(torch.where(log_u < log1m_u, torch.exp(log_u), -torch.expm1(log1m_u)))
-
-
-def open_unit_interval(u: Tensor) -> Tensor:
-    """The float in the open interval nearest to a number in [0, 1] that was rounded to it."""
-    limits = torch.finfo(u.dtype)
-    return u.clamp(limits.tiny, 1 - limits.eps / 2)
-
-
-def uniform_tails(shape: Size, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Tails (log p, log(1 - p)) of independent uniform draws, of `like`'s dtype and device; never infinite."""
-    log_p = -torch.empty(shape, dtype=like.dtype, device=like.device).exponential_()
-    return log_p, log1mexp(log_p)
-
-
-def many(u: Tensor, parameter: Tensor) -> bool:
-    """Whether a formula may ask for the parameter's value: one value, on the host, and points enough to make it worth the while."""
-    return parameter.dim() == 0 and parameter.is_cpu and u.is_cpu and u.numel() > 8192
+from cm2.numerics.elementary import LOG_HALF
 
 
 class CopulaDistribution(Distribution):
@@ -148,7 +125,7 @@ class CopulaDistribution(Distribution):
         """
         self._require_pair("h")
         if self._validate_args and self._touches_boundary(u, None):
-            self._refuse_boundary(u[..., 1])
+            refuse_boundary(u[..., 1])
             edge = (u[..., 0] <= 0) | (u[..., 0] >= 1)
             inside = torch.where(edge.unsqueeze(-1), 0.5, u)
             return torch.where(edge, (u[..., 0] >= 1).to(u.dtype), self._pointwise("_h_at", inside))
@@ -171,7 +148,7 @@ class CopulaDistribution(Distribution):
         self._require_pair("h_inverse")
         pair = torch.stack(torch.broadcast_tensors(p, u2), -1)
         if self._validate_args and self._touches_boundary(pair, None):
-            self._refuse_boundary(pair[..., 1])
+            refuse_boundary(pair[..., 1])
             edge = (pair[..., 0] <= 0) | (pair[..., 0] >= 1)
             inside = torch.where(edge.unsqueeze(-1), 0.5, pair)
             return torch.where(edge, pair[..., 0], self._pointwise("_h_inverse_at", inside))
@@ -199,7 +176,7 @@ class CopulaDistribution(Distribution):
             ValueError: wrong last dimension, NaN, or a value outside (0, 1).
         """
         if self._validate_args and self._touches_boundary(u, None):
-            self._refuse_boundary(u)
+            refuse_boundary(u)
         return to_unit_interval(*self.rosenblatt_tails(torch.log(u), torch.log1p(-u)))
 
     def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
@@ -250,7 +227,7 @@ class CopulaDistribution(Distribution):
             ValueError: wrong last dimension, NaN, a present value outside [0, 1] or exactly 0 or 1, n_draws below 1.
         """
         if self._validate_args and self._touches_boundary(u, present):
-            self._refuse_boundary(torch.where(present, u, 0.5))
+            refuse_boundary(torch.where(present, u, 0.5))
         safe = torch.where(present, u, 0.5)
         drawn = to_unit_interval(*self.conditional_sample_tails(torch.log(safe), torch.log1p(-safe), present, n_draws))
         return torch.where(present, u, drawn)
@@ -272,29 +249,7 @@ class CopulaDistribution(Distribution):
 
     def _touches_boundary(self, u: Tensor, present: Tensor | None) -> bool:
         """Checks points; True where one of them is exactly 0 or 1."""
-        if u.dim() == 0 or u.shape[-1] != self.dim:
-            raise ValueError(f"u has shape {tuple(u.shape)}; the last dimension must be {self.dim}, one value per coordinate of the copula")
-        if present is not None:
-            if present.dtype != torch.bool or present.shape[-1:] != u.shape[-1:]:
-                raise ValueError(
-                    f"present has dtype {present.dtype} and shape {tuple(present.shape)}; give a bool mask of shape {tuple(u.shape)}"
-                )
-            u = torch.where(present, u, 0.5)
-        if u.numel() == 0:
-            return False
-        least, most = (end.item() for end in torch.aminmax(u.detach()))
-        if least != least:
-            raise ValueError("u holds NaN; mark missing coordinates as absent with present=, or drop them")
-        if least < 0 or most > 1:
-            raise ValueError(
-                f"u holds {least if least < 0 else most:g}, outside [0, 1]; map values to uniforms (ranks over n + 1, or a CDF) first"
-            )
-        return least == 0 or most == 1
-
-    def _refuse_boundary(self, given: Tensor) -> None:
-        edge = (given <= 0) | (given >= 1)
-        if edge.any():
-            raise ValueError(f"a coordinate to condition on is exactly {given[edge][0].item():g}; it must lie in (0, 1)")
+        return touches_boundary(u, present, self.dim)
 
     def _require_pair(self, name: str) -> None:
         if self.dim != 2:
@@ -381,63 +336,3 @@ class CopulaDistribution(Distribution):
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
         """One draw of every absent coordinate given the present ones, as tails; all of shape (..., dim)."""
         raise TypeError(f"{type(self).__name__} must define _conditional_tails")
-
-
-class Copula(nn.Module):
-    """A learnable copula: parameters registered without constraint; calling it returns the law they stand for.
-
-    Args:
-        dim: number of coordinates, at least 2.
-
-    Raises:
-        ValueError: dim below 2.
-    """
-
-    name: ClassVar[str]
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 2:
-            raise ValueError(f"dim is {dim!r}; a copula needs an integer dim of at least 2")
-        self.dim = dim
-
-    def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current parameters."""
-        raise TypeError(f"{type(self).__name__} must define forward")
-
-    @staticmethod
-    def kendall_tau_range(dim: int) -> tuple[float, float]:
-        """Ends of the values of Kendall's τ that the family reaches."""
-        return 0.0, 1.0
-
-    @staticmethod
-    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
-        """The parameters, by name, at which Kendall's τ between two coordinates is `tau`.
-
-        Raises:
-            ValueError: a value that the family does not reach.
-        """
-        raise ValueError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
-
-    def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> Fit:
-        """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `cm2.copulas.estimation.fit`."""
-        return fit(self, u, method, **options)
-
-    def extra_repr(self) -> str:
-        values = {name: getattr(self, name).detach() for name in getattr(self, "shown", ())}
-        return ", ".join([f"dim={self.dim}", *(f"{name}={value.tolist()}" for name, value in values.items())])
-
-
-def parameter(value: object, name: str, lower: float, upper: float, interval: str) -> Tensor:
-    """A constrained parameter as a floating tensor, checked against its range.
-
-    Raises:
-        ValueError: a value outside `interval`, or NaN.
-    """
-    tensor = value.detach().clone() if isinstance(value, Tensor) else torch.as_tensor(value)
-    if not tensor.is_floating_point():
-        tensor = tensor.to(torch.get_default_dtype())
-    inside = (tensor >= lower if interval.startswith("[") else tensor > lower) & (tensor < upper)
-    if not inside.all():
-        raise ValueError(f"{name} is {tensor[~inside].flatten()[0].item():g}; it must lie in {interval}")
-    return tensor

@@ -3,8 +3,9 @@ r"""What the elliptical copulas share: correlation matrices without constraint, 
 import torch
 from torch import Size, Tensor, nn
 
-from cm2.copulas.base import Copula, CopulaDistribution, parameter
+from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.concordance import check_tau
+from cm2.copulas.module import Copula, parameter
 
 
 class EllipticalDistribution(CopulaDistribution):

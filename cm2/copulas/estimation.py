@@ -26,7 +26,7 @@ from cm2.copulas.likelihood import (
 from cm2.numerics.maximise import hessian_of, maximise, maximise_scalar
 
 if TYPE_CHECKING:
-    from cm2.copulas.base import Copula
+    from cm2.copulas.module import Copula
 
 METHODS = ("maximum_likelihood", "kendall_tau")
 _ENOUGH, _SHARE = 16_384, 16  # from so many points on a start is found on every sixteenth

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cm2.copulas.base import Copula, CopulaDistribution
+from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.estimation import check_sample, pseudo_observations
+from cm2.copulas.module import Copula
 
 STATISTICS = ("rosenblatt", "cramer_von_mises")
 _CELLS = 4_000_000  # comparisons held at a time

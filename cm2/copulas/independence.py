@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Size, Tensor
 
-from cm2.copulas.base import Copula, CopulaDistribution, Tails, open_unit_interval, uniform_tails
+from cm2.copulas.base import CopulaDistribution
+from cm2.copulas.module import Copula
+from cm2.copulas.tails import Tails, open_unit_interval, uniform_tails
 
 
 class IndependenceDistribution(CopulaDistribution):

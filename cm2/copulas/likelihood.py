@@ -15,7 +15,7 @@ from cm2.copulas.dependence import mean_above
 from cm2.numerics.blocks import BLOCK
 
 if TYPE_CHECKING:
-    from cm2.copulas.base import Copula
+    from cm2.copulas.module import Copula
 
 
 def natural_parameters(copula: Copula) -> dict[str, Tensor]:

@@ -7,12 +7,14 @@ import torch
 from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from cm2.copulas.base import Copula, CopulaDistribution, Tails, parameter, uniform_tails
+from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.clayton import Clayton
 from cm2.copulas.concordance import between_pairs, kendall_tau
 from cm2.copulas.gaussian import Gaussian
 from cm2.copulas.gumbel import Gumbel
 from cm2.copulas.independence import IndependenceDistribution
+from cm2.copulas.module import Copula, parameter
+from cm2.copulas.tails import Tails, uniform_tails
 from cm2.numerics.roots import monotone_root
 
 _STEPS = 40

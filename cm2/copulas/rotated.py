@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Size, Tensor
 
-from cm2.copulas.base import Copula, CopulaDistribution, Tails, open_unit_interval
+from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.independence import IndependenceDistribution
+from cm2.copulas.module import Copula
+from cm2.copulas.tails import Tails, open_unit_interval
 
 if TYPE_CHECKING:
     from cm2.copulas.estimation import Fit

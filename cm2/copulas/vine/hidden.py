@@ -5,9 +5,9 @@ order of sampling, with :math:`\Phi(t_v)` the level of each hidden coordinate gi
 
 .. math:: c(u_O) = \int g(t)\,\varphi(t)\,dt, \qquad g(t) = \prod_{v \in O} c\{u_v \mid u_{\text{before } v}(t)\} .
 
-The integrand is no wider than a standard normal density where hidden coordinates are tied to present ones drawn before them. Two coarse
-passes find its mean and covariance at every point; the nodes of the last pass are placed by them. These places are constants: the
-derivative is that of the sum at fixed nodes, which is the integral's up to the same error.
+One hidden coordinate is integrated over by `Line`. For more, two coarse passes find the integrand's mean and covariance at every point, and
+the nodes of the last pass are placed by them. These places are constants: the derivative is that of the sum at fixed nodes, which is the
+integral's up to the same error.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from cm2.copulas.base import CopulaDistribution, Tails
-from cm2.copulas.vine.nodes import bend, cloud, line
+from cm2.copulas.base import CopulaDistribution
+from cm2.copulas.tails import Tails
+from cm2.copulas.vine.line import Line
+from cm2.copulas.vine.nodes import cloud
 from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.structure import Edge, VineStructure
 from cm2.numerics.normal import LOG_SQRT_TAU, normal_tails
 
-_PASSES, _TABLE = 2, 101
+_PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,13 @@ class Hidden:
         self.structure, self.laws = structure, laws
         self.points = {v: points[v] for v in present}
         self.like = next(iter(self.points.values()))[0]
+        self._line = len(self.plan.hidden) == 1
         self._place()
 
     def log_density(self) -> Tensor:
         """log c of the present coordinates."""
+        if self._line:
+            return Line(lambda t: self._log_value([t]), self.like).log_integral()
         nodes, log_weight, _ = cloud(len(self.plan.hidden), True, self.like)
         x = [self._down(column) for column in nodes.unbind(-1)]
         return (self._log_value(x) + self._down(log_weight)).logsumexp(0)
@@ -104,17 +109,19 @@ class Hidden:
         Args:
             levels: tails of uniforms, (n_draws, ...) by coordinate.
         """
-        count, known = len(self.plan.hidden), []
-        for j, v in enumerate(self.plan.hidden):
-            y, log_step, step = line(_TABLE, self.like)
-            nodes, log_weight, _ = cloud(count - 1 - j, False, self.like)
-            draws = [each[None, None] for each in known]  # (table, rest, n_draws, ...)
-            across = lambda column: column.view(1, -1, *[1] * (self.like.dim() + 1))
-            table = bend(y).view(-1, 1, *[1] * (self.like.dim() + 1))
-            log_value = self._log_value([*draws, table, *(across(column) for column in nodes.unbind(-1))])
-            log_table = (log_value + across(log_weight)).logsumexp(1) + log_step.view(-1, *[1] * (self.like.dim() + 1))
-            known.append(bend(_invert(log_table, step, y[0], torch.exp(levels[v][0]))))
+        known: list[Tensor] = []
+        for v in self.plan.hidden:
+            p = torch.exp(levels[v][0])
+            table = Line(lambda x, known=tuple(known): self._log_table(known, x), self.like if not known else p)
+            known.append(table.quantile(p) if not known else table.quantile(p[None]).squeeze(0))
         return {v: normal_tails(t) for v, t in zip(self.plan.hidden, self._scores(known), strict=True)}
+
+    def _log_table(self, known: Sequence[Tensor], x: Tensor) -> Tensor:
+        """log density of the next hidden coordinate at x (nodes, ...), those after it integrated out, given those known (n_draws, ...)."""
+        nodes, log_weight, _ = cloud(len(self.plan.hidden) - len(known) - 1, False, self.like)
+        ahead = lambda column: column.view(-1, *[1] * x.dim())
+        value = self._log_value([*known, x, *(ahead(column) for column in nodes.unbind(-1))])
+        return (value + ahead(log_weight)).logsumexp(0)
 
     def _log_value(self, x: list[Tensor]) -> Tensor:
         """log of g φ at t = mean + factor x, times the factor's determinant."""
@@ -145,6 +152,8 @@ class Hidden:
         one, zero = torch.ones_like(self.like), torch.zeros_like(self.like)
         self.mean = [zero] * dim
         self._set_factor([[one if i == j else zero for j in range(i + 1)] for i in range(dim)])
+        if self._line:
+            return
         nodes, log_weight, step = cloud(dim, False, self.like)
         x = [self._down(column) for column in nodes.unbind(-1)]
         for _ in range(_PASSES):
@@ -175,25 +184,3 @@ def _cholesky(rows: list[list[Tensor]]) -> list[list[Tensor]]:
         new.append(torch.maximum(row[i] - sum(each.square() for each in new), least).sqrt())
         factor.append(new)
     return factor
-
-
-def _invert(log_table: Tensor, step: float, start: Tensor, p: Tensor) -> Tensor:
-    """The y below which the tabulated density has its share p, (nodes, ...) -> (...).
-
-    Cell masses by the cubic through four nodes (error of order step^5), the density within a cell linear.
-    """
-    f = torch.exp(log_table - log_table.detach().amax(0))
-    trapezoid = (f[:-1] + f[1:]) / 2
-    wide = torch.nn.functional.pad(f, [0, 0] * (f.dim() - 1) + [1, 1])
-    bent = (wide[3:] - f[1:] - f[:-1] + wide[:-3]) / 24
-    mass = torch.where(bent.abs() < trapezoid / 4, trapezoid - bent, trapezoid)
-    total = mass.cumsum(0)
-    shape = torch.broadcast_shapes(total.shape[1:], p.shape)
-    wanted = p * total[-1]
-    cell = (total.detach() < wanted.detach()).sum(0).clamp_max(len(mass) - 1)
-    pick = lambda values, index: values.expand(len(values), *shape).gather(0, index.unsqueeze(0)).squeeze(0)
-    before = torch.nn.functional.pad(total, [0, 0] * (total.dim() - 1) + [1, 0])
-    share = ((wanted - pick(before, cell)) / pick(mass, cell)).clamp(0, 1)
-    left, right = pick(f, cell), pick(f, cell + 1)
-    inside = share * (left + right) / (left + torch.sqrt((1 - share) * left.square() + share * right.square()))
-    return start + step * (cell + inside)

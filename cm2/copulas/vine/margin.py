@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Size, Tensor
 
-from cm2.copulas.base import CopulaDistribution, Tails
+from cm2.copulas.base import CopulaDistribution
+from cm2.copulas.tails import Tails
 from cm2.numerics.elementary import LOG_HALF
 
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from cm2.copulas.base import Copula, CopulaDistribution
+from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.gaussian import Gaussian
+from cm2.copulas.module import Copula
 from cm2.copulas.vine.law import VineDistribution
 from cm2.copulas.vine.structure import VineStructure
 

@@ -1,6 +1,6 @@
 r"""Points and weights for integrals over the real line, the plane and more dimensions, of functions about as wide as a normal density.
 
-On a line: trapezoids in y after :math:`x = \sinh(\kappa y)/\kappa`, which near 0 steps evenly and further out ever wider, so that 23
+On a line: trapezoids in y after :math:`x = \sinh(\kappa y)/\kappa`, which near 0 steps evenly and further out ever wider, so that many
 standard deviations are covered; for analytic integrands the error falls exponentially in the number of nodes (Trefethen and Weideman
 2014). In two and three dimensions their product. In more a rank-one lattice (generating vector of Cools, Kuo, Nuyens 2006) in the quantiles
 of a logistic law, which makes the integrand smooth and periodic.
@@ -13,26 +13,24 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-_BEND = 0.7  # kappa
-_REACH = 5.0  # the largest |y| on a line, x up to 23.6; in two and three dimensions less, x up to 13.5
-_REACH_OF_PRODUCTS = 4.2
-_COUNTS = {1: (15, 41), 2: (11, 25), 3: (9, 13)}  # nodes along each axis, coarse and fine
+_REACH, _BEND = 5.0, 0.7  # the largest |y| and kappa on a line: x up to 23.6
+_PRODUCTS = {1: (15, 41, _REACH, _BEND), 2: (11, 25, 4.6, 0.5), 3: (9, 13, 4.6, 0.4)}  # nodes on an axis, coarse and fine; reach; kappa
 _LATTICE_COUNTS = (512, 4096)
 _LOGISTIC_SCALE = 0.65  # a logistic law near the normal one, with heavier tails
 _GENERATOR = (1, 182667, 469891, 498753, 110745, 446247, 250185, 118627, 245333, 283199, 408519, 391023, 246327, 126539, 399185)
 _GENERATOR += (461527, 300343, 69681, 516695, 436179, 106383, 238523, 413283, 70841, 47719, 300129, 113029, 123925, 410745, 211325)
 
 
-def bend(y: Tensor) -> Tensor:
+def bend(y: Tensor, kappa: float = _BEND) -> Tensor:
     """x = sinh(κy)/κ."""
-    return torch.sinh(_BEND * y) / _BEND
+    return torch.sinh(kappa * y) / kappa
 
 
-def line(count: int, like: Tensor, reach: float = _REACH) -> tuple[Tensor, Tensor, float]:
+def line(count: int, like: Tensor, reach: float = _REACH, kappa: float = _BEND) -> tuple[Tensor, Tensor, float]:
     """Nodes y of a line, the logarithms of their weights (dx/dy included), and the step."""
     step = 2 * reach / (count - 1)
     y = torch.linspace(-reach, reach, count, dtype=like.dtype, device=like.device)
-    return y, torch.log(step * torch.cosh(_BEND * y)), step
+    return y, torch.log(step * torch.cosh(kappa * y)), step
 
 
 def lattice(count: int, dim: int, like: Tensor) -> Tensor:
@@ -64,10 +62,11 @@ def cloud(dim: int, fine: bool, like: Tensor) -> tuple[Tensor, Tensor, float]:
     """
     if dim == 0:
         return like.new_zeros(1, 0), like.new_zeros(1), 0.0
-    if dim in _COUNTS:
-        y, log_weight, step = line(_COUNTS[dim][fine], like, _REACH if dim == 1 else _REACH_OF_PRODUCTS)
+    if dim in _PRODUCTS:
+        *counts, reach, kappa = _PRODUCTS[dim]
+        y, log_weight, step = line(counts[fine], like, reach, kappa)
         nodes = torch.cartesian_prod(*[y] * dim).view(-1, dim)
-        return bend(nodes), torch.cartesian_prod(*[log_weight] * dim).view(-1, dim).sum(-1), step
+        return bend(nodes, kappa), torch.cartesian_prod(*[log_weight] * dim).view(-1, dim).sum(-1), step
     count = _LATTICE_COUNTS[fine]
     v = lattice(count, dim, like)
     density = torch.log(v) + torch.log1p(-v)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cm2.copulas.base import Tails
+from cm2.copulas.tails import Tails
 from cm2.copulas.vine.hidden import Hidden, plan
 from cm2.copulas.vine.recursion import Recursion
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cm2.copulas.base import CopulaDistribution, Tails
+from cm2.copulas.base import CopulaDistribution
+from cm2.copulas.tails import Tails
 from cm2.copulas.vine.structure import Edge, VineStructure
 
 

@@ -1,0 +1,69 @@
+"""The learnable side of a copula: a module that holds parameters and returns a law."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cm2.copulas.base import CopulaDistribution
+from cm2.copulas.estimation import Fit, fit
+
+
+class Copula(nn.Module):
+    """A learnable copula: parameters registered without constraint; calling it returns the law they stand for.
+
+    Args:
+        dim: number of coordinates, at least 2.
+
+    Raises:
+        ValueError: dim below 2.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 2:
+            raise ValueError(f"dim is {dim!r}; a copula needs an integer dim of at least 2")
+        self.dim = dim
+
+    def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
+        """The law at the current parameters."""
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    @staticmethod
+    def kendall_tau_range(dim: int) -> tuple[float, float]:
+        """Ends of the values of Kendall's τ that the family reaches."""
+        return 0.0, 1.0
+
+    @staticmethod
+    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+        """The parameters, by name, at which Kendall's τ between two coordinates is `tau`.
+
+        Raises:
+            ValueError: a value that the family does not reach.
+        """
+        raise ValueError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
+
+    def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> Fit:
+        """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `cm2.copulas.estimation.fit`."""
+        return fit(self, u, method, **options)
+
+    def extra_repr(self) -> str:
+        values = {name: getattr(self, name).detach() for name in getattr(self, "shown", ())}
+        return ", ".join([f"dim={self.dim}", *(f"{name}={value.tolist()}" for name, value in values.items())])
+
+
+def parameter(value: object, name: str, lower: float, upper: float, interval: str) -> Tensor:
+    """A constrained parameter as a floating tensor, checked against its range.
+
+    Raises:
+        ValueError: a value outside `interval`, or NaN.
+    """
+    tensor = value.detach().clone() if isinstance(value, Tensor) else torch.as_tensor(value)
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.get_default_dtype())
+    inside = (tensor >= lower if interval.startswith("[") else tensor > lower) & (tensor < upper)
+    if not inside.all():
+        raise ValueError(f"{name} is {tensor[~inside].flatten()[0].item():g}; it must lie in {interval}")
+    return tensor
