@@ -203,7 +203,7 @@ def _check_candidates(names: Sequence[str | Copula], criterion: str) -> None:
 
 def _refuse_copies(u: Tensor) -> None:
     """Raises ValueError where two columns order the points alike, or oppositely: given one of them the other has no law."""
-    rank = u.argsort(0, stable=True).argsort(0)
+    rank = u.argsort(dim=0, stable=True).argsort(0)
     for i, j in pairs_of(u.shape[1]):
         if torch.equal(rank[:, i], rank[:, j]) or torch.equal(rank[:, i], len(u) - 1 - rank[:, j]):
             raise ValueError(f"columns {i} and {j} of u determine each other (Kendall's tau is 1 or -1); leave one of them out")
