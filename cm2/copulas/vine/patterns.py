@@ -29,7 +29,7 @@ def log_density_of_patterns(law: VineDistribution, log_u: Tensor, log1m_u: Tenso
     value = log_u.new_zeros(shape)
     for present, rows in _patterns(law, mask, at_least=2):
         if rows is not None and not law.batch_shape:
-            low, high = (tail.flatten(0, -2).index_select(0, rows) for tail in (log_u, log1m_u))
+            low, high = (tail.reshape(-1, law.dim).index_select(0, rows) for tail in (log_u, log1m_u))
             part = log_margin(law, low, high, present)
             value = value.flatten().index_copy(0, rows, part).view(shape)
         else:
@@ -55,10 +55,13 @@ def draw_patterns(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present
         if len(pattern) == law.dim:
             continue
         if rows is not None and not law.batch_shape:
-            given = [tail.flatten(0, -2).index_select(0, rows) for tail in (log_u, log1m_u)]
-            own = [level.flatten(1, -2).index_select(1, rows) for level in levels]
+            given = [tail.reshape(-1, law.dim).index_select(0, rows) for tail in (log_u, log1m_u)]
+            own = [level.reshape(len(level), -1, law.dim).index_select(1, rows) for level in levels]
             drawn = _draw(law, *given, pattern, *own)
-            low, high = (tail.flatten(1, -2).index_copy(1, rows, part).view(shape) for tail, part in zip((low, high), drawn, strict=True))
+            low, high = (
+                tail.reshape(len(tail), -1, law.dim).index_copy(1, rows, part).view(shape)
+                for tail, part in zip((low, high), drawn, strict=True)
+            )
         else:
             here = _equals(present, pattern).unsqueeze(-1)
             drawn = _draw(law, log_u, log1m_u, pattern, *levels)
@@ -97,7 +100,7 @@ def _patterns(law: VineDistribution, mask: Tensor, at_least: int) -> Iterator[Pa
     if not mask.is_cpu and law.dim <= UNREAD_DIM:
         yield from every_pattern(law.dim, at_least)
         return
-    code = (mask.flatten(0, -2).long() << torch.arange(law.dim, device=mask.device)).sum(-1)
+    code = (mask.reshape(-1, law.dim).long() << torch.arange(law.dim, device=mask.device)).sum(-1)
     occurring, which = torch.unique(code, return_inverse=True)
     for i, number in enumerate(occurring.tolist()):
         present = frozenset(v for v in range(law.dim) if number >> v & 1)
