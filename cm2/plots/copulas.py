@@ -112,5 +112,5 @@ def conditional_quantiles(laws: Mapping[str, Distribution], columns: int = 3, re
             ax.fill_between(z, low, high, color=COLOURS[0], alpha=0.25, linewidth=0)
             ax.fill_between(z, first, third, color=COLOURS[0], alpha=0.35, linewidth=0)
             ax.plot(z, median, color=COLOURS[1])
-            ax.set(xlim=(-reach, reach), ylim=(-reach - 1, reach + 1), xticks=(-2, 0, 2), yticks=(-2, 0, 2))
+            ax.set(aspect="auto", xlim=(-reach, reach), ylim=(-reach - 1, reach + 1), xticks=(-2, 0, 2), yticks=(-2, 0, 2))
     return figure
