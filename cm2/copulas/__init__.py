@@ -25,6 +25,7 @@ from cm2.copulas.module import Copula
 from cm2.copulas.rotated import Rotated, RotatedDistribution, check_rotation
 from cm2.copulas.selection import Selection, fit_best_pair, select
 from cm2.copulas.student import Student, StudentDistribution
+from cm2.copulas.vine.selection import select_vine
 
 _CLASSES = (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student, Mixture)
 FAMILIES: dict[str, type[Copula]] = {family.name: family for family in _CLASSES}
@@ -59,6 +60,7 @@ __all__ = [
     "make",
     "pseudo_observations",
     "select",
+    "select_vine",
 ]
 
 
