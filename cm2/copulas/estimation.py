@@ -74,6 +74,7 @@ class Fit:
         return self.n_parameters * math.log(self.n) - 2 * self.log_likelihood
 
 
+@torch.enable_grad()  # the score is needed where the caller has switched gradients off, too
 def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
     r"""Estimates a copula's parameters from a sample and sets them in the module.
 

@@ -170,6 +170,13 @@ def test_a_comonotone_sample_is_reported(name):
     assert report.log_likelihood > 500
 
 
+def test_a_fit_needs_no_gradients_of_the_caller():
+    u = make("gumbel", 2, alpha=2.0)().sample((200,))
+    wanted = make("gumbel", 2).fit(u, ranks=True)
+    with torch.no_grad():
+        assert make("gumbel", 2).fit(u, ranks=True) == wanted
+
+
 def test_independence_has_nothing_to_fit():
     report = make("independence", 3).fit(torch.rand(50, 3))
     assert (report.log_likelihood, report.n_parameters, report.parameters) == (0, 0, {})
