@@ -73,7 +73,8 @@ def select_vine(
     sample = check_sample(u, None, 2)
     _refuse_copies(sample)
     dim = sample.shape[1]
-    wanted = _wanted(dim, structure, truncation)
+    given = None if structure is None else Vine(dim, structure, truncation=truncation).structure
+    wanted = given.trees if given else len(VineStructure.d_vine(range(dim), truncation).trees)
     if criterion != "held_out":
         trees, fitted = _grow(sample, wanted, lambda edge, pair: fit_best_pair(pair, names, criterion))
         held_out = math.nan
@@ -82,7 +83,7 @@ def select_vine(
         trees, trial = _grow(sample, wanted, lambda edge, pair: _best_unseen(pair, names, seen))
         held_out = sum(each.log_density[~seen].mean().item() for each in trial.values())
         trees, fitted = _grow(sample, trees, lambda edge, pair: _fit(trial[edge].copula, pair))
-    vine = Vine(dim, VineStructure(dim, trees), [[fitted[edge].copula for edge in tree] for tree in trees]).to(u)
+    vine = Vine(dim, given or VineStructure(dim, trees), [[fitted[edge].copula for edge in tree] for tree in trees]).to(u)
     pairs = tuple(fitted[edge].record(t, edge) for t, tree in enumerate(trees) for edge in tree)
     return VineSelection(vine, pairs, criterion, len(sample), held_out)
 
@@ -160,13 +161,6 @@ def maximum_spanning_tree(count: int, weights: dict[tuple[int, int], float]) -> 
         tree.append(max(ahead, key=weights.__getitem__))
         reached |= set(tree[-1])
     return tree
-
-
-def _wanted(dim: int, structure: VineStructure | str | Any | None, truncation: int | None) -> int | Trees:
-    """The trees that are given, else their number."""
-    if structure is not None:
-        return Vine(dim, structure, truncation=truncation).structure.trees
-    return len(VineStructure.d_vine(range(dim), truncation).trees)
 
 
 def _seen(n: int, share: float, seed: int) -> Tensor:
