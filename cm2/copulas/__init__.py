@@ -25,9 +25,9 @@ from cm2.copulas.module import Copula
 from cm2.copulas.rotated import Rotated, RotatedDistribution, check_rotation
 from cm2.copulas.selection import Selection, fit_best_pair, select
 from cm2.copulas.student import Student, StudentDistribution
-from cm2.copulas.vine.selection import select_vine
+from cm2.copulas.vine import Vine, VineDistribution, VineStructure, select_vine
 
-_CLASSES = (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student, Mixture)
+_CLASSES = (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student, Mixture, Vine)
 FAMILIES: dict[str, type[Copula]] = {family.name: family for family in _CLASSES}
 
 __all__ = [
@@ -55,6 +55,9 @@ __all__ = [
     "Selection",
     "Student",
     "StudentDistribution",
+    "Vine",
+    "VineDistribution",
+    "VineStructure",
     "fit_best_pair",
     "goodness_of_fit_test",
     "make",
@@ -73,7 +76,8 @@ def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor 
         rotation: 0, 90, 180 or 270 degrees, the last three for dim 2 only; see `RotatedDistribution`.
         kendall_tau: Kendall's tau between two coordinates (of the rotated law), instead of the parameter that it determines.
         **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian, student: `rho` (dim 2) or `correlation` (dim, dim); student: `nu`;
-                mixture: `copulas`, a list of modules, and `weights`.
+            mixture: `copulas`, a list of modules, and `weights`; vine: `structure`, `pair_copulas`, one list of modules of dim 2 per tree,
+            and `truncation`, see `Vine`.
 
     Raises:
         ValueError: unknown name or parameter, or a value outside its range.

@@ -79,7 +79,8 @@ def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_
     r"""Estimates a copula's parameters from a sample and sets them in the module.
 
     Maximum likelihood: one parameter by the root of the score, started at Kendall's tau; several by BFGS, started at Kendall's tau where
-    it determines them, else at the current values. Large samples are first fitted on every sixteenth point: the start, and the curvature,
+    it determines them, else at the current values (a vine: at its sequential estimate, pair by pair).
+    Large samples are first fitted on every sixteenth point: the start, and the curvature,
     that this gives leave three or four passes over all of them. The inverse of the observed information is taken for the natural
     parameters by the delta method. The work is done in float64, whatever the module's dtype.
 
@@ -166,6 +167,7 @@ def _start(copula: Copula, u: Tensor) -> tuple[float, float, float] | None:
     """Sets the parameters that Kendall's tau determines, and returns `_raw_places`; None with several parameters or without such a map."""
     family, dim = type(copula), copula.dim
     if not _has_map(family, dim):
+        copula._start_at(u)
         return None
     few = u[:: max(1, len(u) // 2000)]
     try:

@@ -49,6 +49,9 @@ class Copula(nn.Module):
         """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `cm2.copulas.estimation.fit`."""
         return fit(self, u, method, **options)
 
+    def _start_at(self, u: Tensor) -> None:
+        """Sets parameters to where maximum likelihood for a sample (n, dim) is to start, in families without a map from Kendall's τ."""
+
     def extra_repr(self) -> str:
         values = {name: getattr(self, name).detach() for name in getattr(self, "shown", ())}
         return ", ".join([f"dim={self.dim}", *(f"{name}={value.tolist()}" for name, value in values.items())])

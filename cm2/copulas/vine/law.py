@@ -120,7 +120,7 @@ class VineDistribution(CopulaDistribution):
     def kendall_tau(self) -> Tensor:
         """Kendall's τ, shape of the batch in two dimensions, (*batch, dim, dim) in more.
 
-        Pairs of the first tree exactly, differentiable. The others by 16,384 lattice points: within about 2e-3, without a gradient.
+        Pairs of the first tree exactly, differentiable. The others by 16,384 lattice points: within about 3e-3, without a gradient.
         """
         if self.dim == 2:
             return self._only.kendall_tau
@@ -133,7 +133,7 @@ class VineDistribution(CopulaDistribution):
 
     @property
     def spearman_rho(self) -> Tensor:
-        """Spearman's ρ, shapes as for `kendall_tau`; the others over a lattice, within about 2e-3, differentiable."""
+        """Spearman's ρ, shapes as for `kendall_tau`; the others over a lattice, within about 3e-3, differentiable."""
         if self.dim == 2:
             return self._only.spearman_rho
         w = lattice(_CDF_POINTS, self.dim, self._like())

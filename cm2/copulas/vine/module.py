@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.gaussian import Gaussian
 from cm2.copulas.module import Copula
+from cm2.copulas.tails import to_unit_interval
 from cm2.copulas.vine.law import VineDistribution
+from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.structure import VineStructure
 
 
@@ -23,7 +25,8 @@ class Vine(Copula):
         structure: a `VineStructure`, an R-vine matrix (see `VineStructure.from_matrix`), or ``"d"`` or ``"c"`` for the D- or C-vine in the
             order 0, 1, ..., dim - 1.
         pair_copulas: modules of dim 2, each of (first, second) conditioned coordinate: one list per tree, as `structure.trees` has the
-            edges. Without it Gaussian ones, which start at a correlation of 0.1 in the first tree and 0.05 in the others.
+            edges; for the D-vine ``[[c_01, c_12, ...], [c_02|1, c_13|2, ...], ...]``. Fewer lists than trees truncate the vine. Without it
+            Gaussian ones, which start at a correlation of 0.1 in the first tree and 0.05 in the others.
         truncation: number of trees kept; what is left out is conditional independence.
 
     Raises:
@@ -49,10 +52,13 @@ class Vine(Copula):
         self.structure = _structure(dim, structure).truncate(truncation)
         if pair_copulas is None:
             pair_copulas = [[Gaussian(2, rho=0.1 if t == 0 else 0.05) for _ in tree] for t, tree in enumerate(self.structure.trees)]
+        elif truncation is None and len(pair_copulas) < len(self.structure.trees):
+            self.structure = self.structure.truncate(len(pair_copulas))
         _check(self.structure, pair_copulas)
         self.pair_copulas = nn.ModuleList(nn.ModuleList(tree) for tree in pair_copulas)
         # goes with the parameters, so that they are never read as those of other edges
         self.register_buffer("matrix", torch.as_tensor(self.structure.matrix))
+        self.register_buffer("edges", torch.tensor([(e.first, e.second) for e in self.structure.edges], dtype=torch.long).view(-1, 2))
         self.register_buffer("like", torch.zeros(()), persistent=False)
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
@@ -63,13 +69,28 @@ class Vine(Copula):
     def extra_repr(self) -> str:
         return f"dim={self.dim}, order={list(self.structure.order)}, trees={len(self.structure.trees)}"
 
+    def _start_at(self, u: Tensor) -> None:
+        """The sequential estimate: tree by tree each pair copula fitted to what those before it make of the sample (Aas et al. 2009)."""
+        points = dict(enumerate(zip(torch.log(u).unbind(-1), torch.log1p(-u).unbind(-1), strict=True)))
+        laws: list[CopulaDistribution] = []
+        recursion = Recursion(self.structure, laws, points)
+        copulas = [copula for tree in self.pair_copulas for copula in tree]
+        for edge, copula in zip(self.structure.edges, copulas, strict=True):
+            given = frozenset(edge.given)
+            with torch.no_grad():
+                pair = [to_unit_interval(*recursion.tails(v, given)) for v in (edge.first, edge.second)]
+            copula.fit(torch.stack(pair, -1), standard_errors=False)
+            with torch.no_grad():
+                laws.append(copula(validate_args=False))
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **options: Any) -> None:
-        given = state_dict.get(f"{prefix}matrix")
-        if given is not None and not torch.equal(given.cpu(), self.matrix.cpu()):
-            raise ValueError(
-                f"the state is that of a vine with the matrix {given.tolist()}, this one has {self.matrix.tolist()}; "
-                "make it with structure=VineStructure.from_matrix(state['matrix'])"
-            )
+        for name, what in (("matrix", "matrix"), ("edges", "edges, in the order of the pair copulas,")):
+            given, own = state_dict.get(f"{prefix}{name}"), getattr(self, name)
+            if given is not None and not torch.equal(given.cpu(), own.cpu()):
+                raise ValueError(
+                    f"the state is that of a vine with the {what} {given.tolist()}, this one has {own.tolist()}; "
+                    "make it with the structure of the vine that was saved"
+                )
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
 
@@ -90,5 +111,7 @@ def _check(structure: VineStructure, pair_copulas: Sequence[Sequence[Copula]]) -
         raise ValueError(f"pair_copulas: trees of {given} copulas given, this structure has trees of {wanted} edges")
     for tree, copulas in zip(structure.trees, pair_copulas, strict=True):
         for edge, copula in zip(tree, copulas, strict=True):
+            if not isinstance(copula, Copula):
+                raise ValueError(f"the copula of edge {edge} is a {type(copula).__name__}; give modules, as make(...) returns them")
             if copula.dim != 2:
                 raise ValueError(f"the copula of edge {edge} has dim {copula.dim}; pair copulas have dim 2")

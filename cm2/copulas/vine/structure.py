@@ -87,7 +87,7 @@ class VineStructure:
 
     @classmethod
     def c_vine(cls, order: Sequence[int], truncation: int | None = None) -> VineStructure:
-        """The C-vine whose tree t is a star around order[t].
+        """The C-vine whose tree t is a star around order[t], its edges (order[t], order[k] | order[:t]) for k = t + 1, t + 2, ...
 
         Args:
             order: the coordinates 0, ..., dim - 1, the root of the first tree first; also the order of sampling.
@@ -97,15 +97,20 @@ class VineStructure:
             ValueError: not a permutation, or a truncation outside [0, dim - 1].
         """
         order = _permutation(order)
-        trees = [[Edge(v, root, tuple(sorted(order[:t]))) for v in order[:t:-1]] for t, root in enumerate(order[:-1])]
+        trees = [[Edge(root, v, tuple(sorted(order[:t]))) for v in order[t + 1 :]] for t, root in enumerate(order[:-1])]
         return cls(len(order), trees, order).truncate(truncation)
 
     @classmethod
     def d_vine(cls, order: Sequence[int], truncation: int | None = None) -> VineStructure:
-        """The D-vine whose first tree is the path order[0] - order[1] - ...; arguments and errors as for `c_vine`."""
+        """The D-vine whose first tree is the path order[0] - order[1] - ...; arguments and errors as for `c_vine`.
+
+        The edges of tree t are (order[k], order[k + t + 1] | order[k + 1 : k + t + 1]) for k = 0, 1, ...
+        """
         order = _permutation(order)
         dim = len(order)
-        trees = [[Edge(order[k], order[k - t - 1], tuple(sorted(order[k - t : k]))) for k in range(dim - 1, t, -1)] for t in range(dim - 1)]
+        trees = [
+            [Edge(order[k], order[k + t + 1], tuple(sorted(order[k + 1 : k + t + 1]))) for k in range(dim - 1 - t)] for t in range(dim - 1)
+        ]
         return cls(dim, trees, order).truncate(truncation)
 
     @classmethod
