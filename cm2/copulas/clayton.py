@@ -100,9 +100,9 @@ class ClaytonDistribution(ArchimedeanDistribution):
         if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < self.alpha.item() < 100:
             return super()._log_density_at(u)
         scaled = torch.log2(u) * -self.alpha
-        power_1, power_2 = torch.exp2(scaled).unbind(-1)
-        state = torch.log2((power_1 + power_2).sub_(1)) * (LOG_HALF * (2 + 1 / self.alpha))
-        value = state.sub_((scaled[..., 0] + scaled[..., 1]) * (LOG_HALF * (1 + 1 / self.alpha))).add_(torch.log1p(self.alpha))
+        both = torch.ones_like(scaled[0])  # adds two columns at the speed of memory, as strided sums do not
+        state = torch.log2((torch.exp2(scaled) @ both).sub_(1)) * (LOG_HALF * (2 + 1 / self.alpha))
+        value = torch.addmv(state, scaled, both * (-LOG_HALF * (1 + 1 / self.alpha))).add_(torch.log1p(self.alpha))
         return value if value.min() > -torch.inf else super()._log_density_at(u)
 
     def _log_constant(self, count: int | Tensor) -> Tensor:
