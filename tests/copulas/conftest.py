@@ -25,12 +25,34 @@ def strong(name: str, dim: int) -> Copula:
     family = name.split()[0]
     if family == "mixture":
         return make(name, dim, copulas=[strong(part, dim) for part in ("gumbel", "clayton", "gaussian")], weights=[0.5, 0.3, 0.2])
+    if family == "vine":
+        return vine(dim)
     if family not in ELLIPTICAL:
         return make(name, dim, **STRONG[family])
     if dim == 2:
         return make(name, dim, rho=0.6, **ELLIPTICAL[family])
     place = torch.arange(dim, dtype=torch.get_default_dtype())
     return make(name, dim, correlation=0.7 ** (place[:, None] - place).abs(), **ELLIPTICAL[name])
+
+
+PAIRS = [
+    [("gumbel", {"alpha": 2.0}), ("student", {"rho": 0.6, "nu": 3.5}), ("clayton", {"alpha": 1.5})],
+    [("frank", {"alpha": 3.0}), ("clayton", {"alpha": 0.8})],
+    [("gaussian", {"rho": 0.4})],
+]
+
+
+def vine(dim: int, **changes: dict) -> Copula:
+    """A D-vine of up to four coordinates with pairs of many families; `changes` replaces parameters of every pair of a family."""
+    pairs = [[make(name, 2, **{**values, **changes.get(name, {})}) for name, values in tree[: dim - 1 - t]] for t, tree in enumerate(PAIRS)]
+    return make("vine", dim, pair_copulas=pairs[: dim - 1])
+
+
+def unfitted(name: str, dim: int) -> Copula:
+    """A family as it starts; a vine of the pair families of the strong one."""
+    if name != "vine":
+        return make(name, dim)
+    return make(name, dim, pair_copulas=[[make(pair, 2) for pair, _ in tree[: dim - 1 - t]] for t, tree in enumerate(PAIRS[: dim - 1])])
 
 
 @pytest.fixture(autouse=True)

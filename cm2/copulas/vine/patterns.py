@@ -97,7 +97,7 @@ def _equals(mask: Tensor, present: frozenset[int]) -> Tensor:
 
 def _patterns(law: VineDistribution, mask: Tensor, at_least: int) -> Iterator[Pattern]:
     """The patterns to evaluate, and for each the rows of the flattened mask that show it (None: not known without reading the mask)."""
-    if not mask.is_cpu and law.dim <= UNREAD_DIM:
+    if not _reads(mask, law.dim):
         yield from every_pattern(law.dim, at_least)
         return
     code = (mask.reshape(-1, law.dim).long() << torch.arange(law.dim, device=mask.device)).sum(-1)
@@ -106,6 +106,11 @@ def _patterns(law: VineDistribution, mask: Tensor, at_least: int) -> Iterator[Pa
         present = frozenset(v for v in range(law.dim) if number >> v & 1)
         if len(present) >= at_least:
             yield present, (which == i).nonzero().squeeze(-1)
+
+
+def _reads(mask: Tensor, dim: int) -> bool:
+    """Whether the host looks at the mask."""
+    return mask.is_cpu or dim > UNREAD_DIM
 
 
 def every_pattern(dim: int, at_least: int) -> Iterator[Pattern]:
