@@ -201,7 +201,8 @@ def equal_angle_layout(links: Links) -> np.ndarray:
         for w in branches:
             wedge = share * leaves(w, v)
             places[w] = places[v] + (math.cos(start + wedge / 2), math.sin(start + wedge / 2))
-            spread(w, v, start, wedge)
+            convex = min(wedge, math.pi)  # so that what is in it stays in it
+            spread(w, v, start + (wedge - convex) / 2, convex)
             start += wedge
 
     spread(min(neighbours, key=lambda v: depth(v, -1)), -1, 0.0, 2 * math.pi)
