@@ -97,8 +97,8 @@ def test_the_trees_and_families_are_those_of_pyvinecopulib(seed):
     """All trees, not only the first: with the same families below, the sample of the next tree is the same but for the fits' digits.
 
     Families differ at a few edges next to independence, where tau is within two standard errors of 0: ours tries all rotations there,
-    theirs ends at one that ours had among its candidates. Of such an edge our choice must have the better criterion on the same sample; from there
-    on the two go different ways.
+    theirs ends at one that ours had among its candidates. Of such an edge our choice must have the better criterion on the same sample;
+    from there on the two go different ways.
     """
     u = simulated(seed)
     criterion = ("bic", "aic")[seed % 2]
