@@ -124,9 +124,9 @@ class EllipticalCopula(Copula):
             ValueError: tau outside (-1, 1).
         """
         if dim == 2:
-            return {"rho": torch.sin(torch.pi / 2 * check_tau(tau, "elliptical", -1.0))}
+            return {"rho": torch.sin(torch.pi / 2 * check_tau(tau, "gaussian or student", -1.0))}
         one = torch.eye(dim, dtype=torch.bool, device=tau.device if isinstance(tau, Tensor) else None)
-        inside = check_tau(torch.where(one, 0.0, torch.as_tensor(tau)), "elliptical", -1.0)
+        inside = check_tau(torch.where(one, 0.0, torch.as_tensor(tau)), "gaussian or student", -1.0)
         return {"correlation": torch.where(one, 1.0, torch.sin(torch.pi / 2 * inside))}
 
     @property

@@ -279,6 +279,8 @@ def _check(u: Tensor, names: Sequence[str | Copula], criterion: str, correction:
     if correction not in CORRECTIONS:
         raise ValueError(f"unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}")
     u = check_sample(u, None, 1)
+    if criterion == "held_out" and len(u) < 20:
+        raise ValueError(f"u has {len(u)} rows; held-out likelihood needs at least 20, two folds of 10; collect more, or rank by aic or bic")
     if criterion == "held_out" and not 2 <= folds <= len(u) // 10:
         raise ValueError(f"folds is {folds}; with {len(u)} points it must lie between 2 and {len(u) // 10}, to leave 10 points in each")
     return u
