@@ -67,7 +67,7 @@ def arguments(description: str, repeats: int) -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=repeats, help="timed repetitions (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="device of torch (default %(default)s)")
-    parser.add_argument("--out", type=Path, help="also write a JSON record to this file")
+    parser.add_argument("--out", type=Path, help="also write a JSON record to this file, and the table beside it as Markdown")
     return parser
 
 
@@ -97,12 +97,12 @@ def report(title: str, rows: Sequence[Mapping[str, Any]], options: argparse.Name
     where = _where(options)
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns), *([_cell(row.get(c)) for c in columns] for row in rows)]
-    print(f"### {title}\n")
-    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    print(f"\n{note}\n")
-    print(f"{where['date']}, {where['device']}, {options.threads} thread(s), load {where['load']}, torch {where['versions']['torch']}.\n")
+    source = f"{where['date']}, {where['device']}, {options.threads} thread(s), load {where['load']}, torch {where['versions']['torch']}."
+    text = "\n\n".join([f"### {title}", "\n".join(f"| {' | '.join(line)} |" for line in lines), note, source]) + "\n"
+    print(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.with_suffix(".md").write_text(text)
         options.out.write_text(json.dumps({"title": title, **where, "note": note, "rows": [dict(r) for r in rows]}, indent=2) + "\n")
 
 

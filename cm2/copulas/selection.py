@@ -68,7 +68,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Selection:
-    """Candidates, the best first.
+    """Candidates, the best first; `print` shows them as a table.
 
     Attributes:
         candidates: in the order of the criterion.
@@ -111,6 +111,18 @@ class Selection:
         import pandas
 
         return pandas.DataFrame(self.rows())
+
+    def __str__(self) -> str:
+        shown = {"held_out": "held out", "aic": "AIC", "bic": "BIC"}[self.criterion]
+        form = "{:<16} {:>10} {:>8} {:>10} {:>7} {:>9}  {}".format
+        lines = [form("family", shown, "+-", "log L", "Vuong", "p", "parameters")]
+        number = lambda value, style: "" if math.isnan(value) else format(value, style)
+        for each in self.candidates:
+            score = each.held_out if self.criterion == "held_out" else getattr(each.fit, self.criterion)
+            scores = number(score, ".4f"), number(each.held_out_error, ".4f"), f"{each.fit.log_likelihood:.2f}"
+            tests = number(each.vuong, ".2f"), number(each.p_value, ".2g")
+            lines.append(form(each.label, *scores, *tests, _parameters(each.fit)).rstrip())
+        return "\n".join([f"{len(self.candidates)} copulas ranked by {shown}, n = {self.n}", *lines])
 
     def to_markdown(self) -> str:
         """The report as a table in Markdown."""
@@ -280,7 +292,7 @@ def _check(u: Tensor, names: Sequence[str | Copula], criterion: str, correction:
         raise ValueError(f"unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}")
     u = check_sample(u, None, 1)
     if criterion == "held_out" and len(u) < 20:
-        raise ValueError(f"u has {len(u)} rows; held-out likelihood needs at least 20, two folds of 10; collect more, or rank by aic or bic")
+        raise ValueError(f"u has {len(u)} rows; held-out likelihood needs at least 20, two folds of 10; rank by aic or bic")
     if criterion == "held_out" and not 2 <= folds <= len(u) // 10:
         raise ValueError(f"folds is {folds}; with {len(u)} points it must lie between 2 and {len(u) // 10}, to leave 10 points in each")
     return u

@@ -176,3 +176,14 @@ def test_samples_are_checked():
         select(torch.tensor([[0.2, 0.1], [0.2, 0.4]] * 20), criterion="aic")
     with pytest.raises(ValueError, match=r"column 1 of u holds NaN"):
         fit_best_pair(torch.tensor([[0.2, 0.1], [0.3, torch.nan]] * 20))
+
+
+@pytest.mark.parametrize("criterion", ["held_out", "aic", "bic"])
+def test_the_report_is_a_table(criterion):
+    report = str(
+        select(make("gumbel", 2, alpha=2.5)().sample((200,)).double(), ["gumbel", "frank"], criterion, rotations=False)
+    ).splitlines()
+    assert len(report) == 4
+    assert "ranked by" in report[0]
+    assert "nan" not in "".join(report)
+    assert report[2].startswith("gumbel")
