@@ -22,8 +22,9 @@ from cm2.copulas.independence import Independence, IndependenceDistribution
 from cm2.copulas.joe import Joe, JoeDistribution
 from cm2.copulas.mixture import Mixture, MixtureDistribution
 from cm2.copulas.module import Copula
+from cm2.copulas.report import Selection
 from cm2.copulas.rotated import Rotated, RotatedDistribution, check_rotation
-from cm2.copulas.selection import Selection, fit_best_pair, select
+from cm2.copulas.selection import fit_best_pair, select
 from cm2.copulas.student import Student, StudentDistribution
 from cm2.copulas.vine import Vine, VineDistribution, VineStructure, select_vine
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,115 +19,14 @@ from cm2.copulas.independence import Independence
 from cm2.copulas.joe import Joe
 from cm2.copulas.mixture import Mixture
 from cm2.copulas.module import Copula
+from cm2.copulas.report import Candidate, Selection
 from cm2.copulas.student import Student
 from cm2.copulas.tails import open_unit_interval
-
-if TYPE_CHECKING:
-    import pandas
 
 SELECTABLE: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gaussian, Student, Clayton, Gumbel, Frank, Joe)}
 CRITERIA = ("held_out", "aic", "bic")
 _SAME = 0.05
 CORRECTIONS = ("none", "akaike", "schwarz")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One family in one rotation, as fitted to the sample.
-
-    Attributes:
-        name, rotation: which.
-        copula: the fitted module.
-        fit: report of the fit to all points (in the rotated coordinates).
-        held_out: mean log density of points that the fit had not seen, by cross-validation; NaN where none was asked for.
-        held_out_error: its standard error.
-        behind: how far `held_out` is behind the best candidate's, and
-        behind_error: the standard error of that difference, which is paired point by point.
-        vuong: statistic of Vuong's test against the best, negative: worse. NaN for the best itself.
-        p_value: its two-sided p-value, adjusted for the number of candidates.
-    """
-
-    name: str
-    rotation: int
-    copula: Copula = field(repr=False)
-    fit: Fit = field(repr=False)
-    held_out: float
-    held_out_error: float
-    behind: float
-    behind_error: float
-    vuong: float
-    p_value: float
-
-    @property
-    def label(self) -> str:
-        """Name and rotation."""
-        return f"{self.name} {self.rotation}°" if self.rotation else self.name
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Candidates, the best first; `print` shows them as a table.
-
-    Attributes:
-        candidates: in the order of the criterion.
-        criterion: "held_out", "aic" or "bic".
-        n: number of points.
-    """
-
-    candidates: tuple[Candidate, ...]
-    criterion: str
-    n: int
-
-    @property
-    def best(self) -> Copula:
-        """The fitted module of the best candidate."""
-        return self.candidates[0].copula
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One dictionary per candidate."""
-        return [
-            {
-                "family": each.label,
-                "parameters": _parameters(each.fit),
-                "held_out": each.held_out,
-                "held_out_error": each.held_out_error,
-                "behind": each.behind,
-                "behind_error": each.behind_error,
-                "log_likelihood": each.fit.log_likelihood,
-                "aic": each.fit.aic,
-                "bic": each.fit.bic,
-                "vuong": each.vuong,
-                "p_value": each.p_value,
-                "at_boundary": each.fit.at_boundary,
-                "converged": each.fit.converged,
-            }
-            for each in self.candidates
-        ]
-
-    def table(self) -> pandas.DataFrame:
-        """The report as a data frame, one row per candidate."""
-        import pandas
-
-        return pandas.DataFrame(self.rows())
-
-    def __str__(self) -> str:
-        shown = {"held_out": "held out", "aic": "AIC", "bic": "BIC"}[self.criterion]
-        form = "{:<16} {:>10} {:>8} {:>10} {:>7} {:>9}  {}".format
-        lines = [form("family", shown, "+-", "log L", "Vuong", "p", "parameters")]
-        number = lambda value, style: "" if math.isnan(value) else format(value, style)
-        for each in self.candidates:
-            score = each.held_out if self.criterion == "held_out" else getattr(each.fit, self.criterion)
-            scores = number(score, ".4f"), number(each.held_out_error, ".4f"), f"{each.fit.log_likelihood:.2f}"
-            tests = number(each.vuong, ".2f"), number(each.p_value, ".2g")
-            lines.append(form(each.label, *scores, *tests, _parameters(each.fit)).rstrip())
-        return "\n".join([f"{len(self.candidates)} copulas ranked by {shown}, n = {self.n}", *lines])
-
-    def to_markdown(self) -> str:
-        """The report as a table in Markdown."""
-        rows = self.rows()
-        names = list(rows[0])
-        lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-        return "\n".join([*lines, *("| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows)])
 
 
 def select(
@@ -324,17 +221,3 @@ def _name(family: str | Copula) -> str:
     if isinstance(family, Mixture):
         return " + ".join(_name(each) for each in family.copulas)
     return family.name if isinstance(family, Copula) else family
-
-
-def _parameters(report: Fit) -> str:
-    """Natural parameters that are numbers, with their errors."""
-    number = lambda name, value: f"{name} = {value:.4g} ({report.standard_errors[name]:.2g})"
-    return ", ".join(number(name, value) for name, value in report.parameters.items() if isinstance(value, float))
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.1f}"
-    return str(value)
