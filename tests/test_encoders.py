@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from cm2 import encoders
 from cm2.batch import Modality
 from cm2.config import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
-from cm2.encoders import LSTMEncoder, ResNetEncoder, TextEncoder, VectorEncoder, build_encoder
+from cm2.encoders import LSTMEncoder, ResNetEncoder, TextEncoder, VectorEncoder, build_encoder, pretrained, text
 
 SMALL_BERT = {"hidden": 16, "layers": 1, "heads": 2, "intermediate": 32, "max_length": 12}
 SMALL = EncoderConfig(
@@ -37,12 +37,13 @@ def value(modality: Modality, rows: int):
 
 @pytest.fixture(autouse=True)
 def nothing_warned_yet():
-    encoders._warn_once.cache_clear()
+    pretrained.warn_once.cache_clear()
 
 
 @pytest.fixture
 def no_network(monkeypatch):
-    monkeypatch.setattr(encoders, "_reachable", lambda url: False)
+    for module in (pretrained, text):
+        monkeypatch.setattr(module, "reachable", lambda url: False)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -64,6 +65,38 @@ def test_in_evaluation_a_row_does_not_depend_on_its_neighbours(modality):
     x = value(modality, 3)
     first = {k: v[:1] for k, v in x.items()} if isinstance(x, dict) else x[:1]
     torch.testing.assert_close(encoder(x)[:1], encoder(first), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", MODALITIES, ids=lambda m: m.kind)
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_two_halves_make_the_whole(modality, layers):
+    encoder = build_encoder(modality, replace(SMALL, series=SeriesEncoderConfig(hidden=8, layers=layers))).eval()
+    x = value(modality, 3)
+    features = encoder.features(x)
+    values, mask = features.tokens()
+    assert features.values.shape[-1] == encoder.feature_dim
+    assert values.shape == (3, mask.shape[1], encoder.feature_dim)
+    torch.testing.assert_close(encoder.pool(features), encoder(x))
+    means = torch.stack([v[m].mean(dim=0) for v, m in zip(values, mask, strict=True)])
+    torch.testing.assert_close(features.mean(), means)
+    scale, shift = torch.rand(2, 3, encoder.feature_dim)
+    torch.testing.assert_close(features.affine(scale, shift).mean(), means * scale + shift)
+
+
+def test_padding_is_no_token():
+    encoder = TextEncoder(50, **SMALL_BERT).eval()
+    x = value(MODALITIES[2], 2)
+    x["attention_mask"][0, 5:] = 0
+    short = {k: v[:1, :5] for k, v in x.items()}
+    torch.testing.assert_close(encoder.features(x).mean()[:1], encoder.features(short).mean(), rtol=1e-4, atol=1e-5)
+    assert encoder.features(x).tokens()[1].sum().item() == 5 + 12
+
+
+def test_the_layers_of_a_series_drop_out_between_them():
+    encoder = LSTMEncoder(5, hidden=64, layers=2, dropout=0.5)
+    states = encoder.features(torch.randn(2, 7, 5))
+    assert not torch.equal(encoder.pool(states), encoder.pool(states))
+    assert (encoder.pool(states) == 0).float().mean() > 0.2
 
 
 def test_unknown_kind_is_refused():
@@ -218,8 +251,8 @@ def test_reachability_is_asked_with_a_time_limit(monkeypatch):
         asked.append(timeout)
         raise TimeoutError
 
-    monkeypatch.setattr(encoders, "urlopen", refuse)
-    assert not encoders._reachable("https://nowhere.invalid/")
+    monkeypatch.setattr(pretrained, "urlopen", refuse)
+    assert not pretrained.reachable("https://nowhere.invalid/")
     assert asked == [3.0]
 
 

@@ -1,0 +1,134 @@
+"""Networks over a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from cm2.encoders.features import Features
+from cm2.encoders.pretrained import reachable, warn_once
+
+if TYPE_CHECKING:
+    from transformers import BertModel
+
+
+class TextEncoder(nn.Module):
+    """BERT over token ids, then the vector of [CLS] or the mean over tokens. The defaults are TinyBERT_General_4L_312D.
+
+    References:
+        Devlin, Chang, Lee, Toutanova, NAACL 2019 (BERT); Jiao et al., Findings of EMNLP 2020 (TinyBERT).
+
+    Args:
+        vocabulary: number of token ids.
+        hidden: width, a multiple of ``heads``.
+        layers: transformer blocks.
+        heads: attention heads.
+        intermediate: width of the feed-forward part.
+        max_length: longest text in tokens.
+        pretrained: a name on the model hub or a folder. A name that is neither on this machine nor reachable gives one warning and
+            a random start of the architecture described by the other arguments.
+        dropout: everywhere BERT has one.
+        pooling: ``"cls"`` (paper), or ``"mean"`` over the tokens that are no padding.
+
+    Raises:
+        ValueError: an empty vocabulary, ``hidden`` not a multiple of ``heads``, a folder without a model, or a pretrained model
+            with fewer positions than ``max_length``.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        hidden: int = 312,
+        layers: int = 4,
+        heads: int = 12,
+        intermediate: int = 1200,
+        max_length: int = 512,
+        pretrained: str = "",
+        dropout: float = 0.1,
+        pooling: str = "cls",
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+        if vocabulary < 1:
+            raise ValueError(f"text encoder: a vocabulary of {vocabulary} ids; train the cohort's tokenizer before the model is built")
+        if hidden % heads:
+            raise ValueError(f"text encoder: hidden = {hidden} is not a multiple of heads = {heads}; change one of them")
+        bert = _pretrained_bert(pretrained, vocabulary, max_length, dropout) if pretrained else None
+        if bert is None:
+            bert = _random_bert(vocabulary, hidden, layers, heads, intermediate, max_length, dropout)
+        self.bert = bert.train()
+        self.output_dim = self.feature_dim = self.bert.config.hidden_size
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """``{"input_ids", "attention_mask"}``, each ``(B, L) -> (B, hidden)``. Raises ValueError for a text that is too long."""
+        return self.pool(self.features(x))
+
+    def features(self, x: dict[str, Tensor]) -> Features:
+        """Token states of the last block ``(B, L, hidden)`` and which are no padding."""
+        ids, positions = x["input_ids"], self.bert.config.max_position_embeddings
+        if ids.ndim != 2 or ids.shape[1] > positions:
+            raise ValueError(
+                f"text: expected token ids (B, L) with L <= {positions}, got {tuple(ids.shape)}; cut the texts when tokenising"
+            )
+        # four dimensions: transformers would ask the device whether a two-dimensional mask masks anything
+        mask = x["attention_mask"].bool()[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
+        states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+        return Features(states, x["attention_mask"].bool())
+
+    def pool(self, features: Features) -> Tensor:
+        """The state of [CLS], or the mean over tokens, ``(B, hidden)``."""
+        return features.values[:, 0] if self.pooling == "cls" else features.mean()
+
+
+def _random_bert(vocabulary: int, hidden: int, layers: int, heads: int, intermediate: int, max_length: int, dropout: float) -> BertModel:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=intermediate,
+        max_position_embeddings=max_length,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
+def _pretrained_bert(name: str, vocabulary: int, max_length: int, dropout: float) -> BertModel | None:
+    bert = _load_bert(name, dropout)
+    if bert is None:
+        return None
+    if bert.config.max_position_embeddings < max_length:
+        raise ValueError(f"{name} has {bert.config.max_position_embeddings} positions, max_length is {max_length}; lower max_length")
+    if bert.config.vocab_size != vocabulary:
+        warn_once(
+            f"{name} knows {bert.config.vocab_size} tokens, this cohort's tokenizer has {vocabulary}: the token embeddings start at "
+            f"random, the transformer blocks as pretrained. Tokenise with {name}'s own tokenizer to keep both."
+        )
+        bert.config.vocab_size = vocabulary
+        bert.embeddings.word_embeddings = nn.Embedding(vocabulary, bert.config.hidden_size, padding_idx=bert.config.pad_token_id)
+        nn.init.normal_(bert.embeddings.word_embeddings.weight, std=bert.config.initializer_range)
+    return bert
+
+
+def _load_bert(name: str, dropout: float) -> BertModel | None:
+    from huggingface_hub import constants
+    from transformers import BertModel
+
+    options = {"add_pooling_layer": False, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    try:
+        return BertModel.from_pretrained(name, local_files_only=True, **options)
+    except OSError as error:
+        if Path(name).is_dir():
+            raise ValueError(f"text encoder: no model in the folder {name}; give a folder written by save_pretrained") from error
+    try:
+        if not constants.HF_HUB_OFFLINE and reachable(constants.ENDPOINT):
+            return BertModel.from_pretrained(name, **options)
+    except OSError:
+        pass
+    warn_once(f"pretrained text encoder {name}: not on this machine and the hub cannot be reached; the network starts at random")
+    return None

@@ -1,0 +1,36 @@
+"""Networks over a modality that is a vector already."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cm2.encoders.features import Features
+
+
+class VectorEncoder(nn.Module):
+    """One hidden layer on a modality that is a vector already, or that vector itself.
+
+    Args:
+        features: F, width of the vector.
+        hidden: width of the hidden layer, which is ``output_dim``; 0 hands the vector through.
+    """
+
+    def __init__(self, features: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.width = features
+        self.network = nn.Sequential(nn.Linear(features, hidden), nn.ReLU()) if hidden else nn.Identity()
+        self.output_dim = self.feature_dim = hidden or features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, F) -> (B, output_dim)``. Raises ValueError for another shape."""
+        return self.pool(self.features(x))
+
+    def features(self, x: Tensor) -> Features:
+        """The hidden layer, ``(B, output_dim)``: no positions."""
+        if x.ndim != 2 or x.shape[-1] != self.width:
+            raise ValueError(f"vector: expected (B, {self.width}), got {tuple(x.shape)}; build the encoder for the cohort's features")
+        return Features(self.network(x))
+
+    def pool(self, features: Features) -> Tensor:
+        """The hidden layer itself."""
+        return features.values
