@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -14,9 +15,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 PROFILES = Path(__file__).parent / "profiles"
 
 
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The nearest known name as an end of an error message, ``" (did you mean 'gumbel'?)"``; empty where none is near."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ValueError(f"{name}: unknown value {value!r}; choose one of {', '.join(known)}")
+        raise ValueError(f"{name}: unknown value {value!r}; choose one of {', '.join(known)}{did_you_mean(value, known)}")
 
 
 def _positive(**values: float) -> None:
@@ -109,7 +116,8 @@ class ModelConfig:
     minimum_scale: float = 0.05
     """Floor of a component's standard deviation: without one the likelihood of a mixture is unbounded."""
     family: str = "gumbel"
-    """Copula family, see ``cm2.copulas.make``."""
+    """Copula family, see ``cm2.copulas.FAMILIES``: ``gumbel``, ..., a ``mixture`` of three, or for three and more modalities a ``vine`` (the
+    D-vine in their order, with Gaussian pairs)."""
     link: str = "component"
     """How the copula ties embeddings: ``component``, ``scalar`` or ``dimension``."""
     types: str = "independent"
@@ -186,8 +194,14 @@ class Config:
     """Label column of the cohort."""
     seed: int = 0
     """Of the initialisation, the order of the stays and every draw."""
+    modalities: tuple[str, ...] = ()
+    """Modalities of the cohort that take part, in this order; empty: all of them."""
+    matched: bool = False
+    """Whether only stays that have all of these modalities take part (paper: totally matched)."""
     absent: dict[str, float] = field(default_factory=dict)
     """Further fraction of stays, by modality, that lose it at random in training and validation."""
+    absent_test: dict[str, float] = field(default_factory=dict)
+    """The same for the test stays."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """CM² itself."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -239,8 +253,8 @@ def _build(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
     hints = get_type_hints(cls)
     unknown = sorted(set(tree) - set(hints))
     if unknown:
-        known = ", ".join(f.name for f in fields(cls))
-        raise ValueError(f"unknown field {prefix}{unknown[0]}; known here: {known}")
+        known = [f.name for f in fields(cls)]
+        raise ValueError(f"unknown field {prefix}{unknown[0]}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
     return cls(**{name: _convert(hints[name], value, f"{prefix}{name}") for name, value in tree.items()})
 
 
@@ -254,6 +268,9 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     if get_origin(kind) is dict:
         pairs = json.loads(value) if isinstance(value, str) else value
         return {str(k): float(v) for k, v in pairs.items()}
+    if get_origin(kind) is tuple:
+        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return tuple(str(part) for part in parts)
     if kind is bool and isinstance(value, str):
         if value.lower() not in ("true", "false"):
             raise ValueError(f"{name}: expected true or false, got {value!r}")

@@ -24,7 +24,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from cm2.cohorts import Cohort, load_cohort
-from cm2.config import Config
+from cm2.config import Config, did_you_mean
 from cm2.encoders import pretrained_tokenizer
 from cm2.metrics import mean_over_seeds, summary
 from cm2.model import CM2
@@ -54,9 +54,11 @@ def embedded_cohort(profile: str = "quick", seed: int = 0, **options: Any) -> Co
 
 
 def tokenised(cohort: Cohort, config: Config) -> Cohort:
-    """The cohort with its texts as the configuration's text encoder wants them."""
+    """The cohort with the configuration's modalities, its texts as the configuration's text encoder wants them."""
     text = config.encoder.text
-    return cohort.with_text(text.max_length, text.vocabulary, pretrained_tokenizer(text.pretrained) if text.pretrained else None)
+    return cohort.with_modalities(config.modalities).with_text(
+        text.max_length, text.vocabulary, pretrained_tokenizer(text.pretrained) if text.pretrained else None
+    )
 
 
 def build_method(config: Config, cohort: Cohort) -> nn.Module:
@@ -70,7 +72,7 @@ def build_method(config: Config, cohort: Cohort) -> nn.Module:
         ValueError: an unknown method; the message lists what is known.
     """
     if config.method not in METHODS:
-        raise ValueError(f"unknown method {config.method!r}; choose one of {', '.join(METHODS)}")
+        raise ValueError(f"unknown method {config.method!r}; choose one of {', '.join(METHODS)}{did_you_mean(config.method, METHODS)}")
     torch.manual_seed(config.seed)
     return METHODS[config.method](config, cohort.modalities)
 
@@ -163,9 +165,10 @@ class RunStore:
         method = build_method(config, cohort)
         folder.mkdir(exist_ok=True)
         _write_json(folder / "config.json", config.to_dict())
-        stays = {name: cohort.split(name, config.task, absent=config.absent, seed=config.seed) for name in ("train", "valid")}
+        options = {"seed": config.seed, "matched": config.matched}
+        stays = {name: cohort.split(name, config.task, absent=config.absent, **options) for name in ("train", "valid")}
         train(method, config, stays["train"], stays["valid"], folder, progress, devices)
-        stays["test"] = cohort.split("test", config.task)
+        stays["test"] = cohort.split("test", config.task, absent=config.absent_test, **options)
         frames = {split: predictions(method, config, stays[split], progress) for split in ("valid", "test")}
         pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
         save_model(method, str(folder / "model.safetensors"))
@@ -252,7 +255,7 @@ def evaluate(
         As ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
     """
     cohort = tokenised(cohort, run.config)
-    stays = cohort.split(split, run.config.task, absent, mechanism, seed)
+    stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
     frame = predictions(run.load_method(cohort), run.config, stays)
     return summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
 

@@ -82,6 +82,31 @@ def test_unknown_outcomes_are_left_out(cohort):
     assert len(cohort.split("train", "long")) == known.sum() < (cohort.stays["split"] == "train").sum()
 
 
+def test_a_cohort_seen_through_some_of_its_modalities(cohort):
+    pair = cohort.with_modalities(("note", "series"))
+    assert [m.name for m in pair.modalities] == ["note", "series"]
+    assert pair.split("test", "death").batch([0]).modalities == ("note", "series")
+    alone = cohort.with_modalities(["note"]).split("train", "death")
+    assert 0 < len(alone) < len(cohort.split("train", "death"))
+    assert alone.present.all()
+    assert cohort.with_modalities() is cohort
+    with pytest.raises(ValueError, match="unknown modality 'ecg'"):
+        cohort.with_modalities(["ecg"])
+    with pytest.raises(ValueError, match="twice"):
+        cohort.with_modalities(["note", "note"])
+
+
+def test_matched_stays_have_every_modality(cohort):
+    matched = cohort.split("train", "death", matched=True)
+    assert matched.present.all()
+    truth = prepared()
+    both = np.logical_and.reduce([m.present for m in truth.modalities.values()]) & (truth.stays["split"] == "train")
+    assert len(matched) == both.sum() < len(cohort.split("train", "death"))
+    # taking modalities away comes after the choice of stays
+    less = cohort.split("train", "death", absent={"image": 0.5}, matched=True)
+    assert len(less) == len(matched) and not less.present.all()
+
+
 def test_data_loader_gathers_whole_batches(cohort):
     stays = cohort.split("valid", "death")
     batches = list(DataLoader(stays, batch_size=16, collate_fn=stays.collate))

@@ -20,6 +20,7 @@ def test_overrides_are_read_as_the_fields_type():
     assert config.train.epochs == 3
     assert config.encoder.image.pretrained is True
     assert config.absent == {"image": 0.5}
+    assert Config.from_profile("quick", {"modalities": "series, note", "absent_test.note": "0.5"}).modalities == ("series", "note")
     assert config.digest() != Config.from_profile("quick").digest()
 
 
@@ -34,6 +35,8 @@ def test_a_profile_may_be_a_file(tmp_path):
     [
         ({"model.foo": 1}, "unknown field model.foo; known here: embedding_dim"),
         ({"nothing": 1}, "unknown field nothing"),
+        ({"model.copmonents": 4}, "did you mean 'components'"),
+        ({"model.impute": "margin"}, "did you mean 'marginal'"),
         ({"model.link": "x"}, "model.link: unknown value 'x'; choose one of component"),
         ({"seed": "a"}, "seed: expected int, got 'a'"),
         ({"train.epochs": 1.5}, "expected a whole number, got 1.5"),

@@ -73,6 +73,15 @@ def test_evaluate_takes_modalities_away(run, small_cohort):
     assert less["n"] == full["n"]
 
 
+def test_a_run_on_matched_stays_of_two_modalities(small_cohort, tmp_path):
+    setting = {"modalities": ["series", "image"], "matched": True, "absent_test": {"image": 0.5}, "train.epochs": 1}
+    run = fit(Config.from_profile("smoke", setting), small_cohort, RunStore(tmp_path), progress=False)
+    image = small_cohort.stays.query("split == 'test' and present_image")
+    assert set(run.predictions.query("split == 'test'")["stay_id"]) == set(image["stay_id"])
+    assert run.load_method(small_cohort).names == ("series", "image")
+    assert np.isfinite(evaluate(run, small_cohort)["auroc"])
+
+
 def test_configurations_do_not_collide(small_cohort, store, run):
     other = Config.from_profile("smoke", SMOKE | {"seed": 1})
     assert store.key(other, small_cohort) != run.path.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,20 @@ class Cohort:
             return self
         return Cohort(self.path, self.manifest, max_length, vocabulary_size, tokenizer)
 
+    def with_modalities(self, names: Sequence[str] = ()) -> Cohort:
+        """The same cohort as if it had these modalities alone, in this order; all of them where ``names`` is empty.
+
+        Raises:
+            ValueError: a modality the cohort does not have, or one named twice.
+        """
+        names = list(names) or list(self.manifest["modalities"])
+        if names == list(self.manifest["modalities"]):
+            return self
+        if len(set(names)) < len(names):
+            raise ValueError(f"modalities: {', '.join(names)} names one twice")
+        manifest = self.manifest | {"modalities": {name: self._entry(name) for name in names}}
+        return Cohort(self.path, manifest, self.max_length, self.vocabulary_size, self._given)
+
     def tokenizer(self, max_length: int = 512, vocabulary_size: int = 2000) -> PreTrainedTokenizerBase:
         """A WordPiece tokenizer trained on the texts of the training split, of every text modality.
 
@@ -132,8 +146,16 @@ class Cohort:
         """
         return self._cached("summary", name, lambda: self._summarise(name))
 
-    def split(self, split: str, task: str, absent: Mapping[str, float] | None = None, mechanism: str = "mcar", seed: int = 0) -> Stays:
-        """The stays of a split whose outcome is known, optionally with modalities taken away.
+    def split(
+        self,
+        split: str,
+        task: str,
+        absent: Mapping[str, float] | None = None,
+        mechanism: str = "mcar",
+        seed: int = 0,
+        matched: bool = False,
+    ) -> Stays:
+        """The stays of a split whose outcome is known and that have a modality, optionally with modalities taken away.
 
         Args:
             split: ``train``, ``valid`` or ``test``.
@@ -141,6 +163,7 @@ class Cohort:
             absent: fraction, by modality, of the stays having it that lose it; see ``cm2.numerics.absence``.
             mechanism: ``mcar``, ``mar`` or ``mnar``.
             seed: of the stable hash that decides which stays lose it.
+            matched: leaves out stays that lack a modality to begin with.
 
         Raises:
             ValueError: an unknown split, task, modality or mechanism, a rate outside [0, 1], or a split without stays.
@@ -153,9 +176,13 @@ class Cohort:
         absent = dict(absent or {})
         check(names, absent, mechanism)
         label = self.stays[task].to_numpy()
-        rows = np.flatnonzero((self.stays["split"] == split).to_numpy() & (label >= 0))
+        has = self.present.all(axis=1) if matched else self.present.any(axis=1)
+        rows = np.flatnonzero((self.stays["split"] == split).to_numpy() & (label >= 0) & has)
         if not len(rows):
-            raise ValueError(f"the {split} split of {self.name} has no stay with a known {task}; prepare the cohort with more stays")
+            lacking = f" and all of {', '.join(names)}" if matched else ""
+            raise ValueError(
+                f"the {split} split of {self.name} has no stay with a known {task}{lacking}; prepare the cohort with more stays"
+            )
         stay_id = self.stays["stay_id"].to_numpy()[rows]
         present, kept = take_away(self.present[rows], stay_id, names, absent, mechanism, seed, lambda name: self.summary(name)[rows])
         return Stays(self, rows, label[rows], present, kept)
