@@ -116,8 +116,8 @@ class ModelConfig:
     minimum_scale: float = 0.05
     """Floor of a component's standard deviation: without one the likelihood of a mixture is unbounded."""
     family: str = "gumbel"
-    """Copula family, see ``cm2.copulas.FAMILIES``: ``gumbel``, ..., a ``mixture`` of three, or for three and more modalities a ``vine`` (the
-    D-vine in their order, with Gaussian pairs)."""
+    """Copula family, see ``cm2.copulas.FAMILIES``: ``gumbel``, ..., a ``mixture`` of three, or for three and more modalities a ``vine``
+    (the D-vine in their order, with Gaussian pairs)."""
     link: str = "component"
     """How the copula ties embeddings: ``component``, ``scalar`` or ``dimension``."""
     types: str = "independent"

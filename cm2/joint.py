@@ -25,7 +25,8 @@ class CopulaJoint(nn.Module):
     r"""Learnable joint law of M embeddings of d coordinates each; calling it returns the law.
 
     Args:
-        copula: law on :math:`(0, 1)^M`, of any family, vines included; for ``link="dimension"`` also a list of d of them, or one with parameters of shape ``(d,)``.
+        copula: law on :math:`(0, 1)^M`, of any family, vines included; for ``link="dimension"`` also a list of d of them, or one with
+            parameters of shape ``(d,)``.
         marginals: M mixtures, one per modality, with the same d and the same number of components K.
         link: ``"component"``, ``"scalar"`` or ``"dimension"`` (see `cm2.links`).
         types: ``"independent"`` labels, or ``"joint"`` (only ``"component"``): a K x ... x K table of label weights, its margins the
