@@ -9,40 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cm2.batch import Batch, Modality, Value
+from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.copulas import make
-from cm2.encoders import build_encoder
+from cm2.embedding import ModalityEmbeddings, is_complete
 from cm2.fusion import LSTMFusion
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
-
-
-class EmbeddingNormalisation(nn.Module):
-    """Puts the embeddings of one modality on a common scale, so that their likelihood cannot be raised by shrinking them.
-
-    Args:
-        how: ``"layer"`` (mean 0, variance 1 over a stay's coordinates), ``"batch"`` (over the stays, running statistics in
-            evaluation), ``"l2"`` (unit norm, the released code) or ``"none"``.
-        dim: dimension d of the embedding.
-    """
-
-    def __init__(self, how: str, dim: int) -> None:
-        super().__init__()
-        self.how = how
-        self.batch = nn.BatchNorm1d(dim, affine=False) if how == "batch" else None
-
-    def forward(self, z: Tensor) -> Tensor:
-        """``(n, d) -> (n, d)``."""
-        if self.how == "layer":
-            return F.layer_norm(z, z.shape[-1:])
-        if self.how == "l2":
-            return F.normalize(z, dim=-1)
-        if self.batch is None:
-            return z
-        if self.training and z.shape[0] == 1:  # one stay has no variance: use the running statistics
-            return F.batch_norm(z, self.batch.running_mean, self.batch.running_var)
-        return self.batch(z)
 
 
 class CM2(nn.Module):
@@ -72,9 +45,7 @@ class CM2(nn.Module):
         self.names = tuple(m.name for m in modalities)
         self.epoch = 0
         dim = self.config.embedding_dim
-        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities})
-        self.projections = nn.ModuleDict({name: nn.Linear(encoder.output_dim, dim) for name, encoder in self.encoders.items()})
-        self.normalisations = nn.ModuleDict({name: EmbeddingNormalisation(self.config.normalisation, dim) for name in self.names})
+        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.config.normalisation)
         marginals = [GaussianMixture(self.config.components, dim, minimum_scale=self.config.minimum_scale) for _ in self.names]
         copula = make(self.config.family, len(self.names))
         self.joint = CopulaJoint(copula, marginals, link=self.config.link, types=self.config.types)
@@ -82,6 +53,7 @@ class CM2(nn.Module):
         self.fusion = LSTMFusion(dim, self.config.fusion_hidden, self.config.fusion_layers)
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(self.fusion.output_dim, 1)
+        self.register_load_state_dict_pre_hook(_read_first_layout)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings of the modalities that are present.
@@ -92,15 +64,12 @@ class CM2(nn.Module):
         Raises:
             ValueError: the batch's modalities are not this model's.
         """
-        if batch.modalities != self.names:
-            raise ValueError(f"this model was built for the modalities {self.names}, the batch has {batch.modalities}")
-        columns = [self._embed_one(name, batch.values[name], batch.rows[name], len(batch)) for name in self.names]
-        return torch.stack(columns, dim=1), batch.present
+        return self.embeddings(batch), batch.present
 
     def impute(self, batch: Batch, n_draws: int = 1) -> Tensor:
         """Embeddings with absent ones drawn ``(n_draws, B, M, d)``; present ones are as ``embed`` gives them."""
         z, present = self.embed(batch)
-        return self._fill(z, present, n_draws, complete=_complete(batch))
+        return self._fill(z, present, n_draws, complete=is_complete(batch))
 
     def predict(self, batch: Batch) -> Tensor:
         """Probability of the outcome ``(B,)``: the mean over the draws of absent embeddings."""
@@ -108,7 +77,7 @@ class CM2(nn.Module):
 
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and between-draw variance of the probability, each ``(B,)``; the variance is 0 where nothing is drawn."""
-        n_draws = self.config.n_draws if self._draws and not _complete(batch) else 1
+        n_draws = self.config.n_draws if self._draws and not is_complete(batch) else 1
         probability = self._logits(self.impute(batch, n_draws)).sigmoid()
         return probability.mean(dim=0), probability.var(dim=0, correction=0)
 
@@ -120,7 +89,7 @@ class CM2(nn.Module):
             and both per embedding coordinate that was present.
         """
         z, present = self.embed(batch)
-        logits = self._logits(self._fill(z, present, 1, complete=_complete(batch)))[0]
+        logits = self._logits(self._fill(z, present, 1, complete=is_complete(batch)))[0]
         task = F.binary_cross_entropy_with_logits(logits, batch.label.float())
         mixture, copula = self._law_terms(z, present)
         loss = self.annealing() * task - self.config.lambda_mix * mixture - self.config.lambda_copula * copula
@@ -166,16 +135,6 @@ class CM2(nn.Module):
     def _draws(self) -> bool:
         return self.config.impute in ("conditional", "marginal")
 
-    def _embed_one(self, name: str, value: Value, rows: Tensor, stays: int) -> Tensor:
-        projection = self.projections[name]
-        empty = projection.weight.new_zeros(stays, projection.out_features, dtype=torch.float32)
-        if rows.numel() == 0:
-            return empty
-        if rows.numel() < stays:
-            value = {k: v[rows] for k, v in value.items()} if isinstance(value, dict) else value[rows]
-        z = self.normalisations[name](projection(self.encoders[name](value)).float())
-        return z if rows.numel() == stays else empty.index_copy(0, rows, z)
-
     def _fill(self, z: Tensor, present: Tensor, n_draws: int, complete: bool) -> Tensor:
         how = self.config.impute
         if complete or how == "zero":
@@ -210,5 +169,7 @@ class CM2(nn.Module):
         return self.classifier(self.dropout(fused)).view(draws, stays).float()
 
 
-def _complete(batch: Batch) -> bool:
-    return all(rows.numel() == len(batch) for rows in batch.rows.values())
+def _read_first_layout(model: CM2, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Weights saved before the embeddings were a module of their own load as well."""
+    for name in [n for n in state if n.removeprefix(prefix).startswith(("encoders.", "projections.", "normalisations."))]:
+        state[f"{prefix}embeddings.{name.removeprefix(prefix)}"] = state.pop(name)

@@ -7,7 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.model import CM2, EmbeddingNormalisation
+from cm2.embedding import EmbeddingNormalisation
+from cm2.model import CM2
 
 STAYS = 12
 
@@ -145,7 +146,7 @@ def test_stop_gradient_keeps_the_law_from_the_encoders(stop, reached):
     method._law_terms = lambda z, present: terms.setdefault("law", original(z, present))
     method.loss(batch)
     torch.stack(terms["law"]).sum().backward() if reached else None
-    weight = next(method.encoders["series"].parameters())
+    weight = next(method.embeddings.encoders["series"].parameters())
     assert (weight.grad is not None and bool(weight.grad.any())) == reached
     if not reached:
         assert terms["law"][0].requires_grad  # the law itself still learns
@@ -236,3 +237,12 @@ def test_bad_input_is_named():
         build(2).loss(make_batch(modalities(3)))
     with pytest.raises(ValueError, match="unknown"):
         build(2, family="gumbal")
+
+
+def test_weights_saved_before_the_embeddings_were_a_module_load():
+    method = build(2)
+    old = {name.removeprefix("embeddings."): value for name, value in method.state_dict().items()}
+    assert old.keys() != method.state_dict().keys()
+    other = build(2, seed=1)
+    other.load_state_dict(old)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in method.state_dict().items())
