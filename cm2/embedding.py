@@ -1,0 +1,105 @@
+"""From a batch to one embedding per modality: encoders, projections to a common width, normalisation. Absent modalities are never read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cm2.batch import Batch, Modality, Value
+from cm2.config import EncoderConfig
+from cm2.encoders import build_encoder
+
+
+class EmbeddingNormalisation(nn.Module):
+    """Puts the embeddings of one modality on a common scale, so that their likelihood cannot be raised by shrinking them.
+
+    Args:
+        how: ``"layer"`` (mean 0, variance 1 over a stay's coordinates), ``"batch"`` (over the stays, running statistics in
+            evaluation), ``"l2"`` (unit norm, the released code) or ``"none"``.
+        dim: dimension d of the embedding.
+    """
+
+    def __init__(self, how: str, dim: int) -> None:
+        super().__init__()
+        self.how = how
+        self.batch = nn.BatchNorm1d(dim, affine=False) if how == "batch" else None
+
+    def forward(self, z: Tensor) -> Tensor:
+        """``(n, d) -> (n, d)``."""
+        if self.how == "layer":
+            return F.layer_norm(z, z.shape[-1:])
+        if self.how == "l2":
+            return F.normalize(z, dim=-1)
+        if self.batch is None:
+            return z
+        if self.training and z.shape[0] == 1:  # one stay has no variance: use the running statistics
+            return F.batch_norm(z, self.batch.running_mean, self.batch.running_var)
+        return self.batch(z)
+
+
+class ModalityEmbeddings(nn.Module):
+    """One embedding of the same width for every modality that a stay has.
+
+    Args:
+        modalities: those of the cohort.
+        config: of the encoders, one group for each kind.
+        dim: d, width of every embedding.
+        normalisation: see ``EmbeddingNormalisation``.
+        always_project: whether an encoder whose output is ``dim`` wide already has a projection too (released code: it has none).
+    """
+
+    def __init__(
+        self, modalities: Sequence[Modality], config: EncoderConfig, dim: int, normalisation: str = "none", always_project: bool = True
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config) for m in modalities})
+        self.projections = nn.ModuleDict(
+            {
+                name: nn.Linear(encoder.output_dim, dim) if always_project or encoder.output_dim != dim else nn.Identity()
+                for name, encoder in self.encoders.items()
+            }
+        )
+        self.normalisations = nn.ModuleDict({m.name: EmbeddingNormalisation(normalisation, dim) for m in modalities})
+
+    def forward(self, batch: Batch) -> Tensor:
+        """``(B, M, d)`` float32, zero where the modality is absent. Raises ValueError for a batch of other modalities."""
+        check_modalities(batch, tuple(self.encoders))
+        return torch.stack([self._embed(batch, name) for name in self.encoders], dim=1)
+
+    def encode(self, name: str, value: Value) -> Tensor:
+        """Embeddings ``(n, d)`` of n stays that have the modality."""
+        return self.normalisations[name](self.projections[name](self.encoders[name](value)).float())
+
+    def _embed(self, batch: Batch, name: str) -> Tensor:
+        if batch.rows[name].numel() == 0:
+            return batch.label.new_zeros(len(batch), self.dim, dtype=torch.float32)
+        return spread(self.encode(name, present_values(batch, name)), batch, name)
+
+
+def present_values(batch: Batch, name: str) -> Value:
+    """The values of the stays that have the modality, in the order of ``batch.rows[name]``."""
+    value, rows = batch.values[name], batch.rows[name]
+    if rows.numel() == len(batch):
+        return value
+    return {k: v[rows] for k, v in value.items()} if isinstance(value, dict) else value[rows]
+
+
+def spread(z: Tensor, batch: Batch, name: str) -> Tensor:
+    """The inverse of ``present_values`` for anything computed from them: ``(n, ...) -> (B, ...)``, zero where the modality is absent."""
+    rows = batch.rows[name]
+    return z if rows.numel() == len(batch) else z.new_zeros(len(batch), *z.shape[1:]).index_copy(0, rows, z)
+
+
+def is_complete(batch: Batch) -> bool:
+    """Whether every stay of the batch has every modality; asks no device."""
+    return all(rows.numel() == len(batch) for rows in batch.rows.values())
+
+
+def check_modalities(batch: Batch, names: tuple[str, ...]) -> None:
+    """Raises ValueError where the batch's modalities are not the ones a method was built for."""
+    if batch.modalities != names:
+        raise ValueError(f"this method was built for the modalities {names}, the batch has {batch.modalities}")
