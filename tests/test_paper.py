@@ -1,0 +1,69 @@
+"""The paper's printed numbers: complete, consistent with themselves, and equal to cells read off the page."""
+
+import pytest
+
+from cm2.paper import TABLES, doubts, printed
+
+CELLS = {1: 28, 2: 48, 3: 48, 4: 12, 5: 28, 6: 24, 7: 24, 8: 58, 9: 24, 10: 128, 11: 20}
+READ_OFF = [
+    (2, {"cohort": "mimic3", "row": "MedFuse", "task": "READM", "column": "aupr"}, 0.414, 0.338, 0.502),
+    (3, {"cohort": "mimic4", "row": "CM2", "task": "IHM", "column": "aupr"}, 0.527, 0.490, 0.568),
+    (7, {"row": "Unified", "task": "READM", "column": "auroc"}, 0.715, 0.679, 0.749),
+    (9, {"row": "LSMT", "setting": "partial", "task": "IHM", "column": "auroc"}, 0.854, 0.838, 0.870),
+    (10, {"variant": "Transformer+ViT", "row": "MMTM", "task": "IHM", "column": "aupr"}, 0.462, 0.396, 0.545),
+]
+
+
+def test_every_cell_is_there_once():
+    assert {table: len(printed(table)) for table in TABLES} == CELLS
+    where = ["table", "cohort", "setting", "variant", "row", "task", "column"]
+    assert not printed().duplicated(where).any()
+    assert len(printed()) == sum(CELLS.values())
+
+
+@pytest.mark.parametrize(("table", "where", "value", "low", "high"), READ_OFF)
+def test_cells_read_off_the_page(table, where, value, low, high):
+    (cell,) = printed(table, **where).itertuples()
+    assert (cell.value, cell.low, cell.high) == (value, low, high)
+
+
+def test_intervals_hold_their_estimates():
+    with_interval = printed().dropna(subset=["low"])
+    assert len(with_interval) == 272
+    assert (with_interval["low"] < with_interval["value"]).all() and (with_interval["value"] < with_interval["high"]).all()
+
+
+def test_counts_add_up():
+    for table in (1, 8):
+        counts = printed(table).pivot_table(index=["row", "task"], columns="column", values="value")
+        assert (counts[["train", "valid", "test"]].sum(axis=1) == counts["total"]).all()
+
+
+def test_tables_agree_where_they_print_the_same_model():
+    def of(table, **where):
+        return printed(table, cohort="mimic4", **where).sort_values(["task", "column"])["value"].tolist()
+
+    for setting, table in (("matched", 2), ("partial", 3)):
+        cm2 = of(table, row="CM2")
+        assert cm2 == of(9, row="CM2", setting=setting) == of(6, row="Frank", setting=setting) == of(5, row="CM2", setting=setting)
+    # what tells which block of Table 10 has which encoders
+    for method in ("MMTM", "DAFT", "Unified", "MedFuse", "CM2"):
+        assert of(10, row=method, variant="LSTM+ResNet") == of(2, row=method)
+    assert of(10, row="DrFuse", variant="Transformer+ResNet") == of(2, row="DrFuse")
+
+
+def test_every_doubt_points_at_something_printed():
+    for doubt in doubts():
+        assert doubt.why
+        cells = printed()
+        for name, value in doubt.where.items():
+            cells = cells[cells[name] == value] if name in cells else cells
+        assert len(cells) or "page" in doubt.where, doubt.where
+    assert [d.where["task"] for d in doubts(2)] == ["IHM", "READM"]
+
+
+def test_wrong_questions_are_answered():
+    with pytest.raises(ValueError, match="no Table 12"):
+        printed(12)
+    with pytest.raises(ValueError, match="did you mean 'cohort'"):
+        printed(2, cohrot="mimic4")
