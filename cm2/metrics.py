@@ -6,7 +6,7 @@ each metric is written for counts, so all replicates are computed at once on sco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,21 +136,75 @@ def paired_bootstrap(
 
     Args:
         label: 0 or 1 ``(n,)``.
-        probability_a: one prediction ``(n,)``.
-        probability_b: the other, of the same stays in the same order ``(n,)``.
+        probability_a: one prediction ``(n,)``, or one for each of S seeds ``(S, n)``, whose metrics are averaged.
+        probability_b: the other, of the same stays in the same order ``(n,)`` or ``(S, n)``.
         metric: as in ``bootstrap``, as are ``replicates``, ``seed`` and ``level``.
 
     Raises:
         ValueError: as ``bootstrap``.
     """
-    y, a = _checked(label, probability_a)
-    _, b = _checked(label, probability_b)
-    name = _name(metric)
-    values, redrawn = _resampled(y, [WEIGHTED[name](y, a), WEIGHTED[name](y, b)], replicates, seed)
-    difference = values[0] - values[1]
-    tail = min((difference <= 0).sum(), (difference >= 0).sum())
-    p_value = min(1.0, 2 * (1 + int(tail)) / (1 + replicates))
-    return Difference(ESTIMATE[name](y, a) - ESTIMATE[name](y, b), *_percentiles(difference, level), p_value, redrawn)
+    (only,) = paired_bootstraps(label, {"": probability_a}, probability_b, (_name(metric),), replicates, seed, level).values()
+    return only
+
+
+def paired_bootstraps(
+    label: ArrayLike,
+    probabilities: Mapping[str, ArrayLike],
+    reference: ArrayLike,
+    metrics: Sequence[str] = ("auroc", "aupr"),
+    replicates: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[tuple[str, str], Difference]:
+    """``paired_bootstrap`` of several predictions against one reference, all on the same resamples, which are drawn once.
+
+    Args:
+        label: 0 or 1 ``(n,)``.
+        probabilities: by name, each ``(n,)`` or ``(S, n)``.
+        reference: what is subtracted ``(n,)`` or ``(S, n)``.
+        metrics: names of metrics; the other arguments are as in ``paired_bootstrap``.
+
+    Returns:
+        The differences by ``(name, metric)``.
+
+    Raises:
+        ValueError: as ``bootstrap``.
+    """
+    groups = [[_checked(label, p) for p in np.atleast_2d(_array(given))] for given in (*probabilities.values(), reference)]
+    pairs = [(name, metric) for name in (*probabilities, None) for metric in map(_name, metrics)]
+    members = [(metric, group) for group in groups for metric in metrics]
+    y = groups[0][0][0]
+    values, redrawn = _resampled(y, [WEIGHTED[metric](y, p) for metric, group in members for _, p in group], replicates, seed)
+    ends = np.cumsum([len(group) for _, group in members])
+    averaged = [part.mean(axis=0) for part in np.split(values, ends[:-1])]
+    estimates = [float(np.mean([ESTIMATE[metric](y, p) for _, p in group])) for metric, group in members]
+    replicated, estimate = (dict(zip(pairs, v, strict=True)) for v in (averaged, estimates))
+    out = {}
+    for name, metric in pairs[: -len(metrics)]:
+        difference = replicated[name, metric] - replicated[None, metric]
+        tail = min((difference <= 0).sum(), (difference >= 0).sum())
+        p_value = min(1.0, 2 * (1 + int(tail)) / (1 + replicates))
+        point = estimate[name, metric] - estimate[None, metric]
+        out[name, metric] = Difference(point, *_percentiles(difference, level), p_value, redrawn)
+    return out
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values of a family of tests: rejecting those below 0.05 errs anywhere in the family with probability 0.05 at most.
+
+    The i-th smallest of m is multiplied by m - i + 1 and is never below the one before it (Holm 1979, Scandinavian Journal of
+    Statistics 6).
+
+    Raises:
+        ValueError: a value outside [0, 1].
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"holm: expected p-values in [0, 1], got {p[~((p >= 0) & (p <= 1))][0]:g}")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), 1)
+    return adjusted.tolist()
 
 
 def summary(label: ArrayLike, probability: ArrayLike, replicates: int = 1000, seed: int = 0) -> dict[str, float]:

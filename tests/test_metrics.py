@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from cm2 import metrics
-from cm2.metrics import aupr, auroc, bootstrap, brier, paired_bootstrap, summary
+from cm2.metrics import aupr, auroc, bootstrap, brier, holm, paired_bootstrap, paired_bootstraps, summary
 
 ORACLE = {"auroc": roc_auc_score, "aupr": average_precision_score, "brier": brier_score_loss}
 
@@ -126,6 +126,36 @@ def test_paired_difference_of_other_metrics(name):
     label, a = cohort(300)
     found = paired_bootstrap(label, a, np.full_like(a, 0.5), name)
     assert found.low < found.estimate < found.high
+
+
+def test_differences_of_several_predictions_are_those_of_each():
+    label, a = cohort(300, digits=2)
+    rng = np.random.default_rng(1)
+    b, c = (np.clip(a + rng.normal(0, s, 300), 0, 1) for s in (0.1, 0.3))
+    found = paired_bootstraps(label, {"b": b, "c": c}, a, ("auroc", "brier"), replicates=200)
+    assert list(found) == [("b", "auroc"), ("b", "brier"), ("c", "auroc"), ("c", "brier")]
+    for (name, metric), difference in found.items():
+        assert difference == paired_bootstrap(label, {"b": b, "c": c}[name], a, metric, replicates=200)
+
+
+def test_difference_over_seeds_is_the_mean_of_the_differences():
+    label, a = cohort(400)
+    rng = np.random.default_rng(2)
+    seeds = [np.clip(a + rng.normal(0, 0.2, 400), 0, 1) for _ in range(3)]
+    found = paired_bootstrap(label, np.stack(seeds), np.stack([a, a, a]))
+    each = [paired_bootstrap(label, p, a) for p in seeds]
+    assert found.estimate == pytest.approx(np.mean([d.estimate for d in each]))
+    assert found.high - found.low < max(d.high - d.low for d in each)
+    assert paired_bootstrap(label, np.stack(seeds), a).estimate == pytest.approx(found.estimate)
+
+
+def test_holm_is_stepwise():
+    # Holm (1979): 0.01*4, 0.02*3, max(0.03*2, 0.06), 0.04*1 -> the running maximum
+    np.testing.assert_allclose(holm([0.04, 0.01, 0.03, 0.02]), [0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    with pytest.raises(ValueError, match="got 1.5"):
+        holm([0.1, 1.5])
 
 
 def test_summary_is_what_the_run_store_keeps():
