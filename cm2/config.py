@@ -153,6 +153,34 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class BaselineConfig:
+    """The compared methods; one group for all of them, its widths those of the released code."""
+
+    variant: str = "original"
+    """``original``: as the method's own paper has it; ``released``: as the CM² authors' program runs it."""
+    modality: str = ""
+    """The one that single_modality reads and that daft modulates; empty: the method's own choice."""
+    dropout: float = 0.3
+    """Before a classifier."""
+    embedding_dim: int = 256
+    """Width of a modality's vector: unified, medfuse."""
+    fusion_hidden: int = 512
+    """Width of what joins the modalities: the LSTM of medfuse, the joint head of mmtm (released)."""
+    trees: int = 300
+    """Boosting rounds at most: boosted_trees."""
+    tree_leaves: int = 15
+    """Leaves of a tree at most: boosted_trees."""
+    tree_learning_rate: float = 0.05
+    """Shrinkage of a tree: boosted_trees."""
+    tree_tokens: int = 256
+    """Columns that a text's tokens are counted in: boosted_trees."""
+
+    def __post_init__(self) -> None:
+        _one_of("baseline.variant", self.variant, ("original", "released"))
+        _positive(**{f"baseline.{f.name}": getattr(self, f.name) for f in fields(self) if f.name not in ("variant", "modality", "dropout")})
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How a method is trained; the same for every method."""
 
@@ -204,8 +232,10 @@ class Config:
     """The same for the test stays."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """CM² itself."""
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    """The methods it is compared with."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """The networks below it."""
+    """The networks below them."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How it is trained."""
 

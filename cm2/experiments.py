@@ -23,6 +23,7 @@ from joblib import Parallel, delayed
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from cm2.baselines import BASELINES
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config, did_you_mean
 from cm2.encoders import pretrained_tokenizer
@@ -31,7 +32,7 @@ from cm2.model import CM2
 from cm2.results import home, record
 from cm2.training import predictions, train
 
-METHODS: dict[str, type[nn.Module]] = {"cm2": CM2}
+METHODS: dict[str, type[nn.Module]] = {"cm2": CM2, **BASELINES}
 EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
 
 
