@@ -2,9 +2,15 @@
 
 from cm2.baselines.base import Baseline
 from cm2.baselines.late_fusion import LateFusion
+from cm2.baselines.medfuse import MedFuse
+from cm2.baselines.single_modality import SingleModality
+from cm2.baselines.unified import Unified
 
 BASELINES: dict[str, type[Baseline]] = {
     "late_fusion": LateFusion,
+    "single_modality": SingleModality,
+    "unified": Unified,
+    "medfuse": MedFuse,
 }
 
 __all__ = ["BASELINES", "Baseline"]

@@ -1,0 +1,52 @@
+"""MedFuse: an LSTM reads the modalities that a stay has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from cm2.baselines.base import Baseline
+from cm2.batch import Batch, Modality
+from cm2.config import Config
+from cm2.embedding import ModalityEmbeddings
+from cm2.fusion import LSTMFusion
+
+RELEASED_LENGTH = 2
+
+
+class MedFuse(Baseline):
+    """The present modalities' embeddings are a sequence, of a length that differs between stays, for a one-layer LSTM.
+
+    Its last hidden state is classified. An encoder already as wide as the embedding has no projection: the original projects the
+    radiograph to the width of the series. The original pre-trains each encoder with a classifier of its own; here, as in the CM²
+    authors' runs, everything is trained at once.
+
+    ``original``: however many modalities there are, all that a stay has are read. ``released``: the sequence is never longer than two,
+    so of three modalities the third is read only where another is absent (in the released code, whose series is never absent, never).
+
+    References:
+        Hayat, Geras, Shamout, "MedFuse: Multi-modal fusion with clinical time-series data and chest X-ray images", MLHC 2022.
+
+    Args:
+        config: the run's configuration.
+        modalities: two or more modalities of the cohort.
+    """
+
+    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+        super().__init__(config, modalities)
+        dim = self.config.embedding_dim
+        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, always_project=False)
+        self.fusion = LSTMFusion(dim, self.config.fusion_hidden, layers=1)
+        self.dropout = nn.Dropout(self.config.dropout)
+        self.classifier = nn.Linear(self.fusion.output_dim, 1)
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embeddings ``(B, M, d)``, zero where absent, and which modalities are present ``(B, M)``."""
+        return self.embeddings(batch), batch.present
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Log-odds of the outcome ``(B,)``."""
+        z, present = self.embed(batch)
+        read = present & (present.cumsum(dim=1) <= RELEASED_LENGTH) if self.released else present
+        return self.classifier(self.dropout(self.fusion(z, read))).squeeze(-1).float()

@@ -1,0 +1,57 @@
+"""Single modality: what one modality says alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cm2.baselines.base import Baseline, cross_entropy
+from cm2.batch import Batch, Modality
+from cm2.config import Config
+from cm2.embedding import present_values, spread
+from cm2.encoders import build_encoder
+
+
+class SingleModality(Baseline):
+    """One modality's encoder and head; a stay without it gets the outcome's frequency among the training stays.
+
+    Not in the paper; both variants are the same.
+
+    Args:
+        config: the run's configuration; ``config.baseline.modality`` names the modality, by default the cohort's first.
+        modalities: those of the cohort, one or more.
+
+    Raises:
+        ValueError: a modality that the cohort lacks.
+    """
+
+    fewest = 1
+
+    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+        super().__init__(config, modalities)
+        self.name = self.chosen(default=self.names[0])
+        self.encoder = build_encoder(next(m for m in modalities if m.name == self.name), config.encoder)
+        self.dropout = nn.Dropout(self.config.dropout)
+        self.head = nn.Linear(self.encoder.output_dim, 1)
+        self.frequency = nn.Parameter(torch.zeros(()))
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Log-odds ``(B,)``, those of the frequency where the modality is absent."""
+        return self._parts(batch)[0]
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross entropy of the stays that have the modality, and of the frequency, which learns from all."""
+        self.check(batch)
+        logits, present = self._parts(batch)
+        own = cross_entropy(logits, batch.label, present) + cross_entropy(self.frequency.expand(len(batch)), batch.label)
+        return {"loss": own, "task": cross_entropy(logits.detach(), batch.label)}
+
+    def _parts(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        present = batch.present[:, self.names.index(self.name)]
+        if batch.rows[self.name].numel() == 0:
+            return self.frequency.expand(len(batch)), present
+        z = self.encoder(present_values(batch, self.name))
+        own = spread(self.head(self.dropout(z)).squeeze(-1).float(), batch, self.name)
+        return torch.where(present, own, self.frequency), present

@@ -1,0 +1,57 @@
+"""Unified: the embeddings of all modalities side by side, and one linear classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cm2.baselines.base import Baseline
+from cm2.batch import Batch, Modality, Value
+from cm2.config import Config
+from cm2.embedding import ModalityEmbeddings
+
+
+class Unified(Baseline):
+    """Concatenation of the modalities' embeddings, then a linear layer.
+
+    ``original``: an absent modality's embedding is zero. ``released``: there is no mask, and an absent modality's *value* is zero: an
+    image of zeros goes through the network, and through the statistics of its batch normalisation; a text is one token of padding.
+    An encoder already as wide as the embedding has no projection, as in the released code.
+
+    References:
+        Hayat, Geras, Shamout, "Towards dynamic multi-modal phenotyping using chest radiographs and physiological data", 2021.
+
+    Args:
+        config: the run's configuration.
+        modalities: two or more modalities of the cohort.
+    """
+
+    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+        super().__init__(config, modalities)
+        dim = self.config.embedding_dim
+        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, always_project=False)
+        self.dropout = nn.Dropout(self.config.dropout)
+        self.classifier = nn.Linear(dim * len(modalities), 1)
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embeddings ``(B, M, d)``, and which modalities are present ``(B, M)``."""
+        if not self.released:
+            return self.embeddings(batch), batch.present
+        columns = [
+            self.embeddings.encode(name, _zero_where_absent(batch.values[name], batch.present[:, m])) for m, name in enumerate(self.names)
+        ]
+        return torch.stack(columns, dim=1), batch.present
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Log-odds of the outcome ``(B,)``."""
+        return self.classifier(self.dropout(self.embed(batch)[0].flatten(1))).squeeze(-1).float()
+
+
+def _zero_where_absent(value: Value, present: Tensor) -> Value:
+    if not isinstance(value, dict):
+        return torch.where(present.view(-1, *[1] * (value.ndim - 1)), value, 0)
+    ids, mask = (torch.where(present[:, None], value[part], 0) for part in ("input_ids", "attention_mask"))
+    first = torch.arange(mask.shape[1], device=mask.device) == 0
+    return {"input_ids": ids, "attention_mask": torch.where(present[:, None], mask, first.to(mask.dtype))}

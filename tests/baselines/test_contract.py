@@ -1,0 +1,157 @@
+"""One contract for every compared method and variant."""
+
+import pytest
+import torch
+from safetensors.torch import load_model, save_model
+
+from cm2.baselines import BASELINES
+from cm2.batch import Batch
+
+from .cases import DESCRIPTORS, MIXED, NOTE, SERIES, Waits, build, changed, learn, make_batch
+
+ONE_VARIANT = ("late_fusion", "single_modality", "boosted_trees")  # not in the released code
+VARIANTS = [
+    (name, variant) for name in BASELINES for variant in ("original", "released") if variant == "original" or name not in ONE_VARIANT
+]
+every_variant = pytest.mark.parametrize(("name", "variant"), VARIANTS)
+every_method = pytest.mark.parametrize("name", BASELINES)
+SMALL = MIXED[3]  # no image: a residual network takes long
+
+
+def ready(name, modalities, batch, variant="original", **overrides):
+    """A method in evaluation that predicts from what it was given: random weights will do, trees have to grow."""
+    method = build(name, modalities, variant, **overrides)
+    return learn(method, batch, modalities) if hasattr(method, "fit_stays") else method.eval()
+
+
+def reads(method, batch, name):
+    """The stays whose prediction depends on this modality by the method's own definition."""
+    present = batch.present[:, batch.modalities.index(name)]
+    if getattr(method, "name", name) != name:  # a method of one modality
+        return torch.zeros_like(present)
+    if type(method).__name__ == "MedFuse" and method.released:
+        return present & (batch.present.cumsum(dim=1)[:, batch.modalities.index(name)] <= 2)
+    return present
+
+
+@every_method
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_shapes_for_any_number_of_modalities_and_any_missing_pattern(name, count):
+    batch = make_batch(MIXED[count], stays=31)
+    method = ready(name, MIXED[count], batch)
+    terms = method.loss(batch)
+    assert {"loss", "task"} <= set(terms)
+    assert all(term.shape == () and term.isfinite() for term in terms.values())
+    probability, variance = method.predictive(batch)
+    assert probability.shape == variance.shape == (31,)
+    assert ((probability > 0) & (probability < 1)).all()
+    assert (variance >= 0).all()
+    assert torch.equal(method.predict(batch), probability)
+    if hasattr(method, "embed"):
+        z, present = method.embed(batch)
+        assert z.shape[:2] == present.shape == (31, count)
+
+
+@every_variant
+def test_an_absent_modality_is_never_read(name, variant):
+    modalities = MIXED[5]
+    batch = make_batch(modalities, stays=31)
+    method = ready(name, modalities, batch, variant)
+    other = changed(batch, batch.modalities, "absent")
+    assert torch.equal(method.predict(batch), method.predict(other))
+    if hasattr(method, "fit_stays"):
+        return
+    method.train()  # batch statistics and losses of embeddings do not see it either
+    torch.manual_seed(1)
+    loss = method.loss(batch)["loss"]
+    torch.manual_seed(1)
+    again = method.loss(other)["loss"]
+    torch.testing.assert_close(loss, again, rtol=1e-4, atol=1e-5)  # running statistics of the first call are not read
+
+
+@every_variant
+def test_a_present_modality_is_read(name, variant):
+    modalities = MIXED[5]
+    batch = make_batch(modalities, stays=31)
+    method = ready(name, modalities, batch, variant)
+    before = method.predict(batch)
+    if hasattr(method, "fit_stays"):  # trees use the features that help
+        assert not torch.equal(method.predict(changed(batch, batch.modalities, "present")), before)
+        return
+    for modality in batch.modalities:
+        different = method.predict(changed(batch, [modality], "present")) != before
+        assert torch.equal(different, reads(method, batch, modality)), modality
+
+
+@every_variant
+@pytest.mark.parametrize("count", [2, 5])
+def test_every_parameter_receives_a_gradient_or_says_why_not(name, variant, count):
+    method, batch = build(name, MIXED[count], variant), make_batch(MIXED[count], stays=31)
+    if not list(method.parameters()):
+        return
+    method.loss(batch)["loss"].backward()
+    without = {n for n, p in method.named_parameters() if p.grad is None or not p.grad.any()}
+    unexplained = {n for n in without if not n.startswith(tuple(method.unused_parameters))}
+    assert not unexplained
+    assert all(method.unused_parameters.values())
+
+
+@every_variant
+def test_saved_and_loaded_it_predicts_the_same(name, variant, tmp_path):
+    batch = make_batch(SMALL, stays=32)
+    method = learn(build(name, SMALL, variant), batch, SMALL, steps=1)
+    save_model(method, str(tmp_path / "model.safetensors"))
+    other = build(name, SMALL, variant, seed=5).eval()
+    load_model(other, tmp_path / "model.safetensors")
+    assert torch.equal(other.predict(batch), method.predict(batch))
+    again = build(name, SMALL, variant, seed=6).eval()
+    again.load_state_dict(method.state_dict())
+    assert torch.equal(again.predict(batch), method.predict(batch))
+
+
+@every_variant
+def test_it_overfits_32_stays(name, variant):
+    batch = make_batch(SMALL, stays=32, present=torch.ones(32, 3, dtype=torch.bool))
+    method = learn(build(name, SMALL, variant, baseline__trees=60), batch, SMALL, steps=150)
+    assert ((method.predict(batch) > 0.5).float() == batch.label).float().mean() == 1
+
+
+@every_variant
+def test_a_batch_of_one_stay(name, variant):
+    batch = make_batch(MIXED[5], stays=31)
+    method = ready(name, MIXED[5], batch, variant)
+    for row in (0, 30):  # one modality, all modalities
+        one = Batch(
+            {k: {p: x[row : row + 1] for p, x in v.items()} if isinstance(v, dict) else v[row : row + 1] for k, v in batch.values.items()},
+            batch.present[row : row + 1],
+            batch.label[row : row + 1],
+            batch.stay_id[row : row + 1],
+        )
+        torch.testing.assert_close(method.eval().predict(one), method.predict(batch)[row : row + 1], rtol=1e-4, atol=1e-5)
+        assert method.train().loss(one)["loss"].isfinite()
+
+
+@every_variant
+def test_a_training_step_never_waits_for_the_device(name, variant):
+    method, batch = build(name, MIXED[5], variant), make_batch(MIXED[5], stays=31)
+    if not list(method.parameters()):
+        return
+    with Waits() as waits:
+        method.loss(batch)["loss"].backward()
+    assert waits.seen == []
+
+
+@every_method
+def test_what_does_not_fit_is_refused(name):
+    method = build(name, SMALL)
+    with pytest.raises(ValueError, match="this method was built for the modalities"):
+        method.predict(make_batch((SERIES, NOTE)))
+    if method.fewest == 2:
+        with pytest.raises(ValueError, match=rf"{name} joins modalities: expected 2 or more, got \['series'\]"):
+            build(name, (SERIES,))
+
+
+@pytest.mark.parametrize("name", ["single_modality"])
+def test_a_modality_that_the_cohort_lacks_is_refused(name):
+    with pytest.raises(ValueError, match=r"no modality 'notes'; choose one of series, note, descriptors \(did you mean 'note'\?\)"):
+        build(name, (SERIES, NOTE, DESCRIPTORS), baseline__modality="notes")
