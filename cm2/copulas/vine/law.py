@@ -32,8 +32,9 @@ class VineDistribution(CopulaDistribution):
     those of `Recursion`, everything by tails.
 
     Margins. Coordinates that can be drawn last drop out exactly; other absent ones are integrated out numerically (`hidden.Hidden`).
-    With one such coordinate the log density of the margin is right to 1e-8 at typical points, to 1e-2 at the worst of several hundred where
-    dependence is strong (:math:`|\tau| = 0.8`); with two to 1e-5, but only to 0.1 where it is strong; with more to 1e-2 at best.
+    With one such coordinate the log density of the margin is right to 1e-8 at typical points, to 1e-2 at the worst of several hundred
+    where dependence is strong (:math:`|\tau| = 0.8`); with two to 1e-5, but of no use (errors of order 1) where it is strong; with more
+    to 1e-2 at best.
     Conditional draws follow a conditional distribution function right to about 1e-4, 1e-3 and 1e-2. Margins, and draws given a set, that
     some order of sampling begins with are exact: the order of the trees can be chosen so that those that matter are.
 
