@@ -34,7 +34,7 @@ def _positive(**values: float) -> None:
 
 @dataclass(frozen=True)
 class SeriesEncoderConfig:
-    """The LSTM of a time series."""
+    """The network of a time series."""
 
     hidden: int = 256
     """Width of the hidden state; the paper's code has 256."""
@@ -42,16 +42,31 @@ class SeriesEncoderConfig:
     """Stacked layers (paper: two)."""
     dropout: float = 0.0
     """Between the layers and on the last hidden state."""
+    kind: str = "lstm"
+    """``lstm`` (paper) or ``transformer`` (paper, Table 10)."""
+    heads: int = 4
+    """Attention heads of the transformer."""
+
+    def __post_init__(self) -> None:
+        _one_of("encoder.series.kind", self.kind, ("lstm", "transformer"))
 
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """The residual network of a radiograph."""
+    """The network of a radiograph."""
 
     depth: int = 34
-    """18, 34 (paper) or 50."""
+    """Of the residual network: 18, 34 (paper) or 50."""
     pretrained: bool = False
     """ImageNet weights where they can be reached; the paper's code starts at random."""
+    kind: str = "resnet"
+    """``resnet``, a residual network (paper), or ``vit``, a Vision Transformer (paper, Table 10)."""
+    vit: str = "b_16"
+    """The Vision Transformer: ``b_16``, or ``small`` for images of some tens of pixels."""
+
+    def __post_init__(self) -> None:
+        _one_of("encoder.image.kind", self.kind, ("resnet", "vit"))
+        _one_of("encoder.image.vit", self.vit, ("b_16", "small"))
 
 
 @dataclass(frozen=True)
@@ -168,12 +183,14 @@ class BaselineConfig:
     """Width of what joins the modalities: the LSTM of medfuse, the joint head of mmtm (released)."""
     trees: int = 300
     """Boosting rounds at most: boosted_trees."""
-    tree_leaves: int = 15
-    """Leaves of a tree at most: boosted_trees."""
+    tree_depth: int = 4
+    """Splits from a tree's root to a leaf at most: boosted_trees."""
+    tree_stays: int = 20
+    """Training stays in a leaf at least: boosted_trees."""
     tree_learning_rate: float = 0.05
     """Shrinkage of a tree: boosted_trees."""
     tree_tokens: int = 256
-    """Columns that a text's tokens are counted in: boosted_trees."""
+    """Tokens of a text that are counted: boosted_trees."""
 
     def __post_init__(self) -> None:
         _one_of("baseline.variant", self.variant, ("original", "released"))

@@ -194,7 +194,8 @@ def train(
     A folder that holds ``checkpoints/last.ckpt`` is continued from there, with the same result as an unbroken run.
 
     Args:
-        method: see ``Method``; initialised here from a first batch where it has ``initialise``.
+        method: see ``Method``; initialised here from a first batch where it has ``initialise``. One that has
+            ``fit_stays(train, valid)``, which returns the history's rows, is trained by that alone.
         config: of the run; ``config.seed`` decides everything random.
         train: stays to learn from.
         valid: stays whose AUROC chooses the epoch.
@@ -205,6 +206,8 @@ def train(
     Returns:
         The history, one row per epoch.
     """
+    if hasattr(method, "fit_stays"):
+        return _save_history(method.fit_stays(train, valid), folder)
     last = folder / "checkpoints" / "last.ckpt"
     loaders = (loader(train, config.train, config.seed, shuffle=True), loader(valid, config.train))
     loop = TrainingLoop(method, config, loaders[0].sampler)
@@ -225,10 +228,14 @@ def train(
         gradient_clip_val=config.train.gradient_clip or None,
     )
     trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=False)
-    history = pd.DataFrame(loop.history)
-    history.to_csv(folder / "history.csv", index=False)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
     loop.load_state_dict(state)
+    return _save_history(loop.history, folder)
+
+
+def _save_history(rows: list[dict[str, float]], folder: Path) -> pd.DataFrame:
+    history = pd.DataFrame(rows)
+    history.to_csv(folder / "history.csv", index=False)
     return history
 
 

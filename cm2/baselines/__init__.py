@@ -1,6 +1,7 @@
 """The methods that CM² is compared with, by name; each is one file."""
 
 from cm2.baselines.base import Baseline
+from cm2.baselines.boosted_trees import BoostedTrees
 from cm2.baselines.late_fusion import LateFusion
 from cm2.baselines.medfuse import MedFuse
 from cm2.baselines.single_modality import SingleModality
@@ -9,6 +10,7 @@ from cm2.baselines.unified import Unified
 BASELINES: dict[str, type[Baseline]] = {
     "late_fusion": LateFusion,
     "single_modality": SingleModality,
+    "boosted_trees": BoostedTrees,
     "unified": Unified,
     "medfuse": MedFuse,
 }

@@ -1,0 +1,161 @@
+"""Gradient-boosted trees on summaries of every channel: what a table of numbers can say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cm2.baselines.base import Baseline, cross_entropy
+from cm2.baselines.summaries import Summaries
+from cm2.batch import Batch, Modality
+from cm2.config import Config
+from cm2.metrics import aupr, auroc
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+CHUNK = 512
+
+
+class Stays(Protocol):
+    """The stays of a split, see ``cm2.cohorts.Stays``."""
+
+    label: Tensor
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The stays at these positions."""
+        ...
+
+
+class BoostedTrees(Baseline):
+    r"""Boosted trees of scikit-learn (``HistGradientBoostingClassifier``) on the columns of ``Summaries``.
+
+    Log-odds are :math:`b + \sum_t v_t(x)`. An absent modality's columns are NaN, and every split has learnt which way NaN goes, so
+    nothing is imputed. The fitted trees are kept as tensors: they are saved, loaded and moved like any method's weights, and predict
+    by tensor operations. Not in the paper; both variants are the same.
+
+    References:
+        Friedman, "Greedy function approximation: a gradient boosting machine", Annals of Statistics 2001.
+
+    Args:
+        config: the run's configuration; the fields of ``config.baseline`` that begin with ``tree`` are read.
+        modalities: those of the cohort, one or more.
+    """
+
+    fewest = 1
+
+    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+        super().__init__(config, modalities)
+        self.seed = config.seed
+        self.summaries = Summaries(modalities, self.config.tree_tokens)
+        shape = (self.config.trees, 2 ** (self.config.tree_depth + 1) - 1)
+        self.register_buffer("intercept", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("feature", torch.zeros(shape, dtype=torch.int64))
+        self.register_buffer("threshold", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("child", torch.zeros(*shape, 2, dtype=torch.int64))  # a leaf's children are the leaf itself
+        self.register_buffer("missing_left", torch.zeros(shape, dtype=torch.bool))
+        self.register_buffer("value", torch.zeros(shape, dtype=torch.float64))
+
+    def fit_stays(self, train: Stays, valid: Stays) -> list[dict[str, float]]:
+        """Grows the trees. How many are kept is chosen, like every method's epoch, by the validation AUROC; of equals, by the cross entropy.
+
+        Args:
+            train: stays to learn from.
+            valid: stays that choose the number of rounds.
+
+        Returns:
+            One row per round: ``epoch``, ``train_task``, ``valid_task``, ``valid_auroc``, ``valid_aupr``.
+
+        Raises:
+            ValueError: training stays that all have the same outcome.
+        """
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        label = train.label.numpy()
+        if len(set(label.tolist())) < 2:
+            raise ValueError(f"boosted_trees: all {len(label)} training stays have the outcome {int(label[0])}; use a split that has both")
+        self.summaries.choose_tokens(_batches(train))
+        trees = HistGradientBoostingClassifier(
+            learning_rate=self.config.tree_learning_rate,
+            max_iter=self.config.trees,
+            max_leaf_nodes=None,
+            max_depth=self.config.tree_depth,
+            min_samples_leaf=self.config.tree_stays,
+            early_stopping=False,
+            random_state=self.seed,
+        )
+        columns = self._columns(train)
+        trees.fit(columns.numpy(), label)
+        self.keep(trees)
+        history = self._history(columns, train.label, self._columns(valid), valid.label)
+        best = max(history, key=lambda row: (row["valid_auroc"], -row["valid_task"]))
+        self.value[int(best["epoch"]) + 1 :] = 0
+        return history
+
+    @torch.no_grad()
+    def keep(self, trees: HistGradientBoostingClassifier) -> None:
+        """Copies a fitted classifier of no more trees, no deeper, than the configuration has room for."""
+        self.intercept.fill_(float(np.ravel(trees._baseline_prediction)[0]))
+        for buffer in (self.feature, self.threshold, self.child, self.missing_left, self.value):
+            buffer.zero_()
+        for t, (tree,) in enumerate(trees._predictors):
+            nodes = tree.nodes
+            n, itself, leaf = len(nodes), np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
+            children = np.stack([np.where(leaf, itself, nodes[side].astype(np.int64)) for side in ("left", "right")], axis=1)
+            self.feature[t, :n] = torch.from_numpy(np.where(leaf, 0, nodes["feature_idx"].astype(np.int64)))
+            self.threshold[t, :n] = torch.from_numpy(nodes["num_threshold"].copy())
+            self.child[t, :n] = torch.from_numpy(children)
+            self.missing_left[t, :n] = torch.from_numpy(nodes["missing_go_to_left"].astype(bool))
+            self.value[t, :n] = torch.from_numpy(np.where(leaf, nodes["value"], 0.0))
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Log-odds of the outcome ``(B,)``."""
+        return (self.intercept + self.steps(self.summaries(batch)).sum(dim=1)).float()
+
+    def steps(self, columns: Tensor) -> Tensor:
+        """What every tree adds to the log-odds, ``(n, columns) -> (n, trees)``."""
+        columns = columns.double()
+        tree = torch.arange(self.config.trees, device=columns.device)
+        node = tree.new_zeros(len(columns), len(tree))
+        for _ in range(self.config.tree_depth):
+            x = columns.gather(1, self.feature[tree, node])
+            left = torch.where(x.isnan(), self.missing_left[tree, node], x <= self.threshold[tree, node])
+            node = torch.where(left, self.child[tree, node, 0], self.child[tree, node, 1])
+        return self.value[tree, node]
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross entropy of the prediction; there is nothing here for a gradient to move."""
+        self.check(batch)
+        task = cross_entropy(self.logits(batch), batch.label)
+        return {"loss": task, "task": task}
+
+    def _columns(self, stays: Stays) -> Tensor:
+        return torch.cat([self.summaries(batch) for batch in _batches(stays)])
+
+    def _history(self, train: Tensor, label: Tensor, valid: Tensor, valid_label: Tensor) -> list[dict[str, float]]:
+        train, valid = (self.intercept + self._sums(columns) for columns in (train, valid))
+        truth, probability = valid_label.numpy(), valid.sigmoid().float().numpy()
+        return [
+            {
+                "epoch": epoch,
+                "train_task": float(cross_entropy(train[:, epoch], label)),
+                "valid_task": float(cross_entropy(valid[:, epoch], valid_label)),
+                "valid_auroc": auroc(truth, probability[:, epoch]),
+                "valid_aupr": aupr(truth, probability[:, epoch]),
+            }
+            for epoch in range(self.config.trees)
+        ]
+
+    def _sums(self, columns: Tensor) -> Tensor:
+        return torch.cat([self.steps(part).cumsum(dim=1) for part in columns.split(CHUNK)])
+
+
+def _batches(stays: Stays) -> Iterator[Batch]:
+    for start in range(0, len(stays), CHUNK):
+        yield stays.batch(range(start, min(start + CHUNK, len(stays))))
