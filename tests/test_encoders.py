@@ -11,7 +11,17 @@ from torch import nn
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
-from cm2.encoders import LSTMEncoder, ResNetEncoder, TextEncoder, VectorEncoder, build_encoder, pretrained, text
+from cm2.encoders import (
+    LSTMEncoder,
+    ResNetEncoder,
+    TextEncoder,
+    TransformerEncoder,
+    VectorEncoder,
+    ViTEncoder,
+    build_encoder,
+    pretrained,
+    text,
+)
 
 SMALL_BERT = {"hidden": 16, "layers": 1, "heads": 2, "intermediate": 32, "max_length": 12}
 SMALL = EncoderConfig(
@@ -20,12 +30,23 @@ SMALL = EncoderConfig(
     TextEncoderConfig(layers=1, hidden=16, heads=2, intermediate=32, max_length=12),
     VectorEncoderConfig(hidden=4),
 )
+ATTENTIVE = replace(
+    SMALL,
+    series=SeriesEncoderConfig(hidden=8, layers=2, kind="transformer", heads=2),
+    image=ImageEncoderConfig(kind="vit", vit="small"),
+)
 MODALITIES = [
     Modality("bedside", "series", (24, 5)),
     Modality("radiograph", "image", (32, 32)),
     Modality("note", "text", (12,), vocabulary=50),
     Modality("admission", "vector", (6,)),
 ]
+
+
+CASES = [(m, SMALL) for m in MODALITIES] + [(m, ATTENTIVE) for m in MODALITIES[:2]]
+every_encoder = pytest.mark.parametrize(
+    ("modality", "config"), CASES, ids=[f"{m.kind}-{'attentive' if c is ATTENTIVE else 'plain'}" for m, c in CASES]
+)
 
 
 def value(modality: Modality, rows: int):
@@ -47,9 +68,9 @@ def no_network(monkeypatch):
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("modality", MODALITIES, ids=lambda m: m.kind)
-def test_every_kind_encodes_and_trains(modality, rows):
-    encoder = build_encoder(modality, SMALL)
+@every_encoder
+def test_every_kind_encodes_and_trains(modality, config, rows):
+    encoder = build_encoder(modality, config)
     assert encoder.training
     z = encoder(value(modality, rows))
     assert z.shape == (rows, encoder.output_dim)
@@ -59,18 +80,18 @@ def test_every_kind_encodes_and_trains(modality, rows):
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("modality", MODALITIES, ids=lambda m: m.kind)
-def test_in_evaluation_a_row_does_not_depend_on_its_neighbours(modality):
-    encoder = build_encoder(modality, SMALL).eval()
+@every_encoder
+def test_in_evaluation_a_row_does_not_depend_on_its_neighbours(modality, config):
+    encoder = build_encoder(modality, config).eval()
     x = value(modality, 3)
     first = {k: v[:1] for k, v in x.items()} if isinstance(x, dict) else x[:1]
     torch.testing.assert_close(encoder(x)[:1], encoder(first), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("modality", MODALITIES, ids=lambda m: m.kind)
+@every_encoder
 @pytest.mark.parametrize("layers", [1, 3])
-def test_the_two_halves_make_the_whole(modality, layers):
-    encoder = build_encoder(modality, replace(SMALL, series=SeriesEncoderConfig(hidden=8, layers=layers))).eval()
+def test_the_two_halves_make_the_whole(modality, config, layers):
+    encoder = build_encoder(modality, replace(config, series=replace(config.series, layers=layers))).eval()
     x = value(modality, 3)
     features = encoder.features(x)
     values, mask = features.tokens()
@@ -273,3 +294,50 @@ def test_mean_pooling_reads_every_token_but_padding():
     expected = torch.stack([states[0, :4].mean(dim=0), states[1].mean(dim=0)])
     torch.testing.assert_close(encoder({"input_ids": ids, "attention_mask": mask}), expected)
     torch.testing.assert_close(encoder({"input_ids": ids[:1, :4], "attention_mask": mask[:1, :4]}), expected[:1])
+
+
+def test_a_transformer_knows_the_order_of_the_steps_and_reads_shorter_series():
+    encoder = TransformerEncoder(5, 7, hidden=8, heads=2).eval()
+    x = torch.randn(2, 7, 5)
+    assert not torch.allclose(encoder(x.flip(1)), encoder(x), atol=1e-4)
+    torch.testing.assert_close(encoder(x), encoder.features(x).values.mean(dim=1))
+    assert encoder(x[:, :3]).shape == (2, 8)
+
+
+def test_vision_transformer_b_16_is_the_known_one():
+    encoder = ViTEncoder(224)
+    assert sum(p.numel() for p in encoder.parameters()) == 86_567_656 - 769_000  # torchvision's, without its head of 1000 classes
+    assert encoder.output_dim == 768
+
+
+def test_pretrained_positions_are_interpolated_to_other_images(monkeypatch):
+    state = ViTEncoder(224).network.state_dict()
+    monkeypatch.setattr("cm2.encoders.image.imagenet_weights", lambda name: {**state, **HEAD})
+    encoder = ViTEncoder(64, pretrained=True)
+    assert torch.equal(encoder.network.conv_proj.weight, state["conv_proj.weight"])
+    assert encoder.network.encoder.pos_embedding.shape == (1, 1 + 16, 768)
+    assert encoder.eval()(torch.rand(1, 64, 64)).isfinite().all()
+
+
+HEAD = {"heads.head.weight": torch.zeros(1000, 768), "heads.head.bias": torch.zeros(1000)}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: TransformerEncoder(5, 7, hidden=8, heads=3), "hidden = 8 is not a multiple of heads = 3"),
+        (lambda: TransformerEncoder(5, 7, hidden=8)(torch.zeros(2, 8, 5)), "8 steps for an encoder of 7"),
+        (lambda: TransformerEncoder(5, 7, hidden=8)(torch.zeros(2, 7, 4)), r"series: expected \(B, T, 5\)"),
+        (lambda: ViTEncoder(64, "large"), "unknown Vision Transformer 'large'"),
+        (lambda: ViTEncoder(50), "50 pixels do not fall into patches; for b_16 prepare a multiple of 16"),
+        (lambda: ViTEncoder(32, "small", pretrained=True), "no pretrained weights for the small"),
+        (lambda: ViTEncoder(32, "small")(torch.zeros(2, 32, 40)), r"expected \(B, 32, 32\), got \(2, 32, 40\)"),
+        (lambda: build_encoder(Modality("film", "image", (32, 40)), ATTENTIVE), r"'film': a Vision Transformer reads square images"),
+        (lambda: SeriesEncoderConfig(kind="gru"), "encoder.series.kind: unknown value 'gru'"),
+        (lambda: ImageEncoderConfig(kind="cnn"), "encoder.image.kind: unknown value 'cnn'"),
+        (lambda: ImageEncoderConfig(vit="b16"), "did you mean 'b_16'"),
+    ],
+)
+def test_attentive_encoders_that_cannot_be_built_or_read(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,4 +1,4 @@
-"""Networks that turn one modality of one stay into a vector: LSTM, residual network, BERT, a small perceptron.
+"""Networks that turn one modality of one stay into a vector: LSTM, residual network, Transformers, a small perceptron.
 
 An encoder sees only the stays that have its modality: the model gathers their rows, so an absent modality is never encoded. Every
 encoder has ``output_dim``, the width of what it returns, and works in two halves for the methods that exchange something between
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from cm2.encoders.features import Features
-from cm2.encoders.image import ResNetEncoder
+from cm2.encoders.image import ResNetEncoder, ViTEncoder
 from cm2.encoders.pretrained import pretrained_tokenizer
-from cm2.encoders.series import FullPrecisionLSTM, LSTMEncoder, orthogonal_lstm
+from cm2.encoders.series import FullPrecisionLSTM, LSTMEncoder, TransformerEncoder, orthogonal_lstm
 from cm2.encoders.text import TextEncoder
 from cm2.encoders.vector import VectorEncoder
 
@@ -31,7 +31,9 @@ __all__ = [
     "LSTMEncoder",
     "ResNetEncoder",
     "TextEncoder",
+    "TransformerEncoder",
     "VectorEncoder",
+    "ViTEncoder",
     "build_encoder",
     "orthogonal_lstm",
     "pretrained_tokenizer",
@@ -55,11 +57,20 @@ def build_encoder(modality: Modality, config: EncoderConfig) -> nn.Module:
 
 def _series(modality: Modality, config: EncoderConfig) -> nn.Module:
     c = config.series
+    if c.kind == "transformer":
+        return TransformerEncoder(modality.shape[-1], modality.shape[0], c.hidden, c.layers, c.heads, c.dropout)
     return LSTMEncoder(modality.shape[-1], c.hidden, c.layers, c.dropout)
 
 
 def _image(modality: Modality, config: EncoderConfig) -> nn.Module:
-    return ResNetEncoder(config.image.depth, config.image.pretrained)
+    c = config.image
+    if c.kind == "resnet":
+        return ResNetEncoder(c.depth, c.pretrained)
+    if len(set(modality.shape)) != 1:
+        raise ValueError(
+            f"modality {modality.name!r}: a Vision Transformer reads square images, got {modality.shape}; crop them or use resnet"
+        )
+    return ViTEncoder(modality.shape[0], c.vit, c.pretrained)
 
 
 def _text(modality: Modality, config: EncoderConfig) -> nn.Module:

@@ -37,8 +37,7 @@ class ResNetEncoder(nn.Module):
             self.network.load_state_dict(state)
         self.output_dim = self.feature_dim = self.network.fc.in_features
         self.network.fc = nn.Identity()
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        self.standardise = _Standardise()
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, H, W)`` in [0, 1] ``-> (B, output_dim)``. Raises ValueError for other axes or an image below 32 pixels."""
@@ -48,7 +47,7 @@ class ResNetEncoder(nn.Module):
         """The last residual block's maps, ``(B, H', W', output_dim)``."""
         if x.ndim != 3 or min(x.shape[1:]) < self.smallest:
             raise ValueError(f"image: expected (B, H, W) with H, W >= {self.smallest}, got {tuple(x.shape)}; prepare grey, larger images")
-        x = (x.unsqueeze(1) - self.mean) / self.std
+        x = self.standardise(x)
         maps = self._maps(x) if not self.training or x.shape[0] > 1 else self._with_running_statistics(x)
         return Features(maps.movedim(1, -1))
 
@@ -70,3 +69,69 @@ class ResNetEncoder(nn.Module):
         finally:
             for norm in frozen:
                 norm.train()
+
+
+class ViTEncoder(nn.Module):
+    """Vision Transformer of torchvision on grey images (Dosovitskiy et al., ICLR 2021; paper, Table 10).
+
+    Grey images become three channels as in ``ResNetEncoder``; the state of the class token is the embedding.
+
+    Args:
+        side: height and width of the images.
+        size: ``"b_16"``: ViT-B/16, patches of 16 pixels, made for 224; ``"small"``: 8 x 8 patches, four blocks of width 64, for small
+            images on a CPU.
+        pretrained: start ``"b_16"`` from ImageNet weights, with position embeddings interpolated to other images than 224; where they
+            can neither be found nor reached, one warning and a random start.
+
+    Raises:
+        ValueError: another size, images that do not fall into patches, or pretrained weights for ``"small"``.
+    """
+
+    def __init__(self, side: int, size: str = "b_16", pretrained: bool = False) -> None:
+        super().__init__()
+        from torchvision.models import VisionTransformer
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        if size not in ("b_16", "small"):
+            raise ValueError(f'image encoder: unknown Vision Transformer {size!r}; choose "b_16" or "small"')
+        if side % (multiple := 16 if size == "b_16" else 8):
+            raise ValueError(
+                f"image encoder: images of {side} pixels do not fall into patches; for {size} prepare a multiple of {multiple}"
+            )
+        if pretrained and size == "small":
+            raise ValueError('image encoder: no pretrained weights for the small Vision Transformer; use "b_16" or a random start')
+        patch, layers, heads, hidden, width = (16, 12, 12, 768, 3072) if size == "b_16" else (side // 8, 4, 4, 64, 128)
+        self.network = VisionTransformer(side, patch, layers, heads, hidden, width)
+        if pretrained and (state := imagenet_weights("vit_b_16")) is not None:
+            self.network.load_state_dict(interpolate_embeddings(side, patch, state))
+        self.network.heads = nn.Identity()
+        self.output_dim = self.feature_dim = hidden
+        self.standardise = _Standardise()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, side, side)`` in [0, 1] ``-> (B, output_dim)``. Raises ValueError for images of another shape."""
+        return self.pool(self.features(x))
+
+    def features(self, x: Tensor) -> Features:
+        """Class token and patches after the last block, ``(B, 1 + patches, output_dim)``."""
+        n = self.network
+        if x.ndim != 3 or x.shape[1:] != (n.image_size, n.image_size):
+            raise ValueError(f"image: expected (B, {n.image_size}, {n.image_size}), got {tuple(x.shape)}; build the encoder for the cohort")
+        patches = n.conv_proj(self.standardise(x)).flatten(2).mT
+        return Features(n.encoder(torch.cat((n.class_token.expand(len(x), -1, -1), patches), dim=1)))
+
+    def pool(self, features: Features) -> Tensor:
+        """The class token, ``(B, output_dim)``."""
+        return features.values[:, 0]
+
+
+class _Standardise(nn.Module):
+    """Grey images ``(B, H, W)`` as three channels with ImageNet's statistics, ``(B, 3, H, W)``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.unsqueeze(1) - self.mean) / self.std

@@ -85,6 +85,53 @@ class LSTMEncoder(nn.Module):
         return self.dropout(states[:, -1])
 
     def _check(self, x: Tensor) -> None:
-        features = self.lstm.input_size
-        if x.ndim != 3 or x.shape[-1] != features:
-            raise ValueError(f"series: expected (B, T, {features}), got {tuple(x.shape)}; build the encoder for the cohort's features")
+        _check_series(x, self.lstm.input_size)
+
+
+class TransformerEncoder(nn.Module):
+    """Self-attention over the steps of a time series; the mean over the steps is the embedding (paper, Table 10).
+
+    Pre-norm blocks with a feed-forward part four times as wide, on a linear map of each step plus a learnt vector for its position.
+    The paper names the architecture only (Vaswani et al., NeurIPS 2017); width and depth are those of the LSTM it takes the place of.
+
+    Args:
+        features: F, features of one step.
+        steps: longest series.
+        hidden: width, a multiple of ``heads``, which is ``output_dim``.
+        layers: blocks.
+        heads: attention heads.
+        dropout: everywhere a Transformer has one.
+
+    Raises:
+        ValueError: ``hidden`` is not a multiple of ``heads``.
+    """
+
+    def __init__(self, features: int, steps: int, hidden: int = 256, layers: int = 2, heads: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        if hidden % heads:
+            raise ValueError(f"series encoder: hidden = {hidden} is not a multiple of heads = {heads}; change one of them")
+        self.project = nn.Linear(features, hidden)
+        self.position = nn.Parameter(0.02 * torch.randn(steps, hidden))
+        block = nn.TransformerEncoderLayer(hidden, heads, 4 * hidden, dropout, "gelu", batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(block, layers, nn.LayerNorm(hidden), enable_nested_tensor=False)
+        self.output_dim = self.feature_dim = hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, T, F) -> (B, hidden)``. Raises ValueError for another number of axes or features, or too many steps."""
+        return self.pool(self.features(x))
+
+    def features(self, x: Tensor) -> Features:
+        """States of the last block at every step, ``(B, T, hidden)``."""
+        _check_series(x, self.project.in_features)
+        if x.shape[1] > len(self.position):
+            raise ValueError(f"series: {x.shape[1]} steps for an encoder of {len(self.position)}; build it for the longest series")
+        return Features(self.blocks(self.project(x) + self.position[: x.shape[1]]))
+
+    def pool(self, features: Features) -> Tensor:
+        """Their mean, ``(B, hidden)``; any number of steps."""
+        return features.mean()
+
+
+def _check_series(x: Tensor, features: int) -> None:
+    if x.ndim != 3 or x.shape[-1] != features:
+        raise ValueError(f"series: expected (B, T, {features}), got {tuple(x.shape)}; build the encoder for the cohort's features")
