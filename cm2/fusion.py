@@ -48,3 +48,23 @@ class LSTMFusion(nn.Module):
         states = self.lstm(z)[0]
         last = (present.sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, self.output_dim)
         return self.dropout(states.gather(1, last).squeeze(1))
+
+
+class ConcatFusion(nn.Module):
+    """The embeddings of a stay's modalities side by side, nothing learnt (paper, Table 5, without fusion).
+
+    Args:
+        dim: d, width of an embedding.
+        modalities: M; ``output_dim`` is M·d.
+    """
+
+    def __init__(self, dim: int, modalities: int) -> None:
+        super().__init__()
+        self.dim, self.modalities = dim, modalities
+        self.output_dim = modalities * dim
+
+    def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """``(B, M, d) -> (B, M * d)``; of embeddings not ``present`` ``(B, M)`` zeros are read. Raises ValueError for another shape."""
+        if z.shape[1:] != (self.modalities, self.dim):
+            raise ValueError(f"fusion: expected embeddings (B, {self.modalities}, {self.dim}), got {tuple(z.shape)}")
+        return (z if present is None else torch.where(present[..., None], z, 0)).flatten(1)

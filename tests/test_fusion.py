@@ -1,11 +1,11 @@
-"""LSTM fusion: order, skipped modalities, errors."""
+"""Fusion: order, skipped modalities, errors."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from cm2.fusion import LSTMFusion
+from cm2.fusion import ConcatFusion, LSTMFusion
 
 
 def test_last_state_of_the_top_layer():
@@ -52,3 +52,15 @@ def test_one_layer_with_dropout():
 def test_another_width_is_refused():
     with pytest.raises(ValueError, match=r"expected embeddings \(B, M, 4\), got \(2, 3, 5\)"):
         LSTMFusion(4)(torch.zeros(2, 3, 5))
+
+
+def test_concatenation_reads_zeros_for_what_is_skipped():
+    fusion = ConcatFusion(4, 3)
+    z = torch.randn(2, 3, 4)
+    assert fusion.output_dim == 12
+    assert torch.equal(fusion(z), torch.cat(z.unbind(1), dim=-1))
+    present = torch.tensor([[True, False, True], [False, True, True]])
+    holes = z.masked_fill(~present[..., None], torch.nan)
+    assert torch.equal(fusion(holes, present), torch.where(present[..., None], z, 0).flatten(1))
+    with pytest.raises(ValueError, match=r"expected embeddings \(B, 3, 4\), got \(2, 2, 4\)"):
+        fusion(z[:, :2])
