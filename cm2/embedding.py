@@ -82,14 +82,18 @@ class ModalityEmbeddings(nn.Module):
 
 def present_values(batch: Batch, name: str) -> Value:
     """The values of the stays that have the modality, in the order of ``batch.rows[name]``."""
-    value, rows = batch.values[name], batch.rows[name]
-    if rows.numel() == len(batch):
-        return value
-    return {k: v[rows] for k, v in value.items()} if isinstance(value, dict) else value[rows]
+    value = batch.values[name]
+    return {k: gather(v, batch, name) for k, v in value.items()} if isinstance(value, dict) else gather(value, batch, name)
+
+
+def gather(x: Tensor, batch: Batch, name: str) -> Tensor:
+    """Rows of the stays that have the modality, ``(B, ...) -> (n, ...)``."""
+    rows = batch.rows[name]
+    return x if rows.numel() == len(batch) else x[rows]
 
 
 def spread(z: Tensor, batch: Batch, name: str) -> Tensor:
-    """The inverse of ``present_values`` for anything computed from them: ``(n, ...) -> (B, ...)``, zero where the modality is absent."""
+    """The inverse of ``gather``: ``(n, ...) -> (B, ...)``, zero where the modality is absent."""
     rows = batch.rows[name]
     return z if rows.numel() == len(batch) else z.new_zeros(len(batch), *z.shape[1:]).index_copy(0, rows, z)
 

@@ -2,8 +2,10 @@
 
 from cm2.baselines.base import Baseline
 from cm2.baselines.boosted_trees import BoostedTrees
+from cm2.baselines.daft import DAFT
 from cm2.baselines.late_fusion import LateFusion
 from cm2.baselines.medfuse import MedFuse
+from cm2.baselines.mmtm import MMTM
 from cm2.baselines.single_modality import SingleModality
 from cm2.baselines.unified import Unified
 
@@ -13,6 +15,8 @@ BASELINES: dict[str, type[Baseline]] = {
     "boosted_trees": BoostedTrees,
     "unified": Unified,
     "medfuse": MedFuse,
+    "mmtm": MMTM,
+    "daft": DAFT,
 }
 
 __all__ = ["BASELINES", "Baseline"]

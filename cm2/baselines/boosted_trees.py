@@ -63,7 +63,7 @@ class BoostedTrees(Baseline):
         self.register_buffer("value", torch.zeros(shape, dtype=torch.float64))
 
     def fit_stays(self, train: Stays, valid: Stays) -> list[dict[str, float]]:
-        """Grows the trees. How many are kept is chosen, like every method's epoch, by the validation AUROC; of equals, by the cross entropy.
+        """Grows the trees. How many are kept is chosen, like every method's epoch, by the validation AUROC; of equals, by cross entropy.
 
         Args:
             train: stays to learn from.

@@ -17,6 +17,8 @@ DESCRIPTORS = Modality("descriptors", "vector", (5,))
 MIXED = {2: (SERIES, IMAGE), 3: (SERIES, NOTE, DESCRIPTORS), 5: (NOTE, SERIES, IMAGE, LABORATORY, DESCRIPTORS)}
 SMALL = {"encoder.series.hidden": 8, "encoder.vector.hidden": 8, "encoder.text.max_length": 12, "encoder.text.dropout": 0.0}
 
+WIDER = {"daft": {"encoder.series.hidden": 64, "encoder.vector.hidden": 64}}  # else its bottleneck is so narrow that stays pass none of it
+
 
 def make_values(modalities, stays, seed=0):
     generator = torch.Generator().manual_seed(seed)
@@ -62,7 +64,8 @@ def changed(batch, names, how):
 
 def config(name, variant="original", **overrides):
     fields = {key.replace("__", "."): value for key, value in overrides.items()}
-    return Config.from_profile("smoke", {"method": name, "baseline.variant": variant, "baseline.dropout": 0.0, **SMALL, **fields})
+    tiny = SMALL | WIDER.get(name, {})
+    return Config.from_profile("smoke", {"method": name, "baseline.variant": variant, "baseline.dropout": 0.0, **tiny, **fields})
 
 
 def build(name, modalities, variant="original", seed=0, **overrides):

@@ -1,0 +1,115 @@
+"""DAFT: what is known otherwise of a stay scales and shifts the feature map of one modality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cm2.baselines.base import Baseline
+from cm2.batch import Batch, Modality
+from cm2.config import Config
+from cm2.embedding import gather, present_values, spread
+from cm2.encoders import Features, build_encoder
+
+BOTTLENECK = 7
+RELEASED_CONTEXT = 16
+"""The released bottleneck is computed from the original's number of tabular columns, whatever the width of the context is."""
+
+
+class AffineModulation(nn.Module):
+    r"""Scale and shift of every channel, from the map's own means and the context (Pölsterl et al., section 2).
+
+    .. math:: [\alpha, \beta] = W_2\, \mathrm{relu}(W_1 [\mathrm{mean}(F), x]), \qquad F'_c = \alpha_c F_c + \beta_c
+
+    Args:
+        channels: C of the map.
+        context: width of x.
+        bottleneck: width between the two layers, which have no biases.
+    """
+
+    def __init__(self, channels: int, context: int, bottleneck: int) -> None:
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Linear(channels + context, bottleneck, bias=False), nn.ReLU(), nn.Linear(bottleneck, 2 * channels, bias=False)
+        )
+
+    def forward(self, mean: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, C)`` and ``(B, context)`` to scale and shift, each ``(B, C)``."""
+        scale, shift = self.network(torch.cat([mean, context], dim=1)).float().chunk(2, dim=1)
+        return scale, shift
+
+
+class DAFT(Baseline):
+    """One modality's feature map is modulated by the others' vectors, pooled and classified.
+
+    Absent modalities: an absent context is zero. An absent modulated modality has a map of zeros with one position, so that its
+    modulated map is the shift, and by it the present modalities reach the classifier.
+
+    ``original``: the radiograph (the first modality where there is none) is modulated; the others, tabular data in the paper, are their
+    encoders' vectors side by side, one block for all. ``released``: the series is modulated, with a block for each other modality in
+    turn. ``baseline.modality`` names another modality to be modulated. The original modulates inside the last residual block; here, as
+    in the released code, the last map before pooling (of a series, the states of the first layer).
+
+    References:
+        Pölsterl, Wolf, Wachinger, "Combining 3D Image and Tabular Data via the Dynamic Affine Feature Map Transform", MICCAI 2021.
+
+    Args:
+        config: the run's configuration.
+        modalities: two or more modalities of the cohort.
+
+    Raises:
+        ValueError: a modality to be modulated that the cohort lacks.
+    """
+
+    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+        super().__init__(config, modalities)
+        preferred = "series" if self.released else "image"
+        self.name = self.chosen(default=next((m.name for m in modalities if m.kind == preferred), self.names[0]))
+        self.rank = {"image": 4, "vector": 2}.get(next(m.kind for m in modalities if m.name == self.name), 3)
+        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities})
+        others = [name for name in self.names if name != self.name]
+        self.groups = [[name] for name in others] if self.released else [others]
+        self.blocks = nn.ModuleList([self._block(group) for group in self.groups])
+        self.dropout = nn.Dropout(self.config.dropout)
+        self.classifier = nn.Linear(self.encoders[self.name].output_dim, 1)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Log-odds of the outcome ``(B,)``."""
+        features = self.encoders[self.name].features(present_values(batch, self.name)) if batch.rows[self.name].numel() else None
+        scale, shift = self._modulation(features, batch)
+        return self.classifier(self.dropout(self._pooled(features, scale, shift, batch))).squeeze(-1).float()
+
+    def _block(self, group: Sequence[str]) -> AffineModulation:
+        channels = self.encoders[self.name].feature_dim
+        context = sum(self.encoders[name].output_dim for name in group)
+        bottleneck = (RELEASED_CONTEXT + context if self.released else channels + context) // BOTTLENECK
+        return AffineModulation(channels, context, max(bottleneck, 1))
+
+    def _modulation(self, features: Features | None, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Scale and shift of all blocks together; the mean of a modulated map is the modulated mean."""
+        channels = self.encoders[self.name].feature_dim
+        zero = batch.label.new_zeros(len(batch), channels, dtype=torch.float32)
+        mean = zero if features is None else spread(features.mean().float(), batch, self.name)
+        scale, shift = torch.ones_like(zero), zero
+        for block, group in zip(self.blocks, self.groups, strict=True):
+            alpha, beta = block(scale * mean + shift, torch.cat([self._context(batch, name) for name in group], dim=1))
+            scale, shift = alpha * scale, alpha * shift + beta
+        return scale, shift
+
+    def _context(self, batch: Batch, name: str) -> Tensor:
+        encoder = self.encoders[name]
+        if batch.rows[name].numel() == 0:
+            return batch.label.new_zeros(len(batch), encoder.output_dim, dtype=torch.float32)
+        return spread(encoder(present_values(batch, name)).float(), batch, name)
+
+    def _pooled(self, features: Features | None, scale: Tensor, shift: Tensor, batch: Batch) -> Tensor:
+        encoder, rows = self.encoders[self.name], batch.rows[self.name]
+        if features is not None:
+            present = encoder.pool(features.affine(gather(scale, batch, self.name), gather(shift, batch, self.name))).float()
+            if rows.numel() == len(batch):
+                return present
+        position = shift.view(len(batch), *[1] * (self.rank - 2), shift.shape[1])
+        absent = encoder.pool(Features(position)).float()
+        return absent if features is None else absent.index_copy(0, rows, present)

@@ -1,0 +1,135 @@
+"""MMTM: modalities gate the channels of each other's feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cm2.baselines.base import Baseline, cross_entropy
+from cm2.batch import Batch, Modality
+from cm2.config import Config
+from cm2.embedding import gather, present_values, spread
+from cm2.encoders import Features, build_encoder
+
+
+class ChannelGates(nn.Module):
+    r"""Squeeze-and-excitation between modalities (Joze et al., section 3.2).
+
+    .. math:: Z = \mathrm{relu}(W [S_1, \dots, S_M] + b), \qquad G_m = c \, \sigma(W_m Z + b_m)
+
+    Args:
+        widths: channels C_m of every modality.
+        hidden: width of Z.
+        factor: c: 2, so that a gate of one is the unit's rest, or 1 (released code).
+    """
+
+    def __init__(self, widths: Sequence[int], hidden: int, factor: float) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(sum(widths), hidden)
+        self.excite = nn.ModuleList([nn.Linear(hidden, width) for width in widths])
+        self.factor = factor
+
+    def forward(self, squeezed: Sequence[Tensor]) -> list[Tensor]:
+        """Means over positions ``(B, C_m)``, zero where absent, to gates ``(B, C_m)``."""
+        z = self.squeeze(torch.cat(list(squeezed), dim=1)).relu()
+        return [self.factor * excite(z).sigmoid() for excite in self.excite]
+
+
+class MMTM(Baseline):
+    """Each encoder's feature map has its channels scaled by gates that read all modalities' maps, then goes on by itself.
+
+    Joze et al. put units at several depths of convolutional networks; here, as in the released code, there is one, at the last map
+    before pooling: the first layer's states of an LSTM, the last block of a residual network, the token states of a text, a vector
+    itself. An absent modality is squeezed to zeros.
+
+    ``original``: one unit over all modalities with gates in (0, 2) and Z a quarter as wide as their channels together (the paper;
+    its authors' program has half); a head for each modality, the prediction the mean of the present heads' log-odds, trained as such.
+    ``released``: gates in (0, 1) and Z half as wide; with three modalities or more, a unit for each pair of the series (the first, where
+    there are several, or none) and another modality, one after the other; a text is its pooled vector; a head for each modality and a
+    joint head on all their vectors, which predicts. The released program takes a step of Adam for each head in turn, each after a
+    forward pass of its own, and reports the head with the best validation AUROC; here the loss is the sum over heads of the cross
+    entropy, each modality's over the stays that have it.
+
+    References:
+        Joze, Shaban, Iuzzolino, Koishida, "MMTM: Multimodal Transfer Module for CNN Fusion", CVPR 2020.
+
+    Args:
+        config: the run's configuration.
+        modalities: two or more modalities of the cohort.
+    """
+
+    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+        super().__init__(config, modalities)
+        self.pooled_first = {m.name for m in modalities if self.released and m.kind == "text"}
+        self.first = next((m.name for m in modalities if m.kind == "series"), self.names[0])
+        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities})
+        others = [name for name in self.names if name != self.first]
+        self.groups = [(name, self.first) for name in others] if self.released else [self.names]
+        self.units = nn.ModuleList([self._unit(group) for group in self.groups])
+        widths = {name: encoder.output_dim for name, encoder in self.encoders.items()}
+        self.heads = nn.ModuleDict({name: nn.Linear(width, 1) for name, width in widths.items()})
+        self.dropout = nn.Dropout(self.config.dropout)
+        if self.released:
+            self.widen = nn.Linear(widths[self.first], self.config.fusion_hidden)
+            self.joint = nn.Linear(self.config.fusion_hidden + sum(widths[name] for name in others), 1)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Log-odds of the outcome ``(B,)``."""
+        return self._predicted(batch, self.embed_each(batch))
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross entropy of the prediction; released: and of every modality's own head."""
+        self.check(batch)
+        vectors = self.embed_each(batch)
+        task = cross_entropy(self._predicted(batch, vectors), batch.label)
+        loss = task
+        if self.released:
+            own = self._own(vectors)
+            loss = task + sum(cross_entropy(own[:, m], batch.label, batch.present[:, m]) for m in range(len(self.names)))
+        return {"loss": loss, "task": task.detach()}
+
+    def embed_each(self, batch: Batch) -> dict[str, Tensor]:
+        """Every modality's vector after the exchange, ``(B, width)``, zero where absent."""
+        maps = {name: self._features(batch, name) for name in self.names if batch.rows[name].numel()}
+        squeezed = {name: self._squeezed(maps.get(name), batch, name) for name in self.names}
+        gates = {name: torch.ones_like(s) for name, s in squeezed.items()}
+        for unit, group in zip(self.units, self.groups, strict=True):
+            for name, gate in zip(group, unit([squeezed[n] * gates[n] for n in group]), strict=True):
+                gates[name] = gates[name] * gate
+        return {name: self._pooled(maps.get(name), gates[name], batch, name) for name in self.names}
+
+    def _unit(self, group: Sequence[str]) -> ChannelGates:
+        widths = [self._channels(name) for name in group]
+        return ChannelGates(widths, sum(widths) // (2 if self.released else 4), factor=1.0 if self.released else 2.0)
+
+    def _channels(self, name: str) -> int:
+        encoder = self.encoders[name]
+        return encoder.output_dim if name in self.pooled_first else encoder.feature_dim
+
+    def _features(self, batch: Batch, name: str) -> Features:
+        value, encoder = present_values(batch, name), self.encoders[name]
+        return Features(encoder(value)) if name in self.pooled_first else encoder.features(value)
+
+    def _squeezed(self, features: Features | None, batch: Batch, name: str) -> Tensor:
+        if features is None:
+            return batch.label.new_zeros(len(batch), self._channels(name), dtype=torch.float32)
+        return spread(features.mean().float(), batch, name)
+
+    def _pooled(self, features: Features | None, gate: Tensor, batch: Batch, name: str) -> Tensor:
+        encoder = self.encoders[name]
+        if features is None:
+            return batch.label.new_zeros(len(batch), encoder.output_dim, dtype=torch.float32)
+        gated = features.affine(gather(gate, batch, name))
+        return spread((gated.values if name in self.pooled_first else encoder.pool(gated)).float(), batch, name)
+
+    def _own(self, vectors: dict[str, Tensor]) -> Tensor:
+        return torch.cat([self.heads[name](self.dropout(vectors[name])).float() for name in self.names], dim=1)
+
+    def _predicted(self, batch: Batch, vectors: dict[str, Tensor]) -> Tensor:
+        if not self.released:
+            own = torch.where(batch.present, self._own(vectors), 0)
+            return own.sum(dim=1) / batch.present.sum(dim=1)
+        parts = [self.widen(vector) if name == self.first else vector for name, vector in vectors.items()]
+        return self.joint(self.dropout(torch.cat(parts, dim=1))).squeeze(-1).float()
