@@ -18,6 +18,8 @@ app.add_typer(prepare, name="prepare")
 Out = Annotated[Path, typer.Option(help="Folder of the prepared cohort; written whole or not at all.")]
 CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Override a field, for example model.link=scalar.")]
+Profile = Annotated[str, typer.Option(help="smoke, quick, open, paper, or a TOML file.")]
+Store = Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")]
 Absent = Annotated[list[str], typer.Option("--absent", metavar="MODALITY=FRACTION", help="Take a modality away from a fraction of stays.")]
 
 
@@ -130,6 +132,32 @@ def runs(store: Annotated[Path | None, typer.Option(help="Run store; default .cm
         config, where = run.config, run.environment
         name = f"{config.method} {where['cohort']} {config.task} seed {config.seed}"
         typer.echo(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(run.metrics['test'])}")
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="1 to 11, or the name or TOML file of another table.")],
+    cohort: CohortPath,
+    profile: Profile = "quick",
+    seeds: Annotated[int, typer.Option(help="Number of seeds, from 0 on.")] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs trained at the same time.")] = 1,
+    settings: Settings = [],  # noqa: B006
+    rows: Annotated[
+        list[str], typer.Option("--row", metavar="LABEL", help="Only this row (repeat for more); what it is compared with comes along.")
+    ] = [],  # noqa: B006
+    store: Store = None,
+    out: Annotated[Path, typer.Option(help="Folder that receives .csv, .json and .md.")] = Path("figures"),
+) -> None:
+    """Regenerate a table of the paper: train what the run store lacks, print it, write it.
+
+    Example: cm2 table 2 --cohort cohorts/synthetic --profile quick --seeds 2 --jobs 2
+    """
+    from cm2.experiments import RunStore
+    from cm2.tables import markdown
+    from cm2.tables import table as make_table
+
+    options = {"settings": _pairs(settings, convert=str), "only": rows, "store": RunStore(store), "out": out}
+    typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, **options)))
 
 
 @app.command()

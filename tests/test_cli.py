@@ -18,7 +18,11 @@ def run(monkeypatch, capsys, *arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["prepare", "synthetic"], ["prepare", "physionet2012"], ["train"], ["evaluate"], ["runs"], ["figure"], ["book"]]
+    "command",
+    [
+        *([], ["prepare", "synthetic"], ["prepare", "physionet2012"], ["train"], ["evaluate"], ["runs"]),
+        *(["table"], ["figure"], ["book"]),
+    ],
 )
 def test_every_command_explains_itself(command):
     result = runner.invoke(cli.app, [*command, "--help"])
@@ -50,6 +54,8 @@ def test_from_preparation_to_evaluation(tmp_path, monkeypatch, capsys):
         (["train", "--cohort", "nowhere", "--set", "model.link"], "expected NAME=VALUE"),
         (["evaluate", "nowhere", "--cohort", "nowhere"], "not a finished run"),
         (["prepare", "physionet2012", "--raw", "nowhere", "--out", "x"], "nowhere"),
+        (["table", "12", "--cohort", "nowhere"], "there is no table '12'; choose one of 1, 2, 3"),
+        (["table", "2", "--cohort", "nowhere"], "nowhere"),
         (["figure", "7"], "Figure 7 is not drawn here; choose one of 2, 3, 4"),
         (["figure", "3"], "needs a training run"),
         (["book", "-p", "no_such_parameter", "3"], "no_such_parameter"),

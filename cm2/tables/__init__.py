@@ -1,0 +1,26 @@
+"""Tables of results: data that say which runs a table needs, and what makes numbers of them.
+
+``table(2, cohort)`` gives the paper's Table 2 on a cohort. A table is a TOML file beside this one; ``plan`` turns it into runs, which
+all tables share through the run store, ``statistics`` makes the numbers and ``markdown`` prints them beside the paper's.
+"""
+
+from cm2.tables.markdown import markdown
+from cm2.tables.plan import plan
+from cm2.tables.result import Cell, TableResult, read
+from cm2.tables.run import fit_entries, table
+from cm2.tables.spec import Row, Section, TableSpec, load_table, table_names
+
+__all__ = [
+    "Cell",
+    "Row",
+    "Section",
+    "TableResult",
+    "TableSpec",
+    "fit_entries",
+    "load_table",
+    "markdown",
+    "plan",
+    "read",
+    "table",
+    "table_names",
+]

@@ -1,0 +1,101 @@
+"""A table as Markdown: ours, the paper's below, differences to the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cm2.tables.result import Cell, TableResult
+
+NAMES = {"auroc": "AUROC", "aupr": "AUPR", "train": "Train", "valid": "Valid", "test": "Test", "total": "Total", "positives": "Positive"}
+COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
+Show = Callable[[Cell], str]
+
+
+def markdown(result: TableResult) -> str:
+    """The table as people read it, with a line that says what its intervals are and where it comes from."""
+    parts = [f"# {_heading(result)}\n"]
+    if result.kind == "counts":
+        parts.append(_grid(result.cells, lambda cell: "<10" if cell.value is None else f"{cell.value:,.0f}"))
+    else:
+        if result.kind == "results":
+            parts.append(_grid(result.cells, estimate))
+        compared = [cell for cell in result.cells if cell.difference]
+        if compared:
+            parts.append(f"## Differences to {result.reference}\n")
+            parts.append(_grid(compared, difference, paper=result.kind == "tests"))
+        parts.append(_notes(result))
+    parts.append(_source(result))
+    return "\n".join(parts)
+
+
+def estimate(cell: Cell) -> str:
+    """``0.812 [0.790, 0.834]``; of two seeds, whose t interval would span everything, the values: ``0.812 (0.804, 0.820)``."""
+    if len(cell.seeds) == 2:
+        return f"{cell.value:.3f} ({', '.join(f'{value:.3f}' for value in cell.seeds)})"
+    return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
+
+
+def difference(cell: Cell) -> str:
+    """``-0.012 [-0.030, 0.006], p 0.2, Holm 0.8``, and the paper's test where it was restated."""
+    d = cell.difference
+    text = f"{d['estimate']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], p {d['p']:.2g}, Holm {d['p_holm']:.2g}"
+    return f"{text}; as printed {d['p_replicates']:.2g}" if "p_replicates" in d else text
+
+
+def _printed(cell: Cell) -> str:
+    p = cell.printed
+    if p is None:
+        return ""
+    value = f"{p['value']:,.0f}" if p["value"] >= 2 else f"{p['value']:.3g}"
+    return f"{value} [{p['low']:.3f}, {p['high']:.3f}]" if "low" in p else value
+
+
+def _grid(cells: Sequence[Cell], show: Show, paper: bool = True) -> str:
+    """Rows by section and label, columns by task and metric; the paper's row follows ours where it has one."""
+    columns = list(dict.fromkeys((cell.task, cell.metric) for cell in cells))
+    rows: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.section, cell.row), {})[cell.task, cell.metric] = cell
+    lines = [["", *(f"{task} {NAMES.get(metric, metric)}".strip() for task, metric in columns)]]
+    lines.append(["---"] * (len(columns) + 1))
+    section = None
+    for (block, label), found in rows.items():
+        if block != section:
+            section = block
+            lines.append([f"**{block}**", *[""] * len(columns)])
+        lines.append([label, *(show(found[c]) if c in found else "" for c in columns)])
+        if paper and (cohort := next((c.printed["cohort"] for c in found.values() if c.printed), None)) is not None:
+            lines.append([f"*paper, {COHORTS.get(cohort, cohort)}*", *(_printed(found[c]) if c in found else "" for c in columns)])
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines) + "\n"
+
+
+def _heading(result: TableResult) -> str:
+    return f"Table {result.name}. {result.title}" if result.name.isdigit() else result.title
+
+
+def _notes(result: TableResult) -> str:
+    seeds = max(len(cell.seeds) for cell in result.cells)
+    several = (
+        "mean of two seeds and the value of either" if seeds == 2 else f"mean of {seeds} seeds with the 95 % Student t interval over them"
+    )
+    own = several if seeds > 1 else "one seed with its 95 % bootstrap interval"
+    tested = sum(cell.difference is not None for cell in result.cells)
+    text = f"Ours: {own}. Paper: one seed with a 95 % bootstrap interval over the test stays."
+    if tested:
+        text += (
+            f" Differences: row minus {result.reference}, averaged over the seeds, with the 95 % interval and p-value of the paired "
+            f"bootstrap on the same resamples of the test stays; Holm's correction over the {tested} tests of the table."
+        )
+    if result.kind == "tests":
+        text += (
+            " As printed: a two-sample t-test between 1,000 bootstrap replicates of either AUROC or AUPR, which is what the paper's"
+            " p-values look like. Its sample size is the number of replicates, which is ours to choose, not the number of stays."
+        )
+    return text + "\n"
+
+
+def _source(result: TableResult) -> str:
+    p = result.provenance
+    words = [f"cohort {p['cohort']} ({p['cohort_checksum'][:12]})", f"cm2 {p['cm2']}", p["date"], p["device"]]
+    words[1:1] = [f"profile {p['profile']}", f"seeds 0 to {p['seeds'] - 1}"] if "profile" in p else []
+    return f"Source: {', '.join(words)}.\n"

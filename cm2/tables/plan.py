@@ -1,0 +1,143 @@
+"""From a table and a cohort to the runs it needs; whatever is wrong is said before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cm2.cohorts import Cohort
+from cm2.config import Config, did_you_mean
+from cm2.experiments import METHODS, RunStore, build_method, tokenised
+from cm2.tables.spec import Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a section for one task: one configuration under several seeds."""
+
+    section: Section
+    row: Row
+    task: str
+    """Heading of the task."""
+    configs: tuple[Config, ...]
+    """One for each seed."""
+
+
+def plan(
+    spec: TableSpec,
+    cohort: Cohort,
+    profile: str = "quick",
+    seeds: int = 2,
+    settings: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+) -> list[Entry]:
+    """The configurations of a table.
+
+    Later ones win: the profile, the cohort's setting, ``settings``, the section, the row.
+
+    Args:
+        spec: see ``load_table``.
+        cohort: a prepared cohort.
+        profile: see ``Config.from_profile``.
+        seeds: 0 to seeds - 1.
+        settings: fields to override in every run, by dotted name.
+        only: labels of the rows wanted; empty: all. The reference row comes along.
+
+    Raises:
+        ValueError: a cohort that cannot have the table, an unknown row, method or option, no seed, or a split without both classes.
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds: expected 1 or more, got {seeds}")
+    role, modalities = require(spec, cohort)
+    rows = _rows(spec, only)
+    entries = []
+    for section in spec.section:
+        base = _setting(section, role, modalities, cohort, settings or {})
+        for row in rows:
+            if row.sections and section.label not in row.sections:
+                continue
+            for heading, task in role.tasks.items():
+                overrides = base | dict(section.set) | dict(row.set) | {"method": row.method, "task": task}
+                entries.append(Entry(section, row, heading, _configs(profile, overrides, seeds, row)))
+    _check_splits(entries, cohort)
+    return entries
+
+
+def require(spec: TableSpec, cohort: Cohort) -> tuple[Role, tuple[str, ...]]:
+    """The cohort's role and the modalities the table takes.
+
+    Raises:
+        ValueError: the cohort lacks them; the message names the cohorts that have them.
+    """
+    role = role_of(cohort)
+    modalities = choose_modalities(spec, role)
+    if modalities is None:
+        can = ", ".join(name for name, other in roles().items() if choose_modalities(spec, other))
+        has = ", ".join(f"{name} ({kind})" for name, kind in zip(role.modalities, role.kinds, strict=True))
+        raise ValueError(f"table {spec.name} needs {needs(spec)}, the cohort {cohort.name} has {has}; cohorts that can have it: {can}")
+    return role, modalities
+
+
+def check_methods(entries: Sequence[Entry], cohort: Cohort, store: RunStore) -> None:
+    """Builds every method once that has a run missing, so that one which does not fit says so before the first is trained."""
+    seen: set[str] = set()
+    for entry in entries:
+        anything = replace(entry.configs[0], task="")
+        if str(anything) in seen or all(store.find(config, cohort) for config in entry.configs):
+            continue
+        seen.add(str(anything))
+        try:
+            build_method(entry.configs[0], tokenised(cohort, entry.configs[0]))
+        except ValueError as error:
+            raise ValueError(f"row {entry.row.label}: {error}") from None
+
+
+def _rows(spec: TableSpec, only: Sequence[str]) -> list[Row]:
+    labels = [row.label for row in spec.row]
+    for label in only:
+        if label not in labels:
+            raise ValueError(f"table {spec.name} has no row {label!r}; choose from {', '.join(labels)}{did_you_mean(label, labels)}")
+    return [row for row in spec.row if not only or row.label in (*only, spec.reference)]
+
+
+def _setting(section: Section, role: Role, modalities: tuple[str, ...], cohort: Cohort, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What matched and partial mean for this cohort, as overrides, with the user's own over them."""
+    overrides: dict[str, Any] = {"modalities": list(modalities), "matched": section.setting == "matched"}
+    if section.setting == "partial":
+        taken = {name: rate for name, rate in role.partial.items() if name in modalities}
+        own = any(name.startswith("absent") for name in settings)
+        if not (taken or own) and cohort.with_modalities(modalities).present.all():
+            raise ValueError(
+                f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}, so that partially matched would be the same as "
+                f"matched; say what to take away, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
+            )
+        overrides |= {} if own else {f"{where}.{name}": rate for where in ("absent", "absent_test") for name, rate in taken.items()}
+    return overrides | dict(settings)
+
+
+def _configs(profile: str, overrides: Mapping[str, Any], seeds: int, row: Row) -> tuple[Config, ...]:
+    try:
+        first = Config.from_profile(profile, {**overrides, "seed": 0})
+    except ValueError as error:
+        raise ValueError(f"row {row.label}: {error}") from None
+    if first.method not in METHODS:
+        known = ", ".join(METHODS)
+        raise ValueError(f"row {row.label}: unknown method {first.method!r}; choose one of {known}{did_you_mean(first.method, METHODS)}")
+    return tuple(replace(first, seed=seed) for seed in range(seeds))
+
+
+def _check_splits(entries: Sequence[Entry], cohort: Cohort) -> None:
+    """Every split has both outcomes; asked of each setting once."""
+    settings = {(c.task, c.modalities, c.matched) for entry in entries for c in entry.configs[:1]}
+    for task, modalities, matched in sorted(settings):
+        seen = cohort.with_modalities(modalities)
+        for split in ("train", "valid", "test"):
+            label = seen.split(split, task, matched=matched).label.numpy()
+            if len(np.unique(label)) < 2:
+                which = f"stays with all of {', '.join(modalities)}" if matched else "stays"
+                raise ValueError(
+                    f"all {len(label)} {split} {which} of {cohort.name} have the same {task}; prepare the cohort with more stays"
+                )

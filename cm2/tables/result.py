@@ -1,0 +1,139 @@
+"""A table with its numbers: cells, provenance, and the files they are kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+FORMAT = 1
+ENDINGS = ("csv", "json", "md")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table with everything that is known about it; what does not apply is None or empty."""
+
+    section: str
+    row: str
+    task: str
+    """Heading of the task; empty where counts are not by task."""
+    metric: str
+    """``auroc``, ``aupr``, or what was counted."""
+    value: float | None
+    """Mean over the seeds, or the count; None where a count is too small to be shown."""
+    low: float | None = None
+    """95 % interval: Student's t over the seeds, or the bootstrap of the only one."""
+    high: float | None = None
+    seeds: tuple[float, ...] = ()
+    """The value of each seed."""
+    bootstrap: tuple[tuple[float, float], ...] = ()
+    """95 % percentile interval of each seed over the test stays."""
+    n: int | None = None
+    """Test stays."""
+    positives: int | None = None
+    """Of these."""
+    difference: Mapping[str, float] | None = None
+    """To the reference row: ``estimate``, ``low``, ``high`` and ``p`` by the paired bootstrap over the stays, ``p_holm`` corrected for
+    the table, ``seeds_low`` and ``seeds_high`` by Student's t over the seeds' differences, ``p_replicates`` as the paper tests."""
+    printed: Mapping[str, Any] | None = None
+    """The paper's: ``cohort``, ``value``, ``low``, ``high``."""
+    runs: tuple[str, ...] = ()
+    """Keys of the runs in the store, one for each seed."""
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """A finished table."""
+
+    name: str
+    title: str
+    kind: str
+    reference: str
+    """Label of the row the others are compared with."""
+    cells: tuple[Cell, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Cohort and its checksum, versions, commit, device, date, profile, seeds, hash of every run's configuration."""
+    key: str = ""
+    """Hash of what the numbers follow from; a table with the same key is not computed again."""
+
+    def frame(self) -> pd.DataFrame:
+        """The cells, one row each, differences and printed numbers in columns of their own."""
+        rows = []
+        for cell in self.cells:
+            row = {name: value for name, value in asdict(cell).items() if name not in ("difference", "printed", "runs")}
+            row["seeds"], row["bootstrap"] = (json.dumps(row[name]) for name in ("seeds", "bootstrap"))
+            row |= {f"difference_{name}": value for name, value in (cell.difference or {}).items()}
+            row |= {f"printed_{name}": value for name, value in (cell.printed or {}).items()}
+            rows.append(row | {"runs": " ".join(cell.runs)})
+        return pd.DataFrame(rows)
+
+    def cell(self, row: str, metric: str, task: str | None = None, section: str | None = None) -> Cell:
+        """The only cell that fits.
+
+        Raises:
+            ValueError: none or several do.
+        """
+        found = [c for c in self.cells if (c.row, c.metric) == (row, metric) and task in (None, c.task) and section in (None, c.section)]
+        if len(found) != 1:
+            wanted = ", ".join(
+                f"{name} {value}" for name, value in {"row": row, "metric": metric, "task": task, "section": section}.items()
+            )
+            raise ValueError(f"table {self.name} has {len(found)} cells with {wanted}; see its frame()")
+        return found[0]
+
+
+def read(path: Path | str) -> TableResult:
+    """A table from its JSON file.
+
+    Raises:
+        ValueError: no such file, not a table, or one of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is not there; write it with `cm2 table`")
+    try:
+        tree = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a table of results ({error}); remove it, or write elsewhere with --out") from None
+    if (given := tree.pop("format", None)) != FORMAT:
+        raise ValueError(
+            f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; remove it, or write elsewhere with --out"
+        )
+    cells = tuple(Cell(**{key: _tuples(value) for key, value in cell.items()}) for cell in tree.pop("cells"))
+    return TableResult(cells=cells, **tree)
+
+
+def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[Path]:
+    """Writes ``stem`` as CSV, JSON and Markdown into a folder; each file appears whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tree = {"format": FORMAT, **{name: value for name, value in vars(result).items() if name != "cells"}}
+    tree["cells"] = [{name: value for name, value in asdict(cell).items() if value not in (None, (), [])} for cell in result.cells]
+    texts = {
+        "csv": result.frame().to_csv(index=False, float_format="%.6g"),
+        "json": json.dumps(tree, indent=1, ensure_ascii=False) + "\n",
+        "md": markdown,
+    }
+    return [_replace(folder / f"{stem}.{ending}", texts[ending]) for ending in ENDINGS]
+
+
+def _replace(path: Path, text: str) -> Path:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as part:
+        part.write(text)
+    try:
+        os.replace(part.name, path)
+    except OSError:
+        Path(part.name).unlink()
+        raise
+    path.chmod(0o644)
+    return path
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

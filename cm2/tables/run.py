@@ -1,0 +1,130 @@
+"""A table from beginning to end: plan, train what is missing, compute, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from cm2.cohorts import Cohort, load_cohort
+from cm2.config import Config
+from cm2.experiments import Run, RunStore, provenance
+from cm2.tables.counts import count_cells
+from cm2.tables.markdown import markdown
+from cm2.tables.plan import Entry, check_methods, plan, require
+from cm2.tables.result import FORMAT, TableResult, read, write
+from cm2.tables.spec import TableSpec, load_table
+from cm2.tables.statistics import REPLICATES, cells
+
+
+def table(
+    name: str | int | Path,
+    cohort: Cohort | Path | str,
+    profile: str = "quick",
+    seeds: int = 2,
+    jobs: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    store: RunStore | None = None,
+    out: Path | None = None,
+    progress: bool = True,
+) -> TableResult:
+    """A table of the paper on a cohort; runs that the store has are found, the others are trained.
+
+    A killed call continues where it stopped, and tables share runs.
+
+    Args:
+        name: 1 to 11, the name of another table, or the path of a TOML file; see ``cm2.tables.load_table``.
+        cohort: a prepared cohort or its folder.
+        profile: see ``Config.from_profile``.
+        seeds: number of seeds, from 0 on.
+        jobs: runs at the same time.
+        settings: fields to override in every run, by dotted name; a table's own rows and sections win.
+        only: labels of the rows wanted; empty: all.
+        store: default ``RunStore()``.
+        out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``; None writes nothing.
+        progress: shows one progress bar over all runs.
+
+    Raises:
+        ValueError: before any training: an unknown table, row, method or option, a cohort that cannot have the table, a results file of
+            another version in ``out``.
+    """
+    spec = load_table(name)
+    cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
+    stored = _stored(out, spec)
+    if spec.kind == "counts":
+        result = _counted(spec, cohort)
+    else:
+        store = store or RunStore()
+        entries = plan(spec, cohort, profile, seeds, settings, only)
+        check_methods(entries, cohort, store)
+        runs = fit_entries(entries, cohort, store, jobs, f"table {spec.name}" if progress else "")
+        key = _key(spec, entries, runs)
+        result = stored if stored is not None and stored.key == key else _computed(spec, cohort, entries, runs, jobs, key, profile, seeds)
+    if out is not None and result is not stored:
+        write(result, markdown(result), out, spec.file)
+    return result
+
+
+def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs: int = 1, description: str = "") -> dict[str, Run]:
+    """Every run of a plan by the digest of its configuration, trained where the store does not have it.
+
+    The first seed of everything comes before the second of anything, so that the time left is soon well estimated.
+
+    Args:
+        entries: see ``plan``.
+        cohort: a prepared cohort.
+        store: where runs are found and kept.
+        jobs: runs at the same time, through joblib's backend.
+        description: of the progress bar; empty shows none.
+    """
+    configs = {c.digest(): c for c in sorted((c for entry in entries for c in entry.configs), key=lambda c: c.seed)}
+    missing = [config for config in configs.values() if store.find(config, cohort) is None]
+    work = (delayed(_fit)(store, config, cohort) for config in missing)
+    with tqdm(total=len(missing), desc=description, unit="run", disable=None if description and missing else True) as bar:
+        for _ in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+            bar.update()
+    return {digest: Run(store.root / store.key(config, cohort)) for digest, config in configs.items()}
+
+
+def _fit(store: RunStore, config: Config, cohort: Cohort) -> None:
+    with warnings.catch_warnings():  # a process of joblib's does not inherit the command line's filters
+        warnings.filterwarnings("ignore", module="lightning")
+        try:
+            store.fit(config, cohort, progress=False)
+        except Exception as error:
+            error.add_note(f"while training {config.method} for {config.task}, seed {config.seed}")
+            raise
+
+
+def _stored(out: Path | None, spec: TableSpec) -> TableResult | None:
+    path = out / f"{spec.file}.json" if out is not None else None
+    return read(path) if path is not None and path.is_file() else None
+
+
+def _key(spec: TableSpec, entries: Sequence[Entry], runs: Mapping[str, Run]) -> str:
+    """Changes with the runs, the table and the way numbers are made of them."""
+    parts = [[e.section.label, e.row.label, e.task, [runs[c.digest()].path.name for c in e.configs]] for e in entries]
+    text = json.dumps([FORMAT, REPLICATES, spec.title, spec.kind, spec.reference, parts])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _computed(
+    spec: TableSpec, cohort: Cohort, entries: Sequence[Entry], runs: Mapping[str, Run], jobs: int, key: str, profile: str, seeds: int
+) -> TableResult:
+    role, modalities = require(spec, cohort)
+    configurations = {run.path.name: digest for digest, run in runs.items()}
+    source = {**provenance(cohort), "profile": profile, "seeds": seeds, "modalities": list(modalities), "configurations": configurations}
+    found = tuple(cells(spec, role, entries, runs, jobs))
+    return TableResult(spec.name, spec.title, spec.kind, spec.reference, found, source, key)
+
+
+def _counted(spec: TableSpec, cohort: Cohort) -> TableResult:
+    role, _ = require(spec, cohort)
+    return TableResult(spec.name, spec.title, spec.kind, "", tuple(count_cells(spec, cohort, role)), provenance(cohort))

@@ -1,0 +1,156 @@
+"""The numbers of a table from its runs: means over seeds, intervals, paired differences, corrected p-values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy.stats import ttest_ind_from_stats
+
+from cm2.experiments import Run
+from cm2.metrics import Difference, bootstrap, holm, mean_over_seeds, paired_bootstraps
+from cm2.paper import printed
+from cm2.tables.plan import Entry
+from cm2.tables.result import Cell
+from cm2.tables.spec import Role, TableSpec
+
+METRICS = ("auroc", "aupr")
+REPLICATES = 2000
+"""Of the paired bootstrap: the smallest p-value is 2 / 2001, which Holm's correction leaves below 0.05 in a family of 50."""
+
+
+def cells(spec: TableSpec, role: Role, entries: Sequence[Entry], runs: Mapping[str, Run], jobs: int = 1) -> list[Cell]:
+    """Every number of a table.
+
+    Args:
+        spec: the table.
+        role: of its cohort.
+        entries: see ``plan``.
+        runs: by the digest of their configuration.
+        jobs: processes.
+    """
+    of = {id(entry): [runs[config.digest()] for config in entry.configs] for entry in entries}
+    found = [_cell(entry, metric, of[id(entry)], role, spec.number) for entry in entries for metric in METRICS]
+    blocks: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        blocks.setdefault((entry.section.label, entry.task), []).append(entry)
+    work = (delayed(_differences)(block, runs, spec.reference, spec.kind == "tests") for block in blocks.values())
+    compared = dict(zip(blocks, Parallel(n_jobs=jobs)(work), strict=True))
+    return _corrected([replace(c, difference=compared[c.section, c.task].get((c.row, c.metric))) for c in found])
+
+
+def _cell(entry: Entry, metric: str, runs: Sequence[Run], role: Role, number: int | None) -> Cell:
+    tests = [run.metrics["test"] for run in runs]
+    values = tuple(test[metric] for test in tests)
+    intervals = tuple((test[f"{metric}_low"], test[f"{metric}_high"]) for test in tests)
+    over = mean_over_seeds(values) if len(values) > 1 else None
+    value, low, high = (over.estimate, over.low, over.high) if over else (values[0], *intervals[0])
+    cell = Cell(
+        section=entry.section.label,
+        row=entry.row.label,
+        task=entry.task,
+        metric=metric,
+        value=value,
+        low=low,
+        high=high,
+        seeds=values,
+        bootstrap=intervals,
+        n=int(tests[0]["n"]),
+        positives=int(tests[0]["positives"]),
+        runs=tuple(run.path.name for run in runs),
+    )
+    return _beside_printed(cell, number, entry, role)
+
+
+def _beside_printed(cell: Cell, number: int | None, entry: Entry, role: Role) -> Cell:
+    """The cell with the number that the paper prints in its place, if it prints one."""
+    label = entry.row.label if entry.row.printed is None else entry.row.printed
+    if number is None or not label or not role.printed:
+        return cell
+    column = f"{cell.metric}_p" if number == 11 else cell.metric
+    where = {"cohort": role.printed, "setting": entry.section.setting, **entry.section.printed}
+    rows = printed(number, row=label, task=entry.task, column=column, **where)
+    if rows.empty:
+        return cell
+    first = rows.iloc[0]
+    numbers = {name: float(first[name]) for name in ("value", "low", "high") if np.isfinite(first[name])}
+    return replace(cell, printed={"cohort": where["cohort"], **numbers})
+
+
+def _differences(
+    block: Sequence[Entry], runs: Mapping[str, Run], reference: str, as_printed: bool
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Of every row of a section to the reference, for one task, on the same resamples of the same stays."""
+    of = {entry.row.label: [_test(runs[config.digest()]) for config in entry.configs] for entry in block}
+    if reference not in of:
+        return {}
+    base = of.pop(reference)
+    same = {label: frames for label, frames in of.items() if _same_stays(frames, base)}
+    if not same:
+        return {}
+    label = base[0]["label"].to_numpy()
+    stacked = {name: np.stack([f["probability"].to_numpy() for f in frames]) for name, frames in {**same, reference: base}.items()}
+    against = stacked.pop(reference)
+    found = paired_bootstraps(label, stacked, against, METRICS, REPLICATES)
+    out = {key: _described(difference) for key, difference in found.items()}
+    for (name, metric), entry in out.items():
+        entry |= _over_seeds(runs, block, name, reference, metric)
+        if as_printed:
+            entry["p_replicates"] = replicate_test(label, stacked[name][0], against[0], metric)
+    return out
+
+
+def replicate_test(label: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, replicates: int = 1000) -> float:
+    """What the paper's Table 11 seems to be: a two-sample t-test between two sets of bootstrap replicates.
+
+    Its sample size is the number of replicates, so its p-value goes to 0 as they become more, whatever the number of stays. Use
+    ``cm2.metrics.paired_bootstrap``.
+
+    Args:
+        label: 0 or 1 ``(n,)``.
+        a: one prediction ``(n,)``.
+        b: another of the same stays ``(n,)``.
+        metric: ``auroc`` or ``aupr``.
+        replicates: of each bootstrap.
+    """
+    z = 3.919927969  # widths of a 95 % interval in standard deviations
+    means, spreads = [], []
+    for seed, probability in enumerate((a, b)):
+        interval = bootstrap(label, probability, metric, replicates, seed)
+        means.append(interval.estimate)
+        spreads.append((interval.high - interval.low) / z)
+    return float(ttest_ind_from_stats(means[0], spreads[0], replicates, means[1], spreads[1], replicates).pvalue)
+
+
+def _described(difference: Difference) -> dict[str, float]:
+    return {"estimate": difference.estimate, "low": difference.low, "high": difference.high, "p": difference.p_value}
+
+
+def _over_seeds(runs: Mapping[str, Run], block: Sequence[Entry], row: str, reference: str, metric: str) -> dict[str, float]:
+    of = {entry.row.label: [runs[config.digest()].metrics["test"][metric] for config in entry.configs] for entry in block}
+    differences = [a - b for a, b in zip(of[row], of[reference], strict=True)]
+    if len(differences) < 2:
+        return {}
+    over = mean_over_seeds(differences)
+    return {"seeds_low": over.low, "seeds_high": over.high}
+
+
+def _test(run: Run) -> pd.DataFrame:
+    frame = run.predictions
+    return frame[frame["split"] == "test"].sort_values("stay_id", ignore_index=True)
+
+
+def _same_stays(frames: Sequence[pd.DataFrame], base: Sequence[pd.DataFrame]) -> bool:
+    """Whether all seeds of both were tested on the same stays."""
+    return all(frame["stay_id"].equals(base[0]["stay_id"]) for frame in (*frames, *base))
+
+
+def _corrected(found: Sequence[Cell]) -> list[Cell]:
+    """The cells with Holm's correction over all differences of the table."""
+    tested = [cell for cell in found if cell.difference]
+    adjusted = iter(holm([cell.difference["p"] for cell in tested]))
+    return [replace(c, difference={**c.difference, "p_holm": next(adjusted)}) if c.difference else c for c in found]

@@ -1,0 +1,145 @@
+"""Tables as data: every one reads, points at rows that the paper prints, and says what is wrong before anything is trained."""
+
+import pytest
+
+from cm2.experiments import METHODS
+from cm2.paper import TABLES, printed
+from cm2.tables import load_table, plan, table_names
+from cm2.tables.spec import choose_modalities, role_of, roles
+from tests.tables.conftest import write
+
+PRINTED = {**dict.fromkeys((2, 3, 7), 6), 4: 3, 5: 4, 6: 3, 9: 3, 10: 8, 11: 5}
+
+
+def test_every_table_of_the_paper_is_there():
+    names = table_names()
+    assert names[: len(TABLES)] == [str(n) for n in TABLES]
+    assert "figure-5" in names and "cohorts" not in names
+    for name in names:
+        assert load_table(name).title
+
+
+@pytest.mark.parametrize("number", PRINTED)
+def test_rows_and_sections_find_what_the_paper_prints(number):
+    spec = load_table(number)
+    found = set()
+    for section in spec.section:
+        where = {"cohort": "mimic4", "setting": section.setting, **section.printed}
+        for row in spec.row:
+            label = row.label if row.printed is None else row.printed
+            if label and not (row.sections and section.label not in row.sections) and len(printed(number, row=label, **where)):
+                found.add(label)
+    assert len(found) == PRINTED[number]
+    assert found == set(printed(number)["row"])
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_methods_are_among_those_of_the_paper_and_the_baselines(name):
+    known = {*METHODS, "boosted_trees", "mmtm", "daft", "drfuse", "lsmt", "interleaved"}
+    assert {row.method for row in load_table(name).row} <= known
+
+
+def test_every_known_cohort_says_which_tables_it_can_have():
+    everyone = roles()
+    assert [name for name, role in everyone.items() if choose_modalities(load_table(10), role)] == ["synthetic", "mimic4"]
+    assert [name for name, role in everyone.items() if choose_modalities(load_table(7), role)] == ["synthetic", "physionet2012", "mimic4"]
+    assert choose_modalities(load_table(2), everyone["mimic3"]) == ("series", "note")
+    assert choose_modalities(load_table(10), everyone["mimic4"]) == ("series", "image")
+
+
+def test_an_unknown_cohort_takes_part_with_what_it_has(tiny):
+    role = role_of(tiny)
+    assert role.modalities == ("bedside", "laboratory") and role.tasks == {"death": "death", "long_stay": "long_stay"}
+
+
+def test_a_plan_is_rows_by_sections_by_tasks_by_seeds(tiny):
+    entries = plan(load_table(6), tiny, "smoke", seeds=3)
+    assert len(entries) == 3 * 2 * 2
+    assert {len(e.configs) for e in entries} == {3}
+    matched = [e for e in entries if e.section.setting == "matched"]
+    assert all(c.matched and c.modalities == ("bedside", "laboratory") for e in matched for c in e.configs)
+    assert {e.row.label: e.configs[0].model.family for e in entries} == {"Gumbel": "gumbel", "Frank": "frank", "Gaussian": "gaussian"}
+
+
+def test_a_row_wins_over_the_users_settings_and_these_over_the_profile(tiny):
+    entries = plan(load_table(6), tiny, "smoke", seeds=1, settings={"model.family": "frank", "train.epochs": "7"}, only=["Gaussian"])
+    assert {e.row.label for e in entries} == {"Gumbel", "Gaussian"}
+    assert {e.configs[0].model.family for e in entries} == {"gumbel", "gaussian"}
+    assert {e.configs[0].train.epochs for e in entries} == {7}
+
+
+def test_tables_share_runs(tiny):
+    def digests(number, label):
+        entries = plan(load_table(number), tiny, "smoke", seeds=1, only=[label])
+        return {(e.section.setting, e.task, e.configs[0].digest()) for e in entries if e.row.label == label}
+
+    assert digests(2, "CM2") | digests(3, "CM2") == digests(5, "CM2") == digests(6, "Gumbel") == digests(11, "CM2")
+
+
+def test_a_complete_cohort_has_to_lose_something_to_be_partially_matched(complete):
+    spec = load_table(6)
+    with pytest.raises(ValueError, match=r"no stay of the cohort tiny lacks.*--set absent.laboratory=0.75"):
+        plan(spec, complete, "smoke")
+    entries = plan(spec, complete, "smoke", settings={"absent.laboratory": "0.75"})
+    partial = next(e for e in entries if e.section.setting == "partial")
+    assert partial.configs[0].absent == {"laboratory": 0.75} and partial.configs[0].absent_test == {}
+
+
+def test_the_known_cohort_loses_what_its_entry_says(tmp_path):
+    names, kinds = ("bedside", "laboratory", "admission"), ("series", "vector")
+    cohort = write(tmp_path / "c", name="physionet2012", modalities=names, kinds=kinds)
+    assert role_of(cohort).tasks == {"death": "death", "long_stay": "long_stay"}  # it lacks what the entry names
+    role = roles()["physionet2012"]
+    assert role.partial == {"laboratory": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('title = "t"\nsecton = []', "unknown key 'secton'.*did you mean 'section'"),
+        ('title = "t"\n[[row]]\nlabel = "a"\nmetod = "cm2"', "unknown key 'metod'.*did you mean 'method'"),
+        (
+            'title = "t"\n[[row]]\nlabel = "CM2"\n[[section]]\nlabel = "s"\nsetting = "half"',
+            "setting 'half' is unknown; choose one of matched",
+        ),
+        ('title = "t"\n[[row]]\nlabel = "a"\n[[section]]\nlabel = "s"', "the reference 'CM2' is not a row; choose one of a"),
+        ('title = "t"\n[[row]]\nlabel = "CM2"\n[[row]]\nlabel = "CM2"', "two rows have the same label"),
+        ('title = "t"', "needs rows and sections"),
+        ('title = "t"\nkind = "count"', "kind 'count' is unknown"),
+    ],
+)
+def test_a_table_that_is_not_one_is_named(text, message, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_table(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('method = "medfuze"', "row CM2: unknown method 'medfuze'.*did you mean 'medfuse'"),
+        ('set = { "model.famly" = "frank" }', "row CM2: unknown field model.famly.*did you mean 'family'"),
+        ('set = { "model.impute" = "nothing" }', "row CM2: model.impute: unknown value 'nothing'"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named(text, message, tmp_path, tiny):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'title = "t"\n[[row]]\nlabel = "CM2"\n{text}\n[[section]]\nlabel = "s"\nsetting = "matched"\n')
+    with pytest.raises(ValueError, match=message):
+        plan(load_table(path), tiny, "smoke")
+
+
+def test_a_cohort_that_cannot_have_a_table_is_told_which_can(tiny):
+    with pytest.raises(
+        ValueError, match=r"table 10 needs a modality of kind series and .* image, the cohort tiny has .*: synthetic, mimic4"
+    ):
+        plan(load_table(10), tiny, "smoke")
+    with pytest.raises(ValueError, match="table 7 needs 3 modalities"):
+        plan(load_table(7), tiny, "smoke")
+    with pytest.raises(ValueError, match=r"table 6 has no row 'Frnak'.*did you mean 'Frank'"):
+        plan(load_table(6), tiny, "smoke", only=["Frnak"])
+    with pytest.raises(ValueError, match="seeds: expected 1 or more, got 0"):
+        plan(load_table(6), tiny, "smoke", seeds=0)
+    with pytest.raises(ValueError, match="no table '22'"):
+        load_table(22)
