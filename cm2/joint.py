@@ -1,8 +1,8 @@
 r"""The joint law of the modalities' embeddings: Gaussian mixtures tied by a copula.
 
 Sklar's theorem joins univariate margins. A copula of the *joint* distribution functions of vectors, the paper's equation 7 as
-printed, is in general no distribution at all (Genest, Quesada Molina, Rodriguez Lallena 1995). The links of `cm2.links` keep the
-paper's idea and are exact.
+printed, is in general no distribution at all (Genest, Quesada Molina, Rodriguez Lallena 1995). Three links of `cm2.links` keep the
+paper's idea and are exact; ``link="paper"`` is the printed formula.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from cm2.copulas import Copula
-from cm2.links import LINKS, Link, PerDimension
+from cm2.links import ALL_LINKS, Link, PerDimension
 from cm2.marginals import GaussianMixture, GaussianMixtureDistribution
 
 Impute = Literal["conditional", "marginal"]
@@ -28,7 +28,7 @@ class CopulaJoint(nn.Module):
         copula: law on :math:`(0, 1)^M`, of any family, vines included; for ``link="dimension"`` also a list of d of them, or one with
             parameters of shape ``(d,)``.
         marginals: M mixtures, one per modality, with the same d and the same number of components K.
-        link: ``"component"``, ``"scalar"`` or ``"dimension"`` (see `cm2.links`).
+        link: ``"component"``, ``"scalar"``, ``"dimension"``, or ``"paper"``, which is no density for d > 1 (see `cm2.links`).
         types: ``"independent"`` labels, or ``"joint"`` (only ``"component"``): a K x ... x K table of label weights, its margins the
             mixtures' weights. The table starts as the product of the mixtures' own weights.
 
@@ -91,7 +91,7 @@ class CopulaJoint(nn.Module):
         mixture = GaussianMixtureDistribution(log_weights, mean, scale, validate_args=False)
         per_coordinate = isinstance(self.copula, nn.ModuleList)
         copula = PerDimension([c(validate_args=False) for c in self.copula]) if per_coordinate else self.copula(validate_args=False)
-        return CopulaJointDistribution(LINKS[self.link](copula, mixture, excess), validate_args)
+        return CopulaJointDistribution(ALL_LINKS[self.link](copula, mixture, excess), validate_args)
 
     def extra_repr(self) -> str:
         return f"link={self.link!r}, types={self.types!r}"
@@ -226,8 +226,8 @@ class CopulaJointDistribution(Distribution):
 
 
 def _check_choice(link: str, types: str) -> None:
-    if link not in LINKS:
-        raise ValueError(f"unknown link {link!r}; choose one of {sorted(LINKS)}")
+    if link not in ALL_LINKS:
+        raise ValueError(f"unknown link {link!r}; choose one of {sorted(ALL_LINKS)}")
     if types not in ("independent", "joint"):
         raise ValueError(f'unknown types {types!r}; choose "independent" or "joint"')
     if types == "joint" and link != "component":

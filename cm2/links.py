@@ -1,8 +1,8 @@
-r"""How the embeddings of several modalities are tied by one copula: three exact links.
+r"""How the embeddings of several modalities are tied by one copula: three exact links, and the paper's formula as printed.
 
-Each gives a density on :math:`R^{M \times d}` that integrates to 1 and whose margins are exactly the mixtures :math:`f_m`, for every
-copula and any number of modalities. A link answers two questions, both under a mask of the modalities present in each stay: the
-density (`terms`), and draws of the absent embeddings given the present ones (`conditional`).
+Each of the three gives a density on :math:`R^{M \times d}` that integrates to 1 and whose margins are exactly the mixtures
+:math:`f_m`, for every copula and any number of modalities. A link answers two questions, both under a mask of the modalities present
+in each stay: the density (`terms`), and draws of the absent embeddings given the present ones (`conditional`).
 
 Shapes: embeddings ``(..., M, d)``, masks ``(..., M)``, K components in every mixture.
 """
@@ -175,7 +175,32 @@ class Dimension(Link):
         return self.mixture.inverse_rosenblatt_tails(*(tail.mT for tail in inside))
 
 
+class Paper(Link):
+    r"""The paper's equation 7 as printed: :math:`c(F_1(z_1), \dots, F_M(z_M)) \prod_m f_m(z_m)`, F the joint distribution function.
+
+    With diagonal covariances :math:`F_m(z) = \sum_k \pi_{mk} \prod_j \Phi((z_j - \mu_{mkj}) / \sigma_{mkj})`, in closed form. For d = 1
+    this is Sklar's theorem and the same as `Scalar`. For d > 1 it is no density: :math:`F_m(Z_m)` is not uniform but of order
+    :math:`e^{-d}`, so the formula does not integrate to 1, and a copula of the joint distribution functions of vectors is in general no
+    distribution function at all (Genest, Quesada Molina, Rodriguez Lallena 1995: only independence always is).
+    With modalities absent the copula's own margin over the others is taken. Draws given other modalities do not exist.
+    """
+
+    def terms(self, z: Tensor, present: Tensor | None) -> Tails:
+        marginal, log_u, log1m_u = self.mixture.cdf_terms(z)
+        if present is not None:
+            marginal = torch.where(present, marginal, 0.0)
+        return marginal, self.copula.log_prob_tails(log_u, log1m_u, present)
+
+    def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
+        raise ValueError(
+            'link="paper" is no law of several embeddings, so none can be drawn from it; impute with how="marginal", or use an exact link: '
+            + ", ".join(LINKS)
+        )
+
+
 LINKS: dict[str, type[Link]] = {"component": Component, "scalar": Scalar, "dimension": Dimension}
+"""The exact ones."""
+ALL_LINKS: dict[str, type[Link]] = {**LINKS, "paper": Paper}
 
 
 def _product(values: Tensor) -> Tensor:

@@ -181,6 +181,18 @@ class GaussianMixtureDistribution(Distribution):
         r"""log of :math:`F(z) = \Pr(Z \le z) = \sum_k \pi_k \prod_j \Phi((z_j - \mu_{kj}) / \sigma_{kj})`, as the paper prints it."""
         return (self.log_weights + log_ndtr(self.standardise(z)).sum(-1)).logsumexp(-1)
 
+    def cdf_terms(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`log_prob`, `log_cdf` and log of 1 - F in one pass over the coordinates, three ``(...)``: neither tail of F is lost."""
+        x = self.standardise(z)
+        log_component = log_ndtr(x).sum(-1)
+        log_f = (self.log_weights + log_component).logsumexp(-1)
+        log1m_f = (self.log_weights + log1mexp(log_component)).logsumexp(-1)
+        lower = log_f < log1m_f
+        small = torch.where(lower, log_f, log1m_f)
+        large = log1mexp(small)
+        log_prob = (self.log_weights + self._log_normal(x)).logsumexp(-1)
+        return log_prob, torch.where(lower, small, large), torch.where(lower, large, small)
+
     def cdf(self, z: Tensor) -> Tensor:
         """The joint distribution function F(z), ``(..., d)`` -> ``(...)``; not uniform, of order e^-d under the law."""
         return self.log_cdf(z).exp()
