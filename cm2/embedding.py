@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,14 +49,21 @@ class ModalityEmbeddings(nn.Module):
         dim: d, width of every embedding.
         normalisation: see ``EmbeddingNormalisation``.
         always_project: whether an encoder whose output is ``dim`` wide already has a projection too (released code: it has none).
+        build: gives a modality's encoder.
     """
 
     def __init__(
-        self, modalities: Sequence[Modality], config: EncoderConfig, dim: int, normalisation: str = "none", always_project: bool = True
+        self,
+        modalities: Sequence[Modality],
+        config: EncoderConfig,
+        dim: int,
+        normalisation: str = "none",
+        always_project: bool = True,
+        build: Callable[[Modality, EncoderConfig], nn.Module] = build_encoder,
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config) for m in modalities})
+        self.encoders = nn.ModuleDict({m.name: build(m, config) for m in modalities})
         self.projections = nn.ModuleDict(
             {
                 name: nn.Linear(encoder.output_dim, dim) if always_project or encoder.output_dim != dim else nn.Identity()

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cm2.baselines.text import build_released_encoder
 from cm2.batch import Batch, Modality
-from cm2.config import Config, did_you_mean
+from cm2.config import Config, EncoderConfig, did_you_mean
 from cm2.embedding import check_modalities
+from cm2.encoders import build_encoder
 
 
 class Baseline(nn.Module, ABC):
@@ -47,6 +49,10 @@ class Baseline(nn.Module, ABC):
     def released(self) -> bool:
         """Whether this is the variant of the CM² authors' program."""
         return self.config.variant == "released"
+
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
+        """The encoder that this variant has for a modality."""
+        return build_released_encoder(modality, config, self.config.text_dim) if self.released else build_encoder(modality, config)
 
     @abstractmethod
     def logits(self, batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ from cm2.baselines.base import Baseline
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.embedding import gather, present_values, spread
-from cm2.encoders import Features, build_encoder
+from cm2.encoders import Features
 
 BOTTLENECK = 7
 RELEASED_CONTEXT = 16
@@ -68,7 +68,7 @@ class DAFT(Baseline):
         preferred = "series" if self.released else "image"
         self.name = self.chosen(default=next((m.name for m in modalities if m.kind == preferred), self.names[0]))
         self.rank = {"image": 4, "vector": 2}.get(next(m.kind for m in modalities if m.name == self.name), 3)
-        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities})
+        self.encoders = nn.ModuleDict({m.name: self.build_encoder(m, config.encoder) for m in modalities})
         others = [name for name in self.names if name != self.name]
         self.groups = [[name] for name in others] if self.released else [others]
         self.blocks = nn.ModuleList([self._block(group) for group in self.groups])

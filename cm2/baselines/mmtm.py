@@ -11,7 +11,7 @@ from cm2.baselines.base import Baseline, cross_entropy
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.embedding import gather, present_values, spread
-from cm2.encoders import Features, build_encoder
+from cm2.encoders import Features
 
 
 class ChannelGates(nn.Module):
@@ -47,7 +47,7 @@ class MMTM(Baseline):
     ``original``: one unit over all modalities with gates in (0, 2) and Z a quarter as wide as their channels together (the paper;
     its authors' program has half); a head for each modality, the prediction the mean of the present heads' log-odds, trained as such.
     ``released``: gates in (0, 1) and Z half as wide; with three modalities or more, a unit for each pair of the series (the first, where
-    there are several, or none) and another modality, one after the other; a text is its pooled vector; a head for each modality and a
+    there are several, or none) and another modality, one after the other; a text is its vector, widened; a head for each modality and a
     joint head on all their vectors, which predicts. The released program takes a step of Adam for each head in turn, each after a
     forward pass of its own, and reports the head with the best validation AUROC; here the loss is the sum over heads of the cross
     entropy, each modality's over the stays that have it.
@@ -62,9 +62,8 @@ class MMTM(Baseline):
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
-        self.pooled_first = {m.name for m in modalities if self.released and m.kind == "text"}
         self.first = next((m.name for m in modalities if m.kind == "series"), self.names[0])
-        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities})
+        self.encoders = nn.ModuleDict({m.name: self.build_encoder(m, config.encoder) for m in modalities})
         others = [name for name in self.names if name != self.first]
         self.groups = [(name, self.first) for name in others] if self.released else [self.names]
         self.units = nn.ModuleList([self._unit(group) for group in self.groups])
@@ -92,7 +91,7 @@ class MMTM(Baseline):
 
     def embed_each(self, batch: Batch) -> dict[str, Tensor]:
         """Every modality's vector after the exchange, ``(B, width)``, zero where absent."""
-        maps = {name: self._features(batch, name) for name in self.names if batch.rows[name].numel()}
+        maps = {name: self.encoders[name].features(present_values(batch, name)) for name in self.names if batch.rows[name].numel()}
         squeezed = {name: self._squeezed(maps.get(name), batch, name) for name in self.names}
         gates = {name: torch.ones_like(s) for name, s in squeezed.items()}
         for unit, group in zip(self.units, self.groups, strict=True):
@@ -101,20 +100,12 @@ class MMTM(Baseline):
         return {name: self._pooled(maps.get(name), gates[name], batch, name) for name in self.names}
 
     def _unit(self, group: Sequence[str]) -> ChannelGates:
-        widths = [self._channels(name) for name in group]
+        widths = [self.encoders[name].feature_dim for name in group]
         return ChannelGates(widths, sum(widths) // (2 if self.released else 4), factor=1.0 if self.released else 2.0)
-
-    def _channels(self, name: str) -> int:
-        encoder = self.encoders[name]
-        return encoder.output_dim if name in self.pooled_first else encoder.feature_dim
-
-    def _features(self, batch: Batch, name: str) -> Features:
-        value, encoder = present_values(batch, name), self.encoders[name]
-        return Features(encoder(value)) if name in self.pooled_first else encoder.features(value)
 
     def _squeezed(self, features: Features | None, batch: Batch, name: str) -> Tensor:
         if features is None:
-            return batch.label.new_zeros(len(batch), self._channels(name), dtype=torch.float32)
+            return batch.label.new_zeros(len(batch), self.encoders[name].feature_dim, dtype=torch.float32)
         return spread(features.mean().float(), batch, name)
 
     def _pooled(self, features: Features | None, gate: Tensor, batch: Batch, name: str) -> Tensor:
@@ -122,7 +113,7 @@ class MMTM(Baseline):
         if features is None:
             return batch.label.new_zeros(len(batch), encoder.output_dim, dtype=torch.float32)
         gated = features.affine(gather(gate, batch, name))
-        return spread((gated.values if name in self.pooled_first else encoder.pool(gated)).float(), batch, name)
+        return spread(encoder.pool(gated).float(), batch, name)
 
     def _own(self, vectors: dict[str, Tensor]) -> Tensor:
         return torch.cat([self.heads[name](self.dropout(vectors[name])).float() for name in self.names], dim=1)

@@ -31,7 +31,7 @@ class Unified(Baseline):
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
         dim = self.config.embedding_dim
-        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, always_project=False)
+        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, always_project=False, build=self.build_encoder)
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(dim * len(modalities), 1)
 
@@ -40,7 +40,7 @@ class Unified(Baseline):
         if not self.released:
             return self.embeddings(batch), batch.present
         columns = [
-            self.embeddings.encode(name, _zero_where_absent(batch.values[name], batch.present[:, m])) for m, name in enumerate(self.names)
+            self.embeddings.encode(name, zero_where_absent(batch.values[name], batch.present[:, m])) for m, name in enumerate(self.names)
         ]
         return torch.stack(columns, dim=1), batch.present
 
@@ -49,7 +49,7 @@ class Unified(Baseline):
         return self.classifier(self.dropout(self.embed(batch)[0].flatten(1))).squeeze(-1).float()
 
 
-def _zero_where_absent(value: Value, present: Tensor) -> Value:
+def zero_where_absent(value: Value, present: Tensor) -> Value:
     if not isinstance(value, dict):
         return torch.where(present.view(-1, *[1] * (value.ndim - 1)), value, 0)
     ids, mask = (torch.where(present[:, None], value[part], 0) for part in ("input_ids", "attention_mask"))

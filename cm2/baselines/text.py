@@ -1,0 +1,44 @@
+"""The released code's way with a text."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cm2.batch import Modality
+from cm2.config import EncoderConfig
+from cm2.encoders import Features, build_encoder
+
+
+class WidenedText(nn.Module):
+    """A text encoder whose vector goes through dropout and a linear layer; it has no positions left to exchange anything at.
+
+    Args:
+        encoder: of the text.
+        width: of the vector, which is ``output_dim``.
+        dropout: before the layer.
+    """
+
+    def __init__(self, encoder: nn.Module, width: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(encoder.output_dim, width)
+        self.output_dim = self.feature_dim = width
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """Token ids and mask ``(B, L)`` to ``(B, width)``."""
+        return self.linear(self.dropout(self.encoder(x)))
+
+    def features(self, x: dict[str, Tensor]) -> Features:
+        """The vector itself, ``(B, width)``."""
+        return Features(self(x))
+
+    def pool(self, features: Features) -> Tensor:
+        """The vector itself."""
+        return features.values
+
+
+def build_released_encoder(modality: Modality, config: EncoderConfig, text_dim: int) -> nn.Module:
+    """As ``build_encoder``, texts widened to ``text_dim``."""
+    encoder = build_encoder(modality, config)
+    return WidenedText(encoder, text_dim, config.text.dropout) if modality.kind == "text" else encoder
