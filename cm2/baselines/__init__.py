@@ -3,6 +3,7 @@
 from cm2.baselines.base import Baseline
 from cm2.baselines.boosted_trees import BoostedTrees
 from cm2.baselines.daft import DAFT
+from cm2.baselines.drfuse import DrFuse
 from cm2.baselines.late_fusion import LateFusion
 from cm2.baselines.medfuse import MedFuse
 from cm2.baselines.mmtm import MMTM
@@ -17,6 +18,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "medfuse": MedFuse,
     "mmtm": MMTM,
     "daft": DAFT,
+    "drfuse": DrFuse,
 }
 
 __all__ = ["BASELINES", "Baseline"]

@@ -50,6 +50,7 @@ class Unified(Baseline):
 
 
 def zero_where_absent(value: Value, present: Tensor) -> Value:
+    """A modality's value with zeros for the stays that lack it ``(B,)``; of a text, one token of padding."""
     if not isinstance(value, dict):
         return torch.where(present.view(-1, *[1] * (value.ndim - 1)), value, 0)
     ids, mask = (torch.where(present[:, None], value[part], 0) for part in ("input_ids", "attention_mask"))

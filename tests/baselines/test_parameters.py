@@ -17,6 +17,7 @@ RELEASED = {
     "medfuse": {"image": 23_866_187, "note": 17_092_019, "three": 38_508_788},
     "mmtm": {"image": 23_494_083, "note": 16_103_211, "three": 37_979_884},
     "daft": {"image": 22_324_930, "note": 15_475_626, "three": 36_856_811},
+    "drfuse": {"image": 52_670_534, "note": 33_866_583, "three": 81_955_481},
 }
 
 
@@ -51,6 +52,10 @@ def unused(name, cohort):
         return HEADS[cohort] + FUSION_LSTM + linear(512, 1) + COPULA_LOSS + NOTE_ONLY[cohort]
     if name == "medfuse":
         return HEADS[cohort] + linear(768 if cohort == "three" else 512, 1) + COPULA_LOSS + NOTE_ONLY[cohort]
+    if name == "drfuse":
+        domain_classifier = linear(256, 128) + linear(128, 1)  # the model of series and note has none
+        texts = {"image": 0, "note": 2 * (HEAD["note"] + POOLER), "three": 2 * (HEAD["note"] + POOLER)}
+        return HEAD["series"] + (0 if cohort == "note" else domain_classifier) + texts[cohort]
     stages = UNUSED_STAGES if cohort == "image" else ()
     if name == "mmtm":
         return sum(gates(c, 256) for c in stages) + NOTE_ONLY[cohort]

@@ -1,0 +1,84 @@
+"""The networks of DrFuse: two representations of one modality, as far as possible from one trunk."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cm2.baselines.text import build_released_encoder
+from cm2.batch import Modality, Value
+from cm2.config import Config
+from cm2.encoders import ResNetEncoder, build_encoder
+
+POSITIONS = 350
+
+
+class TwinEncoder(nn.Module):
+    """Two networks over a modality, each with a map to the common width.
+
+    Args:
+        shared: gives what is to be shared, of width ``output_dim``.
+        distinct: gives the rest, of the same width.
+        dim: d.
+    """
+
+    def __init__(self, shared: nn.Module, distinct: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList([shared, distinct])
+        self.projections = nn.ModuleList([nn.Linear(network.output_dim, dim) for network in self.networks])
+
+    def forward(self, value: Value) -> tuple[Tensor, Tensor]:
+        """The modality's value to two representations, each ``(n, d)``."""
+        shared, distinct = (project(network(value)) for network, project in zip(self.networks, self.projections, strict=True))
+        return shared, distinct
+
+
+class TwinTransformer(nn.Module):
+    """Post-norm transformer over a series: one common block, then one block for each representation, the mean over the steps.
+
+    Args:
+        features: width of a step.
+        steps: longest series; there are position vectors for 350 steps at least.
+        dim: d, a multiple of ``heads``.
+        heads: attention heads.
+        feedforward: width of the feed-forward part.
+        dropout: everywhere a Transformer has one.
+
+    Raises:
+        ValueError: d is not a multiple of ``heads``.
+    """
+
+    def __init__(self, features: int, steps: int, dim: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"drfuse: baseline.embedding_dim = {dim} is not a multiple of baseline.drfuse.heads = {heads}; change one")
+        self.project = nn.Linear(features, dim)
+        self.position = nn.Parameter(torch.empty(max(POSITIONS, steps), dim).uniform_(-0.1, 0.1))
+        block = lambda: nn.TransformerEncoderLayer(dim, heads, feedforward, dropout, batch_first=True)
+        self.trunk, self.shared, self.distinct = block(), block(), block()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``(n, T, F)`` to two representations, each ``(n, d)``."""
+        common = self.trunk(self.project(x) + self.position[: x.shape[1]])
+        return self.shared(common).mean(dim=1), self.distinct(common).mean(dim=1)
+
+
+def twin_encoder(modality: Modality, config: Config) -> nn.Module:
+    """The two networks of a modality, of DrFuse's own kind or the common one.
+
+    Args:
+        modality: its kind and shape decide.
+        config: the run's configuration.
+    """
+    baseline = config.baseline
+    own, dim, sizes = baseline.encoders == "own", baseline.embedding_dim, baseline.drfuse
+    if own and modality.kind == "series":
+        steps, features = modality.shape
+        return TwinTransformer(features, steps, dim, sizes.heads, sizes.feedforward, baseline.dropout)
+    if own and modality.kind == "image":
+        shared, distinct = (ResNetEncoder(sizes.image_depth, config.encoder.image.pretrained) for _ in range(2))
+        distinct.network.conv1, distinct.network.bn1 = shared.network.conv1, shared.network.bn1  # one stem
+        return TwinEncoder(shared, distinct, dim)
+    if baseline.variant == "released":
+        return TwinEncoder(*(build_released_encoder(modality, config.encoder, baseline.text_dim) for _ in range(2)), dim)
+    return TwinEncoder(*(build_encoder(modality, config.encoder) for _ in range(2)), dim)
