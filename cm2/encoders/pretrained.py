@@ -34,6 +34,7 @@ def pretrained_tokenizer(name: str) -> PreTrainedTokenizerBase | None:
 
 
 def imagenet_weights(name: str) -> dict[str, Tensor] | None:
+    """ImageNet weights of a torchvision model; None, with one warning, where they are neither on this machine nor reachable."""
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(name).DEFAULT
@@ -61,4 +62,5 @@ def reachable(url: str, seconds: float = 3.0) -> bool:
 
 @cache
 def warn_once(message: str) -> None:
+    """A warning whose text is shown once in a process."""
     warnings.warn(message, stacklevel=2)
