@@ -162,18 +162,23 @@ def table(
 
 @app.command()
 def figure(
-    number: Annotated[int, typer.Argument(help="2, 3 or 4.")],
-    cohort: Annotated[Path | None, typer.Option(help="Prepared cohort of the training run; not needed for Figure 2.")] = None,
-    profile: Annotated[str, typer.Option(help="Profile of the training run.")] = "quick",
+    number: Annotated[int, typer.Argument(help="1 to 5.")],
+    cohort: Annotated[Path | None, typer.Option(help="Prepared cohort of the runs; Figures 1 and 2 can do without.")] = None,
+    profile: Profile = "quick",
+    seeds: Annotated[int, typer.Option(help="Number of seeds of Figure 5.")] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs of Figure 5 trained at the same time.")] = 1,
+    settings: Settings = [],  # noqa: B006
+    store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .svg, .pdf, .png, .csv and .json.")] = Path("figures"),
 ) -> None:
     """Regenerate a figure of the paper: vector, PNG, data and provenance.
 
     Example: cm2 figure 3 --cohort cohorts/synthetic --profile quick
     """
+    from cm2.experiments import RunStore
     from cm2.figures import regenerate
 
-    for path in regenerate(number, cohort, profile, out):
+    for path in regenerate(number, cohort, profile, out, seeds, jobs, _pairs(settings, convert=str), RunStore(store)):
         typer.echo(path)
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import pi, sin
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
+from torch.distributions import Distribution
 
+from cm2 import tables
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.copulas import make
-from cm2.experiments import Run, fit
-from cm2.plots import alpha_over_epochs, copula_densities, density_grid, style
+from cm2.experiments import Run, RunStore, fit, provenance
+from cm2.plots import alpha_over_epochs, copula_densities, density_grid, over_components, overview, style
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,7 @@ def figure_2(kendall_tau: float = 0.6) -> Drawing:
         "Gaussian": make("gaussian", 2, rho=sin(pi * kendall_tau / 2))(),
         "Frank": make("frank", 2, alpha=frank_alpha(kendall_tau))(),
     }
-    rows = []
-    for family, law in laws.items():
-        u, density = density_grid(law, points=50)
-        rows += [(family, u[j], u[i], density[i, j]) for i in range(len(u)) for j in range(len(u))]
+    rows = [(family, *point) for family, law in laws.items() for point in _density_rows(law)]
     data = pd.DataFrame(rows, columns=["family", "u1", "u2", "density"])
     return Drawing(copula_densities(laws), data, {"kendall_tau": kendall_tau})
 
@@ -68,28 +68,88 @@ def figure_4(run: Run) -> Drawing:
     return Drawing(copula_densities(laws), chosen[["epoch", "alpha", "kendall_tau"]], {"run": run.path.name, **run.environment})
 
 
-def regenerate(number: int, cohort: Cohort | Path | None, profile: str, out: Path) -> list[Path]:
+def figure_1() -> Drawing:
+    """What CM² is made of, as a drawing."""
+    figure = overview()
+    words = [text.get_text().replace("\n", " ") for text in figure.axes[0].texts]
+    return Drawing(figure, pd.DataFrame({"text": words}), {"drawn": "by cm2.plots.overview"})
+
+
+def figure_2_fitted(
+    cohort: Cohort, profile: str = "quick", settings: Mapping[str, Any] | None = None, store: RunStore | None = None
+) -> Drawing:
+    """Densities of the copulas that the runs of Table 6 fitted: first section, first task, seed 0."""
+    entries = tables.plan(tables.load_table(6), cohort, profile, 1, settings)
+    chosen = [e for e in entries if (e.section, e.task) == (entries[0].section, entries[0].task)]
+    runs = tables.fit_entries(chosen, cohort, store or RunStore(), description="figure 2")
+    laws, rows = {}, []
+    for entry in chosen:
+        run = runs[entry.configs[0].digest()]
+        law = run.load_method(cohort).joint.copula()
+        tau = law.kendall_tau.item()
+        laws[f"{entry.row.label}, τ = {tau:.2f}"] = law
+        rows += [(entry.row.label, tau, *point) for point in _density_rows(law)]
+    data = pd.DataFrame(rows, columns=["family", "kendall_tau", "u1", "u2", "density"])
+    source = {"runs": [runs[e.configs[0].digest()].path.name for e in chosen], "task": chosen[0].task, "section": chosen[0].section.label}
+    return Drawing(copula_densities(laws), data, source | provenance(cohort))
+
+
+def figure_5(
+    cohort: Cohort,
+    profile: str = "quick",
+    seeds: int = 2,
+    jobs: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    store: RunStore | None = None,
+) -> Drawing:
+    """AUROC and AUPR over the number of components of the mixtures, both tasks, both settings."""
+    result = tables.table("figure-5", cohort, profile, seeds, jobs, settings, store=store)
+    frame = result.frame().drop(columns=["runs"])
+    frame.insert(0, "components", frame["row"].str.removeprefix("K = ").astype(int))
+    return Drawing(over_components(frame), frame, dict(result.provenance))
+
+
+def regenerate(
+    number: int,
+    cohort: Cohort | Path | None,
+    profile: str,
+    out: Path,
+    seeds: int = 2,
+    jobs: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    store: RunStore | None = None,
+) -> list[Path]:
     """Draws a figure of the paper and writes it with its data and provenance.
 
     Args:
-        number: 2, 3 or 4.
-        cohort: for Figures 3 and 4, the cohort of the training run.
-        profile: of the training run; it is found in the run store or trained.
+        number: 1 to 5.
+        cohort: for Figures 3 to 5 the cohort of the runs; with one, Figure 2 shows the copulas fitted on it, without, equal dependence.
+        profile: of the runs; they are found in the run store or trained.
         out: folder that receives ``figure-N`` as ``.svg``, ``.pdf``, ``.png``, ``.csv`` and ``.json``.
+        seeds: number of seeds of Figure 5.
+        jobs: runs of Figure 5 at the same time.
+        settings: fields of the configuration to override, by dotted name.
+        store: default ``RunStore()``.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: another number, no cohort where one is needed, or a profile whose copula is not Gumbel.
+        ValueError: another number, no cohort where one is needed, or an option that does not exist.
     """
+    if number not in range(1, 6):
+        raise ValueError(f"the paper has no Figure {number}; choose one of 1, 2, 3, 4, 5")
+    if cohort is None and number > 2:
+        raise ValueError(f"Figure {number} needs a training run: give the cohort's folder with --cohort")
+    cohort = cohort if cohort is None or isinstance(cohort, Cohort) else load_cohort(cohort)
+    options = {"settings": settings, "store": store}
     drawers: dict[int, Callable[[], Drawing]] = {
-        2: figure_2,
-        3: lambda: figure_3(*_gumbel_run(cohort, profile)),
-        4: lambda: figure_4(_gumbel_run(cohort, profile)[0]),
+        1: figure_1,
+        2: (lambda: figure_2_fitted(cohort, profile, **options)) if cohort is not None else figure_2,
+        3: lambda: figure_3(*_gumbel_run(cohort, profile, **options)),
+        4: lambda: figure_4(_gumbel_run(cohort, profile, **options)[0]),
+        5: lambda: figure_5(cohort, profile, seeds, jobs, **options),
     }
-    if number not in drawers:
-        raise ValueError(f"Figure {number} is not drawn here; choose one of {', '.join(map(str, drawers))}")
     return save(drawers[number](), out, f"figure-{number}")
 
 
@@ -112,10 +172,14 @@ def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
     return paths
 
 
-def _gumbel_run(cohort: Cohort | Path | None, profile: str) -> tuple[Run, float | None]:
-    if cohort is None:
-        raise ValueError("this figure needs a training run: give the cohort's folder")
-    cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
-    run = fit(Config.from_profile(profile, {"model.family": "gumbel"}), cohort)
+def _density_rows(law: Distribution) -> list[tuple[float, float, float]]:
+    u, density = density_grid(law, points=50)
+    return [(u[j], u[i], density[i, j]) for i in range(len(u)) for j in range(len(u))]
+
+
+def _gumbel_run(
+    cohort: Cohort, profile: str, settings: Mapping[str, Any] | None = None, store: RunStore | None = None
+) -> tuple[Run, float | None]:
+    run = fit(Config.from_profile(profile, {**(settings or {}), "model.family": "gumbel"}), cohort, store)
     parameters = cohort.manifest.get("parameters", {})
     return run, parameters.get("alpha") if parameters.get("family") == "gumbel" else None

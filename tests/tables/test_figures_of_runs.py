@@ -1,0 +1,59 @@
+"""Figures that follow from runs: what they show is what the runs hold."""
+
+import json
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from cm2.figures import figure_1, figure_2_fitted, figure_5, regenerate
+from cm2.tables import table
+from tests.tables.conftest import FAST
+
+
+def test_figure_1_is_a_drawing_whose_words_do_not_overlap():
+    drawing = figure_1()
+    figure = drawing.figure
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert len(boxes) > 15
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert {"fusion LSTM", "task loss", "ELBO"} <= set(drawing.data["text"])
+    plt.close(figure)
+
+
+def test_figure_2_shows_what_table_6_fitted(tiny, store):
+    drawing = figure_2_fitted(tiny, "smoke", FAST, store)
+    plt.close(drawing.figure)
+    assert list(drawing.data["family"].unique()) == ["Gumbel", "Frank", "Gaussian"]
+    table_6 = table(6, tiny, "smoke", seeds=1, settings=FAST, store=store)
+    section, task = drawing.source["section"], drawing.source["task"]
+    assert drawing.source["runs"] == [table_6.cell(row, "auroc", task, section).runs[0] for row in ("Gumbel", "Frank", "Gaussian")]
+    taus = drawing.data.groupby("family")["kendall_tau"].first()
+    law = next(r for r in store.runs() if r.path.name == drawing.source["runs"][0]).load_method(tiny).joint.copula()
+    assert taus["Gumbel"] == pytest.approx(law.kendall_tau.item())
+
+
+def test_figures_3_to_5_are_written_with_provenance(tiny, store, tmp_path):
+    for number in (3, 4, 5):
+        paths = regenerate(number, tiny, "smoke", tmp_path, seeds=1, settings=FAST | {"task": "death"}, store=store)
+        assert [p.name for p in paths] == [f"figure-{number}.{ending}" for ending in ("svg", "pdf", "png", "csv", "json")]
+        assert json.loads(paths[-1].read_text())["cohort_checksum"] == tiny.checksum
+    frame = pd.read_csv(tmp_path / "figure-5.csv")
+    assert sorted(frame["components"].unique()) == [1, 2, 3, 4, 5, 6]
+    assert len(frame) == 6 * 2 * 2 * 2
+
+
+def test_figure_5_shows_the_values_of_its_table(tiny, store):
+    drawing = figure_5(tiny, "smoke", 1, settings=FAST, store=store)
+    line = drawing.figure.axes[0].lines[0]
+    shown = drawing.data.query("metric == 'auroc'").groupby(["task", "section"], sort=False).get_group(tuple(line.get_label().split(", ")))
+    assert list(line.get_ydata()) == list(shown["value"])
+    plt.close(drawing.figure)
+
+
+def test_a_figure_that_needs_runs_says_so(tmp_path):
+    with pytest.raises(ValueError, match="Figure 5 needs a training run: give the cohort's folder with --cohort"):
+        regenerate(5, None, "smoke", tmp_path)
+    with pytest.raises(ValueError, match="no Figure 6; choose one of 1, 2, 3, 4, 5"):
+        regenerate(6, None, "smoke", tmp_path)
