@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     {"numerics", "batch", "config", "metrics"},
     {"copulas", "marginals", "rosenblatt", "joint", "links"},
-    {"encoders", "embedding", "fusion", "alignment"},
+    {"encoders", "embedding", "fusion", "alignment", "released", "weights"},
     {"model", "baselines"},
 )
 TOP = len(FLOORS)
