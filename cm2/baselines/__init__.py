@@ -5,6 +5,7 @@ from cm2.baselines.boosted_trees import BoostedTrees
 from cm2.baselines.daft import DAFT
 from cm2.baselines.drfuse import DrFuse
 from cm2.baselines.late_fusion import LateFusion
+from cm2.baselines.lsmt import LSMT
 from cm2.baselines.medfuse import MedFuse
 from cm2.baselines.mmtm import MMTM
 from cm2.baselines.single_modality import SingleModality
@@ -19,6 +20,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "mmtm": MMTM,
     "daft": DAFT,
     "drfuse": DrFuse,
+    "lsmt": LSMT,
 }
 
 __all__ = ["BASELINES", "Baseline"]

@@ -13,7 +13,7 @@ from cm2.training import predictions
 
 from .cases import DESCRIPTORS, MIXED, NOTE, SERIES, Waits, build, changed, learn, make_batch
 
-ONE_VARIANT = ("late_fusion", "single_modality", "boosted_trees")  # not in the released code
+ONE_VARIANT = ("late_fusion", "single_modality", "boosted_trees", "lsmt", "interleaved")  # not in the released code
 VARIANTS = [
     (name, variant) for name in BASELINES for variant in ("original", "released") if variant == "original" or name not in ONE_VARIANT
 ]
