@@ -137,7 +137,9 @@ class ModelConfig:
     """Floor of a component's standard deviation: without one the likelihood of a mixture is unbounded."""
     family: str = "gumbel"
     """Copula family, see ``cm2.copulas.FAMILIES``: ``gumbel``, ..., a ``mixture`` of three, or for three and more modalities a ``vine``
-    (the D-vine in their order, with Gaussian pairs)."""
+    (the D-vine in their order)."""
+    pair_family: str = "gaussian"
+    """Family of a vine's pair copulas; with Gaussian ones the vine is a Gaussian copula."""
     link: str = "component"
     """How the copula ties embeddings: ``component``, ``scalar`` or ``dimension``."""
     types: str = "independent"

@@ -47,7 +47,8 @@ class CM2(nn.Module):
         dim = self.config.embedding_dim
         self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.config.normalisation)
         marginals = [GaussianMixture(self.config.components, dim, minimum_scale=self.config.minimum_scale) for _ in self.names]
-        copula = make(self.config.family, len(self.names))
+        options = {"pair_family": self.config.pair_family} if self.config.family == "vine" else {}
+        copula = make(self.config.family, len(self.names), **options)
         self.joint = CopulaJoint(copula, marginals, link=self.config.link, types=self.config.types)
         self.token = nn.Parameter(0.02 * torch.randn(len(self.names), dim)) if self.config.impute == "token" else None
         self.fusion = LSTMFusion(dim, self.config.fusion_hidden, self.config.fusion_layers)

@@ -129,9 +129,9 @@ def test_every_family_trains_imputes_and_is_saved(family, link):
     assert torch.equal(other.predict(batch), expected)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_a_vine_of_any_number_of_modalities(count):
-    method, batch = build(count, family="vine"), make_batch(modalities(count))
+@pytest.mark.parametrize(("count", "pair_family"), [(2, "gaussian"), (4, "gaussian"), (3, "gumbel"), (3, "mixture")])
+def test_a_vine_of_any_number_of_modalities(count, pair_family):
+    method, batch = build(count, family="vine", pair_family=pair_family), make_batch(modalities(count))
     method.loss(batch)["loss"].backward()
     assert all(p.grad.isfinite().all() and (p.grad != 0).all() for p in method.joint.copula.parameters())
     assert method.eval().impute(batch).isfinite().all()

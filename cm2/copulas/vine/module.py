@@ -9,8 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from cm2.copulas.base import CopulaDistribution
+from cm2.copulas.clayton import Clayton
+from cm2.copulas.frank import Frank
 from cm2.copulas.gaussian import Gaussian
+from cm2.copulas.gumbel import Gumbel
+from cm2.copulas.independence import Independence
+from cm2.copulas.joe import Joe
+from cm2.copulas.mixture import Mixture
 from cm2.copulas.module import Copula
+from cm2.copulas.student import Student
 from cm2.copulas.tails import to_unit_interval
 from cm2.copulas.vine.law import VineDistribution
 from cm2.copulas.vine.recursion import Recursion
@@ -25,9 +32,10 @@ class Vine(Copula):
         structure: a `VineStructure`, an R-vine matrix (see `VineStructure.from_matrix`), or ``"d"`` or ``"c"`` for the D- or C-vine in the
             order 0, 1, ..., dim - 1.
         pair_copulas: modules of dim 2, each of (first, second) conditioned coordinate: one list per tree, as `structure.trees` has the
-            edges; for the D-vine ``[[c_01, c_12, ...], [c_02|1, c_13|2, ...], ...]``. Fewer lists than trees truncate the vine. Without it
-            Gaussian ones, which start at a correlation of 0.1 in the first tree and 0.05 in the others.
+            edges; for the D-vine ``[[c_01, c_12, ...], [c_02|1, c_13|2, ...], ...]``. Fewer lists than trees truncate the vine.
         truncation: number of trees kept; what is left out is conditional independence.
+        pair_family: without `pair_copulas`, the family of every pair copula; each starts near independence. Gaussian pairs make a Gaussian
+            copula, whose trees are but another parameterisation; any other family makes a law that no single copula of the library is.
 
     Raises:
         ValueError: no vine, a structure of another dim, numbers of pair copulas that do not match the trees, or one that is not of dim 2.
@@ -47,11 +55,13 @@ class Vine(Copula):
         structure: VineStructure | str | Any = "d",
         pair_copulas: Sequence[Sequence[Copula]] | None = None,
         truncation: int | None = None,
+        pair_family: str = "gaussian",
     ) -> None:
         super().__init__(dim)
         self.structure = _structure(dim, structure).truncate(truncation)
         if pair_copulas is None:
-            pair_copulas = [[Gaussian(2, rho=0.1 if t == 0 else 0.05) for _ in tree] for t, tree in enumerate(self.structure.trees)]
+            family = _pair_family(pair_family)
+            pair_copulas = [[family(2) for _ in tree] for tree in self.structure.trees]
         elif truncation is None and len(pair_copulas) < len(self.structure.trees):
             self.structure = self.structure.truncate(len(pair_copulas))
         _check(self.structure, pair_copulas)
@@ -92,6 +102,13 @@ class Vine(Copula):
                     "make it with the structure of the vine that was saved"
                 )
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
+
+
+def _pair_family(name: str) -> type[Copula]:
+    known = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student, Mixture)}
+    if name not in known:
+        raise ValueError(f"unknown pair_family {name!r}; choose one of {', '.join(known)}")
+    return known[name]
 
 
 def _structure(dim: int, structure: VineStructure | str | Any) -> VineStructure:
