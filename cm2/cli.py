@@ -183,6 +183,36 @@ def figure(
 
 
 @app.command()
+def search(
+    cohort: CohortPath,
+    method: Annotated[str, typer.Option(help="Method to search for.")] = "cm2",
+    task: Annotated[str, typer.Option(help="Label to predict.")] = "in_hospital_mortality",
+    profile: Profile = "quick",
+    trials: Annotated[int, typer.Option(help="Distinct cells of the grid to have tried in the end.")] = 50,
+    jobs: Annotated[int, typer.Option(help="Runs trained at the same time.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs of a cell, averaged.")] = 1,
+    settings: Settings = [],  # noqa: B006
+    grid: Annotated[Path | None, typer.Option(help="TOML file of another grid; default: the paper's, with larger λ.")] = None,
+    store: Store = None,
+    out: Annotated[Path, typer.Option(help="Folder that receives .csv and .json.")] = Path("figures"),
+) -> None:
+    """Search hyper-parameters on the validation stays; call again with more trials to continue.
+
+    Example: cm2 search --cohort cohorts/physionet2012 --profile open --trials 100 --jobs 2
+    """
+    from cm2 import search as searching
+    from cm2.cohorts import load_cohort
+    from cm2.experiments import RunStore
+
+    options = {"settings": _pairs(settings, convert=str), "seeds": seeds, "grid": grid or searching.GRID, "store": RunStore(store)}
+    found = searching.search(load_cohort(cohort), method, task, profile, trials, jobs, **options)
+    typer.echo(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
+    typer.echo(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))
+    for path in searching.write(found, out):
+        typer.echo(path)
+
+
+@app.command()
 def book(
     parameter: Annotated[list[str], typer.Option("-p", metavar="NAME VALUE", help="A chapter's papermill parameter.")] = [],  # noqa: B006
     only: Annotated[list[str], typer.Option(help="Execute only this chapter.")] = [],  # noqa: B006

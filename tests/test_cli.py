@@ -21,7 +21,7 @@ def run(monkeypatch, capsys, *arguments):
     "command",
     [
         *([], ["prepare", "synthetic"], ["prepare", "physionet2012"], ["train"], ["evaluate"], ["runs"]),
-        *(["table"], ["figure"], ["book"]),
+        *(["table"], ["figure"], ["search"], ["book"]),
     ],
 )
 def test_every_command_explains_itself(command):
@@ -56,6 +56,7 @@ def test_from_preparation_to_evaluation(tmp_path, monkeypatch, capsys):
         (["prepare", "physionet2012", "--raw", "nowhere", "--out", "x"], "nowhere"),
         (["table", "12", "--cohort", "nowhere"], "there is no table '12'; choose one of 1, 2, 3"),
         (["table", "2", "--cohort", "nowhere"], "nowhere"),
+        (["search", "--cohort", "nowhere"], "nowhere"),
         (["figure", "7"], "the paper has no Figure 7; choose one of 1, 2, 3, 4, 5"),
         (["figure", "3"], "needs a training run"),
         (["book", "-p", "no_such_parameter", "3"], "no_such_parameter"),

@@ -1,0 +1,266 @@
+"""Hyper-parameter search on the validation stays: Optuna over a grid, resumable, several runs at a time.
+
+References:
+    Akiba, Sano, Yanase, Ohta, Koyama (2019), Optuna: a next-generation hyperparameter optimization framework, KDD
+    Bergstra, Bardenet, Bengio, Kégl (2011), Algorithms for hyper-parameter optimization, NeurIPS (the tree-structured Parzen estimator)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from cm2.cohorts import Cohort
+from cm2.config import Config
+from cm2.experiments import RunStore, build_method, fit_all, provenance, tokenised
+from cm2.results import home
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import Trial
+
+GRID = Path(__file__).with_suffix(".toml")
+OBJECTIVE = "auroc"
+"""On the validation stays, as in the paper."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One axis of the grid."""
+
+    name: str
+    """Its name in reports."""
+    fields: tuple[str, ...]
+    """Fields of the configuration that take its value, by dotted name."""
+    values: tuple[float, ...]
+    """What it may be."""
+    methods: tuple[str, ...] = ()
+    """Methods that have it; empty: all."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found."""
+
+    trials: pd.DataFrame
+    """One row per cell tried, the best first: its parameters, ``valid_auroc`` (mean over the seeds), ``runs``."""
+    settings: dict[str, Any]
+    """The best cell as overrides of the profile, by dotted name."""
+    cells: int
+    """Cells of the grid."""
+    provenance: dict[str, Any]
+    """Cohort, profile, method, task, versions, device, date."""
+
+
+def read_grid(path: Path = GRID, method: str = "cm2") -> list[Parameter]:
+    """The axes of a grid that a method has.
+
+    Raises:
+        ValueError: a file that is missing, has no parameter, or one without fields or values.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is not there; a grid is a TOML file with [[parameter]] entries, as {GRID.name} of the package")
+    entries = tomllib.loads(path.read_text()).get("parameter", [])
+    for entry in entries:
+        if not {"name", "fields", "values"} <= set(entry) <= {"name", "fields", "values", "methods"} or not entry["values"]:
+            raise ValueError(f"{path.name}: a parameter has a name, fields and values, and may have methods; got {entry}")
+    axes = [Parameter(e["name"], tuple(e["fields"]), tuple(e["values"]), tuple(e.get("methods", ()))) for e in entries]
+    chosen = [axis for axis in axes if not axis.methods or method in axis.methods]
+    if not chosen:
+        raise ValueError(f"{path.name}: no parameter is one of the method {method}")
+    return chosen
+
+
+def search(
+    cohort: Cohort,
+    method: str = "cm2",
+    task: str = "in_hospital_mortality",
+    profile: str = "quick",
+    trials: int = 50,
+    jobs: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    seeds: int = 1,
+    grid: Path = GRID,
+    store: RunStore | None = None,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> Found:
+    """Tries cells of a grid and keeps the one with the best validation AUROC. No test prediction is read.
+
+    A second call with more trials continues; a killed one too, at the last epoch of the runs it was in. Runs are kept in the run store,
+    so that a table finds those of the best cell.
+
+    Args:
+        cohort: a prepared cohort.
+        method: name of the method.
+        task: label to predict.
+        profile: see ``Config.from_profile``; what the grid does not change.
+        trials: distinct cells to have tried in the end, earlier calls included.
+        jobs: runs at the same time.
+        settings: fields to override in every run, by dotted name.
+        seeds: runs of a cell, whose validation AUROC is averaged.
+        grid: see ``read_grid``.
+        store: default ``RunStore()``.
+        folder: of the searches' state; default ``home() / "searches"``.
+        progress: shows a progress bar.
+
+    Raises:
+        ValueError: Optuna is not installed, another process continues the same search, or an unknown method, task, field or value.
+    """
+    axes = read_grid(grid, method)
+    base = dict(settings or {}) | {"method": method, "task": task}
+    cells = math.prod(len(axis.values) for axis in axes)
+    first = _configs(profile, base, axes, {axis.name: axis.values[0] for axis in axes}, 1)[0]
+    build_method(first, tokenised(cohort, first))
+    cohort.split("valid", task, matched=first.matched)
+    store, target = store or RunStore(), min(trials, cells)
+    key = _key(cohort, Config.from_profile(profile, base), axes, seeds)
+    with _study(folder or home() / "searches", key, first.seed) as study, _bar(target, progress) as bar:
+        done = _recover(study, axes)
+        bar.update(min(len(done), target))
+        while len(done) < target:
+            batch = _ask(study, axes, done, min(jobs, target - len(done)))
+            configs = [config for trial in batch for config in _configs(profile, base, axes, trial.params, seeds)]
+            runs = fit_all(configs, cohort, store, jobs)
+            for place, trial in enumerate(batch):
+                of_trial = runs[place * seeds : (place + 1) * seeds]
+                trial.set_user_attr("runs", [run.path.name for run in of_trial])
+                value = float(np.mean([run.metrics["valid"][OBJECTIVE] for run in of_trial]))
+                study.tell(trial, value)
+                done[_cell(axes, trial.params)] = value
+                bar.update()
+        frame = _frame(study, axes)
+    best = {axis.name: frame.iloc[0][axis.name] for axis in axes}
+    source = provenance(cohort) | {"profile": profile, "method": method, "task": task, "seeds": seeds, "settings": dict(settings or {})}
+    return Found(frame, _overrides(axes, best), cells, source)
+
+
+def write(found: Found, out: Path) -> list[Path]:
+    """Writes ``search-METHOD-TASK`` as CSV (every cell tried) and JSON (the best one and where it comes from)."""
+    out.mkdir(parents=True, exist_ok=True)
+    stem = f"search-{found.provenance['method']}-{found.provenance['task']}"
+    best = {"valid_auroc": float(found.trials.iloc[0]["valid_auroc"]), "tried": len(found.trials), "cells": found.cells}
+    texts = {
+        "csv": found.trials.to_csv(index=False, float_format="%.6g"),
+        "json": json.dumps({"settings": found.settings, **best, "provenance": found.provenance}, indent=1, ensure_ascii=False) + "\n",
+    }
+    paths = [out / f"{stem}.{ending}" for ending in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_text(text)
+        temporary.replace(path)
+    return paths
+
+
+def _configs(profile: str, base: Mapping[str, Any], axes: Sequence[Parameter], cell: Mapping[str, float], seeds: int) -> list[Config]:
+    config = Config.from_profile(profile, {**base, **_overrides(axes, cell)})
+    return [replace(config, seed=config.seed + offset) for offset in range(seeds)]
+
+
+def _overrides(axes: Sequence[Parameter], cell: Mapping[str, float]) -> dict[str, Any]:
+    return {name: _plain(cell[axis.name]) for axis in axes for name in axis.fields}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _cell(axes: Sequence[Parameter], params: Mapping[str, float]) -> tuple[float, ...]:
+    return tuple(params[axis.name] for axis in axes)
+
+
+def _key(cohort: Cohort, config: Config, axes: Sequence[Parameter], seeds: int) -> str:
+    """Names the search: the same cohort, configuration and grid continue it."""
+    text = json.dumps([cohort.checksum, config.digest(), [[a.name, a.fields, a.values] for a in axes], seeds])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _study(folder: Path, key: str, seed: int) -> Iterator[Study]:
+    """The state of a search, one process at a time."""
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise ValueError("a search needs Optuna; install it with: pip install 'cm2[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / f".{key}.lock", timeout=0):
+            storage = JournalStorage(JournalFileBackend(str(folder / f"{key}.log")))
+            study = optuna.create_study(storage=storage, study_name=key, direction="maximize", load_if_exists=True)
+            # a resumed search must not draw the same cells again
+            study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=True)
+            yield study
+    except Timeout:
+        raise ValueError(f"another process continues this search ({folder / key}.log); wait for it, or raise its --jobs") from None
+
+
+def _recover(study: Study, axes: Sequence[Parameter]) -> dict[tuple[float, ...], float]:
+    """Values of the cells tried before; those that a killed call was in are tried first."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if set(trial.params) == {axis.name for axis in axes}:
+            study.enqueue_trial(trial.params)
+    return {_cell(axes, trial.params): trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}
+
+
+def _ask(study: Study, axes: Sequence[Parameter], done: Mapping[tuple[float, ...], float], size: int) -> list[Trial]:
+    """Trials in cells that are new; the sampler is told what it already knows of the others."""
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import TrialState
+
+    space = {axis.name: CategoricalDistribution(axis.values) for axis in axes}
+    batch: dict[tuple[float, ...], Trial] = {}
+    while len(batch) < size:
+        trial = study.ask(space)
+        cell = _cell(axes, trial.params)
+        if cell not in done and cell not in batch:
+            batch[cell] = trial
+            continue
+        if cell in done:
+            study.tell(trial, done[cell])
+        else:
+            study.tell(trial, state=TrialState.FAIL)
+        study.enqueue_trial(_untried(axes, {*done, *batch}, trial.number))
+    return list(batch.values())
+
+
+def _untried(axes: Sequence[Parameter], known: set[tuple[float, ...]], seed: int) -> dict[str, float]:
+    """A cell nobody tried, at random."""
+    shape = [len(axis.values) for axis in axes]
+    for flat in np.random.default_rng(seed).permutation(math.prod(shape)):
+        values = tuple(axis.values[i] for axis, i in zip(axes, np.unravel_index(flat, shape), strict=True))
+        if values not in known:
+            return dict(zip((axis.name for axis in axes), values, strict=True))
+    raise ValueError("every cell of the grid was tried")
+
+
+def _frame(study: Study, axes: Sequence[Parameter]) -> pd.DataFrame:
+    from optuna.trial import TrialState
+
+    rows = [
+        {axis.name: trial.params[axis.name] for axis in axes} | {"valid_auroc": trial.value, "runs": " ".join(trial.user_attrs["runs"])}
+        for trial in study.get_trials(states=(TrialState.COMPLETE,))
+        if "runs" in trial.user_attrs
+    ]
+    return pd.DataFrame(rows).sort_values("valid_auroc", ascending=False, kind="stable", ignore_index=True)
+
+
+def _bar(total: int, progress: bool) -> tqdm:
+    return tqdm(total=total, desc="search", unit="cell", disable=None if progress else True)
