@@ -174,3 +174,14 @@ def test_it_trains_on_a_cohort_through_the_run_store(method, small_cohort, tmp_p
     again = predictions(run.load_method(small_cohort), config, tokenised(small_cohort, config).split("test", config.task))
     np.testing.assert_allclose(again["probability"], stored["probability"], rtol=1e-6)
     assert run.metrics["valid"]["auroc"] == pytest.approx(run.history["valid_auroc"].max(), abs=1e-9)
+
+
+@every_variant
+def test_mixed_precision(name, variant):
+    batch = make_batch(SMALL, stays=31)
+    method = ready(name, SMALL, batch, variant)
+    full = method.predict(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed, loss = method.predict(batch), method.loss(batch)["loss"]
+    assert mixed.dtype == loss.dtype == torch.float32
+    torch.testing.assert_close(mixed, full, rtol=0.1, atol=0.02)
