@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cm2.alignment import ALIGNMENTS
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.copulas import make
 from cm2.embedding import ModalityEmbeddings, is_complete
-from cm2.fusion import LSTMFusion
-from cm2.joint import CopulaJoint
+from cm2.fusion import ConcatFusion, LSTMFusion
+from cm2.joint import CopulaJoint, CopulaJointDistribution
 from cm2.marginals import GaussianMixture
+from cm2.released import ReleasedScore
+from cm2.weights import WeightNetwork
 
 
 class CM2(nn.Module):
@@ -26,6 +29,9 @@ class CM2(nn.Module):
     .. math::
         L = \tau L_{task} - \frac1n \sum_i \Big\{ \lambda_{mix} \sum_{m \in O_i} \log f_m(z_{im})
             + \lambda_{cop} \Big[ \log f_{O_i}(z_i) - \sum_{m \in O_i} \log f_m(z_{im}) \Big] \Big\}.
+
+    ``alignment="cosine"`` or ``"kl"`` puts a distance between present embeddings in the place of the braces (paper, Table 4), and
+    ``link="released"`` the released program's score, which reads imputed embeddings too, with the weight :math:`\lambda_{cop}`.
 
     Args:
         config: the run's configuration.
@@ -46,14 +52,13 @@ class CM2(nn.Module):
         self.epoch = 0
         dim = self.config.embedding_dim
         self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.config.normalisation)
-        marginals = [GaussianMixture(self.config.components, dim, minimum_scale=self.config.minimum_scale) for _ in self.names]
-        options = {"pair_family": self.config.pair_family} if self.config.family == "vine" else {}
-        copula = make(self.config.family, len(self.names), **options)
-        self.joint = CopulaJoint(copula, marginals, link=self.config.link, types=self.config.types)
+        self.joint = self._build_law(dim)
         self.token = nn.Parameter(0.02 * torch.randn(len(self.names), dim)) if self.config.impute == "token" else None
-        self.fusion = LSTMFusion(dim, self.config.fusion_hidden, self.config.fusion_layers)
+        self.fusion = self._build_fusion(dim)
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(self.fusion.output_dim, 1)
+        predicted = self.config.weights == "predicted"
+        self.weight_network = WeightNetwork(len(self.names), dim, self.config.components) if predicted else None
         self.register_load_state_dict_pre_hook(_read_first_layout)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -78,31 +83,32 @@ class CM2(nn.Module):
 
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and between-draw variance of the probability, each ``(B,)``; the variance is 0 where nothing is drawn."""
-        n_draws = self.config.n_draws if self._draws and not is_complete(batch) else 1
-        probability = self._logits(self.impute(batch, n_draws)).sigmoid()
+        z, present = self.embed(batch)
+        complete = is_complete(batch)
+        n_draws = self.config.n_draws if self._draws and not complete else 1
+        filled = self._fill(z, present, n_draws, complete) if self.config.fusion_reads == "all" else z[None]
+        probability = self._logits(filled, present).sigmoid()
         return probability.mean(dim=0), probability.var(dim=0, correction=0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the objective, each a scalar averaged over the batch.
 
         Returns:
-            ``loss`` (to be minimised), ``task`` (cross entropy), ``mixture`` and ``copula`` (log-likelihood terms per stay),
-            and both per embedding coordinate that was present.
+            ``loss`` (to be minimised), ``task`` (cross entropy), ``mixture`` and ``copula`` (log-likelihood terms per stay), and both per
+            embedding coordinate that was present; or in their place ``alignment``, or ``score`` and the score per coordinate.
         """
         z, present = self.embed(batch)
-        logits = self._logits(self._fill(z, present, 1, complete=is_complete(batch)))[0]
-        task = F.binary_cross_entropy_with_logits(logits, batch.label.float())
-        mixture, copula = self._law_terms(z, present)
-        loss = self.annealing() * task - self.config.lambda_mix * mixture - self.config.lambda_copula * copula
-        coordinates = present.sum(dim=1).float().mean() * z.shape[-1]
-        return {
-            "loss": loss,
-            "task": task.detach(),
-            "mixture": mixture.detach(),
-            "copula": copula.detach(),
-            "mixture_per_dimension": mixture.detach() / coordinates,
-            "copula_per_dimension": copula.detach() / coordinates,
-        }
+        fills = self.config.fusion_reads == "all" or self.config.link == "released"
+        filled = self._fill(z, present, 1, complete=is_complete(batch)) if fills else z[None]
+        task = F.binary_cross_entropy_with_logits(self._logits(filled, present)[0], batch.label.float())
+        loss, terms = self.annealing() * task, self._terms(z, filled[0], present)
+        for weight, value in terms.values():
+            loss = loss + weight * value
+        values = {name: value.detach() for name, (_, value) in terms.items()}
+        if self.config.alignment == "copula":
+            seen = z.shape[1] if self.config.link == "released" else present.sum(dim=1).float().mean()
+            values |= {f"{name}_per_dimension": value / (seen * z.shape[-1]) for name, value in values.items()}
+        return {"loss": loss, "task": task.detach(), **values}
 
     def annealing(self) -> float:
         """Factor of the task loss, 1/max(exp(-T·epoch), 1e-3); 1 for T = 0."""
@@ -110,7 +116,9 @@ class CM2(nn.Module):
 
     @torch.no_grad()
     def initialise(self, batch: Batch) -> None:
-        """Starts each mixture from the embeddings of a first batch (k-means++), so that its components differ."""
+        """Starts each mixture from the embeddings of a first batch (k-means++), so that its components differ (released: they do not)."""
+        if isinstance(self.joint, ReleasedScore):
+            return
         training = self.training
         z, _ = self.eval().embed(batch)
         for m, name in enumerate(self.names):
@@ -124,6 +132,8 @@ class CM2(nn.Module):
     @torch.no_grad()
     def state_of_law(self) -> dict[str, float]:
         """Scalars worth a column in the history: α and Kendall's τ of the copula, the spread of the mixtures."""
+        if isinstance(self.joint, ReleasedScore):
+            return self.joint.state()
         copula = self.joint.copula
         scales = torch.stack([m().scale.mean() for m in self.joint.marginals])
         tau = copula().kendall_tau  # one number, or a matrix of pairs whose diagonal is 1
@@ -133,40 +143,96 @@ class CM2(nn.Module):
         return state if alpha is None or alpha.numel() != 1 else {"alpha": float(alpha), **state}
 
     @property
+    def unused_parameters(self) -> dict[str, str]:
+        """Why parameters whose name starts with the key receive no gradient from the loss."""
+        c, released = self.config, isinstance(self.joint, ReleasedScore)
+        read = c.impute if c.fusion_reads == "all" else "nothing"
+        fitted = c.alignment == "copula" and (c.lambda_copula or (c.lambda_mix and not released))
+        unused = {}
+        if not fitted and (released or read not in ("conditional", "marginal", "mean")):
+            unused["joint."] = unused["weight_network."] = "no term of the loss reads the law, nor a draw that carries a gradient"
+        if released:
+            unused["joint.weights"] = "components that are equal give their weights no gradient"
+        elif (not fitted or not c.lambda_copula) and read != "conditional":
+            unused["joint.copula"] = unused["joint.table"] = "neither the dependence term nor a conditional draw is asked for"
+        if not fitted and read == "mean":
+            unused |= {f"joint.marginals.{m}.raw_scale": "a mean has no scale" for m in range(len(self.names))}
+        if c.types == "joint":
+            unused |= {f"joint.marginals.{m}.logits": "the table of types has its own margins" for m in range(len(self.names))}
+        return unused
+
+    @property
     def _draws(self) -> bool:
-        return self.config.impute in ("conditional", "marginal")
+        return self.config.impute in ("conditional", "marginal") and self.config.fusion_reads == "all"
+
+    def _build_law(self, dim: int) -> CopulaJoint | ReleasedScore:
+        c, count = self.config, len(self.names)
+        if c.link == "released":
+            return ReleasedScore(c.family, count, dim, c.components)
+        marginals = [GaussianMixture(c.components, dim, minimum_scale=c.minimum_scale) for _ in self.names]
+        options = {"pair_family": c.pair_family} if c.family == "vine" else {}
+        return CopulaJoint(make(c.family, count, **options), marginals, link=c.link, types=c.types)
+
+    def _build_fusion(self, dim: int) -> LSTMFusion | ConcatFusion:
+        c = self.config
+        return LSTMFusion(dim, c.fusion_hidden, c.fusion_layers) if c.fusion == "lstm" else ConcatFusion(dim, len(self.names))
+
+    def _law(self, z: Tensor, present: Tensor) -> CopulaJointDistribution:
+        if self.weight_network is None:
+            return self.joint(validate_args=False)
+        own = torch.stack([mixture.logits for mixture in self.joint.marginals])
+        return self.joint(self.weight_network(z, present, own), validate_args=False)
 
     def _fill(self, z: Tensor, present: Tensor, n_draws: int, complete: bool) -> Tensor:
         how = self.config.impute
         if complete or how == "zero":
             return z.expand(n_draws, *z.shape)
         if how == "token":
-            filled = torch.where(present[..., None], z, self.token)
-        elif how == "mean":
-            means = [(law.log_weights.exp()[:, None] * law.mean).sum(dim=0) for law in self._marginal_laws()]
-            filled = torch.where(present[..., None], z, torch.stack(means))
-        else:
-            with torch.autocast(z.device.type, enabled=False):
-                return self.joint(validate_args=False).impute(z, present, n_draws, how=how)
-        return filled.expand(n_draws, *z.shape)
+            return torch.where(present[..., None], z, self.token).expand(n_draws, *z.shape)
+        with torch.autocast(z.device.type, enabled=False):
+            if how == "mean":
+                return torch.where(present[..., None], z, self._means(z, present)).expand(n_draws, *z.shape)
+            law = self.joint if isinstance(self.joint, ReleasedScore) else self._law(z, present)
+            return law.impute(z, present, n_draws, how=how)
 
-    def _marginal_laws(self) -> list[torch.distributions.Distribution]:
-        return [marginal(validate_args=False) for marginal in self.joint.marginals]
+    def _means(self, z: Tensor, present: Tensor) -> Tensor:
+        """Mean of each modality's mixture ``(M, d)``, or of each stay's ``(B, M, d)`` where the weights are predicted."""
+        if isinstance(self.joint, ReleasedScore):
+            return self.joint.expected()
+        if self.weight_network is not None:
+            mixture = self._law(z, present).link.mixture
+            return (mixture.log_weights.exp()[..., None] * mixture.mean).sum(dim=-2)
+        laws = [marginal(validate_args=False) for marginal in self.joint.marginals]
+        return torch.stack([(law.log_weights.exp()[:, None] * law.mean).sum(dim=0) for law in laws])
+
+    def _terms(self, z: Tensor, filled: Tensor, present: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """What the loss adds to the task, by name: weight and value."""
+        c = self.config
+        if c.alignment != "copula":
+            return {"alignment": (c.lambda_alignment, ALIGNMENTS[c.alignment](z, present))}
+        if isinstance(self.joint, ReleasedScore):
+            with torch.autocast(z.device.type, enabled=False):
+                score = self.joint(filled.detach() if c.stop_gradient == "both" else filled).mean()
+            return {"score": (-c.lambda_copula, score)}
+        mixture, copula = self._law_terms(z, present)
+        return {"mixture": (-c.lambda_mix, mixture), "copula": (-c.lambda_copula, copula)}
 
     def _law_terms(self, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(z.device.type, enabled=False):
-            law = self.joint(validate_args=False)
-            stop = self.config.stop_gradient
-            marginal, dependence = law.terms(z.detach() if stop == "both" else z, present)
-            if stop == "mixture":
-                marginal = law.terms(z.detach(), present)[0]
-            elif stop == "copula":
-                dependence = law.terms(z.detach(), present)[1]
+            stop, fixed = self.config.stop_gradient, z.detach()
+            given = fixed if stop == "both" else z
+            law = self._law(given, present)
+            marginal, dependence = law.terms(given, present)
+            if stop in ("mixture", "copula"):
+                law = law if self.weight_network is None else self._law(fixed, present)
+                again = law.terms(fixed, present)
+                marginal, dependence = (again[0], dependence) if stop == "mixture" else (marginal, again[1])
         return torch.where(present, marginal, 0).sum(dim=-1).mean(), dependence.mean()
 
-    def _logits(self, z: Tensor) -> Tensor:
+    def _logits(self, z: Tensor, present: Tensor) -> Tensor:
         draws, stays = z.shape[:2]
-        fused = self.fusion(z.flatten(0, 1))
+        read = None if self.config.fusion_reads == "all" else present.expand(draws, -1, -1).flatten(0, 1)
+        fused = self.fusion(z.flatten(0, 1), read)
         return self.classifier(self.dropout(fused)).view(draws, stays).float()
 
 
