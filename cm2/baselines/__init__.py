@@ -4,6 +4,7 @@ from cm2.baselines.base import Baseline
 from cm2.baselines.boosted_trees import BoostedTrees
 from cm2.baselines.daft import DAFT
 from cm2.baselines.drfuse import DrFuse
+from cm2.baselines.interleaved import Interleaved
 from cm2.baselines.late_fusion import LateFusion
 from cm2.baselines.lsmt import LSMT
 from cm2.baselines.medfuse import MedFuse
@@ -21,6 +22,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "daft": DAFT,
     "drfuse": DrFuse,
     "lsmt": LSMT,
+    "interleaved": Interleaved,
 }
 
 __all__ = ["BASELINES", "Baseline"]

@@ -1,0 +1,172 @@
+"""Interleaved: every modality on one grid of times, self- and cross-attention in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from cm2.baselines.attention import Attention
+from cm2.baselines.base import Baseline
+from cm2.baselines.states import states
+from cm2.baselines.time_attention import TimeAttention, TimeEmbedding
+from cm2.batch import Batch, Modality, Value
+from cm2.config import Config, InterleavedConfig
+from cm2.embedding import present_values, spread
+from cm2.encoders import build_encoder
+
+
+class GatedSeries(nn.Module):
+    r"""A series on the grid: two embeddings, mixed by a gate of each stay (Zhang et al., section 3.1, "UTDE").
+
+    .. math::
+        g = \sigma(\mathrm{MLP}[\max_t a_t, \max_t c_t]), \qquad z_t = g a_t + (1 - g) c_t
+
+    with a the attention to the observed times and c a convolution (of one step) of the imputed series, which holds its last value.
+
+    Args:
+        width: of a step.
+        sizes: width, heads, grid.
+        dropout: in the attention and before the gate's network.
+    """
+
+    def __init__(self, width: int, sizes: InterleavedConfig, dropout: float) -> None:
+        super().__init__()
+        dim = sizes.width
+        self.steps = sizes.steps
+        self.attention = TimeAttention(width, dim, sizes.time, sizes.heads, dropout)
+        self.convolution = nn.Linear(width, dim, bias=False)  # a kernel of one step
+        self.gate = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor, mask: Tensor, time: TimeEmbedding) -> Tensor:
+        """Steps ``(n, T, F)``, which of them count ``(n, T)``, to ``(n, steps, width)``."""
+        attended = self.attention(x, mask, time, self.steps)
+        last = torch.arange(self.steps, device=x.device) * x.shape[1] // self.steps
+        held = self.convolution(x)[:, last]
+        gate = self.gate(torch.cat((attended.amax(dim=1), held.amax(dim=1)), dim=-1))[:, None]
+        return gate * attended + (1 - gate) * held
+
+
+class InterleavedBlock(nn.Module):
+    """Each modality asks itself, then all the others, then goes through a feed-forward part; everything residual and pre-norm.
+
+    Args:
+        count: M, number of modalities.
+        sizes: width, heads.
+        dropout: of attention weights and residual branches.
+    """
+
+    def __init__(self, count: int, sizes: InterleavedConfig, dropout: float) -> None:
+        super().__init__()
+        dim, heads = sizes.width, sizes.heads
+        each = lambda build: nn.ModuleList([build() for _ in range(count)])
+        self.norms = nn.ModuleList([each(lambda: nn.LayerNorm(dim)) for _ in range(3)])
+        self.itself, self.others = (each(lambda: Attention(dim, heads, dim // heads, dropout=dropout)) for _ in range(2))
+        self.feedforward = each(lambda: nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * dim, dim)))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, z: list[Tensor], present: Tensor) -> list[Tensor]:
+        """M sequences ``(B, steps, width)`` and who has which ``(B, M)`` to M sequences; what is absent is never asked."""
+        z = [x + self.dropout(ask(norm(x))) for x, ask, norm in zip(z, self.itself, self.norms[0], strict=True)]
+        known = [norm(x) for x, norm in zip(z, self.norms[1], strict=True)]
+        seen = present[:, :, None].expand(-1, -1, known[0].shape[1])
+        result = []
+        for m, x in enumerate(z):
+            others = [n for n in range(len(z)) if n != m]
+            context = torch.cat([known[n] for n in others], dim=1)
+            mask = torch.cat([seen[:, n] for n in others], dim=1)
+            x = x + self.dropout(self.others[m](known[m], context, mask))
+            result.append(x + self.dropout(self.feedforward[m](self.norms[2][m](x))))
+        return result
+
+
+class Interleaved(Baseline):
+    r"""Every modality becomes a sequence on one grid of times; layers of self-attention within and cross-attention between modalities.
+
+    A series is embedded by ``GatedSeries``; any other modality, as the original's notes, by attention from the grid to its states. With
+    :math:`z^0_m` these sequences plus positions, for j = 1, ..., J, all pre-norm,
+
+    .. math::
+        \hat z_m = z^{j-1}_m + \mathrm{SA}(z^{j-1}_m), \quad
+        \tilde z_m = \hat z_m + \mathrm{CA}(\hat z_m, [\hat z_n]_{n \ne m, n \in O_i}), \quad
+        z^j_m = \tilde z_m + \mathrm{FF}(\tilde z_m)
+
+    and the last states h side by side, zero for an absent modality, go through :math:`w^\top (W_2 \mathrm{relu}(W_1 h) + h) + b`.
+
+    The original reads irregular times, which modality and value were measured at each, and notes with their times. A cohort here has
+    neither: its series are on a grid (of two hours, in the paper's), imputed, with columns that say what was measured where it was
+    prepared so. Hence a step's time is its index, scaled to [0, 1], every step counts as observed, and for tokens of a text, patches of
+    an image and a vector (a single position) the place takes the part of the time. Where the original has two modalities, each asks
+    the other; with more, each asks all others at once.
+
+    The CM² authors' program has no Interleaved and their paper does not say how it was run; both variants are the same.
+    ``baseline.encoders = "common"`` lets a series' encoder read it first, as Table 10 needs; images, texts and vectors always have the
+    encoders of [encoder].
+
+    References:
+        Zhang, Li, Chen, Yan, Petzold, "Improving Medical Predictions by Irregular Multimodal Electronic Health Records Modeling",
+        ICML 2023; Shukla, Marlin, "Multi-Time Attention Networks for Irregularly Sampled Time Series", ICLR 2021.
+
+    Args:
+        config: the run's configuration.
+        modalities: two or more modalities of the cohort.
+
+    Raises:
+        ValueError: a width that is not a multiple of the heads.
+    """
+
+    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+        super().__init__(config, modalities)
+        sizes, dropout = self.config.interleaved, self.config.dropout
+        for name in ("width", "time"):
+            if (width := getattr(sizes, name)) % sizes.heads:
+                raise ValueError(f"interleaved: {name} = {width} is not a multiple of heads = {sizes.heads}; change one of them")
+        read_raw = [m.name for m in modalities if m.kind == "series" and self.config.encoders == "own"]
+        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities if m.name not in read_raw})
+        self.time = TimeEmbedding(sizes.time)
+        self.grids = nn.ModuleDict()
+        for m in modalities:
+            width = m.shape[-1] if m.name in read_raw else self.encoders[m.name].feature_dim
+            if m.kind == "series":
+                self.grids[m.name] = GatedSeries(width, sizes, dropout)
+            else:
+                self.grids[m.name] = TimeAttention(width, sizes.width, sizes.time, sizes.heads, dropout)
+        self.unused_parameters = {
+            f"grids.{m.name}.{part}": "where there is a single position, every time of the grid attends to it"
+            for m in modalities
+            if m.kind in ("image", "vector")
+            for part in ("query", "key")
+        }
+        self.position = nn.Parameter(0.02 * torch.randn(sizes.steps, sizes.width))
+        self.blocks = nn.ModuleList([InterleavedBlock(len(self.names), sizes, dropout) for _ in range(sizes.layers)])
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(sizes.width) for name in self.names})
+        joint = sizes.width * len(self.names)
+        self.residual = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Dropout(dropout), nn.Linear(joint, joint))
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(joint, 1)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Log-odds of the outcome ``(B,)``."""
+        scale = sqrt(self.config.interleaved.width)
+        z = [self.dropout(scale * self._on_grid(batch, name) + self.position) for name in self.names]
+        for block in self.blocks:
+            z = block(z, batch.present)
+        last = torch.stack([self.norms[name](x[:, -1]) for name, x in zip(self.names, z, strict=True)], dim=1)
+        joint = torch.where(batch.present[..., None], last, 0).flatten(1)
+        return self.classifier(joint + self.residual(joint)).squeeze(-1).float()
+
+    def _on_grid(self, batch: Batch, name: str) -> Tensor:
+        sizes = self.config.interleaved
+        if batch.rows[name].numel() == 0:
+            return batch.label.new_zeros(len(batch), sizes.steps, sizes.width, dtype=torch.float32)
+        positions, mask = self._positions(present_values(batch, name), name)
+        grid = self.grids[name]
+        z = grid(positions, mask, self.time) if isinstance(grid, GatedSeries) else grid(positions, mask, self.time, sizes.steps)
+        return spread(z.float(), batch, name)
+
+    def _positions(self, value: Value, name: str) -> tuple[Tensor, Tensor]:
+        if name in self.encoders:
+            return states(self.encoders[name], value)
+        return value, value.new_ones(value.shape[:2], dtype=torch.bool)
