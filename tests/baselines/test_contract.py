@@ -119,8 +119,12 @@ def test_saved_and_loaded_it_predicts_the_same(name, variant, tmp_path):
 @every_variant
 def test_it_overfits_32_stays(name, variant):
     batch = make_batch(SMALL, stays=32, present=torch.ones(32, 3, dtype=torch.bool))
-    method = learn(build(name, SMALL, variant, baseline__trees=60, baseline__tree_stays=1), batch, SMALL, steps=100)
-    assert ((method.predict(batch) > 0.5).float() == batch.label).float().mean() == 1
+    method = build(name, SMALL, variant, baseline__trees=60, baseline__tree_stays=1)
+    for _ in range(6):
+        predicted = learn(method.train(), batch, SMALL, steps=25).predict(batch) > 0.5
+        if torch.equal(predicted.float(), batch.label):
+            return
+    pytest.fail(f"{int((predicted.float() != batch.label).sum())} of 32 stays are still wrong after 150 steps")
 
 
 @every_variant
