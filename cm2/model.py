@@ -157,6 +157,9 @@ class CM2(nn.Module):
             unused["joint.copula"] = unused["joint.table"] = "neither the dependence term nor a conditional draw is asked for"
         if not fitted and read == "mean":
             unused |= {f"joint.marginals.{m}.raw_scale": "a mean has no scale" for m in range(len(self.names))}
+        if not fitted and read == "conditional" and c.link == "component":
+            unused["joint.table"] = unused["weight_network."] = "labels are drawn, which has no gradient"
+            unused |= {f"joint.marginals.{m}.logits": "labels are drawn, which has no gradient" for m in range(len(self.names))}
         if c.types == "joint":
             unused |= {f"joint.marginals.{m}.logits": "the table of types has its own margins" for m in range(len(self.names))}
         return unused
