@@ -92,7 +92,7 @@ class ReleasedScore(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """The score of every stay of a batch, ``(B, M, d) -> (B,)``; absent embeddings are to be filled in before, as the program does.
 
-        Frank's and the Gaussian's depend on the other stays; in a batch of one, where the program returns NaN, s is 0.
+        Frank's and the Gaussian's depend on the other stays of the batch.
         """
         log_normal, log_u = self.parts(z)
         log_weights = [weights.softmax(0).log() for weights in self.weights]
@@ -113,8 +113,6 @@ class ReleasedScore(nn.Module):
     def dependence(self, log_u: Tensor) -> Tensor:
         """s for every component, ``(B, M, K) -> (B, K)``."""
         alpha = self.alpha
-        if len(log_u) == 1 and self.family != "gumbel":
-            return torch.zeros_like(log_u[:, 0])
         score = {"gumbel": _gumbel, "frank": _frank, "gaussian": _gaussian}[self.family]
         return torch.stack([score(component.unbind(-1), alpha) for component in log_u.unbind(-1)], -1)
 
@@ -159,8 +157,12 @@ def _component(z: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bell(log_u: Tensor) -> Tensor:
-    r""":math:`u' = e^{-t^2/2}`, t the argument standardised over the stays of the batch, ``(B, ...) -> (B, ...)``."""
-    t = (log_u - log_u.mean(0)) / log_u.std(0)
+    r""":math:`u' = e^{-t^2/2}`, t the argument standardised over the stays of the batch, ``(B, ...) -> (B, ...)``.
+
+    Among stays that agree, or with a single one, t is 0; there the program divides 0 by 0 and stops.
+    """
+    variance = log_u.var(0, correction=min(1, len(log_u) - 1))
+    t = (log_u - log_u.mean(0)) / torch.where(variance > 0, variance, 1.0).sqrt()
     return torch.exp(-0.5 * t.square())
 
 
