@@ -166,6 +166,32 @@ class CopulaJointDistribution(Distribution):
         """log f_O minus the sum of log f_m over the present modalities: ``(..., M, d)`` -> ``(...)``, 0 with only one present."""
         return self.terms(z, present)[1]
 
+    def cross_dependence(self, z: Tensor, present: Tensor, candidates: Tensor, target: int) -> Tensor:
+        """`dependence` of every stay with every candidate in the place of one modality.
+
+        Args:
+            z: ``(n, M, d)``; the target's rows are never read.
+            present: ``(n, M)`` bool; the target's column is never read.
+            candidates: ``(c, d)`` embeddings of the target.
+            target: column of that modality.
+
+        Returns:
+            ``(n, c)``.
+        """
+        fills = torch.arange(present.shape[-1], device=z.device) == target
+        z, present = self._prepare(z, present & ~fills)
+        own = self.link.parts(z)
+        others = self.link.parts(
+            self._placeholder(candidates[:, None, :].expand(-1, len(fills), -1).to(z.dtype), fills.expand(len(candidates), -1))
+        )
+
+        def crossed(a: Tensor, b: Tensor) -> Tensor:
+            column = fills.view(-1, *[1] * (a.ndim - 2))
+            return torch.where(column, b[None], a[:, None])
+
+        parts = tuple(crossed(a, b) for a, b in zip(own, others, strict=True))
+        return self.link.tie(parts, (present | fills)[:, None].expand(-1, len(candidates), -1))[1]
+
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws ``(*sample_shape, ..., M, d)``; which parameters the gradients reach is said at each link in `cm2.links`."""
         z = self.link.mixture.mean.new_zeros(self.batch_shape + self.event_shape)

@@ -55,6 +55,9 @@ class PerDimension:
         return torch.stack([low for low, _ in pairs], -2), torch.stack([high for _, high in pairs], -2)
 
 
+Parts = tuple[Tensor, ...]
+
+
 class Link(ABC):
     """A joint law of M embeddings from their mixtures and a copula.
 
@@ -67,12 +70,20 @@ class Link(ABC):
     def __init__(self, copula: TailCopula, mixture: GaussianMixtureDistribution, excess: Tensor | None = None) -> None:
         self.copula, self.mixture, self.excess = copula, mixture, excess
 
-    @abstractmethod
     def terms(self, z: Tensor, present: Tensor | None) -> Tails:
         """log f_m ``(..., M)`` and the dependence term log f_O - sum of log f_m over the present ``(...)``.
 
         ``log f_m`` of absent modalities is 0; their rows of ``z`` are finite placeholders without influence.
         """
+        return self.tie(self.parts(z), present)
+
+    @abstractmethod
+    def parts(self, z: Tensor) -> Parts:
+        """What each modality contributes by itself: tensors ``(..., M)`` or ``(..., M, width)``, each column from that row of z alone."""
+
+    @abstractmethod
+    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+        """`terms` from the parts, whose columns may come from different stays."""
 
     @abstractmethod
     def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
@@ -91,12 +102,17 @@ class Component(Link):
     labels are discrete and carry none.
     """
 
-    def terms(self, z: Tensor, present: Tensor | None) -> Tails:
-        marginal, grid, _ = self._grid(z, present)
+    def parts(self, z: Tensor) -> Parts:
+        return self.mixture.component_terms(z)
+
+    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+        marginal, grid = self._grid(parts, present)
         return marginal, grid.logsumexp(-1)
 
     def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
-        _, grid, (log_v, log1m_v) = self._grid(z, present)
+        parts = self.parts(z)
+        _, log_v, log1m_v = parts
+        _, grid = self._grid(parts, present)
         components, modalities = log_v.shape[-1], log_v.shape[-2]
         flat = draw_labels(grid, n_draws)
         labels = torch.stack([flat // components ** (modalities - 1 - m) % components for m in range(modalities)], -1)
@@ -109,13 +125,13 @@ class Component(Link):
         energy = _split(log_v, log1m_v, observed, z.shape[-1])
         return self.mixture.from_component(normal_quantile(-energy, log1mexp(-energy)), labels)
 
-    def _grid(self, z: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tails]:
-        """log f_m ``(..., M)``; per tuple of labels its log weight given z, ``(..., K^M)``; the log tails of v ``(..., M, K)``.
+    def _grid(self, parts: Parts, present: Tensor | None) -> Tails:
+        """log f_m ``(..., M)``, and per tuple of labels its log weight given z, ``(..., K^M)``.
 
         Weights are posterior probabilities of the labels, of order one: the densities themselves, of order d, have been divided
         out before anything is added up.
         """
-        log_normal, log_v, log1m_v = self.mixture.component_terms(z)
+        log_normal, log_v, log1m_v = parts
         weighted = self.mixture.log_weights + log_normal
         marginal = weighted.logsumexp(-1)
         posterior = weighted - marginal[..., None]
@@ -127,7 +143,7 @@ class Component(Link):
             tuples = tuples + self.excess.flatten()
         mask = None if present is None else present[..., None, :].expand(*tuples.shape, present.shape[-1])
         grid = tuples + self.copula.log_prob_tails(_product(log_v), _product(log1m_v), mask)
-        return marginal, grid, (log_v, log1m_v)
+        return marginal, grid
 
 
 class Scalar(Link):
@@ -137,8 +153,11 @@ class Scalar(Link):
     the weights included, and the given embeddings.
     """
 
-    def terms(self, z: Tensor, present: Tensor | None) -> Tails:
-        marginal, log_v, log1m_v = self._uniforms(z)
+    def parts(self, z: Tensor) -> Parts:
+        return self._uniforms(z)
+
+    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+        marginal, log_v, log1m_v = parts
         if present is not None:
             marginal = torch.where(present, marginal, 0.0)
         return marginal, self.copula.log_prob_tails(log_v, log1m_v, present)
@@ -160,8 +179,11 @@ class Dimension(Link):
     The copula is shared by the coordinates, or there is one for each. Gradients of draws as for `Scalar`.
     """
 
-    def terms(self, z: Tensor, present: Tensor | None) -> Tails:
-        marginal, log_u, log1m_u = self.mixture.rosenblatt_terms(z)
+    def parts(self, z: Tensor) -> Parts:
+        return self.mixture.rosenblatt_terms(z)
+
+    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+        marginal, log_u, log1m_u = parts
         if present is not None:
             marginal = torch.where(present, marginal, 0.0)
         mask = None if present is None else present[..., None, :].expand(log_u.mT.shape)
@@ -185,8 +207,11 @@ class Paper(Link):
     With modalities absent the copula's own margin over the others is taken. Draws given other modalities do not exist.
     """
 
-    def terms(self, z: Tensor, present: Tensor | None) -> Tails:
-        marginal, log_u, log1m_u = self.mixture.cdf_terms(z)
+    def parts(self, z: Tensor) -> Parts:
+        return self.mixture.cdf_terms(z)
+
+    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+        marginal, log_u, log1m_u = parts
         if present is not None:
             marginal = torch.where(present, marginal, 0.0)
         return marginal, self.copula.log_prob_tails(log_u, log1m_u, present)
