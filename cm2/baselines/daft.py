@@ -67,7 +67,8 @@ class DAFT(Baseline):
         super().__init__(config, modalities)
         preferred = "series" if self.released else "image"
         self.name = self.chosen(default=next((m.name for m in modalities if m.kind == preferred), self.names[0]))
-        self.rank = {"image": 4, "vector": 2}.get(next(m.kind for m in modalities if m.name == self.name), 3)
+        ranks = {"image": 4 if config.encoder.image.kind == "resnet" else 3, "vector": 2}
+        self.rank = ranks.get(next(m.kind for m in modalities if m.name == self.name), 3)
         self.encoders = nn.ModuleDict({m.name: self.build_encoder(m, config.encoder) for m in modalities})
         others = [name for name in self.names if name != self.name]
         self.groups = [[name] for name in others] if self.released else [others]
