@@ -1,14 +1,14 @@
 """Tables of results: data that say which runs a table needs, and what makes numbers of them.
 
 ``table(2, cohort)`` gives the paper's Table 2 on a cohort. A table is a TOML file beside this one; ``plan`` turns it into runs, which
-all tables share through the run store, ``statistics`` makes the numbers and ``markdown`` prints them beside the paper's.
+all tables share through the run store, ``statistics`` makes the numbers and ``text`` prints them beside the paper's.
 """
 
-from cm2.tables.markdown import markdown
-from cm2.tables.plan import plan
+from cm2.tables.planning import plan
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, table
 from cm2.tables.spec import Row, Section, TableSpec, load_table, table_names
+from cm2.tables.text import markdown
 
 __all__ = [
     "Cell",

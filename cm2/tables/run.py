@@ -16,11 +16,11 @@ from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.experiments import Run, RunStore, provenance
 from cm2.tables.counts import count_cells
-from cm2.tables.markdown import markdown
-from cm2.tables.plan import Entry, check_methods, plan, require
+from cm2.tables.planning import Entry, check_methods, plan, require
 from cm2.tables.result import FORMAT, TableResult, read, write
 from cm2.tables.spec import TableSpec, load_table
 from cm2.tables.statistics import REPLICATES, cells
+from cm2.tables.text import markdown
 
 
 def table(

@@ -40,6 +40,6 @@ def complete(tmp_path_factory):
     return write(tmp_path_factory.mktemp("cohorts") / "complete", complete=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return RunStore(tmp_path_factory.mktemp("runs"))
