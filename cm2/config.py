@@ -167,7 +167,8 @@ class ModelConfig:
     fusion: str = "lstm"
     """What joins the embeddings before the classifier: an ``lstm`` over the modalities, or ``concat``, side by side (paper, Table 5)."""
     fusion_reads: str = "all"
-    """Embeddings that fusion reads: ``all``, imputed ones included, or only ``present`` ones (released code)."""
+    """Embeddings that fusion reads: ``all``, imputed ones included; only ``present`` ones (released code); or of those the ``first_two``
+    (released code for three modalities, where the third is never read)."""
     fusion_hidden: int = 512
     """Width of the fusion LSTM."""
     fusion_layers: int = 2
@@ -182,7 +183,7 @@ class ModelConfig:
         _one_of("model.weights", self.weights, ("learned", "predicted"))
         _one_of("model.alignment", self.alignment, ("copula", "cosine", "kl"))
         _one_of("model.fusion", self.fusion, ("lstm", "concat"))
-        _one_of("model.fusion_reads", self.fusion_reads, ("all", "present"))
+        _one_of("model.fusion_reads", self.fusion_reads, ("all", "present", "first_two"))
         _one_of("model.impute", self.impute, ("conditional", "marginal", "zero", "mean", "token"))
         _one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))
         if self.types == "joint" and self.link != "component":
@@ -204,7 +205,7 @@ class ModelConfig:
             )
         if self.weights == "predicted" and self.types == "joint":
             raise ValueError("model.weights: a joint table of types has weights of its own; use types independent or weights learned")
-        if self.fusion_reads == "present" and self.impute == "token":
+        if self.fusion_reads != "all" and self.impute == "token":
             raise ValueError("model.impute: a token that fusion never reads cannot be learnt; use fusion_reads all or another impute")
 
 

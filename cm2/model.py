@@ -234,6 +234,8 @@ class CM2(nn.Module):
 
     def _logits(self, z: Tensor, present: Tensor) -> Tensor:
         draws, stays = z.shape[:2]
+        if self.config.fusion_reads == "first_two":
+            present = present & (present.cumsum(dim=1) <= 2)
         read = None if self.config.fusion_reads == "all" else present.expand(draws, -1, -1).flatten(0, 1)
         fused = self.fusion(z.flatten(0, 1), read)
         return self.classifier(self.dropout(fused)).view(draws, stays).float()
