@@ -1,0 +1,100 @@
+"""The stays of a split as a method's embeddings: what alignment and imputation are judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cm2.cohorts import Stays
+from cm2.config import Config
+from cm2.joint import CopulaJoint, CopulaJointDistribution
+from cm2.links import LINKS
+from cm2.numerics.absence import stable_uniform, take_away
+from cm2.training import loader
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One vector of the same width for every modality of every stay."""
+
+    z: Tensor
+    """``(n, M, d)`` float32; what stands in the rows of absent modalities is never read."""
+    present: Tensor
+    """``(n, M)`` bool."""
+    stay_id: Tensor
+    """``(n,)`` int64."""
+    names: tuple[str, ...]
+    """The M modalities."""
+
+    def __len__(self) -> int:
+        return len(self.stay_id)
+
+    def stays(self, chosen: Tensor, most: int | None = None, seed: int = 0) -> Tensor:
+        """Positions of the chosen stays ``(n,)`` bool; of more than ``most`` a random sample that depends on their ids and the seed."""
+        rows = chosen.nonzero().flatten()
+        if most is None or len(rows) <= most:
+            return rows
+        order = np.argsort(stable_uniform(seed, self.stay_id[rows].numpy(), "sample"), kind="stable")
+        return rows[torch.from_numpy(np.sort(order[:most]))]
+
+    def hide(self, target: int, rate: float = 0.0, seed: int = 0) -> Tensor:
+        """Which modalities are given for the target ``(n, M)``: it is hidden, the others each with probability ``rate``.
+
+        Of what a stay would lose, one is kept. What is hidden at a rate is hidden at every higher one (`cm2.numerics.absence`).
+        """
+        given = self.present.clone()
+        given[:, target] = False
+        rates = {name: rate for m, name in enumerate(self.names) if m != target}
+        left, _ = take_away(given.numpy(), self.stay_id.numpy(), self.names, rates, "mcar", seed, lambda _: np.empty(0))
+        return torch.from_numpy(left)
+
+
+@torch.inference_mode()
+def embed_stays(method: nn.Module, config: Config, stays: Stays) -> Embedded:
+    """The embeddings of a split under a trained method.
+
+    Args:
+        method: one with ``embed``, see `cannot_embed`.
+        config: of its run.
+        stays: of the cohort it was trained on.
+
+    Raises:
+        ValueError: the method has no embeddings.
+    """
+    if reason := cannot_embed(method):
+        raise ValueError(f"{config.method}: {reason}")
+    device = next(method.parameters()).device
+    batches = [method.eval().embed(batch.to(device)) for batch in loader(stays, config.train)]
+    z, present = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
+    return Embedded(z.float(), present, stays.stay_id, tuple(m.name for m in stays.modalities))
+
+
+def cannot_embed(method: nn.Module) -> str:
+    """Why a method has no vector of the same width for each modality; empty if it has."""
+    return "" if hasattr(method, "embed") else "has no vector of one width for each modality"
+
+
+def cannot_score(method: nn.Module) -> str:
+    """Why a method has no density of its embeddings; empty if it has a law that its loss fits."""
+    if not isinstance(joint := getattr(method, "joint", None), CopulaJoint):
+        return "has no law of its embeddings"
+    if joint.link not in LINKS:
+        return f"its link {joint.link} is no density"
+    if method.weight_network is not None:
+        return "its weights are predicted from the other modalities, so its margins are not those of one joint law"
+    unfitted = {"joint.", "joint.copula"} & set(method.unused_parameters)
+    return "its law takes no part in the loss" if unfitted else ""
+
+
+def law_of(method: nn.Module) -> CopulaJointDistribution:
+    """The fitted law of a method's embeddings, without gradients, on the processor.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if reason := cannot_score(method):
+        raise ValueError(f"{type(method).__name__}: {reason}")
+    return method.joint.cpu().requires_grad_(False)(validate_args=False)

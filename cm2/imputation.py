@@ -1,0 +1,113 @@
+"""Imputation judged: a present modality is hidden, filled in from the stay's others, and compared with the embedding it has.
+
+Everything is in units of the embedding's standard deviation, the root of the mean variance of its coordinates over the stays, so that
+methods whose embeddings differ in scale can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cm2.joint import CopulaJointDistribution
+from cm2.metrics import Interval
+from cm2.scores import energy_score, over_stays
+
+WAYS = ("conditional", "marginal", "mean", "zero")
+DRAWS = 32
+BLOCK = 256
+"""Stays whose draws are held in memory at a time."""
+
+
+def impute_scores(
+    law: CopulaJointDistribution, z: Tensor, given: Tensor, target: int, n_draws: int = DRAWS, seed: int = 0
+) -> dict[str, dict[str, NDArray]]:
+    r"""What every way of filling in a hidden modality scores, stay by stay.
+
+    =================  ================================================================================================================
+    ``energy``         energy score (Gneiting and Raftery 2007) of the draws; of a point, which is a law too, its distance
+    ``log_likelihood``  log f of the true embedding: given the others, log f_O+m - log f_O, or of the margin; a point has none
+    ``error``          mean over the coordinates of the squared error of the draws' mean, less what the finite number of draws adds to it
+    =================  ================================================================================================================
+
+    Args:
+        law: of the embeddings.
+        z: ``(n, M, d)``, the true ones; what is neither given nor the target is never read.
+        given: ``(n, M)`` bool, the modalities that the hidden one is filled in from; the target's column is ignored.
+        target: column of the hidden modality, which every one of these stays has.
+        n_draws: 2 or more.
+        seed: of the draws.
+
+    Returns:
+        By way, then by score, ``(n,)`` float64.
+
+    Raises:
+        ValueError: fewer than two stays or draws, a target without variance, a link without conditional draws.
+    """
+    if len(z) < 2 or n_draws < 2:
+        raise ValueError(f"impute_scores: expected two or more stays and draws, got {len(z)} and {n_draws}")
+    is_target = torch.arange(z.shape[1]) == target
+    given = given & ~is_target
+    truth = z[:, target]
+    unit = truth.double().var(0, correction=0).mean().sqrt()
+    if not float(unit) > 0:
+        raise ValueError("impute_scores: the target's embedding is the same for all stays, so that there is nothing to tell apart")
+    likelihood = {how: value + truth.shape[1] * unit.log() for how, value in _log_likelihood(law, z, given, target).items()}
+    points = {"mean": _mean(law, target), "zero": torch.zeros_like(truth[0])}
+    scores = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for how in WAYS:
+            parts = [_compare(_filled(law, how, z[b], given[b], target, n_draws, points), truth[b], unit) for b in _blocks(len(z))]
+            energy, error = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+            scores[how] = {"energy": energy, "error": error}
+            scores[how] |= {"log_likelihood": likelihood[how].numpy()} if how in likelihood else {}
+    return scores
+
+
+def summarise(scores: Mapping[str, NDArray], replicates: int = 1000, seed: int = 0) -> dict[str, Interval]:
+    """Means over the stays with 95 % bootstrap intervals; ``error`` becomes the root of its mean."""
+    statistic = {"error": _root_mean}
+    return {name: over_stays(value[:, None], statistic.get(name, np.mean), replicates, seed)[0] for name, value in scores.items()}
+
+
+def _root_mean(values: NDArray, axis: int) -> NDArray:
+    # without the noise of the draws an estimate of a squared error near 0 may fall below it
+    return np.sqrt(np.maximum(values.mean(axis=axis), 0))
+
+
+def _log_likelihood(law: CopulaJointDistribution, z: Tensor, given: Tensor, target: int) -> dict[str, Tensor]:
+    everything = given.clone()
+    everything[:, target] = True
+    marginal, dependence = (part.double() for part in law.terms(z, everything))
+    own = marginal[:, target]
+    return {"conditional": own + dependence - law.dependence(z, given).double(), "marginal": own}
+
+
+def _mean(law: CopulaJointDistribution, target: int) -> Tensor:
+    mixture = law.link.mixture
+    return (mixture.log_weights.exp()[..., None] * mixture.mean).sum(dim=-2)[target]
+
+
+def _filled(
+    law: CopulaJointDistribution, how: str, z: Tensor, given: Tensor, target: int, n_draws: int, points: Mapping[str, Tensor]
+) -> Tensor:
+    """``(S, n, d)``; a point is two equal draws."""
+    if how in points:
+        return points[how].expand(2, len(z), -1)
+    return law.impute(z, given, n_draws, how=how)[:, :, target]
+
+
+def _compare(draws: Tensor, truth: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+    """Energy score and squared error of the mean, both ``(n,)``."""
+    draws, truth = draws.double() / unit, truth.double() / unit
+    noise = draws.var(0).mean(-1) / len(draws)
+    return energy_score(draws, truth), (draws.mean(0) - truth).square().mean(-1) - noise
+
+
+def _blocks(stays: int) -> tuple[Tensor, ...]:
+    return torch.arange(stays).split(BLOCK)

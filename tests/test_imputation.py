@@ -1,0 +1,97 @@
+"""Imputation scores against the closed forms of normal laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from cm2.imputation import WAYS, impute_scores, summarise
+from cm2.scores import over_stays
+from tests.joint.laws import joint
+from tests.test_retrieval import RHO, bivariate_normal, drawn, given
+
+STAYS = 400
+
+
+def crps(y, mean, scale):
+    """Energy score of a normal law in one dimension (Gneiting and Raftery 2007, equation 21)."""
+    x = (y - mean) / scale
+    return scale * (x * (2 * norm.cdf(x) - 1) + 2 * norm.pdf(x) - 1 / np.sqrt(np.pi))
+
+
+@pytest.fixture(scope="module")
+def scored():
+    z = drawn(STAYS)
+    return z[..., 0].numpy(), impute_scores(bivariate_normal(), z, given(STAYS), 1, n_draws=200)
+
+
+def test_log_likelihood_is_that_of_the_normal_laws(scored):
+    (x, y), scores = scored[0].T, scored[1]
+    unit = y.std()
+    conditional = norm.logpdf(y, RHO * x, np.sqrt(1 - RHO**2)) + np.log(unit)
+    np.testing.assert_allclose(scores["conditional"]["log_likelihood"], conditional, atol=1e-9)
+    np.testing.assert_allclose(scores["marginal"]["log_likelihood"], norm.logpdf(y) + np.log(unit), atol=1e-9)
+    assert "log_likelihood" not in scores["mean"] and "log_likelihood" not in scores["zero"]
+
+
+def test_energy_scores_are_those_of_the_normal_laws(scored):
+    (x, y), scores = scored[0].T, scored[1]
+    expected = {"conditional": crps(y, RHO * x, np.sqrt(1 - RHO**2)), "marginal": crps(y, 0, 1), "zero": abs(y), "mean": abs(y)}
+    for how in WAYS:
+        np.testing.assert_allclose(scores[how]["energy"] * y.std(), expected[how], atol=0 if how in ("zero", "mean") else 0.35, rtol=1e-9)
+        assert scores[how]["energy"].mean() * y.std() == pytest.approx(expected[how].mean(), abs=0.01)
+
+
+def test_errors_are_those_of_the_exact_means(scored):
+    (x, y), scores = scored[0].T, scored[1]
+    for how, mean in {"conditional": RHO * x, "marginal": 0, "mean": 0, "zero": 0}.items():
+        expected = np.sqrt(np.mean((y - mean) ** 2)) / y.std()
+        assert summarise(scores[how])["error"].estimate == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("link", ["component", "scalar", "dimension"])
+def test_conditional_beats_marginal_where_the_law_is_true_and_dependence_strong(link):
+    # components that hardly differ: labels that are independent between modalities would hide what the copula tells
+    law = joint("gumbel", link, 2, modalities=3, spread=0.2).requires_grad_(False)(validate_args=False)
+    z = law.rsample((400,))
+    mask = torch.ones(400, 3, dtype=torch.bool)
+    scores = impute_scores(law, z, mask, 2, n_draws=16)
+    for score, sign in (("energy", 1), ("log_likelihood", -1)):
+        gain = sign * (scores["marginal"][score] - scores["conditional"][score])
+        assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain)), score
+    # more is known from two modalities than from one
+    fewer = impute_scores(law, z, mask & torch.tensor([True, False, False]), 2, n_draws=2)
+    assert fewer["conditional"]["log_likelihood"].mean() < scores["conditional"]["log_likelihood"].mean()
+    np.testing.assert_allclose(fewer["marginal"]["log_likelihood"], scores["marginal"]["log_likelihood"])
+
+
+def test_units_are_those_of_the_embedding():
+    z = drawn(100)
+    one, ten = (impute_scores(bivariate_normal(), z * torch.tensor([1.0, s])[:, None], given(100), 1, 2)["zero"] for s in (1.0, 10.0))
+    np.testing.assert_allclose(one["energy"], ten["energy"])
+    np.testing.assert_allclose(one["error"], ten["error"])
+
+
+def test_the_same_seed_gives_the_same_draws_and_leaves_the_generator_alone():
+    law, z = bivariate_normal(), drawn(20)
+    state = torch.random.get_rng_state()
+    one, two = (impute_scores(law, z, given(20), 1, 4, seed=3)["conditional"]["energy"] for _ in range(2))
+    assert np.array_equal(one, two) and torch.equal(state, torch.random.get_rng_state())
+
+
+def test_intervals_over_stays():
+    values = np.stack([np.arange(100.0), np.ones(100)], axis=1)
+    first, second = over_stays(values, np.mean)
+    assert first.estimate == 49.5 and first.low == pytest.approx(49.5 - 1.96 * 2.887, abs=0.6)
+    assert (second.low, second.high) == (1, 1)
+    with pytest.raises(ValueError, match="finite"):
+        over_stays(values * np.nan, np.mean)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="two or more stays and draws"):
+        impute_scores(bivariate_normal(), drawn(5), given(5), 1, n_draws=1)
+    with pytest.raises(ValueError, match="the same for all stays"):
+        impute_scores(bivariate_normal(), torch.zeros(5, 2, 1, dtype=torch.float64), given(5), 1)
