@@ -16,8 +16,9 @@ from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.experiments import Run, RunStore, provenance
 from cm2.tables.counts import count_cells
+from cm2.tables.embeddings import JOB, able, embedding_cells
 from cm2.tables.planning import Entry, check_methods, plan, require
-from cm2.tables.result import FORMAT, TableResult, read, write
+from cm2.tables.result import ENDINGS, FORMAT, TableResult, read, write
 from cm2.tables.spec import TableSpec, load_table
 from cm2.tables.statistics import REPLICATES, cells
 from cm2.tables.text import markdown
@@ -64,10 +65,12 @@ def table(
         store = store or RunStore()
         entries = plan(spec, cohort, profile, seeds, settings, only)
         check_methods(entries, cohort, store)
+        entries, cannot = able(spec, entries, cohort) if spec.kind in JOB else (entries, {})
         runs = fit_entries(entries, cohort, store, jobs, f"table {spec.name}" if progress else "")
         key = _key(spec, entries, runs)
-        result = stored if stored is not None and stored.key == key else _computed(spec, cohort, entries, runs, jobs, key, profile, seeds)
-    if out is not None and result is not stored:
+        source = {"profile": profile, "seeds": seeds} | ({"cannot": cannot} if cannot else {})
+        result = stored if stored is not None and stored.key == key else _computed(spec, cohort, entries, runs, jobs, key, source)
+    if out is not None and (result is not stored or not all((out / f"{spec.file}.{ending}").is_file() for ending in ENDINGS)):
         write(result, markdown(result), out, spec.file)
     return result
 
@@ -116,13 +119,20 @@ def _key(spec: TableSpec, entries: Sequence[Entry], runs: Mapping[str, Run]) -> 
 
 
 def _computed(
-    spec: TableSpec, cohort: Cohort, entries: Sequence[Entry], runs: Mapping[str, Run], jobs: int, key: str, profile: str, seeds: int
+    spec: TableSpec,
+    cohort: Cohort,
+    entries: Sequence[Entry],
+    runs: Mapping[str, Run],
+    jobs: int,
+    key: str,
+    source: Mapping[str, Any],
 ) -> TableResult:
     role, modalities = require(spec, cohort)
     configurations = {run.path.name: digest for digest, run in runs.items()}
-    source = {**provenance(cohort), "profile": profile, "seeds": seeds, "modalities": list(modalities), "configurations": configurations}
-    found = tuple(cells(spec, role, entries, runs, jobs))
-    return TableResult(spec.name, spec.title, spec.kind, spec.reference, found, source, key)
+    source = {**provenance(cohort), **source, "modalities": list(modalities), "configurations": configurations}
+    about_embeddings = spec.kind in JOB
+    found = embedding_cells(spec, entries, runs, cohort, jobs) if about_embeddings else cells(spec, role, entries, runs, jobs)
+    return TableResult(spec.name, spec.title, spec.kind, spec.reference, tuple(found), source, key)
 
 
 def _counted(spec: TableSpec, cohort: Cohort) -> TableResult:

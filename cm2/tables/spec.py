@@ -13,7 +13,7 @@ from cm2.config import did_you_mean
 
 HERE = Path(__file__).parent
 SETTINGS = ("matched", "partial")
-KINDS = ("results", "tests", "counts")
+KINDS = ("results", "tests", "counts", "alignment", "imputation")
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,10 @@ class TableSpec:
     section: tuple[Section, ...] = ()
     """Its sections."""
     kind: str = "results"
-    """``results``, ``tests`` (their differences to the reference are the table) or ``counts`` (of stays, nothing is trained)."""
+    """``results``, ``tests`` (their differences to the reference are the table), ``counts`` (of stays, nothing is trained), or what is
+    asked of the embeddings: ``alignment`` or ``imputation``."""
     modalities: int = 2
-    """How many modalities of the cohort take part."""
+    """How many modalities of the cohort take part; 0: all."""
     kinds: tuple[str, ...] = ()
     """Kinds of modality it needs, in order; empty: any."""
     reference: str = "CM2"
@@ -142,7 +143,8 @@ def role_of(cohort: Cohort) -> Role:
 def choose_modalities(spec: TableSpec, role: Role) -> tuple[str, ...] | None:
     """The modalities of a cohort that a table takes, or None if the cohort lacks them."""
     if not spec.kinds:
-        return role.modalities[: spec.modalities] if len(role.modalities) >= spec.modalities else None
+        count = spec.modalities or max(len(role.modalities), 2)
+        return role.modalities[:count] if len(role.modalities) >= count else None
     left = list(zip(role.modalities, role.kinds, strict=True))
     chosen = []
     for kind in spec.kinds:
@@ -156,7 +158,7 @@ def choose_modalities(spec: TableSpec, role: Role) -> tuple[str, ...] | None:
 
 def needs(spec: TableSpec) -> str:
     """What a table asks of a cohort, in words."""
-    return " and ".join(f"a modality of kind {kind}" for kind in spec.kinds) or f"{spec.modalities} modalities"
+    return " and ".join(f"a modality of kind {kind}" for kind in spec.kinds) or f"{spec.modalities or 2} modalities"
 
 
 def _read(cls: type, entry: Mapping[str, Any], path: Path) -> Any:

@@ -7,8 +7,18 @@ from collections.abc import Callable, Sequence
 from cm2.tables.result import Cell, TableResult
 
 NAMES = {"auroc": "AUROC", "aupr": "AUPR", "train": "Train", "valid": "Valid", "test": "Test", "total": "Total", "positives": "Positive"}
+NAMES |= {"recall_1": "recall at 1", "recall_5": "at 5", "recall_10": "at 10", "median_rank": "median rank"}
+NAMES |= {"energy": "energy score", "log_likelihood": "log-likelihood", "error": "error of the mean"}
 COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
 Show = Callable[[Cell], str]
+ASKED = {
+    "alignment": "Which embedding of the modality belongs to the stay? Share of stays whose own is among the best 1, 5 and 10, and the"
+    " median of its rank, among all candidates or in random sets of 100 (exact expectation over the sets). Density: of stay and candidate"
+    " together; dependence: the same over the product of the margins, optimal for candidates drawn from the margin.",
+    "imputation": "A known modality is hidden and filled in from the stay's others. Energy score and error of the mean (small is good) and"
+    " log-likelihood (large is good) in units of the standard deviation of the embedding; a point has no log-likelihood.",
+}
+"""Tables of what is asked of embeddings, and what they show."""
 
 
 def markdown(result: TableResult) -> str:
@@ -16,6 +26,8 @@ def markdown(result: TableResult) -> str:
     parts = [f"# {_heading(result)}\n"]
     if result.kind == "counts":
         parts.append(_grid(result.cells, lambda cell: "<10" if cell.value is None else f"{cell.value:,.0f}"))
+    elif result.kind in ASKED:
+        parts += [_grid(result.cells, _asked), _notes_on_embeddings(result)]
     else:
         if result.kind == "results":
             parts.append(_grid(result.cells, estimate))
@@ -33,6 +45,12 @@ def estimate(cell: Cell) -> str:
     if len(cell.seeds) == 2:
         return f"{cell.value:.3f} ({', '.join(f'{value:.3f}' for value in cell.seeds)})"
     return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
+
+
+def _asked(cell: Cell) -> str:
+    if cell.value is None:
+        return f"too few stays: {cell.n}"
+    return f"{cell.value:.3g}" if cell.low is None else estimate(cell)
 
 
 def difference(cell: Cell) -> str:
@@ -73,12 +91,22 @@ def _heading(result: TableResult) -> str:
     return f"Table {result.name}. {result.title}" if result.name.isdigit() else result.title
 
 
-def _notes(result: TableResult) -> str:
+def _intervals(result: TableResult) -> str:
     seeds = max(len(cell.seeds) for cell in result.cells)
     several = (
         "mean of two seeds and the value of either" if seeds == 2 else f"mean of {seeds} seeds with the 95 % Student t interval over them"
     )
-    own = several if seeds > 1 else "one seed with its 95 % bootstrap interval"
+    return several if seeds > 1 else "one seed with its 95 % bootstrap interval"
+
+
+def _notes_on_embeddings(result: TableResult) -> str:
+    cannot = result.provenance.get("cannot", {})
+    listed = f"\n\nNot in the table: {'; '.join(f'{label} ({reason})' for label, reason in cannot.items())}." if cannot else ""
+    return f"{ASKED[result.kind]} {_intervals(result).capitalize()}, over the test stays.{listed}\n"
+
+
+def _notes(result: TableResult) -> str:
+    own = _intervals(result)
     tested = sum(cell.difference is not None for cell in result.cells)
     text = f"Ours: {own}. Paper: one seed with a 95 % bootstrap interval over the test stays."
     if tested:
