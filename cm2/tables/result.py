@@ -26,7 +26,7 @@ class Cell:
     """Heading of the task; empty where counts are not by task."""
     metric: str
     """``auroc``, ``aupr``, or what was counted."""
-    value: float | None
+    value: float | None = None
     """Mean over the seeds, or the count; None where a count is too small to be shown."""
     low: float | None = None
     """95 % interval: Student's t over the seeds, or the bootstrap of the only one."""

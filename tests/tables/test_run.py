@@ -81,6 +81,9 @@ def test_a_second_call_trains_and_computes_nothing(families, tiny, store, monkey
     monkeypatch.setattr("cm2.tables.statistics.paired_bootstraps", lambda *_, **__: pytest.fail("computed again"))
     assert table(6, tiny, "smoke", seeds=2, settings=FAST, store=store, out=out) == result
     assert {p: p.stat().st_mtime_ns for p in out.iterdir()} == before
+    (out / "table-6.md").unlink()
+    table(6, tiny, "smoke", seeds=2, settings=FAST, store=store, out=out)
+    assert (out / "table-6.md").read_text() == markdown(result)
 
 
 def test_a_table_uses_the_runs_of_another(families, tiny, store, monkeypatch, tmp_path):
@@ -175,13 +178,14 @@ def test_counts_are_those_of_the_cohort(tiny, tmp_path):
     assert table(1, tiny).cell("laboratory", "total").value == stays["present_laboratory"].sum()
 
 
-def test_small_counts_of_credentialed_stays_are_not_shown(tiny, monkeypatch):
+def test_small_counts_of_credentialed_stays_are_not_shown(tiny, monkeypatch, tmp_path):
     monkeypatch.setitem(tiny.manifest, "name", "mimic3")
     small = tiny.stays.copy()
     small.loc[small.index[5:], "split"] = "train"
     monkeypatch.setattr(tiny, "stays", small)
-    result = table(1, tiny)
+    result = table(1, tiny, out=tmp_path)
     assert result.cell("all", "test").value is None and "<10" in markdown(result)
+    assert read(tmp_path / "table-1.json") == result
 
 
 def test_a_paper_row_stands_below_ours(families):
