@@ -20,7 +20,7 @@ from cm2.tables.embeddings import JOB, able, embedding_cells
 from cm2.tables.planning import Entry, check_methods, plan, require
 from cm2.tables.result import ENDINGS, FORMAT, TableResult, read, write
 from cm2.tables.spec import TableSpec, load_table
-from cm2.tables.statistics import REPLICATES, cells
+from cm2.tables.statistics import PER_TEST, REPLICATES, cells
 from cm2.tables.text import markdown
 
 
@@ -114,7 +114,7 @@ def _stored(out: Path | None, spec: TableSpec) -> TableResult | None:
 def _key(spec: TableSpec, entries: Sequence[Entry], runs: Mapping[str, Run]) -> str:
     """Changes with the runs, the table and the way numbers are made of them."""
     parts = [[e.section.label, e.row.label, e.task, [runs[c.digest()].path.name for c in e.configs]] for e in entries]
-    text = json.dumps([FORMAT, REPLICATES, spec.title, spec.kind, spec.reference, parts])
+    text = json.dumps([FORMAT, REPLICATES, PER_TEST, spec.title, spec.kind, spec.reference, parts])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

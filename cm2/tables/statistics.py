@@ -19,8 +19,9 @@ from cm2.tables.result import Cell
 from cm2.tables.spec import Role, TableSpec
 
 METRICS = ("auroc", "aupr")
-REPLICATES = 2000
-"""Of the paired bootstrap: the smallest p-value is 2 / 2001, which Holm's correction leaves below 0.05 in a family of 50."""
+REPLICATES, PER_TEST = 2000, 100
+"""Resamples of the paired bootstrap: so many at least, and so many for each test of the table. The smallest p-value is 2 / (resamples + 1),
+which Holm's correction multiplies by the number of tests: it can fall to 0.02 in a table of any size."""
 
 
 def cells(spec: TableSpec, role: Role, entries: Sequence[Entry], runs: Mapping[str, Run], jobs: int = 1) -> list[Cell]:
@@ -38,7 +39,9 @@ def cells(spec: TableSpec, role: Role, entries: Sequence[Entry], runs: Mapping[s
     blocks: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
         blocks.setdefault((entry.section.label, entry.task), []).append(entry)
-    work = (delayed(_differences)(block, runs, spec.reference, spec.kind == "tests") for block in blocks.values())
+    tests = len(METRICS) * sum(len(block) - 1 for block in blocks.values())
+    replicates = max(REPLICATES, PER_TEST * tests)
+    work = (delayed(_differences)(block, runs, spec.reference, replicates, spec.kind == "tests") for block in blocks.values())
     compared = dict(zip(blocks, Parallel(n_jobs=jobs)(work), strict=True))
     return _corrected([replace(c, difference=compared[c.section, c.task].get((c.row, c.metric))) for c in found])
 
@@ -82,7 +85,7 @@ def _beside_printed(cell: Cell, number: int | None, entry: Entry, role: Role) ->
 
 
 def _differences(
-    block: Sequence[Entry], runs: Mapping[str, Run], reference: str, as_printed: bool
+    block: Sequence[Entry], runs: Mapping[str, Run], reference: str, replicates: int, as_printed: bool
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Of every row of a section to the reference, for one task, on the same resamples of the same stays."""
     of = {entry.row.label: [_test(runs[config.digest()]) for config in entry.configs] for entry in block}
@@ -95,7 +98,7 @@ def _differences(
     label = base[0]["label"].to_numpy()
     stacked = {name: np.stack([f["probability"].to_numpy() for f in frames]) for name, frames in {**same, reference: base}.items()}
     against = stacked.pop(reference)
-    found = paired_bootstraps(label, stacked, against, METRICS, REPLICATES)
+    found = paired_bootstraps(label, stacked, against, METRICS, replicates)
     out = {key: _described(difference) for key, difference in found.items()}
     for (name, metric), entry in out.items():
         entry |= _over_seeds(runs, block, name, reference, metric)

@@ -13,7 +13,7 @@ from cm2.experiments import METHODS
 from cm2.metrics import holm, mean_over_seeds, paired_bootstrap
 from cm2.model import CM2
 from cm2.tables import markdown, read, table
-from cm2.tables.statistics import REPLICATES, replicate_test
+from cm2.tables.statistics import PER_TEST, REPLICATES, replicate_test
 from tests.tables.conftest import FAST
 
 
@@ -94,6 +94,12 @@ def test_a_table_uses_the_runs_of_another(families, tiny, store, monkeypatch, tm
     assert len(trained) == 2 * 2 * 2  # the reference, K = 3, is the Gumbel row of Table 6
     assert {c.model.components for c in trained} == {1}
     assert [c.seed for c in trained] == sorted(c.seed for c in trained)
+
+
+def test_a_large_table_can_still_find_something():
+    for tests in (1, 16, 112, 1000):
+        replicates = max(REPLICATES, PER_TEST * tests)
+        assert tests * 2 / (replicates + 1) < 0.05
 
 
 class Coin(CM2):
