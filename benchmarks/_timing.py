@@ -72,13 +72,18 @@ def arguments(description: str, repeats: int) -> argparse.ArgumentParser:
 
 
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int, warmup: int, device: str = "cpu") -> dict[str, Timing]:
-    """Times several calls in turn, so that another job on the machine slows all of them alike."""
+    """Times several calls in turn, so that another job on the machine slows all of them alike.
+
+    Before each timed call the same call runs untimed: caches and the allocator's memory are then those of a loop of it, not what the call
+    before it, another library's, has left.
+    """
     for call in calls.values():
         for _ in range(warmup):
             call()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
+            call()
             _wait(device)
             start = time.perf_counter()
             call()

@@ -99,10 +99,10 @@ class ClaytonDistribution(ArchimedeanDistribution):
         """
         if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < self.alpha.item() < 100:
             return super()._log_density_at(u)
-        scaled = torch.log2(u) * -self.alpha
-        both = torch.ones_like(scaled[0])  # adds two columns at the speed of memory, as strided sums do not
-        state = torch.log2((torch.exp2(scaled) @ both).sub_(1)) * (LOG_HALF * (2 + 1 / self.alpha))
-        value = torch.addmv(state, scaled, both * (-LOG_HALF * (1 + 1 / self.alpha))).add_(torch.log1p(self.alpha))
+        log_u = torch.log2(u)
+        both = torch.ones_like(log_u[0])  # adds two columns at the speed of memory, as strided sums do not
+        state = ((log_u * -self.alpha).exp2_() @ both).sub_(1).log2_()
+        value = state.mul_(LOG_HALF * (2 + 1 / self.alpha)).addmv_(log_u, both * (LOG_HALF * (1 + self.alpha))).add_(torch.log1p(self.alpha))
         return value if value.min() > -torch.inf else super()._log_density_at(u)
 
     def _log_constant(self, count: int | Tensor) -> Tensor:

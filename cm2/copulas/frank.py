@@ -86,10 +86,10 @@ class FrankDistribution(ArchimedeanDistribution):
         """
         if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < abs(self.alpha.item()) < 100:
             return super()._log_density_at(u)
-        a, b = torch.exp2(u * (self.alpha / LOG_HALF)).unbind(-1)
+        a, b = (u * (self.alpha / LOG_HALF)).exp2_().unbind(-1)
         product = a * b
         root = (a + b).sub_(product).sub_(torch.exp(-self.alpha))
-        return torch.log(product / (root * root)).add_(torch.log(-torch.expm1(-self.alpha) * self.alpha))
+        return product.div_(root.square_()).log_().add_(torch.log(-torch.expm1(-self.alpha) * self.alpha))
 
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         r"""By the odds :math:`h/(1-h) = e^{\alpha(u-v)}\,u\,\phi(\alpha u) / \{(1-u)\,\phi(\alpha(1-u))\}`, exact for any real alpha."""

@@ -103,10 +103,11 @@ class GumbelDistribution(ArchimedeanDistribution):
             return super()._log_density_at(u)
         log_1, log_2 = torch.log(u[..., 0]), torch.log(u[..., 1])
         most = torch.minimum(log_1, log_2)
-        log_ratio = torch.log(torch.maximum(log_1, log_2) / most)
-        shift = torch.log(torch.exp(log_ratio * self.alpha) + 1) / self.alpha
+        log_ratio = torch.maximum(log_1, log_2).div_(most).log_()
+        shift = ((log_ratio * self.alpha).exp_() + 1).log_().div_(self.alpha)
         log_cdf = torch.exp(shift) * most
-        return (log_ratio - 2 * shift) * self.excess + torch.log(1 - self.excess / log_cdf) + log_cdf - (log_1 + log_2)
+        value = (log_ratio - 2 * shift).mul_(self.excess).add_((1 - self.excess / log_cdf).log_())
+        return value.add_(log_cdf).sub_(log_1).sub_(log_2)
 
     def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
         """With the rise δ = s - x_2 no term cancels as h goes to 1: log h = -(e^s - e^(x_2)) - (α - 1) δ."""
