@@ -53,7 +53,7 @@ def impute_scores(
     is_target = torch.arange(z.shape[1]) == target
     given = given & ~is_target
     truth = z[:, target]
-    unit = truth.double().var(0, correction=0).mean().sqrt()
+    unit = spread(truth)
     if not float(unit) > 0:
         raise ValueError("impute_scores: the target's embedding is the same for all stays, so that there is nothing to tell apart")
     likelihood = {how: value + truth.shape[1] * unit.log() for how, value in _log_likelihood(law, z, given, target).items()}
@@ -67,6 +67,11 @@ def impute_scores(
             scores[how] = {"energy": energy, "error": error}
             scores[how] |= {"log_likelihood": likelihood[how].numpy()} if how in likelihood else {}
     return scores
+
+
+def spread(z: Tensor) -> Tensor:
+    """Standard deviation ``()`` of embeddings ``(n, d)`` over the stays: root of the mean variance of the coordinates."""
+    return z.double().var(0, correction=0).mean().sqrt()
 
 
 def summarise(scores: Mapping[str, NDArray], replicates: int = 1000, seed: int = 0) -> dict[str, Interval]:

@@ -17,7 +17,7 @@ from torch import nn
 from cm2.cohorts import Cohort
 from cm2.embedded import Embedded, cannot_embed, cannot_score, embed_stays, law_of
 from cm2.experiments import Run, build_method, tokenised
-from cm2.imputation import impute_scores, summarise
+from cm2.imputation import impute_scores, spread, summarise
 from cm2.metrics import Interval, mean_over_seeds
 from cm2.retrieval import cosine_standings, standings
 from cm2.tables.planning import Entry
@@ -159,8 +159,9 @@ def _imputation(embedded: Embedded, method: nn.Module, label: str) -> Iterator[F
             if len(rows) < 2:
                 yield Finding(section, label, "energy", None, len(rows))
                 continue
+            unit = float(spread(embedded.z[rows, target]))
             for how, scores in impute_scores(law, embedded.z[rows], given[rows], target).items():
-                for metric, interval in summarise(scores).items():
+                for metric, interval in (summarise(scores) | {"unit": Interval(unit, unit, unit)}).items():
                     yield Finding(section, f"{label}, {how}", metric, interval, len(rows))
 
 

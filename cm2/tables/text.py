@@ -8,7 +8,7 @@ from cm2.tables.result import Cell, TableResult
 
 NAMES = {"auroc": "AUROC", "aupr": "AUPR", "train": "Train", "valid": "Valid", "test": "Test", "total": "Total", "positives": "Positive"}
 NAMES |= {"recall_1": "recall at 1", "recall_5": "at 5", "recall_10": "at 10", "median_rank": "median rank"}
-NAMES |= {"energy": "energy score", "log_likelihood": "log-likelihood", "error": "error of the mean"}
+NAMES |= {"energy": "energy score", "log_likelihood": "log-likelihood", "error": "error of the mean", "unit": "unit"}
 COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
 Show = Callable[[Cell], str]
 ASKED = {
@@ -16,7 +16,8 @@ ASKED = {
     " median of its rank, among all candidates or in random sets of 100 (exact expectation over the sets). Density: of stay and candidate"
     " together; dependence: the same over the product of the margins, optimal for candidates drawn from the margin.",
     "imputation": "A known modality is hidden and filled in from the stay's others. Energy score and error of the mean (small is good) and"
-    " log-likelihood (large is good) in units of the standard deviation of the embedding; a point has no log-likelihood.",
+    " log-likelihood (large is good) in units of the standard deviation of the embedding over the stays, which is shown: next to 0 all"
+    " stays have nearly the same embedding. An error of 1 is that of the stays' own mean. A point has no log-likelihood.",
 }
 """Tables of what is asked of embeddings, and what they show."""
 
@@ -50,7 +51,11 @@ def estimate(cell: Cell) -> str:
 def _asked(cell: Cell) -> str:
     if cell.value is None:
         return f"too few stays: {cell.n}"
-    return f"{cell.value:.3g}" if cell.low is None else estimate(cell)
+    if cell.low is None or cell.low == cell.high:
+        return f"{cell.value:.3g}"
+    if len(cell.seeds) == 2:
+        return f"{cell.value:.3g} ({', '.join(f'{value:.3g}' for value in cell.seeds)})"
+    return f"{cell.value:.3g} [{cell.low:.3g}, {cell.high:.3g}]"
 
 
 def difference(cell: Cell) -> str:

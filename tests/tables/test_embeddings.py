@@ -74,6 +74,7 @@ def test_imputation_has_every_way_and_score(imputed):
     assert not [c for c in imputed.cells if c.metric == "log_likelihood" and c.row in ("CM2, mean", "CM2, zero")]
     assert imputed.provenance["cannot"] == {"MedFuse": "has no law of its embeddings"}
     assert "hidden and filled in" in markdown(imputed)
+    assert all(c.value > 0 for c in imputed.cells if c.metric == "unit")
 
 
 def test_the_two_tables_share_runs(aligned, imputed):
