@@ -28,11 +28,9 @@ def impute_scores(
 ) -> dict[str, dict[str, NDArray]]:
     r"""What every way of filling in a hidden modality scores, stay by stay.
 
-    =================  ================================================================================================================
-    ``energy``         energy score (Gneiting and Raftery 2007) of the draws; of a point, which is a law too, its distance
-    ``log_likelihood``  log f of the true embedding: given the others, log f_O+m - log f_O, or of the margin; a point has none
-    ``error``          mean over the coordinates of the squared error of the draws' mean, less what the finite number of draws adds to it
-    =================  ================================================================================================================
+    * ``energy``: energy score (Gneiting and Raftery 2007) of the draws; of a point, which is a law too, its distance
+    * ``log_likelihood``: log f of the true embedding: given the others, log f_O+m - log f_O, or of the margin; a point has none
+    * ``error``: mean over the coordinates of the squared error of the draws' mean, less what the finite number of draws adds to it
 
     Args:
         law: of the embeddings.
