@@ -102,7 +102,8 @@ class ClaytonDistribution(ArchimedeanDistribution):
         log_u = torch.log2(u)
         both = torch.ones_like(log_u[0])  # adds two columns at the speed of memory, as strided sums do not
         state = ((log_u * -self.alpha).exp2_() @ both).sub_(1).log2_()
-        value = state.mul_(LOG_HALF * (2 + 1 / self.alpha)).addmv_(log_u, both * (LOG_HALF * (1 + self.alpha))).add_(torch.log1p(self.alpha))
+        state = state.mul_(LOG_HALF * (2 + 1 / self.alpha))
+        value = state.addmv_(log_u, both * (LOG_HALF * (1 + self.alpha))).add_(torch.log1p(self.alpha))
         return value if value.min() > -torch.inf else super()._log_density_at(u)
 
     def _log_constant(self, count: int | Tensor) -> Tensor:
