@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def one_thread():
 def seeded():
     """Each test draws from the same seed, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_idle_processes():
+    """Joblib keeps its processes for the next call; ones about to end for idleness may keep that call waiting for ever."""
+    yield
+    executor = getattr(sys.modules.get("joblib.externals.loky.reusable_executor"), "_executor", None)
+    if executor is not None:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 @pytest.fixture(scope="session")
