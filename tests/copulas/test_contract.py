@@ -124,7 +124,7 @@ def test_h_is_the_derivative_of_the_cdf_and_has_an_inverse(name):
 @every_law
 def test_kendall_tau_of_samples(name, dim):
     law = strong(name, dim)()
-    n = 3000
+    n = 100_000
     u = law.sample((n,)).numpy()
     tau = law.kendall_tau if dim == 2 or name not in [*ELLIPTICAL, *MIXED, "vine"] else law.kendall_tau[0, 1]
     assert tau.shape == ()
