@@ -11,7 +11,8 @@ ELLIPTICAL = {"gaussian": {}, "student": {"nu": 3.5}}
 FAMILIES = [*STRONG, *ELLIPTICAL]
 MIXED = ["mixture"]  # laws made of others
 LEARNABLE = [name for name in FAMILIES if name != "independence"]
-ROTATED = [f"{name} {rotation}" for name in ("gumbel", "clayton", "joe", "frank", "gaussian", "student") for rotation in (90, 180, 270)]  # dim 2
+TURNED = ("gumbel", "clayton", "joe", "frank", "gaussian", "student")
+ROTATED = [f"{name} {rotation}" for name in TURNED for rotation in (90, 180, 270)]  # dim 2
 
 
 def make(name: str, dim: int, **parameters: object) -> Copula:
