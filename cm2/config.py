@@ -61,7 +61,7 @@ class ImageEncoderConfig:
     """The network of a radiograph."""
 
     depth: int = 34
-    """Of the residual network: 18, 34 (paper) or 50."""
+    """Of the residual network: 10, 18, 34 (paper) or 50."""
     pretrained: bool = False
     """ImageNet weights where they can be reached; the paper's code starts at random."""
     kind: str = "resnet"
@@ -218,7 +218,7 @@ class DrFuseConfig:
     feedforward: int = 2048
     """Width of its feed-forward part."""
     image_depth: int = 50
-    """Of its two residual networks: 18, 34 or 50."""
+    """Of its two residual networks: 10, 18, 34 or 50."""
 
     def __post_init__(self) -> None:
         _all_positive("baseline.drfuse", self)

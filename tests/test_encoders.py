@@ -180,7 +180,7 @@ def test_a_single_training_image_leaves_the_batch_statistics_alone(size):
 
 
 def test_images_that_cannot_be_encoded_are_refused():
-    with pytest.raises(ValueError, match="unknown depth 19; choose 18, 34 or 50"):
+    with pytest.raises(ValueError, match="unknown depth 19; choose 10, 18, 34 or 50"):
         ResNetEncoder(19)
     with pytest.raises(ValueError, match=r"H, W >= 32, got \(2, 31, 64\)"):
         ResNetEncoder(18)(torch.zeros(2, 31, 64))

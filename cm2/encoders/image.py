@@ -17,22 +17,25 @@ class ResNetEncoder(nn.Module):
     pixels, where the last map is 1 x 1, it has none at all.
 
     Args:
-        depth: 18, 34 (paper) or 50.
+        depth: 18, 34 (paper) or 50; or 10, one block for each width, for small images on a CPU.
         pretrained: start from ImageNet weights; where they can neither be found nor reached, one warning and a random start.
 
     Raises:
-        ValueError: another depth.
+        ValueError: another depth, or pretrained weights for depth 10.
     """
 
     smallest = 32
 
     def __init__(self, depth: int = 34, pretrained: bool = False) -> None:
         super().__init__()
-        from torchvision.models import get_model
+        from torchvision.models import ResNet, get_model
+        from torchvision.models.resnet import BasicBlock
 
-        if depth not in (18, 34, 50):
-            raise ValueError(f"image encoder: unknown depth {depth}; choose 18, 34 or 50")
-        self.network = get_model(f"resnet{depth}", weights=None)
+        if depth not in (10, 18, 34, 50):
+            raise ValueError(f"image encoder: unknown depth {depth}; choose 10, 18, 34 or 50")
+        if pretrained and depth == 10:
+            raise ValueError("image encoder: no pretrained weights for depth 10; use 18, 34 or 50, or a random start")
+        self.network = ResNet(BasicBlock, [1, 1, 1, 1]) if depth == 10 else get_model(f"resnet{depth}", weights=None)
         if pretrained and (state := imagenet_weights(f"resnet{depth}")) is not None:
             self.network.load_state_dict(state)
         self.output_dim = self.feature_dim = self.network.fc.in_features
