@@ -145,6 +145,9 @@ def table(
     rows: Annotated[
         list[str], typer.Option("--row", metavar="LABEL", help="Only this row (repeat for more); what it is compared with comes along.")
     ] = [],  # noqa: B006
+    tasks: Annotated[
+        list[str], typer.Option("--task", metavar="TASK", help="Only this task, for example in_hospital_mortality (repeat for more).")
+    ] = [],  # noqa: B006
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .csv, .json and .md.")] = Path("figures"),
 ) -> None:
@@ -156,7 +159,7 @@ def table(
     from cm2.tables import markdown
     from cm2.tables import table as make_table
 
-    options = {"settings": _pairs(settings, convert=str), "only": rows, "store": RunStore(store), "out": out}
+    options = {"settings": _pairs(settings, convert=str), "only": rows, "tasks": tasks, "store": RunStore(store), "out": out}
     typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, **options)))
 
 

@@ -100,7 +100,8 @@ def chapter_keys(
     It covers the notebook, its parameters, the sources of ``cm2`` and ``data_prep``, the versions, the results kept in the
     repository, and the keys of the chapters it reads from.
     """
-    kept = [f"{path.name} {path.read_text(encoding='utf-8')}" for path in sorted((root / "results").glob("*.json"))]
+    folder = root / "results"
+    kept = [f"{path.relative_to(folder)} {path.read_text(encoding='utf-8')}" for path in sorted(folder.rglob("*.json"))]
     shared = _digest([source_digest(root), version_digest(root), *kept])
     keys: dict[str, str] = {}
     for name in order:

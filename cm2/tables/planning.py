@@ -13,6 +13,10 @@ from cm2.config import Config, did_you_mean
 from cm2.experiments import METHODS, RunStore, build_method, tokenised
 from cm2.tables.spec import Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
 
+ABSENT = {"partial": ("absent", "absent_test"), "partial_train": ("absent",), "partial_test": ("absent_test",)}
+RATE = 0.75
+"""Of stays that lose a modality where neither cohort nor user says: that of the paper's radiographs."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -33,6 +37,7 @@ def plan(
     seeds: int = 2,
     settings: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
+    tasks: Sequence[str] = (),
 ) -> list[Entry]:
     """The configurations of a table.
 
@@ -45,21 +50,22 @@ def plan(
         seeds: 0 to seeds - 1.
         settings: fields to override in every run, by dotted name.
         only: labels of the rows wanted; empty: all. The reference row comes along.
+        tasks: the tasks wanted, by heading or label; empty: all of the cohort's.
 
     Raises:
-        ValueError: a cohort that cannot have the table, an unknown row, method or option, no seed, or a split without both classes.
+        ValueError: a cohort that cannot have the table, an unknown row, task, method or option, no seed, or a split without both classes.
     """
     if seeds < 1:
         raise ValueError(f"seeds: expected 1 or more, got {seeds}")
     role, modalities = require(spec, cohort)
-    rows = _rows(spec, only)
+    rows, wanted = _rows(spec, only), _tasks(role, cohort, tasks)
     entries = []
     for section in spec.section:
         base = _setting(section, role, modalities, cohort, settings or {})
         for row in rows:
             if row.sections and section.label not in row.sections:
                 continue
-            for heading, task in role.tasks.items():
+            for heading, task in wanted.items():
                 overrides = base | dict(section.set) | dict(row.set) | {"method": row.method, "task": task}
                 entries.append(Entry(section, row, heading, _configs(profile, overrides, seeds, row)))
     _check_splits(entries, cohort)
@@ -103,18 +109,27 @@ def _rows(spec: TableSpec, only: Sequence[str]) -> list[Row]:
     return [row for row in spec.row if not only or row.label in (*only, spec.reference)]
 
 
+def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
+    known = [*role.tasks, *role.tasks.values()]
+    for task in tasks:
+        if task not in known:
+            raise ValueError(f"the cohort {cohort.name} has no task {task!r}; choose from {', '.join(known)}{did_you_mean(task, known)}")
+    return {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
+
+
 def _setting(section: Section, role: Role, modalities: tuple[str, ...], cohort: Cohort, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What matched and partial mean for this cohort, as overrides, with the user's own over them."""
-    overrides: dict[str, Any] = {"modalities": list(modalities), "matched": section.setting == "matched"}
-    if section.setting == "partial":
-        taken = {name: rate for name, rate in role.partial.items() if name in modalities}
-        own = any(name.startswith("absent") for name in settings)
-        if not (taken or own) and cohort.with_modalities(modalities).present.all():
-            raise ValueError(
-                f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}, so that partially matched would be the same as "
-                f"matched; say what to take away, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
-            )
-        overrides |= {} if own else {f"{where}.{name}": rate for where in ("absent", "absent_test") for name, rate in taken.items()}
+    """What a section's setting means for this cohort, as overrides, with the user's own over them."""
+    overrides: dict[str, Any] = {"modalities": list(modalities), "matched": section.setting != "partial"}
+    own = any(name.startswith("absent") for name in settings)
+    taken = {name: rate for name, rate in role.partial.items() if name in modalities}
+    if section.setting == "partial" and not (taken or own) and cohort.with_modalities(modalities).present.all():
+        raise ValueError(
+            f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}, so that partially matched would be the same as "
+            f"matched; say what to take away, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
+        )
+    if section.setting in ABSENT and not own:
+        rates = taken or ({} if section.setting == "partial" else {modalities[-1]: RATE})
+        overrides |= {f"{where}.{name}": rate for where in ABSENT[section.setting] for name, rate in rates.items()}
     return overrides | dict(settings)
 
 

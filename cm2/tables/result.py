@@ -41,7 +41,8 @@ class Cell:
     """Of these."""
     difference: Mapping[str, float] | None = None
     """To the reference row: ``estimate``, ``low``, ``high`` and ``p`` by the paired bootstrap over the stays, ``p_holm`` corrected for
-    the table, ``seeds_low`` and ``seeds_high`` by Student's t over the seeds' differences, ``p_replicates`` as the paper tests."""
+    the table, ``seeds_low``, ``seeds_high`` and ``seeds_p`` by Student's t over the seeds' differences, ``p_replicates`` as the paper
+    tests."""
     printed: Mapping[str, Any] | None = None
     """The paper's: ``cohort``, ``value``, ``low``, ``high``."""
     runs: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ def table(
     jobs: int = 1,
     settings: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
+    tasks: Sequence[str] = (),
     store: RunStore | None = None,
     out: Path | None = None,
     progress: bool = True,
@@ -48,13 +49,14 @@ def table(
         jobs: runs at the same time.
         settings: fields to override in every run, by dotted name; a table's own rows and sections win.
         only: labels of the rows wanted; empty: all.
+        tasks: the tasks wanted, by heading or label; empty: all of the cohort's.
         store: default ``RunStore()``.
         out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``; None writes nothing.
         progress: shows one progress bar over all runs.
 
     Raises:
-        ValueError: before any training: an unknown table, row, method or option, a cohort that cannot have the table, a results file of
-            another version in ``out``.
+        ValueError: before any training: an unknown table, row, task, method or option, a cohort that cannot have the table, a results
+            file of another version in ``out``.
     """
     spec = load_table(name)
     cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
@@ -63,7 +65,7 @@ def table(
         result = _counted(spec, cohort)
     else:
         store = store or RunStore()
-        entries = plan(spec, cohort, profile, seeds, settings, only)
+        entries = plan(spec, cohort, profile, seeds, settings, only, tasks)
         check_methods(entries, cohort, store)
         entries, cannot = able(spec, entries, cohort) if spec.kind in JOB else (entries, {})
         runs = fit_entries(entries, cohort, store, jobs, f"table {spec.name}" if progress else "")

@@ -12,7 +12,7 @@ from cm2.cohorts import Cohort
 from cm2.config import did_you_mean
 
 HERE = Path(__file__).parent
-SETTINGS = ("matched", "partial")
+SETTINGS = ("matched", "partial", "partial_train", "partial_test")
 KINDS = ("results", "tests", "counts", "alignment", "imputation")
 
 
@@ -39,7 +39,8 @@ class Section:
     label: str
     """As printed."""
     setting: str = "partial"
-    """``matched``: stays with all modalities only; ``partial``: all stays."""
+    """``matched``: stays with all modalities only; ``partial``: all stays; ``partial_train`` and ``partial_test``: stays with all
+    modalities, from 75 % of which the last one (or what the cohort's ``partial`` says) is taken away in training or in testing alone."""
     set: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the configuration that the section changes, by dotted name."""
     printed: Mapping[str, str] = field(default_factory=dict)

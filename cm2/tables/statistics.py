@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy.stats import ttest_ind_from_stats
+from scipy.stats import ttest_1samp, ttest_ind_from_stats
 
 from cm2.experiments import Run
 from cm2.metrics import Difference, bootstrap, holm, mean_over_seeds, paired_bootstraps
@@ -139,7 +139,8 @@ def _over_seeds(runs: Mapping[str, Run], block: Sequence[Entry], row: str, refer
     if len(differences) < 2:
         return {}
     over = mean_over_seeds(differences)
-    return {"seeds_low": over.low, "seeds_high": over.high}
+    varies = max(differences) > min(differences)  # without variation there is nothing to test against
+    return {"seeds_low": over.low, "seeds_high": over.high, "seeds_p": float(ttest_1samp(differences, 0).pvalue) if varies else 1.0}
 
 
 def _test(run: Run) -> pd.DataFrame:

@@ -72,6 +72,23 @@ def test_a_plan_is_rows_by_sections_by_tasks_by_seeds(tiny):
     assert {e.row.label: e.configs[0].model.family for e in entries} == {"Gumbel": "gumbel", "Frank": "frank", "Gaussian": "gaussian"}
 
 
+def test_a_modality_is_missing_in_training_or_in_testing_alone(small_cohort, monkeypatch):
+    monkeypatch.setattr("cm2.tables.planning._check_splits", lambda *_: None)
+    entries = plan(load_table("links"), small_cohort, "smoke", seeds=1, tasks=["IHM"])
+    missing = {e.section.setting: (dict(e.configs[0].absent), dict(e.configs[0].absent_test)) for e in entries}
+    assert missing == {"partial_train": ({"note": 0.75}, {}), "partial_test": ({}, {"note": 0.75})}
+    assert all(e.configs[0].matched and e.configs[0].modalities == ("series", "note") for e in entries)
+    own = plan(load_table("links"), small_cohort, "smoke", seeds=1, settings={"absent.series": 0.5})[0].configs[0]
+    assert (dict(own.absent), dict(own.absent_test)) == ({"series": 0.5}, {})
+
+
+def test_a_table_of_some_tasks(tiny):
+    headings = {e.task for e in plan(load_table(6), tiny, "smoke", seeds=1, tasks=["death"])}
+    assert headings == {"death"}
+    with pytest.raises(ValueError, match=r"no task 'deth'; choose from death, .*did you mean 'death'"):
+        plan(load_table(6), tiny, "smoke", seeds=1, tasks=["deth"])
+
+
 def test_a_row_wins_over_the_users_settings_and_these_over_the_profile(tiny):
     entries = plan(load_table(6), tiny, "smoke", seeds=1, settings={"model.family": "frank", "train.epochs": "7"}, only=["Gaussian"])
     assert {e.row.label for e in entries} == {"Gumbel", "Gaussian"}
