@@ -30,6 +30,12 @@ def folder() -> Path:
     return Path(os.environ["CM2_RESULTS"]) if os.environ.get("CM2_RESULTS") else home() / "results"
 
 
+def kept() -> Path | None:
+    """Folder of the results computed elsewhere (too long for a build) and kept in the repository; None outside a checkout."""
+    root = _checkout()
+    return root / "results" if root else None
+
+
 def record(
     chapter: str,
     name: str,
@@ -70,19 +76,13 @@ def read(chapter: str, name: str) -> float | int | str:
         ValueError: there is no such result; the message names those there are.
     """
     found: dict[str, Any] = {}
-    for path in (_committed(chapter), folder() / f"{chapter}.json"):
-        if path is not None and path.is_file():
+    for path in (*([at / f"{chapter}.json"] if (at := kept()) else []), folder() / f"{chapter}.json"):
+        if path.is_file():
             found |= json.loads(path.read_text(encoding="utf-8"))
     if name not in found:
         known = ", ".join(sorted(found)) or "none: execute that chapter first"
         raise ValueError(f"chapter {chapter!r} has no result {name!r}; recorded: {known}")
     return found[name]["value"]
-
-
-def _committed(chapter: str) -> Path | None:
-    """The file of results computed elsewhere (too long for a build) and kept in the repository."""
-    root = _checkout()
-    return root / "results" / f"{chapter}.json" if root else None
 
 
 def _plain(value: Any, where: str) -> float | int | str:

@@ -4,7 +4,7 @@ from cm2.plots.basic import curves, panels, scatter
 from cm2.plots.copulas import conditional_quantiles, copula_densities, density_grid, normal_score_densities, normal_score_grid
 from cm2.plots.errors import error_strips
 from cm2.plots.overview import overview
-from cm2.plots.results import over_components
+from cm2.plots.results import differences, over_components
 from cm2.plots.style import COLOURS, INK, STYLE, style, use_style
 from cm2.plots.training import alpha_over_epochs
 
@@ -17,6 +17,7 @@ __all__ = [
     "copula_densities",
     "curves",
     "density_grid",
+    "differences",
     "error_strips",
     "normal_score_densities",
     "normal_score_grid",

@@ -1,4 +1,4 @@
-"""Metrics against an option."""
+"""Metrics against an option, and differences to a reference."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cm2.plots.style import COLOURS, style
+from cm2.plots.style import COLOURS, INK, style
 
 TITLES = {"auroc": "AUROC", "aupr": "AUPR"}
 
@@ -40,3 +41,52 @@ def over_components(frame: pd.DataFrame) -> Figure:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
+
+
+def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2", level: float = 0.05) -> Figure:
+    """Differences to the reference row with their 95 % intervals: one panel for each section and task, one line for each row.
+
+    Filled where the corrected p-value is below ``level``. An open diamond is the paper's difference, where it prints both rows.
+
+    Args:
+        frame: that of a table's result: ``section``, ``row``, ``task``, ``metric``, ``difference_estimate``, ``difference_low``,
+            ``difference_high``, ``difference_p_holm``, and ``printed_value`` where there is one.
+        metric: ``auroc`` or ``aupr``.
+        reference: label of the row that the others are compared with.
+        level: of the test.
+
+    Raises:
+        ValueError: nothing was compared.
+    """
+    frame = frame[frame["metric"] == metric]
+    if "difference_estimate" not in frame or frame["difference_estimate"].isna().all():
+        raise ValueError(f"differences: no row of the table was compared in {metric}; compute it with more than the reference row")
+    sections, tasks = (list(dict.fromkeys(frame[name])) for name in ("section", "task"))
+    rows = [row for row in dict.fromkeys(frame["row"]) if row != reference]
+    with style():
+        size = (1.6 + 2.9 * len(tasks), 0.9 + (0.5 + 0.24 * len(rows)) * len(sections))
+        figure, axes = plt.subplots(len(sections), len(tasks), figsize=size, sharex=True, sharey=True, squeeze=False)
+        for line, section in zip(axes, sections, strict=True):
+            for ax, task in zip(line, tasks, strict=True):
+                part = frame[(frame["section"] == section) & (frame["task"] == task)].set_index("row")
+                _forest(ax, part, rows, reference, level)
+                ax.set_title(f"{task}, {section}" if len(sections) > 1 else task)
+        for ax in axes[-1]:
+            ax.set_xlabel(f"{TITLES[metric]} minus that of {reference}")
+    return figure
+
+
+def _forest(ax: Axes, part: pd.DataFrame, rows: list[str], reference: str, level: float) -> None:
+    ax.axvline(0, color=INK, linewidth=0.8)
+    printed = part["printed_value"] if "printed_value" in part else pd.Series(dtype=float)
+    for place, row in enumerate(rows):
+        if row not in part.index or pd.isna(part.loc[row, "difference_estimate"]):
+            continue
+        one = part.loc[row]
+        fill = COLOURS[0] if one["difference_p_holm"] < level else "none"
+        ax.hlines(place, one["difference_low"], one["difference_high"], color=COLOURS[0])
+        ax.plot(one["difference_estimate"], place, "o", color=COLOURS[0], markerfacecolor=fill, markersize=5)
+        paper = printed.get(row, float("nan")) - printed.get(reference, float("nan"))
+        if pd.notna(paper):
+            ax.plot(paper, place, "D", color=COLOURS[1], markerfacecolor="none", markersize=5)
+    ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))

@@ -4,11 +4,12 @@
 all tables share through the run store, ``statistics`` makes the numbers and ``text`` prints them beside the paper's.
 """
 
+from cm2.tables.kept import kept_table
 from cm2.tables.planning import plan
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, table
 from cm2.tables.spec import Row, Section, TableSpec, load_table, table_names
-from cm2.tables.text import markdown
+from cm2.tables.text import differences, markdown, notes, values
 
 __all__ = [
     "Cell",
@@ -16,11 +17,15 @@ __all__ = [
     "Section",
     "TableResult",
     "TableSpec",
+    "differences",
     "fit_entries",
+    "kept_table",
     "load_table",
     "markdown",
+    "notes",
     "plan",
     "read",
     "table",
     "table_names",
+    "values",
 ]

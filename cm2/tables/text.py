@@ -25,20 +25,56 @@ ASKED = {
 def markdown(result: TableResult) -> str:
     """The table as people read it, with a line that says what its intervals are and where it comes from."""
     parts = [f"# {_heading(result)}\n"]
-    if result.kind == "counts":
-        parts.append(_grid(result.cells, lambda cell: "<10" if cell.value is None else f"{cell.value:,.0f}"))
-    elif result.kind in ASKED:
-        parts += [_grid(result.cells, _asked), _notes_on_embeddings(result)]
-    else:
-        if result.kind == "results":
-            parts.append(_grid(result.cells, estimate))
-        compared = [cell for cell in result.cells if cell.difference]
-        if compared:
-            parts.append(f"## Differences to {result.reference}\n")
-            parts.append(_grid(compared, difference, paper=result.kind == "tests"))
-        parts.append(_notes(result))
-    parts.append(_source(result))
-    return "\n".join(parts)
+    if result.kind != "tests":
+        parts.append(values(result))
+    if any(cell.difference for cell in result.cells):
+        parts += [f"## Differences to {result.reference}\n", differences(result)]
+    return "\n".join([*parts, notes(result)])
+
+
+def values(result: TableResult, task: str = "") -> str:
+    """What was measured, the paper's row below ours, as a Markdown table without heading.
+
+    Args:
+        result: any table.
+        task: heading of the only task shown; empty: all.
+    """
+    show = {"counts": _count, **dict.fromkeys(ASKED, _asked)}.get(result.kind, estimate)
+    return _grid(_of_task(result, task), show)
+
+
+def differences(result: TableResult, task: str = "") -> str:
+    """Differences to the reference row with intervals and p-values, as a Markdown table without heading.
+
+    Args:
+        result: a table of results or tests.
+        task: heading of the only task shown; empty: all.
+
+    Raises:
+        ValueError: nothing was compared.
+    """
+    compared = [cell for cell in _of_task(result, task) if cell.difference]
+    if not compared:
+        raise ValueError(f"table {result.name} compares nothing{f' for {task}' if task else ''}")
+    return _grid(compared, difference, paper=result.kind == "tests")
+
+
+def notes(result: TableResult) -> str:
+    """What the intervals are and where the numbers come from."""
+    what = {"counts": "", **dict.fromkeys(ASKED, "embeddings")}.get(result.kind, "results")
+    about = {"embeddings": _notes_on_embeddings, "results": _notes}
+    return "\n".join(([about[what](result)] if what else []) + [_source(result)])
+
+
+def _of_task(result: TableResult, task: str) -> list[Cell]:
+    tasks = list(dict.fromkeys(cell.task for cell in result.cells))
+    if task and task not in tasks:
+        raise ValueError(f"table {result.name} has no task {task!r}; it has {', '.join(tasks)}")
+    return [cell for cell in result.cells if task in ("", cell.task)]
+
+
+def _count(cell: Cell) -> str:
+    return "<10" if cell.value is None else f"{cell.value:,.0f}"
 
 
 def estimate(cell: Cell) -> str:
