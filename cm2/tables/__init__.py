@@ -9,7 +9,8 @@ from cm2.tables.planning import plan
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, table
 from cm2.tables.spec import Row, Section, TableSpec, load_table, table_names
-from cm2.tables.text import differences, markdown, notes, values
+from cm2.tables.text import as_printed, differences, markdown, notes, values
+from cm2.tables.verdicts import tally, verdict_grid, verdicts
 
 __all__ = [
     "Cell",
@@ -17,6 +18,7 @@ __all__ = [
     "Section",
     "TableResult",
     "TableSpec",
+    "as_printed",
     "differences",
     "fit_entries",
     "kept_table",
@@ -27,5 +29,8 @@ __all__ = [
     "read",
     "table",
     "table_names",
+    "tally",
     "values",
+    "verdict_grid",
+    "verdicts",
 ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from cm2.paper import printed
 from cm2.tables.result import Cell, TableResult
 
 NAMES = {"auroc": "AUROC", "aupr": "AUPR", "train": "Train", "valid": "Valid", "test": "Test", "total": "Total", "positives": "Positive"}
@@ -32,15 +35,33 @@ def markdown(result: TableResult) -> str:
     return "\n".join([*parts, notes(result)])
 
 
-def values(result: TableResult, task: str = "") -> str:
+def values(result: TableResult, task: str = "", paper: bool = True) -> str:
     """What was measured, the paper's row below ours, as a Markdown table without heading.
 
     Args:
         result: any table.
         task: heading of the only task shown; empty: all.
+        paper: whether the paper's rows are shown.
     """
     show = {"counts": _count, **dict.fromkeys(ASKED, _asked)}.get(result.kind, estimate)
-    return _grid(_of_task(result, task), show)
+    return _grid(_of_task(result, task), show, paper)
+
+
+def as_printed(table: int) -> str:
+    """AUROC and AUPR of one of the paper's tables with their printed intervals, in Markdown: its cohorts one below the other.
+
+    Raises:
+        ValueError: a table without them.
+    """
+    rows = printed(table)
+    rows = rows[rows["column"].isin(("auroc", "aupr"))]
+    if rows.empty:
+        raise ValueError(f"the paper's Table {table} prints no AUROC; choose one that does, for example 2")
+    cells = [
+        Cell(COHORTS[r.cohort], r.row, r.task, r.column, printed={"cohort": r.cohort, "value": r.value, **_interval(r)})
+        for r in rows.itertuples()
+    ]
+    return _grid(cells, _printed, paper=False)
 
 
 def differences(result: TableResult, task: str = "") -> str:
@@ -105,8 +126,12 @@ def _printed(cell: Cell) -> str:
     p = cell.printed
     if p is None:
         return ""
-    value = f"{p['value']:,.0f}" if p["value"] >= 2 else f"{p['value']:.3g}"
+    value = f"{p['value']:,.0f}" if p["value"] >= 2 else f"{p['value']:.3f}" if p["value"] >= 0.01 else f"{p['value']:.3g}"
     return f"{value} [{p['low']:.3f}, {p['high']:.3f}]" if "low" in p else value
+
+
+def _interval(row: Any) -> dict[str, float]:
+    return {} if math.isnan(row.low) else {"low": row.low, "high": row.high}
 
 
 def _grid(cells: Sequence[Cell], show: Show, paper: bool = True) -> str:

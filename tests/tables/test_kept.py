@@ -1,10 +1,12 @@
 """Tables kept in the repository, tables of the reader's own cohort, and how a chapter shows either."""
 
+from dataclasses import replace
+
 import pytest
 from matplotlib import pyplot as plt
 
 from cm2.plots import differences as forest
-from cm2.tables import differences, kept_table, notes, table, values
+from cm2.tables import as_printed, differences, kept_table, notes, table, tally, values, verdict_grid, verdicts
 from tests.tables.conftest import FAST
 
 
@@ -37,3 +39,36 @@ def test_parts_of_a_table_and_its_differences_are_shown(families):
     plt.close(figure)
     with pytest.raises(ValueError, match="no row of the table was compared"):
         forest(result.frame().drop(columns="difference_estimate"))
+
+
+def test_the_papers_tables_and_ours_can_stand_under_each_other(families):
+    result, _ = families
+    ours = replace(result, cells=tuple(replace(cell, printed={"cohort": "mimic4", "value": 0.7}) for cell in result.cells))
+    assert "paper" in values(ours) and "paper" not in values(ours, paper=False)
+    text = as_printed(2)
+    assert "| MMTM | 0.776 [0.728, 0.819] | 0.347 [0.268, 0.447] |" in text
+    assert text.index("**MIMIC-III**") < text.index("**MIMIC-IV**") and len(text.splitlines()) == 2 + 2 * (1 + 6)
+    with pytest.raises(ValueError, match="Table 1 prints no AUROC"):
+        as_printed(1)
+
+
+def test_verdicts_say_where_the_reference_stands(families):
+    result, _ = families
+    found = verdicts(result)
+    assert len(found) == 16 and set(found["row"]) == {"Frank", "Gaussian"}
+    cells = [cell for cell in result.cells if cell.difference]
+    told = iter((-0.1, 0.001, 0.1))
+    changed = []
+    for cell in cells[:3]:
+        estimate = next(told)
+        p, seeds = (0.2, (-1.0, 1.0)) if abs(estimate) < 0.01 else (0.01, (estimate - 0.01, estimate + 0.01))
+        d = {**cell.difference, "estimate": estimate, "p_holm": p, "seeds_low": seeds[0], "seeds_high": seeds[1]}
+        changed.append(replace(cell, difference=d))
+    three = replace(result, cells=tuple(changed))
+    found = verdicts(three)
+    assert found["verdict"].tolist() == ["above", "undecided", "below"] and found["seeds"].tolist() == [True, False, True]
+    assert tally(found) == "above in 1 of 3 comparisons, below in 1, undecided in 1"
+    assert "| above / undecided |" in verdict_grid(three)
+    alone = replace(result, cells=tuple(replace(cell, difference=None) for cell in result.cells))
+    with pytest.raises(ValueError, match="compares nothing"):
+        verdicts(alone)

@@ -1,0 +1,64 @@
+"""What the corrected tests of a table say, in words."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from cm2.tables.result import TableResult
+from cm2.tables.text import NAMES
+
+WORDS = ("above", "below", "undecided")
+LEVEL = 0.05
+
+
+def verdicts(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
+    """One line for each compared cell: where the reference row stands to it, and whether training's seeds say the same.
+
+    Args:
+        result: a table of results or tests.
+        level: of the test; p-values are corrected for the whole table.
+
+    Returns:
+        ``section``, ``task``, ``metric``, ``row``, ``n``, ``estimate``, ``low``, ``high`` (all of row minus reference), ``p_holm``,
+        ``verdict`` (``above`` and ``below`` where the reference is so with a corrected p-value under ``level``, else ``undecided``) and
+        ``seeds`` (whether the t interval over two seeds or more lies on one side of 0).
+
+    Raises:
+        ValueError: nothing was compared.
+    """
+    lines = []
+    for cell in result.cells:
+        if (d := cell.difference) is None:
+            continue
+        verdict = "undecided" if d["p_holm"] >= level else "above" if d["estimate"] < 0 else "below"
+        line = {name: getattr(cell, name) for name in ("section", "task", "metric", "row", "n")}
+        line |= {name: d[name] for name in ("estimate", "low", "high", "p_holm")}
+        lines.append(line | {"verdict": verdict, "seeds": "seeds_low" in d and (d["seeds_low"] > 0 or d["seeds_high"] < 0)})
+    if not lines:
+        raise ValueError(f"table {result.name} compares nothing; compute it with more than the reference row")
+    return pd.DataFrame(lines)
+
+
+def tally(found: pd.DataFrame) -> str:
+    """``above in 3 of 8 comparisons, below in 1, undecided in 4``: where the reference row stands, of some lines of ``verdicts``."""
+    above, below, undecided = ((found["verdict"] == word).sum() for word in WORDS)
+    return f"above in {above} of {len(found)} comparisons, below in {below}, undecided in {undecided}"
+
+
+def verdict_grid(result: TableResult, level: float = LEVEL) -> str:
+    """The verdicts as a Markdown table: a line for each row, a column for each section and task; several metrics by slashes."""
+    found = verdicts(result, level)
+    columns = list(dict.fromkeys(zip(found["section"], found["task"], strict=True)))
+    at = found.set_index(["row", "metric", "section", "task"])["verdict"]
+    metrics = list(dict.fromkeys(found["metric"]))
+    head = f"{result.reference} against, in {' / '.join(NAMES.get(metric, metric) for metric in metrics)}"
+    lines = [[head, *(f"{section}, {task}" for section, task in columns)], ["---"] * (len(columns) + 1)]
+    for row in dict.fromkeys(found["row"]):
+        words = [[at.get((row, metric, *column), "") for metric in metrics] for column in columns]
+        lines.append([row, *(_both(pair) for pair in words)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _both(words: list[str]) -> str:
+    """One word where all metrics have the same."""
+    return words[0] if len(set(words)) == 1 else " / ".join(words)
