@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from cm2.paper import printed
 from cm2.tables.result import Cell, TableResult
@@ -57,11 +56,8 @@ def as_printed(table: int) -> str:
     rows = rows[rows["column"].isin(("auroc", "aupr"))]
     if rows.empty:
         raise ValueError(f"the paper's Table {table} prints no AUROC; choose one that does, for example 2")
-    cells = [
-        Cell(COHORTS[r.cohort], r.row, r.task, r.column, printed={"cohort": r.cohort, "value": r.value, **_interval(r)})
-        for r in rows.itertuples()
-    ]
-    return _grid(cells, _printed, paper=False)
+    cells = [Cell(COHORTS[r.cohort], r.row, r.task, r.column, value=r.value, low=r.low, high=r.high) for r in rows.itertuples()]
+    return _grid(cells, lambda cell: f"{cell.value:.3f}" if math.isnan(cell.low) else estimate(cell), paper=False)
 
 
 def differences(result: TableResult, task: str = "") -> str:
@@ -126,12 +122,8 @@ def _printed(cell: Cell) -> str:
     p = cell.printed
     if p is None:
         return ""
-    value = f"{p['value']:,.0f}" if p["value"] >= 2 else f"{p['value']:.3f}" if p["value"] >= 0.01 else f"{p['value']:.3g}"
+    value = f"{p['value']:,.0f}" if p["value"] >= 2 else f"{p['value']:.3g}"
     return f"{value} [{p['low']:.3f}, {p['high']:.3f}]" if "low" in p else value
-
-
-def _interval(row: Any) -> dict[str, float]:
-    return {} if math.isnan(row.low) else {"low": row.low, "high": row.high}
 
 
 def _grid(cells: Sequence[Cell], show: Show, paper: bool = True) -> str:
