@@ -110,9 +110,16 @@ class Run:
         return pd.read_parquet(self.path / "predictions.parquet")
 
     def load_method(self, cohort: Cohort) -> nn.Module:
-        """The trained method, in evaluation mode."""
+        """The trained method, in evaluation mode.
+
+        Raises:
+            ValueError: the stored weights are not those of the configuration's method in this version.
+        """
         method = build_method(self.config, tokenised(cohort, self.config))
-        load_model(method, self.path / "model.safetensors")
+        missing, unexpected = load_model(method, self.path / "model.safetensors", strict=False)
+        # of a batch normalisation under two names the file holds one; torch adds the other's count itself, and safetensors finds it stray
+        if wrong := [name for name in (*missing, *unexpected) if not name.endswith("num_batches_tracked")]:
+            raise ValueError(f"{self.path}: its weights do not fit {self.config.method} ({wrong[0]}); remove the run and train it again")
         return method.eval()
 
     def _read(self, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cm2 import Config, RunStore, evaluate, fit, load_cohort
-from cm2.experiments import build_method, fit_all, record_over_seeds
+from cm2.experiments import Run, build_method, fit_all, record_over_seeds
 from cm2.training import EpochSampler, predictions
 
 SMOKE = {"train.epochs": 3, "train.patience": 3}
@@ -55,7 +57,7 @@ def test_the_best_validation_epoch_is_kept(run):
 
 
 def test_a_second_call_trains_nothing(run, small_cohort, store, monkeypatch):
-    monkeypatch.setattr("cm2.experiments.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained again"))
     again = fit(Config.from_profile("smoke", SMOKE), small_cohort, store, progress=False)
     assert again.path == run.path
 
@@ -64,6 +66,20 @@ def test_the_stored_weights_reproduce_the_stored_predictions(run, small_cohort):
     frame = predictions(run.load_method(small_cohort), run.config, small_cohort.split("test", run.config.task))
     stored = run.predictions.query("split == 'test'").reset_index(drop=True)
     pd.testing.assert_frame_equal(frame, stored[list(frame)], check_exact=False, atol=1e-6)
+
+
+def test_weights_that_two_networks_share_are_read_again(small_cohort, tmp_path):
+    setting = {"method": "drfuse", "modalities": ["series", "image"], "matched": True, "train.epochs": 1}
+    run = fit(Config.from_profile("smoke", setting), small_cohort, RunStore(tmp_path), progress=False)
+    assert evaluate(run, small_cohort)["auroc"] == pytest.approx(run.metrics["test"]["auroc"], abs=1e-6)
+
+
+def test_weights_of_another_layout_are_refused(run, small_cohort, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    state = load_file(run.path / "model.safetensors")
+    save_file({f"old.{name}": tensor for name, tensor in state.items()}, tmp_path / "run" / "model.safetensors")
+    with pytest.raises(ValueError, match="its weights do not fit cm2"):
+        Run(tmp_path / "run").load_method(small_cohort)
 
 
 def test_evaluate_takes_modalities_away(run, small_cohort):
