@@ -183,5 +183,5 @@ def _notes(result: TableResult) -> str:
 def _source(result: TableResult) -> str:
     p = result.provenance
     words = [f"cohort {p['cohort']} ({p['cohort_checksum'][:12]})", f"cm2 {p['cm2']}", p["date"], p["device"]]
-    words[1:1] = [f"profile {p['profile']}", f"seeds 0 to {p['seeds'] - 1}"] if "profile" in p else []
+    words[1:1] = [f"profile {p['profile']}", f"seeds 0 to {p['seeds'] - 1}" if p["seeds"] > 1 else "seed 0"] if "profile" in p else []
     return f"Source: {', '.join(words)}.\n"
