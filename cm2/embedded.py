@@ -13,7 +13,6 @@ from cm2.config import Config
 from cm2.joint import CopulaJoint, CopulaJointDistribution
 from cm2.links import LINKS
 from cm2.numerics.absence import stable_uniform, take_away
-from cm2.training import loader
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ def embed_stays(method: nn.Module, config: Config, stays: Stays) -> Embedded:
     Raises:
         ValueError: the method has no embeddings.
     """
+    from cm2.training import loader  # Lightning, which takes seconds
+
     if reason := cannot_embed(method):
         raise ValueError(f"{config.method}: {reason}")
     device = next(method.parameters()).device

@@ -30,7 +30,6 @@ from cm2.encoders import pretrained_tokenizer
 from cm2.metrics import mean_over_seeds, summary
 from cm2.model import CM2
 from cm2.results import home, record
-from cm2.training import predictions, train
 
 METHODS: dict[str, type[nn.Module]] = {"cm2": CM2, **BASELINES}
 EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
@@ -168,6 +167,8 @@ class RunStore:
         return run
 
     def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: bool, devices: int) -> Path:
+        from cm2.training import predictions, train  # Lightning takes seconds to import, which a call that finds its runs need not wait for
+
         started, source = time.monotonic(), provenance(cohort)
         cohort = tokenised(cohort, config)
         method = build_method(config, cohort)
@@ -262,6 +263,8 @@ def evaluate(
     Returns:
         As ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
     """
+    from cm2.training import predictions
+
     cohort = tokenised(cohort, run.config)
     stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
     frame = predictions(run.load_method(cohort), run.config, stays)

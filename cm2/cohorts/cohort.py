@@ -7,17 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from cm2.batch import Modality
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
 from cm2.numerics.absence import check, take_away
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")

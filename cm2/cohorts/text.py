@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
@@ -23,6 +26,8 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int = 2000, max_lengt
     Raises:
         ValueError: no text, a vocabulary with no room for a word or fewer than three tokens of length.
     """
+    from transformers import PreTrainedTokenizerFast
+
     if not texts:
         raise ValueError("tokenizer: there is no training text; use a cohort whose training stays have one, or pass a tokenizer")
     if vocabulary_size <= len(SPECIAL):

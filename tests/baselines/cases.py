@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cm2.baselines import BASELINES
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.experiments import METHODS
 
 SERIES = Modality("series", "series", (6, 4))
 NOTE = Modality("note", "text", (8,), vocabulary=50)
@@ -18,6 +18,16 @@ MIXED = {2: (SERIES, IMAGE), 3: (SERIES, NOTE, DESCRIPTORS), 5: (NOTE, SERIES, I
 SMALL = {"encoder.series.hidden": 8, "encoder.vector.hidden": 8, "encoder.text.max_length": 12, "encoder.text.dropout": 0.0}
 
 WIDER = {"daft": {"encoder.series.hidden": 64, "encoder.vector.hidden": 64}}  # else its bottleneck is so narrow that stays pass none of it
+
+CM2 = {
+    "original": {},
+    "scalar": {"model.link": "scalar"},
+    "dimension": {"model.link": "dimension"},
+    "paper": {"model.link": "paper", "model.impute": "marginal"},
+    "released": {"model.link": "released", "model.impute": "marginal", "model.fusion_reads": "present", "model.lambda_copula": 1e-6},
+    "cosine": {"model.alignment": "cosine", "model.impute": "token"},
+}
+"""Variants of CM² by what a run sets; those of the compared methods have one field of the configuration."""
 
 
 def make_values(modalities, stays, seed=0):
@@ -64,13 +74,19 @@ def changed(batch, names, how):
 
 def config(name, variant="original", **overrides):
     fields = {key.replace("__", "."): value for key, value in overrides.items()}
-    tiny = SMALL | WIDER.get(name, {})
-    return Config.from_profile("smoke", {"method": name, "baseline.variant": variant, "baseline.dropout": 0.0, **tiny, **fields})
+    own = CM2[variant] | {"model.dropout": 0.0} if name == "cm2" else {"baseline.variant": variant, "baseline.dropout": 0.0}
+    return Config.from_profile("smoke", {"method": name} | own | SMALL | WIDER.get(name, {}) | fields)
 
 
 def build(name, modalities, variant="original", seed=0, **overrides):
     torch.manual_seed(seed)
-    return BASELINES[name](config(name, variant, **overrides), modalities)
+    return METHODS[name](config(name, variant, **overrides), modalities)
+
+
+def predicted(method, batch):
+    """The prediction of every stay, its draws for absent modalities always the same."""
+    torch.manual_seed(3)
+    return method.predict(batch)
 
 
 class BatchStays:

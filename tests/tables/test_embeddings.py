@@ -83,7 +83,7 @@ def test_the_two_tables_share_runs(aligned, imputed):
 
 
 def test_a_table_that_no_row_can_have_says_so_before_training(tiny, store, tmp_path, monkeypatch):
-    monkeypatch.setattr("cm2.experiments.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained"))
     path = tmp_path / "mine.toml"
     path.write_text(
         'title = "mine"\nkind = "imputation"\nreference = "A"\n[[row]]\nlabel = "A"\nmethod = "mmtm"\n[[section]]\nlabel = "all"\n'

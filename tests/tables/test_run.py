@@ -77,7 +77,7 @@ def test_files_say_the_same_and_where_it_comes_from(families, tiny):
 def test_a_second_call_trains_and_computes_nothing(families, tiny, store, monkeypatch):
     result, out = families
     before = {p: p.stat().st_mtime_ns for p in out.iterdir()}
-    monkeypatch.setattr("cm2.experiments.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr("cm2.tables.statistics.paired_bootstraps", lambda *_, **__: pytest.fail("computed again"))
     assert table(6, tiny, "smoke", seeds=2, settings=FAST, store=store, out=out) == result
     assert {p: p.stat().st_mtime_ns for p in out.iterdir()} == before
@@ -149,7 +149,7 @@ def test_the_papers_p_value_is_a_matter_of_replicates():
 
 @pytest.mark.parametrize("content", ['{"format": 99}', "nonsense", "[]"])
 def test_a_file_of_another_version_stops_before_training(content, tiny, store, tmp_path, monkeypatch):
-    monkeypatch.setattr("cm2.experiments.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "table-6.json").write_text(content)
     with pytest.raises(ValueError, match=r"table-6.json.*(format 99|format None|not a table)"):
         table(6, tiny, "smoke", seeds=9, settings=FAST, store=store, out=tmp_path)
@@ -158,7 +158,7 @@ def test_a_file_of_another_version_stops_before_training(content, tiny, store, t
 
 def test_a_method_that_does_not_fit_stops_before_training(tiny, store, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "picky", Picky)
-    monkeypatch.setattr("cm2.experiments.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="row Picky: picky needs a modality of kind image"):
         table(own_table(tmp_path, {"CM2": "cm2", "Picky": "picky"}), tiny, "smoke", 1, settings=FAST | {"model.dropout": 0.5}, store=store)
 
