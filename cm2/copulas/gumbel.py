@@ -179,11 +179,12 @@ class GumbelDistribution(ArchimedeanDistribution):
         scale = torch.exp(state)
 
         def level(delta: Tensor) -> Tails:
-            rise = scale * torch.expm1(delta)
+            rise = torch.exp(state + delta) * -torch.expm1(-delta)  # e^δ alone overflows where u is next to 1
             return rise + self.excess * delta + log_p, rise + scale + self.excess
 
         with torch.no_grad():
-            delta = torch.minimum(torch.log1p(-log_p / scale), -log_p / (scale + self.excess))
+            whole = torch.logaddexp(torch.log(-log_p) - state, torch.zeros_like(state))
+            delta = torch.minimum(whole, -log_p / (scale + self.excess))
             for _ in range(_PAIR_STEPS):
                 value, slope = level(delta)
                 delta = delta - 2 * value * slope / (2 * slope * slope - value * (slope - self.excess))
@@ -196,7 +197,7 @@ class GumbelDistribution(ArchimedeanDistribution):
         offset = self._horner(coefficients, state, count)[-1] + log_p
 
         def level(delta: Tensor) -> tuple[Tensor, Tensor]:
-            sums, rise = self._horner(coefficients, state + delta, count), scale * torch.expm1(delta)
+            sums, rise = self._horner(coefficients, state + delta, count), torch.exp(state + delta) * -torch.expm1(-delta)
             power = torch.ones_like(delta)  # the mean of k under the weights of the terms: the slope of log P_n
             for k, (inner, outer) in zip(range(self.dim - 1, 0, -1), pairwise(sums), strict=True):
                 power = torch.where(k < count, 1 + power * torch.exp(inner - outer + sums[0]), 1.0)

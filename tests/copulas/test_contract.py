@@ -358,6 +358,19 @@ def test_extreme_tails_stay_finite(name, dim, dtype, strength):
     assert all(grad.isfinite().all() for grad in grads if grad is not None)
 
 
+@pytest.mark.parametrize("dim", [2, 3, 5])
+@pytest.mark.parametrize(("name", "value"), [("gumbel", 1.02), ("joe", 1.02), ("frank", 0.05), ("clayton", 0.02)])
+def test_weak_dependence_on_a_coordinate_next_to_one_or_zero(name, value, dim):
+    torch.manual_seed(0)
+    tail = torch.tensor([-50.0, -87.0, -90.0, -95.0, -103.0, -300.0])[:, None]  # e^-88 is the end of float32
+    near, far = (torch.cat([end, torch.full((len(tail), dim - 1), -0.7)], -1) for end in (tail, -torch.exp(tail)))
+    present = torch.zeros(near.shape, dtype=torch.bool)
+    present[:, 0] = True
+    law = make(name, dim, alpha=value)(validate_args=False)
+    for log_u, log1m_u in ((far, near), (near, far)):
+        assert all(tails.isfinite().all() for tails in law.conditional_sample_tails(log_u, log1m_u, present, 500))
+
+
 @pytest.mark.parametrize("name", LEARNABLE)
 def test_maximum_likelihood_recovers_the_parameter(name):
     truth, module = strong(name, 3), make(name, 3)
