@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,7 +52,8 @@ def table(
         only: labels of the rows wanted; empty: all.
         tasks: the tasks wanted, by heading or label; empty: all of the cohort's.
         store: default ``RunStore()``.
-        out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``; None writes nothing.
+        out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``, or ``table-N-LABEL`` where only some rows were asked for,
+            so that the whole table stays; None writes nothing.
         progress: shows one progress bar over all runs.
 
     Raises:
@@ -60,7 +62,8 @@ def table(
     """
     spec = load_table(name)
     cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
-    stored = _stored(out, spec)
+    stem = "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
+    stored = read(out / f"{stem}.json") if out is not None and (out / f"{stem}.json").is_file() else None
     if spec.kind == "counts":
         result = _counted(spec, cohort)
     else:
@@ -72,8 +75,8 @@ def table(
         key = _key(spec, entries, runs)
         source = {"profile": profile, "seeds": seeds} | ({"cannot": cannot} if cannot else {})
         result = stored if stored is not None and stored.key == key else _computed(spec, cohort, entries, runs, jobs, key, source)
-    if out is not None and (result is not stored or not all((out / f"{spec.file}.{ending}").is_file() for ending in ENDINGS)):
-        write(result, markdown(result), out, spec.file)
+    if out is not None and (result is not stored or not all((out / f"{stem}.{ending}").is_file() for ending in ENDINGS)):
+        write(result, markdown(result), out, stem)
     return result
 
 
@@ -106,11 +109,6 @@ def _fit(store: RunStore, config: Config, cohort: Cohort) -> None:
         except Exception as error:
             error.add_note(f"while training {config.method} for {config.task}, seed {config.seed}")
             raise
-
-
-def _stored(out: Path | None, spec: TableSpec) -> TableResult | None:
-    path = out / f"{spec.file}.json" if out is not None else None
-    return read(path) if path is not None and path.is_file() else None
 
 
 def _key(spec: TableSpec, entries: Sequence[Entry], runs: Mapping[str, Run]) -> str:

@@ -55,8 +55,8 @@ def test_both_directions_every_score_and_what_cannot_be_done(aligned):
     assert result.provenance["cannot"] == {"MMTM": "has no vector of one width for each modality"}
     text = markdown(result)
     assert "Not in the table: MMTM (has no vector of one width" in text and "| chance |" in text and "median rank" in text
-    assert read(out / "alignment.json") == result
-    assert json.loads((out / "alignment.json").read_text())["provenance"]["seeds"] == 2
+    assert read(out / "alignment-cm2-medfuse-mmtm.json") == result
+    assert json.loads((out / "alignment-cm2-medfuse-mmtm.json").read_text())["provenance"]["seeds"] == 2
 
 
 def test_a_second_call_computes_nothing(aligned, tiny, store, monkeypatch):
