@@ -130,7 +130,8 @@ class ModelConfig:
     embedding_dim: int = 64
     """Dimension d of every modality's embedding (paper: 256)."""
     normalisation: str = "layer"
-    """``layer``: each embedding has mean 0 and variance 1 over its coordinates; ``batch``; ``l2`` (released code); ``none``."""
+    """``layer``: each embedding has mean 0 and variance 1 over its coordinates; ``batch``: each coordinate over the stays of a training
+    batch; ``l2``: unit norm (released code); ``none``."""
     components: int = 3
     """Components K of each Gaussian mixture (paper: 3)."""
     minimum_scale: float = 0.05

@@ -14,11 +14,15 @@ from cm2.encoders import build_encoder
 
 
 class EmbeddingNormalisation(nn.Module):
-    """Puts the embeddings of one modality on a common scale, so that their likelihood cannot be raised by shrinking them.
+    """Puts the embeddings of one modality on a common scale, so that their likelihood cannot be raised by multiplying them with a number.
+
+    Only ``"batch"`` also keeps an encoder from sending all stays to one point, and only in training; whether the embeddings tell
+    anything of a stay is another question (book, training_cm2).
 
     Args:
-        how: ``"layer"`` (mean 0, variance 1 over a stay's coordinates), ``"batch"`` (over the stays, running statistics in
-            evaluation), ``"l2"`` (unit norm, the released code) or ``"none"``.
+        how: ``"layer"`` (each stay: mean 0, variance 1 over its coordinates), ``"batch"`` (each coordinate: mean 0, variance 1 over
+            the stays of a training batch; running averages, which start at 0 and 1, in evaluation and for a batch of one stay),
+            ``"l2"`` (each stay: unit norm, the released code) or ``"none"`` (as they are, of any scale).
         dim: dimension d of the embedding.
     """
 
