@@ -26,11 +26,11 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
         raise ValueError(f"table {result.name} compares nothing in {metric}")
     ordered = sorted(compared, key=lambda cell: -abs(cell.difference["estimate"]))
     distinct = [cell for cell in ordered if cell.difference["p_holm"] < level]
-    what = f"{NAMES[metric]} to {result.reference}"
+    what = f"{NAMES[metric]} to “{result.reference}”"
     if not distinct:
         few, article = ("The only difference", "no") if len(compared) == 1 else (f"None of the {len(compared)} differences", "a")
-        largest = _place(ordered[0], f"{ordered[0].difference['estimate']:+.3f}")
-        return f"{few} in {what} has {article} corrected p-value below {level:g}; the largest is {largest}."
+        largest = _place(ordered[0], f"with {ordered[0].difference['estimate']:+.3f}")
+        return f"{few} in {what} has {article} corrected p-value below {level:g}; the largest is that of {largest}."
     have = "has a corrected p-value" if len(distinct) == 1 else "have corrected p-values"
     rest = f", and {len(distinct) - named} more" if len(distinct) > named else ""
     listed = ", ".join(_side(cell) for cell in distinct[:named]) + rest
@@ -54,4 +54,4 @@ def _side(cell: Cell) -> str:
 
 
 def _place(cell: Cell, what: str) -> str:
-    return f"{cell.row} {what} ({', '.join(word for word in (cell.task, cell.section) if word)})"
+    return f"“{cell.row}” {what} ({', '.join(word for word in (cell.task, cell.section) if word)})"

@@ -18,19 +18,20 @@ def result(*differences):
 
 def test_findings_without_a_small_p_value():
     assert findings(result((0.01, 0.3), (-0.02, 0.06))) == (
-        "None of the 2 differences in AUROC to CM2 has a corrected p-value below 0.05; the largest is row 1 -0.020 (IHM, matched)."
+        "None of the 2 differences in AUROC to “CM2” has a corrected p-value below 0.05;"
+        " the largest is that of “row 1” with -0.020 (IHM, matched)."
     )
-    assert findings(result((0.01, 0.3))).startswith("The only difference in AUROC to CM2 has no corrected p-value below 0.05;")
+    assert findings(result((0.01, 0.3))).startswith("The only difference in AUROC to “CM2” has no corrected p-value below 0.05;")
 
 
 def test_findings_name_sides_and_count_the_rest():
     assert findings(result((0.01, 0.3), (-0.02, 0.01))) == (
-        "1 of the 2 differences in AUROC to CM2 has a corrected p-value below 0.05: row 1 below by 0.020 (IHM, matched)."
+        "1 of the 2 differences in AUROC to “CM2” has a corrected p-value below 0.05: “row 1” below by 0.020 (IHM, matched)."
         " One seed was trained, so that nothing is known about another."
     )
     several = findings(result((0.01, 0.01), (-0.02, 0.01), (0.03, 0.02)), named=2)
-    assert "below 0.05: row 2 above by 0.030 (IHM, matched), row 1 below by 0.020 (IHM, matched), and 1 more. One seed" in several
-    assert several.startswith("3 of the 3 differences in AUROC to CM2 have corrected p-values")
+    assert "below 0.05: “row 2” above by 0.030 (IHM, matched), “row 1” below by 0.020 (IHM, matched), and 1 more. One seed" in several
+    assert several.startswith("3 of the 3 differences in AUROC to “CM2” have corrected p-values")
 
 
 def test_findings_say_what_the_seeds_say():
