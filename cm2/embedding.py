@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ class EmbeddingNormalisation(nn.Module):
 
     Args:
         how: ``"layer"`` (each stay: mean 0, variance 1 over its coordinates), ``"batch"`` (each coordinate: mean 0, variance 1 over
-            the stays of a training batch; running averages, which start at 0 and 1, in evaluation and for a batch of one stay),
+            the stays of a training batch; running averages in evaluation and for a batch of one stay),
             ``"l2"`` (each stay: unit norm, the released code) or ``"none"`` (as they are, of any scale).
         dim: dimension d of the embedding.
     """
@@ -84,6 +85,17 @@ class ModalityEmbeddings(nn.Module):
     def encode(self, name: str, value: Value) -> Tensor:
         """Embeddings ``(n, d)`` of n stays that have the modality."""
         return self.normalisations[name](self.projections[name](self.encoders[name](value)).float())
+
+    @contextmanager
+    def averages_start(self) -> Iterator[None]:
+        """Inside, a batch in training becomes the running averages of batch normalisation instead of moving them by a tenth."""
+        norms = [n.batch for n in self.normalisations.values() if n.batch is not None]
+        usual = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0
+        yield
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
 
     def _embed(self, batch: Batch, name: str) -> Tensor:
         if batch.rows[name].numel() == 0:

@@ -41,7 +41,7 @@ class CM2(nn.Module):
         ValueError: fewer than two modalities.
     """
 
-    version = "1"
+    version = "2"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__()
@@ -116,11 +116,16 @@ class CM2(nn.Module):
 
     @torch.no_grad()
     def initialise(self, batch: Batch) -> None:
-        """Starts each mixture from the embeddings of a first batch (k-means++), so that its components differ (released: they do not)."""
+        """Starts each mixture from the embeddings of a first batch (k-means++), so that its components differ (released: they do not).
+
+        The embeddings are those that a training step sees. In evaluation, batch normalisation would divide by the variance 1 that its
+        running averages start with, and the mixtures would begin far from every embedding they are to describe.
+        """
         if isinstance(self.joint, ReleasedScore):
             return
         training = self.training
-        z, _ = self.eval().embed(batch)
+        with self.embeddings.averages_start():
+            z, _ = self.train().embed(batch)
         for m, name in enumerate(self.names):
             self.joint.marginals[m].initialise(z[batch.rows[name], m])
         self.train(training)

@@ -188,6 +188,24 @@ def test_annealing_follows_the_released_schedule():
     assert method.annealing() == pytest.approx(1000)
 
 
+@pytest.mark.parametrize("normalisation", ["batch", "layer"])
+def test_the_mixtures_start_at_the_embeddings_of_a_training_step(normalisation):
+    method = build(2, normalisation=normalisation, dropout=0.0)
+    batch = make_batch(modalities(2), present=torch.ones(STAYS, 2, dtype=torch.bool))
+    method.train()
+    method.initialise(batch)
+    assert method.training
+    with torch.no_grad():
+        z, present = method.embed(batch)
+        log_prob = method.joint().marginal_log_prob(z, present).mean() / z.shape[-1]
+        assert log_prob > -1.42  # of standard normal coordinates under their own law: a mixture fitted to them can only gain
+        if normalisation == "batch":
+            again, _ = method.eval().embed(batch)
+            series = torch.stack([again[:, 0], z[:, 0]])  # the image's encoder has averages of its own
+            torch.testing.assert_close(*series, rtol=0.1, atol=0.05)  # up to n / (n - 1)
+            assert all(n.batch.momentum == 0.1 for n in method.embeddings.normalisations.values())
+
+
 def test_overfits_a_few_stays():
     method, batch = build(2), make_batch(modalities(2), present=torch.ones(STAYS, 2, dtype=torch.bool))
     method.initialise(batch)
