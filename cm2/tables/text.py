@@ -122,7 +122,8 @@ def _printed(cell: Cell) -> str:
     p = cell.printed
     if p is None:
         return ""
-    value = f"{p['value']:,.0f}" if p["value"] >= 2 else f"{p['value']:.3g}"
+    count, measured = p["value"] >= 2, p["value"] >= 1e-3  # a p-value may be smaller
+    value = f"{p['value']:,.0f}" if count else f"{p['value']:.3f}" if measured else f"{p['value']:.3g}"
     return f"{value} [{p['low']:.3f}, {p['high']:.3f}]" if "low" in p else value
 
 
