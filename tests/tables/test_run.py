@@ -198,7 +198,7 @@ def test_a_paper_row_stands_below_ours(families):
     result, _ = families
     assert "MIMIC" not in markdown(result)  # the tiny cohort is none of the paper's
     cells = tuple(replace(c, printed={"cohort": "mimic4", "value": 0.5, "low": 0.4, "high": 0.6}) for c in result.cells)
-    assert "| *paper, MIMIC-IV* | 0.5 [0.400, 0.600] |" in markdown(replace(result, cells=cells))
+    assert "| *paper, MIMIC-IV* | 0.500 [0.400, 0.600] |" in markdown(replace(result, cells=cells))
 
 
 def test_nothing_is_left_of_a_write_that_failed(families, tmp_path, monkeypatch):
