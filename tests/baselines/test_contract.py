@@ -26,7 +26,7 @@ SMALL = MIXED[3]  # no image: a residual network takes long
 def ready(name, modalities, batch, variant="original", **overrides):
     """A method in evaluation that predicts from what it was given: random weights will do, trees have to grow."""
     method = build(name, modalities, variant, **overrides)
-    if name == "daft":  # it starts near zero: of four modulations in a row float32 would see nothing beside the bias; much larger they saturate
+    if name == "daft":  # it starts near zero: of four modulations in a row float32 sees nothing beside the bias; larger, they saturate
         for parameter in method.blocks.parameters():
             parameter.data *= 2
     return learn(method, batch, modalities) if hasattr(method, "fit_stays") else method.eval()
