@@ -93,9 +93,11 @@ class ModalityEmbeddings(nn.Module):
         usual = [norm.momentum for norm in norms]
         for norm in norms:
             norm.momentum = 1.0
-        yield
-        for norm, momentum in zip(norms, usual, strict=True):
-            norm.momentum = momentum
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(norms, usual, strict=True):
+                norm.momentum = momentum
 
     def _embed(self, batch: Batch, name: str) -> Tensor:
         if batch.rows[name].numel() == 0:
