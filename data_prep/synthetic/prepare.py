@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from cm2.numerics.absence import check, stable_uniform, take_away
+from data_prep.channels import continuous_columns, feature_names, units
 from data_prep.synthetic.image import draw_images
 from data_prep.synthetic.law import ARCHIMEDEAN, MODALITIES, TYPES, Law, make_law
 from data_prep.synthetic.note import draw_notes
@@ -28,7 +29,7 @@ from data_prep.synthetic.outcomes import (
     expected_auroc,
     probabilities,
 )
-from data_prep.synthetic.series import continuous_columns, draw_series, feature_names, units
+from data_prep.synthetic.series import draw_series
 from data_prep.writer import SPLITS, PreparedCohort, PreparedModality, already_prepared, write_cohort
 
 VERSION = "1"

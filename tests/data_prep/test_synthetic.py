@@ -15,10 +15,11 @@ from sklearn.metrics import roc_auc_score
 
 from cm2.cohorts import load_cohort
 from data_prep import prepare_synthetic
+from data_prep.channels import CHANNELS, continuous_columns, feature_names
 from data_prep.synthetic import prepare
 from data_prep.synthetic.law import MODALITIES, SEPARATION, make_law
 from data_prep.synthetic.outcomes import calibrate, draw_outcomes, expected_auroc, probabilities
-from data_prep.synthetic.series import CHANNELS, continuous_columns, draw_series, feature_names
+from data_prep.synthetic.series import draw_series
 
 
 @pytest.fixture(autouse=True, scope="module")
