@@ -1,4 +1,4 @@
-"""Raw files to prepared cohorts: ``prepare_synthetic`` and ``prepare_physionet2012``."""
+"""Raw files to prepared cohorts (``prepare_*``), and fabricated raw files of MIMIC with known answers (``fabricate_*``)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from data_prep.fabricate import fabricate_mimic3, fabricate_mimic4
+    from data_prep.mimic import prepare_mimic3, prepare_mimic4
     from data_prep.physionet2012 import prepare_physionet2012
     from data_prep.synthetic import prepare_synthetic
 
-__all__ = ["prepare_physionet2012", "prepare_synthetic"]
+__all__ = ["fabricate_mimic3", "fabricate_mimic4", "prepare_mimic3", "prepare_mimic4", "prepare_physionet2012", "prepare_synthetic"]
 
-_HOMES = {"prepare_physionet2012": "data_prep.physionet2012", "prepare_synthetic": "data_prep.synthetic"}
+_HOMES = {
+    "fabricate_mimic3": "data_prep.fabricate",
+    "fabricate_mimic4": "data_prep.fabricate",
+    "prepare_mimic3": "data_prep.mimic",
+    "prepare_mimic4": "data_prep.mimic",
+    "prepare_physionet2012": "data_prep.physionet2012",
+    "prepare_synthetic": "data_prep.synthetic",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ import pandas as pd
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,20 @@ def _write_modality(folder: Path, name: str, modality: PreparedModality, stays: 
         pd.DataFrame({"stay_id": stays["stay_id"], "text": pd.array(texts, dtype="str")}).to_parquet(folder / file, index=False)
     else:
         file, shape = f"{name}.npy", list(modality.data.shape[1:])
-        array = np.ascontiguousarray(modality.data, dtype=np.uint8 if modality.kind == "image" else np.float32)
-        if not modality.present.all():
-            array = array.copy()
-            array[~modality.present] = 0
-        np.save(folder / file, array)
+        _save_rows(folder / file, modality)
     described = {"kind": modality.kind, "file": file, "shape": shape, "features": modality.features, "units": modality.units}
     return described | {"present": int(modality.present.sum())} | modality.notes
+
+
+def _save_rows(path: Path, modality: PreparedModality) -> None:
+    """Row after row, so that an array larger than memory can be written from a memory map."""
+    data, dtype = np.asanyarray(modality.data), np.uint8 if modality.kind == "image" else np.float32
+    saved = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=data.shape)
+    for start in range(0, len(data), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        saved[rows] = data[rows]
+        saved[rows][~modality.present[rows]] = 0
+    saved.flush()
 
 
 def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, described: dict[str, Any]) -> None:

@@ -20,7 +20,8 @@ def run(monkeypatch, capsys, *arguments):
 @pytest.mark.parametrize(
     "command",
     [
-        *([], ["prepare", "synthetic"], ["prepare", "physionet2012"], ["train"], ["evaluate"], ["runs"]),
+        *([], ["prepare", "synthetic"], ["prepare", "physionet2012"], ["prepare", "mimic3"], ["prepare", "mimic4"], ["prepare", "quirks"]),
+        *(["fabricate", "mimic3"], ["fabricate", "mimic4"], ["verify"], ["train"], ["evaluate"], ["runs"]),
         *(["table"], ["figure"], ["search"], ["book"]),
     ],
 )

@@ -19,7 +19,7 @@ from data_prep.channels import CHANNELS, continuous_columns, feature_names
 from data_prep.synthetic import prepare
 from data_prep.synthetic.law import MODALITIES, SEPARATION, make_law
 from data_prep.synthetic.outcomes import calibrate, draw_outcomes, expected_auroc, probabilities
-from data_prep.synthetic.series import draw_series
+from data_prep.synthetic.series import CHARTING, draw_series
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -78,7 +78,7 @@ def test_series_are_physiological_and_carried_forward():
         assert low <= column(name).min() and column(name).max() <= high, name
     for channel in CHANNELS:
         mask = column(f"mask->{channel.name}")
-        assert set(np.unique(mask)) <= {0, 1} and mask.mean() == pytest.approx(channel.charted, abs=0.06)
+        assert set(np.unique(mask)) <= {0, 1} and mask.mean() == pytest.approx(CHARTING[channel.name].charted, abs=0.06)
         if channel.categories:
             one_hot = np.stack([column(f"{channel.name}->{category}") for category in channel.categories])
             assert (one_hot.sum(axis=0) == 1).all()

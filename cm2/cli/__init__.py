@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
-prepare = typer.Typer(no_args_is_help=True, help="Turn raw files into a prepared cohort.")
-app.add_typer(prepare, name="prepare")
+from cm2.cli.data import fabricate, prepare, verify
+from cm2.cli.options import Absent, pairs
 
-Out = Annotated[Path, typer.Option(help="Folder of the prepared cohort; written whole or not at all.")]
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(prepare, name="prepare")
+app.add_typer(fabricate, name="fabricate")
+app.command()(verify)
+
 CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Override a field, for example model.link=scalar.")]
 Profile = Annotated[str, typer.Option(help="smoke, quick, open, paper, or a TOML file.")]
 Store = Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")]
-Absent = Annotated[list[str], typer.Option("--absent", metavar="MODALITY=FRACTION", help="Take a modality away from a fraction of stays.")]
 
 
 def main() -> None:
@@ -31,40 +31,6 @@ def main() -> None:
     except (ValueError, FileNotFoundError) as error:
         typer.secho(f"cm2: {error}", err=True, fg=typer.colors.RED)
         raise SystemExit(2) from None
-
-
-@prepare.command()
-def synthetic(
-    out: Out,
-    stays: Annotated[int, typer.Option(help="Number of stays.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    family: Annotated[str, typer.Option(help="Copula family of the truth.")] = "gumbel",
-    alpha: Annotated[float, typer.Option(help="Its parameter.")] = 2.5,
-    absent: Absent = [],  # noqa: B006 - typer reads the default
-    mechanism: Annotated[str, typer.Option(help="mcar, mar or mnar.")] = "mcar",
-) -> None:
-    """Simulate ICU stays whose law is known.
-
-    Example: cm2 prepare synthetic --stays 2000 --absent image=0.75 --out cohorts/synthetic
-    """
-    options = {"absent": _pairs(absent)} if absent else {}
-    _report(_data_prep().prepare_synthetic(out, stays=stays, seed=seed, family=family, alpha=alpha, mechanism=mechanism, **options))
-
-
-@prepare.command()
-def physionet2012(
-    raw: Annotated[Path, typer.Option(help="Folder with set-*.tar.gz (or set-*/) and Outcomes-*.txt.")],
-    out: Out,
-    train_sets: Annotated[str, typer.Option(help="Sets to train on, for example a or a,c; 15 % of their stays validate.")] = "a",
-    test_sets: Annotated[str, typer.Option(help="Sets to test on.")] = "b",
-    download: Annotated[bool, typer.Option("--download", help="Fetch files that RAW lacks from physionet.org and check them.")] = False,
-) -> None:
-    """Prepare the PhysioNet 2012 challenge: bedside series, laboratory series, admission text.
-
-    Example: cm2 prepare physionet2012 --raw raw/physionet2012 --train-sets a --test-sets b --out cohorts/physionet2012
-    """
-    sets = {"train_sets": tuple(train_sets.split(",")), "test_sets": tuple(test_sets.split(","))}
-    _report(_data_prep().prepare_physionet2012(raw, out, **sets, download=download))
 
 
 @app.command()
@@ -116,7 +82,7 @@ def evaluate(
 
     if not (run / "metrics.json").is_file():
         raise ValueError(f"{run} is not a finished run; `cm2 runs` lists those of the store")
-    metrics = evaluate_run(Run(run), load_cohort(cohort), split, _pairs(absent), mechanism, seed)
+    metrics = evaluate_run(Run(run), load_cohort(cohort), split, pairs(absent), mechanism, seed)
     typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
 
 
@@ -159,7 +125,7 @@ def table(
     from cm2.tables import markdown
     from cm2.tables import table as make_table
 
-    options = {"settings": _pairs(settings, convert=str), "only": rows, "tasks": tasks, "store": RunStore(store), "out": out}
+    options = {"settings": pairs(settings, convert=str), "only": rows, "tasks": tasks, "store": RunStore(store), "out": out}
     typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, **options)))
 
 
@@ -181,7 +147,7 @@ def figure(
     from cm2.experiments import RunStore
     from cm2.figures import regenerate
 
-    for path in regenerate(number, cohort, profile, out, seeds, jobs, _pairs(settings, convert=str), RunStore(store)):
+    for path in regenerate(number, cohort, profile, out, seeds, jobs, pairs(settings, convert=str), RunStore(store)):
         typer.echo(path)
 
 
@@ -207,7 +173,7 @@ def search(
     from cm2.cohorts import load_cohort
     from cm2.experiments import RunStore
 
-    options = {"settings": _pairs(settings, convert=str), "seeds": seeds, "grid": grid or searching.GRID, "store": RunStore(store)}
+    options = {"settings": pairs(settings, convert=str), "seeds": seeds, "grid": grid or searching.GRID, "store": RunStore(store)}
     found = searching.search(load_cohort(cohort), method, task, profile, trials, jobs, **options)
     typer.echo(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
     typer.echo(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))
@@ -229,7 +195,7 @@ def book(
     from cm2.book import ChapterError, RenderError, build
 
     try:
-        page = build(only=only or None, parameters=_pairs(parameter, convert=str), profile=profile, jobs=jobs, report=typer.echo)
+        page = build(only=only or None, parameters=pairs(parameter, convert=str), profile=profile, jobs=jobs, report=typer.echo)
     except (ChapterError, RenderError) as error:
         typer.secho(f"cm2: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from None
@@ -247,35 +213,10 @@ def _papermill_style(arguments: list[str]) -> list[str]:
     return joined
 
 
-def _data_prep() -> Any:
-    return import_module("data_prep")
-
-
-def _report(folder: Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    for step in manifest["flow"]:
-        note = f"  {step['note']}" if step.get("note") else ""
-        typer.echo(f"{step['stays']:>8,}  {step['step']}{note}")
-    typer.echo(folder)
-
-
 def _config(profile: str, settings: list[str], **fields: Any) -> Any:
     from cm2.config import Config
 
-    return Config.from_profile(profile, fields | _pairs(settings, convert=str))
-
-
-def _pairs(settings: list[str], convert: type = float) -> dict[str, Any]:
-    pairs = {}
-    for setting in settings:
-        name, separator, value = setting.partition("=")
-        if not separator:
-            raise ValueError(f"expected NAME=VALUE, got {setting!r}")
-        try:
-            pairs[name] = convert(value)
-        except ValueError:
-            raise ValueError(f"{name}: expected a number, got {value!r}") from None
-    return pairs
+    return Config.from_profile(profile, fields | pairs(settings, convert=str))
 
 
 def _metrics_line(metrics: dict[str, float]) -> str:

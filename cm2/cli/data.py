@@ -1,0 +1,199 @@
+"""Commands on data: ``prepare``, ``fabricate`` and ``verify``."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cm2.cli.options import Absent, pairs
+
+prepare = typer.Typer(no_args_is_help=True, help="Turn raw files into a prepared cohort.")
+fabricate = typer.Typer(no_args_is_help=True, help="Write made-up raw files in the official layouts, with the right answers.")
+
+Out = Annotated[Path, typer.Option(help="Folder of the prepared cohort; written whole or not at all.")]
+MODALITIES = typer.Option(help="Only these, with commas between.")
+Variant = Annotated[str, typer.Option(help="corrected, or released: with every quirk of the released preparation.")]
+QuirkSwitches = Annotated[
+    list[str], typer.Option("--quirk", metavar="NAME=on|off", help="Switch one quirk; `cm2 prepare quirks` lists them.")
+]
+TestList = Annotated[Path | None, typer.Option(help="The benchmark's list of test subjects; default: a hash of the subject decides.")]
+ValidList = Annotated[Path | None, typer.Option(help="The benchmark's list of validation subjects.")]
+MemoryLimit = Annotated[str, typer.Option(help="Of DuckDB; what does not fit goes to disk.")]
+Jobs = Annotated[int, typer.Option(help="Threads.")]
+Temporary = Annotated[Path | None, typer.Option(help="Folder for what does not fit into memory; default: beside OUT.")]
+Stays = Annotated[int, typer.Option(help="Number of ICU stays.")]
+Seed = Annotated[int, typer.Option(help="Of every draw.")]
+RawOut = Annotated[Path, typer.Option(help="Folder of the raw files; written whole or not at all.")]
+
+
+@prepare.command()
+def synthetic(
+    out: Out,
+    stays: Annotated[int, typer.Option(help="Number of stays.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    family: Annotated[str, typer.Option(help="Copula family of the truth.")] = "gumbel",
+    alpha: Annotated[float, typer.Option(help="Its parameter.")] = 2.5,
+    absent: Absent = [],  # noqa: B006 - typer reads the default
+    mechanism: Annotated[str, typer.Option(help="mcar, mar or mnar.")] = "mcar",
+) -> None:
+    """Simulate ICU stays whose law is known.
+
+    Example: cm2 prepare synthetic --stays 2000 --absent image=0.75 --out cohorts/synthetic
+    """
+    options = {"absent": pairs(absent)} if absent else {}
+    _report(_data_prep().prepare_synthetic(out, stays=stays, seed=seed, family=family, alpha=alpha, mechanism=mechanism, **options))
+
+
+@prepare.command()
+def physionet2012(
+    raw: Annotated[Path, typer.Option(help="Folder with set-*.tar.gz (or set-*/) and Outcomes-*.txt.")],
+    out: Out,
+    train_sets: Annotated[str, typer.Option(help="Sets to train on, for example a or a,c; 15 % of their stays validate.")] = "a",
+    test_sets: Annotated[str, typer.Option(help="Sets to test on.")] = "b",
+    download: Annotated[bool, typer.Option("--download", help="Fetch files that RAW lacks from physionet.org and check them.")] = False,
+) -> None:
+    """Prepare the PhysioNet 2012 challenge: bedside series, laboratory series, admission text.
+
+    Example: cm2 prepare physionet2012 --raw raw/physionet2012 --train-sets a --test-sets b --out cohorts/physionet2012
+    """
+    sets = {"train_sets": tuple(train_sets.split(",")), "test_sets": tuple(test_sets.split(","))}
+    _report(_data_prep().prepare_physionet2012(raw, out, **sets, download=download))
+
+
+@prepare.command()
+def mimic3(
+    raw: Annotated[Path, typer.Option(help="Folder with the tables of MIMIC-III v1.4, .csv or .csv.gz.")],
+    out: Out,
+    modalities: Annotated[str, MODALITIES] = "series,note",
+    variant: Variant = "corrected",
+    quirk: QuirkSwitches = [],  # noqa: B006
+    test_list: TestList = None,
+    valid_list: ValidList = None,
+    memory_limit: MemoryLimit = "3GB",
+    jobs: Jobs = 2,
+    temporary: Temporary = None,
+) -> None:
+    """Prepare your copy of MIMIC-III: charted series and clinical notes.
+
+    Example: cm2 prepare mimic3 --raw mimiciii/1.4 --out cohorts/mimic3
+    """
+    options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary)
+    _report(_data_prep().prepare_mimic3(raw, out, **options))
+
+
+@prepare.command()
+def mimic4(
+    raw: Annotated[Path, typer.Option(help="Folder with hosp/ and icu/ of MIMIC-IV v2.2.")],
+    out: Out,
+    films: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR-JPG; default RAW/mimic-cxr-jpg.")] = None,
+    reports: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR's reports; default RAW/mimic-cxr.")] = None,
+    image_size: Annotated[int, typer.Option(help="Side of the films in pixels.")] = 224,
+    modalities: Annotated[str, MODALITIES] = "series,image,report",
+    variant: Variant = "corrected",
+    quirk: QuirkSwitches = [],  # noqa: B006
+    test_list: TestList = None,
+    valid_list: ValidList = None,
+    memory_limit: MemoryLimit = "3GB",
+    jobs: Jobs = 2,
+    temporary: Temporary = None,
+) -> None:
+    """Prepare your copy of MIMIC-IV: charted series, chest films and radiology reports.
+
+    Example: cm2 prepare mimic4 --raw mimiciv/2.2 --films mimic-cxr-jpg/2.0.0 --reports mimic-cxr/2.0.0 --out cohorts/mimic4
+    """
+    options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary)
+    _report(_data_prep().prepare_mimic4(raw, out, films=films, reports=reports, image_size=image_size, **options))
+
+
+@prepare.command()
+def quirks() -> None:
+    """List what the released preparation of MIMIC does that the corrected one does not.
+
+    Example: cm2 prepare quirks
+    """
+    for name, sentence in import_module("data_prep.mimic.quirks").SENTENCES.items():
+        typer.echo(f"{name:<27} {sentence}")
+
+
+@fabricate.command("mimic3")
+def fabricated_mimic3(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
+    """Make up raw files in the layout of MIMIC-III v1.4, with realistic dirt and the right answers in truth/.
+
+    Example: cm2 fabricate mimic3 --stays 2000 --out raw/mimic3
+    """
+    typer.echo(_data_prep().fabricate_mimic3(out, stays=stays, seed=seed))
+
+
+@fabricate.command("mimic4")
+def fabricated_mimic4(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
+    """Make up raw files in the layouts of MIMIC-IV v2.2, MIMIC-CXR-JPG and MIMIC-CXR, with realistic dirt and the right answers.
+
+    Example: cm2 fabricate mimic4 --stays 2000 --out raw/mimic4
+    """
+    typer.echo(_data_prep().fabricate_mimic4(out, stays=stays, seed=seed))
+
+
+def verify(cohort: Annotated[Path, typer.Argument(help="Folder of a prepared cohort.")]) -> None:
+    """Check a prepared cohort against its manifest and against the paper's counts.
+
+    Example: cm2 verify cohorts/mimic3
+    """
+    from cm2.tables.verification import comparison_text, verify_cohort
+
+    found = verify_cohort(cohort)
+    for line in found.lines():
+        typer.echo(line)
+    if len(found.comparison):
+        typer.echo("\n" + comparison_text(found.comparison))
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _mimic_options(
+    modalities: str,
+    variant: str,
+    quirk: list[str],
+    test_list: Path | None,
+    valid_list: Path | None,
+    memory_limit: str,
+    jobs: int,
+    temporary: Path | None,
+) -> dict[str, Any]:
+    if (test_list is None) != (valid_list is None):
+        raise ValueError("give both --test-list and --valid-list, or neither")
+    return {
+        "modalities": tuple(modalities.split(",")),
+        "variant": variant,
+        "quirks": pairs(quirk, convert=_switch),
+        "split_lists": None if test_list is None else (test_list, valid_list),
+        "memory_limit": memory_limit,
+        "jobs": jobs,
+        "temporary": temporary,
+    }
+
+
+def _switch(text: str) -> bool:
+    switches = {"on": True, "off": False}
+    if text not in switches:
+        raise ValueError(f"a quirk is switched on or off, got {text!r}")
+    return switches[text]
+
+
+def _data_prep() -> Any:
+    return import_module("data_prep")
+
+
+def _report(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for step in manifest["flow"]:
+        note = f"  {step['note']}" if step.get("note") else ""
+        typer.echo(f"{step['stays']:>8,}  {step['step']}{note}")
+    typer.echo(folder)
+    if manifest["name"].startswith("mimic"):
+        from cm2.tables.verification import compare_with_paper, comparison_text
+
+        typer.echo(comparison_text(compare_with_paper(folder)))

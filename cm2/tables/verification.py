@@ -1,0 +1,185 @@
+"""Whether a prepared cohort is what its manifest says, and how far its counts are from the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cm2.cohorts import Cohort, load_cohort
+from cm2.cohorts.cohort import SPLITS
+from cm2.paper import printed
+from cm2.tables.spec import roles
+
+SMALLEST = 10
+"""No smaller count of a credentialed cohort is shown."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was checked.
+
+    Args:
+        checks: what holds, one line each.
+        problems: what does not, one line each.
+        comparison: counts of the paper and of the cohort; see ``compare_with_paper``.
+    """
+
+    checks: list[str]
+    problems: list[str]
+    comparison: pd.DataFrame
+
+    def lines(self) -> list[str]:
+        """One line for each check."""
+        return [*(f"ok     {line}" for line in self.checks), *(f"WRONG  {line}" for line in self.problems)]
+
+
+def verify_cohort(path: Path) -> Verification:
+    """Checks a prepared cohort against its manifest.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        ValueError: not a prepared cohort at all.
+    """
+    if not (path / "manifest.json").is_file():
+        raise ValueError(f"{path} is not a prepared cohort: it has no manifest.json; write one with `cm2 prepare`")
+    try:
+        cohort = load_cohort(path)
+    except ValueError as error:
+        return Verification([], [str(error)], pd.DataFrame())
+    checks, problems = ["every file has the size and checksum of the manifest"], []
+    for check in (_counts, _flow, _labels, _placeholders, _series):
+        for line, problem in check(cohort):
+            (problems if problem else checks).append(f"{line}: {problem}" if problem else line)
+    return Verification(checks, problems, compare_with_paper(path))
+
+
+def compare_with_paper(path: Path) -> pd.DataFrame:
+    """Counts of the paper's Tables 1 and 8 beside the cohort's.
+
+    Args:
+        path: folder of a prepared cohort.
+
+    Returns:
+        ``table, row, task, column, paper, here, difference``; no row for a cohort the paper does not have. A count from 1 to 9 is
+        missing, as is its difference: it may not leave the machine.
+    """
+    cohort = load_cohort(path, verify=False)
+    role = roles().get(cohort.name)
+    rows = []
+    for names, label in (role.counted if role else {}).items():
+        wanted = [] if names == "all" else names.split(" | ")
+        if not set(wanted) <= set(cohort.manifest["modalities"]):
+            continue
+        columns = [list(cohort.manifest["modalities"]).index(name) for name in wanted]
+        stays = cohort.stays[cohort.present[:, columns].all(axis=1)]
+        for table in (1, 8):
+            for cell in printed(table, row=label).itertuples():
+                here = _count(stays, cell.column, role.tasks.get(cell.task) if role else None)
+                rows.append((table, label, cell.task, cell.column, int(cell.value), here))
+    frame = pd.DataFrame(rows, columns=["table", "row", "task", "column", "paper", "here"])
+    frame["here"] = frame["here"].mask(frame["here"].between(1, SMALLEST - 1)).astype("Int64")
+    frame["difference"] = frame["here"] - frame["paper"]
+    return frame
+
+
+def comparison_text(frame: pd.DataFrame) -> str:
+    """The comparison as a table of text, a line for each row and task, ``here (paper)`` for each column."""
+    if frame.empty:
+        return "The paper has no counts for this cohort."
+    shown = frame.drop_duplicates(["row", "task", "column"], keep="last")
+    shown = shown.assign(cell=[f"{'<10' if pd.isna(h) else f'{h:,}'} ({p:,})" for h, p in zip(shown["here"], shown["paper"], strict=True)])
+    order = ["train", "valid", "test", "total", "positives"]
+    wide = shown.pivot(index=["row", "task"], columns="column", values="cell").reindex(columns=order).fillna("")
+    return "Stays here (in the paper, Tables 1 and 8)\n" + wide.reset_index().to_string(index=False)
+
+
+Finding = tuple[str, str]
+
+
+def _count(stays: pd.DataFrame, column: str, task: str | None) -> int:
+    if column == "positives":
+        return int((stays[task] == 1).sum()) if task else 0
+    return len(stays) if column == "total" else int((stays["split"] == column).sum())
+
+
+def _same(what: str, manifest: Any, found: Any) -> Finding:
+    return what, "" if manifest == found else f"the manifest says {manifest}, the files {found}"
+
+
+def _counts(cohort: Cohort) -> Iterator[Finding]:
+    manifest, stays = cohort.manifest, cohort.stays
+    yield _same("number of stays", manifest["stays"], len(stays))
+    yield _same("stays of each split", manifest["splits"], {split: int((stays["split"] == split).sum()) for split in SPLITS})
+    for (name, entry), present in zip(manifest["modalities"].items(), cohort.present.T, strict=True):
+        yield _same(f"stays with {name}", entry["present"], int(present.sum()))
+    for task, entry in manifest["tasks"].items():
+        positives = {split: int(((stays[task] == 1) & (stays["split"] == split)).sum()) for split in SPLITS}
+        yield _same(f"positives of {task}", entry["positives_by_split"], positives)
+    yield "every stay once", "" if stays["stay_id"].is_unique else "a stay occurs twice"
+
+
+def _flow(cohort: Cohort) -> Iterator[Finding]:
+    steps = cohort.manifest["flow"]
+    gaps = [b["step"] for a, b in pairwise(steps) if a["stays"] - b["dropped"] != b["stays"]]
+    yield "each step of the flow chart leaves what it does not drop", f"not so at {', '.join(gaps)}" if gaps else ""
+    sizes = [step["stays"] for step in steps]
+    yield "the flow chart leads to the stays of the cohort", "" if len(cohort.stays) in sizes else f"its steps leave {sizes}"
+
+
+def _labels(cohort: Cohort) -> Iterator[Finding]:
+    for task in cohort.tasks:
+        strange = sorted(set(cohort.stays[task].unique()) - {-1, 0, 1})
+        yield f"labels of {task} are 0, 1 or unknown", f"got {strange}" if strange else ""
+    if {"in_hospital_mortality", "readmission"} <= set(cohort.tasks):
+        dead = cohort.stays["in_hospital_mortality"] == 1
+        missed = int((cohort.stays.loc[dead, "readmission"] == 0).sum())
+        yield "deaths in hospital count as readmissions", f"{missed} do not" if missed else ""
+
+
+def _placeholders(cohort: Cohort) -> Iterator[Finding]:
+    for (name, entry), present in zip(cohort.manifest["modalities"].items(), cohort.present.T, strict=True):
+        absent = np.flatnonzero(~present)
+        if entry["kind"] == "text":
+            texts = cohort.texts(name)
+            filled = sum(texts[row] is not None for row in absent)
+            lacking = sum(texts[row] is None for row in np.flatnonzero(present))
+            yield f"{name}: a text exactly where it is present", f"{filled} too many, {lacking} too few" if filled or lacking else ""
+        else:
+            filled = sum(bool(cohort.array(name)[rows].any()) for rows in np.array_split(absent, max(1, len(absent) // 512)))
+            yield f"{name}: zeros where it is absent", "other values" if filled else ""
+
+
+def _series(cohort: Cohort) -> Iterator[Finding]:
+    for name, entry in cohort.manifest["modalities"].items():
+        features: list[str] = entry["features"]
+        if entry["kind"] != "series" or not any(feature.startswith("mask->") for feature in features):
+            continue
+        values = cohort.array(name)
+        masks = [i for i, feature in enumerate(features) if feature.startswith("mask->")]
+        one_hot = [i for i, feature in enumerate(features) if "->" in feature and i not in masks]
+        yield f"{name}: masks and categories are 0 or 1", "" if _binary(values, masks + one_hot) else "other values"
+        statistics = cohort.manifest["normalisation"].get(name)
+        if statistics and cohort.name.startswith("mimic"):
+            yield _standardised(cohort, name, statistics)
+
+
+def _standardised(cohort: Cohort, name: str, statistics: dict[str, Any]) -> Finding:
+    fitted = cohort.stays["split"].isin(statistics["split"].split(" and ")).to_numpy()
+    columns = [cohort.manifest["modalities"][name]["features"].index(feature) for feature in statistics["features"]]
+    values = cohort.array(name)[fitted][:, :, columns].astype(np.float64)
+    mean, std = np.abs(values.mean(axis=(0, 1))).max(), values.std(axis=(0, 1), ddof=1)
+    off = mean > 1e-3 or not np.all((np.abs(std - 1) < 1e-3) | (std == 0))
+    return f"{name}: mean 0 and standard deviation 1 over the {statistics['split']} stays", f"means up to {mean:.2g}" if off else ""
+
+
+def _binary(values: np.ndarray, columns: list[int]) -> bool:
+    blocks = (values[start : start + 1024][:, :, columns] for start in range(0, len(values), 1024))
+    return all(bool(np.isin(block, (0, 1)).all()) for block in blocks)

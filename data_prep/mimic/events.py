@@ -1,0 +1,165 @@
+"""Charted, laboratory and output events of the 17 variables: read, attributed to a stay, cleaned.
+
+The 114 item ids are rows of ``items.csv``; the rules are those of the MIMIC-III benchmarks' ``preprocessing.py`` (Harutyunyan et al.,
+Scientific Data 2019), with the quirks of the released preparation where they are asked for. Nothing is removed as implausible.
+Everything that is set aside is counted.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from data_prep.channels import CHANNELS
+from data_prep.mimic.quirks import Quirks
+from data_prep.mimic.raw import Release, find_table, reading, source
+
+TABLES = ("chartevents", "labevents", "outputevents")
+PLAIN = r"(\d+(\.\d*)?|\.\d+)"
+SET_ASIDE = {
+    "no_value": "value IS NULL OR value = ''",
+    "no_time": "charttime IS NULL",
+    "no_admission_id": "hadm_id IS NULL",
+    "admission_not_in_cohort": "owner IS NULL",
+    "of_another_stay": "stay_id <> owner",
+}
+"""Why a row counts for no stay, in the order in which the reasons are tried."""
+
+CAPILLARY_REFILL = {"Normal <3 secs": 0, "Brisk": 0, "Abnormal >3 secs": 1, "Delayed": 1}
+FAHRENHEIT, POUNDS, OUNCES, INCHES = (3654, 678, 223761, 679), (3581, 226531), 3582, 1394
+
+
+def items() -> pd.DataFrame:
+    """The 114 item ids: ``itemid``, ``variable``, ``source`` (lab, carevue, metavision) and, where it differs among them, ``unit``."""
+    return pd.read_csv(str(files("data_prep.mimic") / "items.csv"), keep_default_na=False)
+
+
+def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release, stays: pd.DataFrame, quirks: Quirks) -> dict[str, Any]:
+    """Fills the table ``event (subject_id, stay_id, charttime, itemid, value, unit, aside)`` with the rows of the 114 items.
+
+    An event belongs to the stay of its admission; ``aside`` says why it counts for none.
+
+    Args:
+        connection: to DuckDB.
+        raw: folder of the tables.
+        release: whose tables they are.
+        stays: those that passed the first five steps of the flow chart; one for each admission.
+        quirks: ``units_ignored`` is read.
+
+    Returns:
+        Rows by table, and rows by reason to set them aside.
+    """
+    connection.register("item_frame", items().assign(variable=lambda frame: _codes(frame["variable"])))
+    connection.execute("CREATE TABLE item AS SELECT itemid::BIGINT AS itemid, variable::UTINYINT AS variable FROM item_frame")
+    connection.register("owner_frame", stays[["subject_id", "hadm_id", "stay_id"]])
+    connection.execute("CREATE TABLE owner AS SELECT subject_id, hadm_id, stay_id AS owner FROM owner_frame")
+    connection.execute(
+        "CREATE TABLE event (subject_id BIGINT, stay_id BIGINT, charttime TIMESTAMP, itemid BIGINT, value VARCHAR, unit VARCHAR,"
+        " aside VARCHAR)"
+    )
+    rows = {}
+    for table in TABLES:
+        path = find_table(raw, release, table)
+        names = release.columns(table)
+        stay = next((name for name in names if name in ("stay_id", "icustay_id")), "NULL::BIGINT")
+        unit = "''" if quirks.units_ignored and release.name == "mimic4" else "coalesce(valueuom, '')"
+        with reading(path):
+            connection.execute(f"""
+                INSERT INTO event SELECT subject_id, owner, charttime, itemid, value, unit, {_reason()} FROM (
+                    SELECT subject_id, hadm_id, {stay} AS stay_id, itemid, try_cast(charttime AS TIMESTAMP) AS charttime,
+                        trim(value, ' \t\r\n') AS value, {unit} AS unit
+                    FROM {source(path, release, table)} WHERE itemid IN (SELECT itemid FROM item)
+                ) LEFT JOIN owner USING (subject_id, hadm_id)
+            """)
+        rows[table] = connection.execute("SELECT count(*) FROM event").fetchone()[0] - sum(rows.values())  # type: ignore[index]
+    reasons = connection.execute("SELECT coalesce(aside, 'kept'), count(*) FROM event GROUP BY 1 ORDER BY 1").fetchall()
+    return {"rows_of_the_items": rows, "rows": dict.fromkeys([*SET_ASIDE, "kept"], 0) | dict(reasons)}
+
+
+def clean_events(connection: duckdb.DuckDBPyConnection, quirks: Quirks) -> dict[str, int]:
+    """Fills ``cleaned (subject_id, stay_id, charttime, variable, number)`` from ``event``; a category is its rank in code-point order.
+
+    Returns:
+        How many values of each variable were not read, being no number or no category of it.
+    """
+    connection.register("category_frame", _categories())
+    connection.execute("CREATE TABLE category AS SELECT variable::UTINYINT AS of_variable, text, rank::DOUBLE AS rank FROM category_frame")
+    rules = _rules(quirks)
+    textual = ", ".join(str(code) for code, channel in enumerate(CHANNELS) if channel.categories)
+    cases = "\n".join(f"WHEN {_code(name)} THEN {rule}" for name, rule in rules.items())
+    connection.execute(f"""
+        CREATE TABLE cleaned AS
+        SELECT subject_id, stay_id, charttime, variable, CASE WHEN variable IN ({textual}) THEN rank
+            WHEN isfinite(x) THEN CASE variable {cases} ELSE x END END AS number
+        FROM (
+            SELECT subject_id, stay_id, charttime, itemid, variable, value, unit, lower(unit) AS lower_unit, CASE variable
+                WHEN {_code("Systolic blood pressure")} THEN {_pressure(1)}
+                WHEN {_code("Diastolic blood pressure")} THEN {_pressure(2)}
+                ELSE try_cast(value AS DOUBLE) END AS x
+            FROM event JOIN item USING (itemid) WHERE aside IS NULL
+        ) LEFT JOIN category ON of_variable = variable AND text = {_category_text()}
+    """)
+    unread = connection.execute("SELECT variable, count(*) FROM cleaned WHERE number IS NULL GROUP BY 1 ORDER BY 1").fetchall()
+    connection.execute("DELETE FROM cleaned WHERE number IS NULL")
+    return {CHANNELS[code].name: count for code, count in unread}
+
+
+def category_ranks(code: int) -> list[int]:
+    """Position among the categories of a channel of each rank in code-point order: undoes the number of ``cleaned``."""
+    categories = CHANNELS[code].categories
+    return sorted(range(len(categories)), key=lambda position: categories[position])
+
+
+def _rules(quirks: Quirks) -> dict[str, str]:
+    """What becomes of a finite number ``x`` (its text is ``value``), by variable; a variable that is not here keeps it."""
+    divided = "TRUE" if quirks.fio2_always_divided else "x > 1"
+    fahrenheit = "FALSE" if quirks.fahrenheit_by_value else f"contains(unit, 'F') OR itemid IN {FAHRENHEIT}"
+    plain = f"regexp_full_match(value, '{PLAIN}')"
+    return {
+        "Fraction inspired oxygen": f"CASE WHEN contains(lower_unit, 'torr') OR NOT ({divided}) THEN x ELSE x / 100 END",
+        "Glucose": f"CASE WHEN {plain} THEN x END",
+        "pH": f"CASE WHEN {plain} THEN x END",
+        "Oxygen saturation": f"CASE WHEN {plain} THEN CASE WHEN x <= 1 THEN x * 100 ELSE x END END",
+        "Temperature": f"CASE WHEN x >= 79 OR {fahrenheit} THEN (x - 32) * 5 / 9 ELSE x END",
+        "Weight": f"""CASE WHEN itemid = {OUNCES} OR contains(lower_unit, 'oz') THEN x / 16 * 0.453592
+            WHEN itemid IN {POUNDS} OR contains(lower_unit, 'lb') THEN x * 0.453592 ELSE x END""",
+        "Height": f"CASE WHEN itemid = {INCHES} OR contains(lower_unit, 'in') THEN round_even(x * 2.54, 0) ELSE x END",
+    }
+
+
+def _pressure(part: int) -> str:
+    """A number, or of ``systolic/diastolic`` one part if both are numbers."""
+    parts = [f"try_cast(split_part(value, '/', {i}) AS DOUBLE)" for i in (1, 2)]
+    both = f"len(string_split(value, '/')) = 2 AND isfinite({parts[0]}) AND isfinite({parts[1]})"
+    return f"CASE WHEN NOT contains(value, '/') THEN try_cast(value AS DOUBLE) WHEN {both} THEN {parts[part - 1]} END"
+
+
+def _category_text() -> str:
+    """A score is looked up as a whole number, whatever its decimals."""
+    whole = "isfinite(x) AND abs(x) < 100 AND x = trunc(x)"
+    return f"CASE WHEN variable = {_code('Glascow coma scale total')} THEN CASE WHEN {whole} THEN x::INT::VARCHAR END ELSE value END"
+
+
+def _categories() -> pd.DataFrame:
+    rows = []
+    for code, channel in enumerate(CHANNELS):
+        texts = {channel.categories[position]: rank for rank, position in enumerate(category_ranks(code))}
+        known = CAPILLARY_REFILL if channel.name == "Capillary refill rate" else texts
+        rows += [(code, text, rank) for text, rank in known.items()]
+    return pd.DataFrame(rows, columns=["variable", "text", "rank"])
+
+
+def _reason() -> str:
+    return "CASE " + " ".join(f"WHEN {condition} THEN '{name}'" for name, condition in SET_ASIDE.items()) + " END"
+
+
+def _code(name: str) -> int:
+    return next(code for code, channel in enumerate(CHANNELS) if channel.name == name)
+
+
+def _codes(names: pd.Series) -> pd.Series:
+    return names.map({channel.name: code for code, channel in enumerate(CHANNELS)})

@@ -1,0 +1,109 @@
+"""Chest films of MIMIC-CXR-JPG: the last anterior-posterior one of the first 48 hours, as a small grey image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import joblib
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from data_prep.mimic.raw import FILMS, read_table
+from data_prep.mimic.stays import HOURS
+
+VIEW = "AP"
+SHORT_SIDE = 256 / 224
+"""Short side of the scaled film as a multiple of the square cut from its centre."""
+
+
+def last_films(connection: duckdb.DuckDBPyConnection, folder: Path, stays: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The film of each stay.
+
+    Args:
+        connection: to DuckDB.
+        folder: of MIMIC-CXR-JPG, with the metadata.
+        stays: n stays with ``subject_id`` and ``intime``.
+
+    Returns:
+        ``row, subject_id, study_id, dicom_id, hours`` for the stays that have one, and how many films each rule left.
+
+    Raises:
+        ValueError: metadata that are missing, damaged or hold a study without a time.
+    """
+    table = "mimic-cxr-2.0.0-metadata"
+    films = read_table(connection, folder, FILMS, table)
+    time = films["studydate"].str.strip() + films["studytime"].str.strip().str.partition(".")[0].str.zfill(6)
+    films["time"] = pd.to_datetime(time, format="%Y%m%d%H%M%S", errors="coerce").astype("datetime64[us]")
+    joined = films.merge(stays[["subject_id", "intime"]].assign(row=np.arange(len(stays))), on="subject_id")
+    within = (joined["time"] >= joined["intime"]) & (joined["time"] <= joined["intime"] + pd.Timedelta(hours=HOURS))
+    frontal = within & (joined["viewposition"] == VIEW)
+    chosen = joined[frontal].sort_values(["row", "time", "dicom_id"]).groupby("row").tail(1)
+    chosen = chosen.assign(hours=(chosen["time"] - chosen["intime"]) / pd.Timedelta(hours=1))
+    counts = {
+        "films": len(films),
+        "films_without_time": int(films["time"].isna().sum()),
+        "of_the_cohorts_subjects": len(joined),
+        "within_48_hours": int(within.sum()),
+        f"view_{VIEW}": int(frontal.sum()),
+        "stays_with_a_film": len(chosen),
+    }
+    return chosen[["row", "subject_id", "study_id", "dicom_id", "hours"]].reset_index(drop=True), counts
+
+
+def film_path(folder: Path, subject_id: int, study_id: int, dicom_id: str) -> Path:
+    """Where MIMIC-CXR-JPG keeps a film."""
+    return folder / "files" / f"p{subject_id // 1_000_000}" / f"p{subject_id}" / f"s{study_id}" / f"{dicom_id}.jpg"
+
+
+def read_film(path: Path, size: int) -> np.ndarray:
+    """A film as a grey square: short side to ``256 / 224 size`` pixels, the centre cut out. ``(size, size)`` uint8.
+
+    Raises:
+        OSError: the file is missing, cut or no image.
+    """
+    from PIL import Image
+
+    with Image.open(path) as film:
+        film.draft("L", (2 * size, 2 * size))
+        grey = film.convert("L")
+    scale = round(size * SHORT_SIDE) / min(grey.size)
+    shape = [max(round(side * scale), size) for side in grey.size]
+    left, top = ((side - size) // 2 for side in shape)
+    resized = grey.resize((shape[0], shape[1]), Image.Resampling.BILINEAR)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: int) -> dict[str, str]:
+    """Decodes films in parallel into the rows of ``images``.
+
+    Args:
+        folder: of MIMIC-CXR-JPG.
+        films: of ``last_films``.
+        images: ``(n, size, size)`` uint8, filled in place.
+        jobs: threads.
+
+    Returns:
+        What is wrong with each film that could not be read, by its path below ``folder``; its row stays zero.
+
+    Raises:
+        ValueError: not one film could be read.
+    """
+    failures: dict[str, str] = {}
+
+    def decode(row: int, subject_id: int, study_id: int, dicom_id: str) -> None:
+        path = film_path(folder, subject_id, study_id, dicom_id)
+        try:
+            images[row] = read_film(path, images.shape[1])
+        except (OSError, SyntaxError, ValueError) as error:
+            reason = "missing" if isinstance(error, FileNotFoundError) else str(error).replace(str(path), path.name)
+            failures[path.relative_to(folder).as_posix()] = reason
+
+    rows = films[["row", "subject_id", "study_id", "dicom_id"]].itertuples(index=False, name=None)
+    bar = tqdm(rows, desc="decoding films", total=len(films), disable=None, leave=False)
+    joblib.Parallel(n_jobs=jobs, prefer="threads")(joblib.delayed(decode)(*row) for row in bar)
+    if len(films) and len(failures) == len(films):
+        path, reason = next(iter(failures.items()))
+        raise ValueError(f"not one of {len(films)} films can be read, the first is {folder / path} ({reason}); give the folder with files/")
+    return dict(sorted(failures.items()))

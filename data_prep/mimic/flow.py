@@ -1,0 +1,69 @@
+"""The flow chart: how many stays are left after each step, as the manifest's table and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+class Flow:
+    """Counts the stays that each step leaves.
+
+    Args:
+        stays: of the raw table.
+        step: what the raw rows are.
+    """
+
+    def __init__(self, stays: int, step: str) -> None:
+        if not stays:
+            raise ValueError(f"{step}: the table has no row; give the official files")
+        self.steps: list[dict[str, Any]] = [{"step": step, "stays": stays, "dropped": 0, "note": ""}]
+
+    def keep(self, frame: pd.DataFrame, mask: pd.Series, step: str, note: str = "") -> pd.DataFrame:
+        """The rows of ``frame`` where ``mask`` holds, counted.
+
+        Raises:
+            ValueError: none is left.
+        """
+        kept = frame[mask.to_numpy(dtype=bool)].reset_index(drop=True)
+        before = self.steps[-1]
+        if kept.empty:
+            raise ValueError(
+                f"no stay is left after the step {step!r} ({before['stays']:,} before it); check that the tables belong to one release"
+            )
+        self.steps.append({"step": step, "stays": len(kept), "dropped": before["stays"] - len(kept), "note": note})
+        return kept
+
+
+def draw_flow(steps: list[dict[str, Any]], path: Path) -> None:
+    """Draws a flow chart as SVG: a box for each step, and beside it what the step took.
+
+    Args:
+        steps: of a manifest's ``flow``.
+        path: the file to be written.
+    """
+    height, width, gap = 46, 330, 26
+    total = len(steps) * (height + gap) - gap + 20
+    parts = []
+    for i, step in enumerate(steps):
+        y = 10 + i * (height + gap)
+        parts.append(f'<rect x="10" y="{y}" width="{width}" height="{height}" rx="6" fill="none" stroke="#767676"/>')
+        parts.append(f'<text x="{10 + width / 2}" y="{y + 19}">{_escaped(step["step"])}</text>')
+        parts.append(f'<text x="{10 + width / 2}" y="{y + 37}" font-weight="bold">{step["stays"]:,}</text>')
+        if i:
+            x = 10 + width / 2
+            parts.append(f'<path d="M{x} {y - gap} V{y - 2}" stroke="#767676" marker-end="url(#head)"/>')
+        if step["dropped"]:
+            parts.append(f'<text x="{10 + width + 14}" y="{y + 28}" text-anchor="start">\N{MINUS SIGN}{step["dropped"]:,}</text>')
+    arrow = '<path d="M0 0L6 3L0 6z" fill="#767676"/>'
+    head = f'<marker id="head" markerWidth="7" markerHeight="7" refX="5" refY="3" orient="auto">{arrow}</marker>'
+    style = 'font-family="sans-serif" font-size="14" fill="#767676" text-anchor="middle"'
+    box = f'viewBox="0 0 {width + 130} {total}" width="{width + 130}" height="{total}"'
+    title = f"<title>Flow chart: {steps[0]['stays']:,} to {steps[-1]['stays']:,} stays</title>"
+    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" {box} {style}>{title}<defs>{head}</defs>{"".join(parts)}</svg>\n')
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,146 @@
+"""Clinical notes of MIMIC-III: the last five before the cut-off."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from data_prep.mimic.quirks import Quirks
+from data_prep.mimic.raw import MIMIC3, find_table, header, open_text, reading
+from data_prep.mimic.stays import HOURS
+
+LAST = 5
+SEPARATOR = "\f"
+"""Between the documents of one text."""
+
+LONGEST_FIELD = 1 << 24
+HOUR = pd.Timedelta(hours=1)
+REMOVED = re.compile(r"\[\*\*.*?\*\*\]|_", re.DOTALL)
+SIGNATURE = re.compile(r"electronically signed|dictated by|transcribed by", re.IGNORECASE)
+
+
+def clean_note(text: str) -> str:
+    """A note in lower case, without what replaced names and dates, cut at the first signature, one blank between words."""
+    text = REMOVED.sub(" ", text)
+    if signature := SIGNATURE.search(text):
+        text = text[: signature.start()]
+    return " ".join(text.split()).lower()
+
+
+def read_notes(raw: Path, stays: pd.DataFrame, quirks: Quirks) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The notes of the stays' admissions that have a time and a text.
+
+    Args:
+        raw: folder of the tables.
+        stays: with ``subject_id`` and ``hadm_id``.
+        quirks: ``notes_in_error_kept`` is read.
+
+    Returns:
+        ``row_id, hadm_id, charttime, text``, cleaned, in the order of (charttime, row_id); and what was counted, damaged notes by row.
+
+    Raises:
+        ValueError: a missing, cut or unreadable table.
+    """
+    path = find_table(raw, MIMIC3, "noteevents")
+    admissions = set(stays["hadm_id"])
+    counts: dict[str, Any] = dict.fromkeys(("rows_of_the_cohort", "no_time", "no_text", "in_error", "empty_after_cleaning"), 0)
+    counts["damaged_row_ids"] = []
+    kept = []
+    for row in _rows(path):
+        if int(row["hadm_id"] or -1) not in admissions or not row["subject_id"]:
+            continue
+        counts["rows_of_the_cohort"] += 1
+        aside = _set_aside(row, quirks)
+        if aside is None:
+            text = clean_note(row["text"])
+            kept.append((int(row["row_id"]), int(row["hadm_id"]), row["charttime"], text))
+        elif aside == "damaged":
+            counts["damaged_row_ids"].append(int(row["row_id"]))
+        else:
+            counts[aside] += 1
+    notes = pd.DataFrame(kept, columns=["row_id", "hadm_id", "charttime", "text"])
+    notes["charttime"] = pd.to_datetime(notes["charttime"], format="%Y-%m-%d %H:%M:%S").astype("datetime64[us]")
+    empty = notes["text"] == ""
+    counts["empty_after_cleaning"] = int(empty.sum())
+    return notes[~empty].sort_values(["charttime", "row_id"], ignore_index=True), counts
+
+
+def last_notes(notes: pd.DataFrame, stays: pd.DataFrame, first_event: pd.Series | None, quirks: Quirks) -> list[pd.DataFrame]:
+    """The notes of each stay that its prediction may read.
+
+    Args:
+        notes: of ``read_notes``.
+        stays: n stays with ``hadm_id``, ``intime``, ``subject_id``, ``episode`` and ``split``.
+        first_event: T0 by ``hadm_id``, for ``notes_beyond_48h``; see ``first_events``.
+        quirks: what counts, and how many are needed.
+
+    Returns:
+        For each stay its last five notes in their order, or an empty frame where it has too few.
+    """
+    if quirks.notes_at_one_time_collapse:
+        notes = notes.drop_duplicates(["hadm_id", "charttime"], keep="last")
+    joined = notes.merge(stays[["hadm_id", "intime"]].assign(row=np.arange(len(stays))), on="hadm_id")
+    if quirks.notes_beyond_48h:
+        assert first_event is not None
+        since = joined["charttime"] - joined["hadm_id"].map(first_event)
+        eligible = (since // HOUR) <= HOURS
+    else:
+        eligible = joined["charttime"] <= joined["intime"] + HOURS * HOUR
+    joined = joined[eligible].sort_values(["row", "charttime", "row_id"], ignore_index=True)
+    if quirks.notes_of_a_third:
+        joined = joined[joined["row"].isin(np.flatnonzero(drawn_third(stays)))]
+    enough = joined.groupby("row")["row_id"].transform("size") >= LAST + quirks.notes_need_six
+    chosen = joined[enough].groupby("row").tail(LAST)
+    nothing = notes.iloc[:0]
+    by_row = {int(str(row)): frame for row, frame in chosen.groupby("row")}
+    return [by_row.get(row, nothing) for row in range(len(stays))]
+
+
+def drawn_third(stays: pd.DataFrame) -> np.ndarray:
+    """The third of each split's stays that keeps its notes: ``(n,)`` bool.
+
+    The release sorts a split's list by the file name of the stay and draws with pandas and the seed 42.
+    """
+    name = stays["subject_id"].astype(str) + "_episode" + stays["episode"].astype(str) + "_timeseries.csv"
+    listed = stays[["split"]].assign(name=name).sort_values("name")
+    drawn = [part.sample(frac=1 / 3, random_state=42).index for _, part in listed.groupby("split")]
+    return stays.index.isin(np.concatenate(drawn))
+
+
+def first_events(connection: duckdb.DuckDBPyConnection, stays: pd.DataFrame) -> pd.Series:
+    """T0 by ``hadm_id``: the first event at least one whole hour after entry; needs the table ``event``."""
+    connection.register("entry_frame", stays[["hadm_id", "stay_id", "intime"]])
+    found = connection.execute("""
+        SELECT hadm_id, min(charttime) AS first FROM event JOIN entry_frame USING (stay_id)
+        WHERE aside IS NULL AND epoch_us(charttime) - epoch_us(intime) >= 3600000000 GROUP BY hadm_id
+    """).df()
+    return found.set_index("hadm_id")["first"]
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    names = header(path, MIMIC3, "noteevents")
+    csv.field_size_limit(LONGEST_FIELD)
+    with reading(path), open_text(path) as file:
+        rows = csv.reader(file)
+        next(rows)
+        for row in rows:
+            if len(row) != len(names):
+                raise csv.Error(f"line {rows.line_num}: {len(row)} columns, expected {len(names)}")
+            yield dict(zip(names, row, strict=True))
+
+
+def _set_aside(row: dict[str, str], quirks: Quirks) -> str | None:
+    if not row["charttime"]:
+        return "no_time"
+    if not row["text"].strip():
+        return "no_text"
+    if not quirks.notes_in_error_kept and row["iserror"].strip() not in ("", "0"):
+        return "in_error"
+    return "damaged" if any("\ud800" <= letter <= "\udfff" for letter in row["text"]) else None

@@ -1,0 +1,56 @@
+"""What the released preparation does that it should not, each as a switch with a sentence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+VARIANTS = ("corrected", "released")
+
+SENTENCES = {
+    "fio2_always_divided": "Every fraction of inspired oxygen whose unit lacks 'torr' is divided by 100, so that 0.40 becomes 0.004.",
+    "fahrenheit_by_value": "A temperature counts as Fahrenheit if it is 79 or more; its unit and its item are not looked at.",
+    "units_ignored": "MIMIC-IV: the column of units is not read, so that heights charted in inches stay in inches.",
+    "normaliser_sees_validation": "Means and standard deviations are over training and validation stays, not over training stays alone.",
+    "notes_beyond_48h": "MIMIC-III: notes count up to 48 whole hours after the first event that is an hour into the stay, so about 50 h.",
+    "notes_at_one_time_collapse": "MIMIC-III: of several notes with the same time only the last is kept.",
+    "notes_need_six": "MIMIC-III: a stay has notes only if more than five are eligible; the paper says five.",
+    "notes_in_error_kept": "MIMIC-III: notes that the hospital marked as errors are kept.",
+    "notes_of_a_third": "MIMIC-III: only a third of the stays of each split, drawn at random, keep their notes; the paper does not say so.",
+    "readmission_inside_cohort": "A readmission counts only if it is itself a stay that passed the first five steps of the flow chart.",
+    "death_by_date": "A date of death, which has no time of day, between admission and discharge counts as a death in hospital.",
+}
+
+
+@dataclass(frozen=True)
+class Quirks:
+    """Which quirks of the released preparation are on; see ``SENTENCES``."""
+
+    fio2_always_divided: bool = False
+    fahrenheit_by_value: bool = False
+    units_ignored: bool = False
+    normaliser_sees_validation: bool = False
+    notes_beyond_48h: bool = False
+    notes_at_one_time_collapse: bool = False
+    notes_need_six: bool = False
+    notes_in_error_kept: bool = False
+    notes_of_a_third: bool = False
+    readmission_inside_cohort: bool = False
+    death_by_date: bool = False
+
+    @classmethod
+    def of(cls, variant: str, switched: Mapping[str, bool] | None = None) -> Quirks:
+        """All on (``released``) or all off (``corrected``), but for those in ``switched``.
+
+        Raises:
+            ValueError: an unknown variant or quirk; the nearest name is offered.
+        """
+        names = [field.name for field in fields(cls)]
+        for what, given, known in (("variant", [variant], VARIANTS), ("quirk", list(switched or {}), names)):
+            for name in given:
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, n=1)
+                    offer = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                    raise ValueError(f"unknown {what} {name!r}; {offer}")
+        return replace(cls(**dict.fromkeys(names, variant == "released")), **dict(switched or {}))

@@ -1,0 +1,204 @@
+"""Finding and opening the raw tables of MIMIC-III and MIMIC-IV with DuckDB."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import duckdb
+import pandas as pd
+
+IDS = ("row_id", "subject_id", "hadm_id", "icustay_id", "stay_id", "itemid", "study_id")
+TIMES = ("intime", "outtime", "admittime", "dischtime", "deathtime", "dob", "dod")
+NUMBERS = ("los", "anchor_age", "hospital_expire_flag", "first_wardid", "last_wardid", "iserror")
+HASHED_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release of MIMIC: its tables, the folders they lie in and the columns that are read.
+
+    Args:
+        name: ``mimic3`` or ``mimic4``.
+        title: for messages.
+        tables: for each table its columns that are read, in lower case, with blanks between.
+        folders: where a table may lie, below the raw folder.
+        foreign: columns that only the other release has.
+        other: the other release's name and title.
+    """
+
+    name: str
+    title: str
+    tables: dict[str, str]
+    folders: tuple[str, ...]
+    foreign: frozenset[str]
+    other: tuple[str, str]
+
+    def columns(self, table: str) -> list[str]:
+        """The columns of a table that are read."""
+        return self.tables[table].split()
+
+
+MIMIC3 = Release(
+    "mimic3",
+    "MIMIC-III v1.4",
+    {
+        "icustays": "subject_id hadm_id icustay_id first_careunit last_careunit first_wardid last_wardid intime outtime los",
+        "admissions": "subject_id hadm_id admittime dischtime deathtime hospital_expire_flag",
+        "patients": "subject_id dob dod",
+        "diagnoses_icd": "hadm_id icd9_code",
+        "d_icd_diagnoses": "icd9_code",
+        "chartevents": "subject_id hadm_id icustay_id itemid charttime value valueuom",
+        "labevents": "subject_id hadm_id itemid charttime value valueuom",
+        "outputevents": "subject_id hadm_id icustay_id itemid charttime value valueuom",
+        "noteevents": "row_id subject_id hadm_id charttime iserror text",
+    },
+    ("",),
+    frozenset({"stay_id", "anchor_age", "icd_code"}),
+    ("mimic4", "MIMIC-IV"),
+)
+MIMIC4 = Release(
+    "mimic4",
+    "MIMIC-IV v2.2",
+    {
+        "icustays": "subject_id hadm_id stay_id first_careunit last_careunit intime outtime los",
+        "admissions": "subject_id hadm_id admittime dischtime deathtime hospital_expire_flag",
+        "patients": "subject_id anchor_age dod",
+        "diagnoses_icd": "hadm_id icd_code icd_version",
+        "d_icd_diagnoses": "icd_code icd_version",
+        "chartevents": "subject_id hadm_id stay_id itemid charttime value valueuom",
+        "labevents": "subject_id hadm_id itemid charttime value valueuom",
+        "outputevents": "subject_id hadm_id stay_id itemid charttime value valueuom",
+    },
+    ("hosp", "icu", ""),
+    frozenset({"icustay_id", "dob", "icd9_code"}),
+    ("mimic3", "MIMIC-III"),
+)
+FILMS = Release(
+    "mimic-cxr-jpg",
+    "MIMIC-CXR-JPG v2",
+    {
+        "mimic-cxr-2.0.0-metadata": "dicom_id subject_id study_id viewposition studydate studytime",
+        "mimic-cxr-2.0.0-chexpert": "subject_id study_id",
+    },
+    ("",),
+    frozenset(),
+    ("", ""),
+)
+
+
+def find_table(raw: Path, release: Release, table: str) -> Path:
+    """The file of a table: ``.csv`` or ``.csv.gz``, in either case, in any folder of the release.
+
+    Raises:
+        ValueError: no such folder or no such file.
+    """
+    if not raw.is_dir():
+        raise ValueError(f"{raw} is not a folder; give the one that holds the tables of {release.title}")
+    for folder in release.folders:
+        here = {path.name.lower(): path for path in (raw / folder).iterdir()} if (raw / folder).is_dir() else {}
+        for name in (f"{table}.csv", f"{table}.csv.gz"):
+            if name in here:
+                return here[name]
+    shown = table.upper() if release.name == "mimic3" else table
+    places = " or ".join(str(raw / folder) for folder in release.folders)
+    raise ValueError(f"table {shown} of {release.title} is missing: no {shown}.csv or {shown}.csv.gz in {places}; copy it there")
+
+
+def open_text(path: Path) -> IO[str]:
+    """A possibly compressed CSV file as text; a byte-order mark is skipped, bytes that are no UTF-8 become lone surrogates."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    return cast(IO[str], opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=""))
+
+
+def header(path: Path, release: Release, table: str) -> list[str]:
+    """Column names of a table, lower case.
+
+    Raises:
+        ValueError: an unreadable file, another delimiter, the other release's table, or a column that is missing.
+    """
+    with reading(path), open_text(path) as file:
+        line = file.readline(1 << 20)
+    names = [name.strip().lower() for name in next(csv.reader([line]), [])]
+    lacking = [column for column in release.columns(table) if column not in names]
+    if not lacking:
+        return names
+    if len(names) < 2 and any(mark in line for mark in ";\t|"):
+        raise ValueError(f"{path}, line 1: not separated by commas ({line.strip()[:60]!r}); use the official file")
+    if release.foreign & set(names):
+        other, title = release.other
+        raise ValueError(f"{path} is a table of {title}, not of {release.title}; use `cm2 prepare {other}` or another folder")
+    raise ValueError(f"{path}, line 1: no column {lacking[0]!r} among {', '.join(names)[:200]!r}; use the official file of {release.title}")
+
+
+def source(path: Path, release: Release, table: str) -> str:
+    """The SQL that reads a table, ids as BIGINT, times as TIMESTAMP (but for ``charttime``), numbers as DOUBLE, the rest as text."""
+    columns = ", ".join(f"{_quoted(name)}: '{_type(name)}'" for name in header(path, release, table))
+    options = "delim=',', quote='\"', escape='\"', header=true, auto_detect=false, nullstr='', max_line_size=16777216"
+    return f"read_csv({_quoted(str(path))}, {options}, columns={{{columns}}})"
+
+
+def read_table(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release, table: str) -> pd.DataFrame:
+    """A small table, only the columns that are needed.
+
+    Raises:
+        ValueError: see ``find_table`` and ``header``; a damaged file or a row that cannot be read, with its line.
+    """
+    path = find_table(raw, release, table)
+    columns = ", ".join(f'"{column}"' for column in release.columns(table))
+    with reading(path):
+        frame = connection.execute(f"SELECT {columns} FROM {source(path, release, table)}").df()
+    return frame.rename(columns={"icustay_id": "stay_id"})
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong while a file is read into one error that names it."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is damaged or cut ({error}); copy it again and compare its checksum with the official one") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: {error}; use the official file") from None
+    except duckdb.OutOfMemoryException as error:
+        raise ValueError(f"{path}: {_reason(error)}; raise the memory limit or choose a temporary folder with more space") from None
+    except duckdb.Error as error:
+        if "No space left" in str(error):
+            raise OSError(28, f"{path}: {_reason(error)}") from None
+        raise ValueError(f"{path} cannot be read: {_reason(error)}; use the official file, undamaged") from None
+
+
+def described(paths: Sequence[Path]) -> dict[str, dict[str, int | str]]:
+    """Name, size and, where it is not too large, SHA-256 of raw files: what tells two copies apart."""
+    found: dict[str, dict[str, int | str]] = {}
+    for path in paths:
+        found[path.name] = {"bytes": path.stat().st_size}
+        if path.stat().st_size <= HASHED_BYTES:
+            found[path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def _type(column: str) -> str:
+    kinds = ((IDS, "BIGINT"), (TIMES, "TIMESTAMP"), (NUMBERS, "DOUBLE"))
+    return next((kind for names, kind in kinds if column in names), "VARCHAR")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _reason(error: Exception) -> str:
+    """What DuckDB says and the line it says it about, without the line itself: that may be a patient's."""
+    message = re.sub(r"^[\w ]+ Error: ", "", str(error))
+    line = re.search(r"CSV Error on Line: (\d+)", message)
+    said = [part.strip() for part in message.splitlines() if part.strip() and not re.match(r"CSV Error|Original Line", part.strip())]
+    told = re.sub(r'string "[^"]*"', "its text", said[0]) if said else "unreadable"
+    return (f"line {line[1]}: " if line else "") + told[:300]

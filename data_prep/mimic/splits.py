@@ -1,0 +1,53 @@
+"""Training, validation and test subjects: the benchmark's lists, or a hash of the subject with the same ratios."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cm2.numerics.absence import stable_uniform
+
+RATIOS = {"mimic3": (0.15, 0.18), "mimic4": (0.20, 0.10)}
+"""Test subjects among all, validation subjects among the rest, as in the lists of the two benchmarks."""
+
+
+def split_subjects(subject_id: np.ndarray, release: str, lists: tuple[Path, Path] | None) -> tuple[np.ndarray, int]:
+    """The split of each stay.
+
+    Args:
+        subject_id: ``(n,)`` int64; all stays of a subject get the same split.
+        release: ``mimic3`` or ``mimic4``.
+        lists: the files of test and of validation subjects, rows ``subject_id,flag`` without a header; None: a hash decides.
+
+    Returns:
+        ``(n,)`` of ``train``, ``valid``, ``test``; and how many stays' subjects are in neither list (they train).
+
+    Raises:
+        ValueError: a list that cannot be read, names a subject twice or flags one for both splits.
+    """
+    if lists is None:
+        test_ratio, valid_ratio = RATIOS[release]
+        test = stable_uniform(0, subject_id, f"{release} test") < test_ratio
+        valid = stable_uniform(0, subject_id, f"{release} validation") < valid_ratio
+        unlisted = 0
+    else:
+        tables = [_read_list(path) for path in lists]
+        if both := set(tables[0].index[tables[0] == 1]) & set(tables[1].index[tables[1] == 1]):
+            raise ValueError(f"{lists[1]}: {len(both)} of its subjects are test subjects of {lists[0]}; give the lists of one benchmark")
+        test, valid = (pd.Series(subject_id).map(table).fillna(0).to_numpy() == 1 for table in tables)
+        unlisted = int((~np.isin(subject_id, np.concatenate([table.index.to_numpy() for table in tables]))).sum())
+    return np.where(test, "test", np.where(valid, "valid", "train")).astype(object), unlisted
+
+
+def _read_list(path: Path) -> pd.Series:
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file; give the benchmark's list, rows subject_id,flag")
+    try:
+        frame = pd.read_csv(path, header=None, names=["subject_id", "flag"], encoding="utf-8-sig").astype("int64")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path}: rows subject_id,flag of whole numbers without a header are expected ({error})") from None
+    if not frame["flag"].isin((0, 1)).all() or frame["subject_id"].duplicated().any():
+        raise ValueError(f"{path}: a flag is not 0 or 1, or a subject occurs twice; use the benchmark's list, uncut")
+    return frame.set_index("subject_id")["flag"]

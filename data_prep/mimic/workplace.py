@@ -1,0 +1,43 @@
+"""Where intermediate tables lie: one preparation at a time, nothing of a killed one survives the next."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def workplace(out: Path, temporary: Path | str | None) -> Iterator[Path]:
+    """A folder for intermediate tables; what a killed preparation left there, or left of its cohort, is removed first."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(temporary or out.parent) / f".{out.name}.work"
+    lock = FileLock(out.parent / f".{out.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{out} is being prepared by another process; wait for it or choose another folder") from None
+    try:
+        for left in (place, *out.parent.glob(f".{out.name}.*.partial")):
+            shutil.rmtree(left, ignore_errors=True)
+        place.mkdir(parents=True)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+@contextmanager
+def no_space_left(out: Path) -> Iterator[None]:
+    """Says what to do when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ValueError(f"no space left while preparing {out}; free some, or name another folder with --temporary ({error})") from None
