@@ -1,0 +1,140 @@
+"""The open MIMIC-III demo: its flow chart, one stay checked by hand, every stay against a plain restatement of the rules."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cm2 import load_cohort
+from data_prep import prepare_mimic3
+from data_prep.channels import CHANNELS, feature_names
+from data_prep.mimic.events import items
+
+STAY = 258147
+"""A CareVue stay of 8 days with 15 of the 17 channels charted."""
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def prepared(mimic3_demo, tmp_path_factory):
+    return prepare_mimic3(mimic3_demo, tmp_path_factory.mktemp("demo") / "mimic3")
+
+
+@pytest.fixture(scope="module")
+def values(prepared):
+    """Series in their units, by stay."""
+    cohort = load_cohort(prepared)
+    series = cohort.array("series").astype(np.float64)
+    statistics = cohort.manifest["normalisation"]["series"]
+    columns = [feature_names().index(name) for name in statistics["features"]]
+    series[:, :, columns] = series[:, :, columns] * statistics["std"] + statistics["mean"]
+    return dict(zip(cohort.stays["stay_id"], series, strict=True))
+
+
+def column(values, name):
+    return values[STAY][:, feature_names().index(name)]
+
+
+def test_flow_step_by_step(prepared):
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    assert [(step["step"], step["stays"]) for step in manifest["flow"]] == [
+        ("ICU stays", 136),
+        ("one care unit", 126),
+        ("known admission and patient", 126),
+        ("only stay of its admission", 115),
+        ("18 years or older", 114),
+        ("listed diagnosis", 114),
+        ("48 hours or longer", 57),
+        ("an event in the first 48 hours", 57),
+        ("with series and note", 0),
+    ]
+    assert manifest["counts"]["modalities_that_no_stay_has"] == ["note"], "the demo has no notes"
+    rows = manifest["counts"]["events"]["rows"]
+    assert sum(rows.values()) == sum(manifest["counts"]["events"]["rows_of_the_items"].values()) == 130_444
+    assert manifest["counts"]["events"]["not_read_by_variable"] == {"Glucose": 163, "pH": 2}, "words such as NEG of the urine tests"
+
+
+def test_one_stay_by_hand(values):
+    """Read off the raw rows of the stay; entry 12:40:59, so that 13:45 is hour 1.07."""
+    ph = [7.46, *[5.0] * 7, 7.45, 7.37, 7.49, 7.36, 7.36, 7.38, 7.41, 7.36, 7.36, 7.37, 7.32, 7.33, 7.33, 7.33, 7.37, 7.37]
+    np.testing.assert_allclose(column(values, "pH"), ph, atol=1e-6)  # 5.0 is the urine's, 7.40 at hour 48.1 is too late
+    charted = [1, 1, *[0] * 6, *[1] * 8, 0, 1, 1, 1, 0, 0, 1, 0]
+    assert column(values, "mask->pH").tolist() == charted
+    weight = [*[81.0] * 8, *[89.5] * 11, *[90.199996948242188] * 5]  # 90.5 kg was charted 41 minutes before entry
+    np.testing.assert_allclose(column(values, "Weight"), weight, rtol=1e-6)
+    assert column(values, "Height").tolist() == pytest.approx([170.0] * 24) and not column(values, "mask->Height").any()
+    temperature = column(values, "Temperature")
+    assert temperature[0] == pytest.approx(36.6) and temperature[1] == pytest.approx((95.599998474121094 - 32) * 5 / 9, rel=1e-6)
+    intubated = column(values, "Glascow coma scale verbal response->1.0 ET/Trach")
+    assert np.flatnonzero(intubated).tolist() == [11, 12, 13]  # charted at 23.65 and 27.32 h, oriented again at 29.32 h
+    assert np.flatnonzero(column(values, "mask->Glascow coma scale verbal response")).tolist() == [0, 1, 3, 5, 8, 11, 13, 14, 15, 17, 19, 21, 23]
+
+
+def test_every_stay_against_a_restatement(mimic3_demo, values):
+    read = lambda table: pd.read_csv(mimic3_demo / f"{table}.csv.gz", dtype=str, keep_default_na=False, na_values=[""])
+    stays = read("ICUSTAYS").astype({"icustay_id": int, "subject_id": int})
+    cohort = stays[stays["icustay_id"].isin(list(values))].set_index("icustay_id")
+    rows = pd.concat([read("CHARTEVENTS"), read("LABEVENTS")]).merge(items().astype({"itemid": str}), on="itemid")
+    owner = stays.groupby("hadm_id")["icustay_id"].apply(list)
+    rows = rows[rows["hadm_id"].isin(cohort["hadm_id"]) & rows["value"].notna()]
+    rows["time"] = pd.to_datetime(rows["charttime"])
+    checked = 0
+    for stay, about in cohort.iterrows():
+        assert stay in owner[about["hadm_id"]]
+        own = rows[(rows["hadm_id"] == about["hadm_id"]) & (rows["icustay_id"].isna() | (rows["icustay_id"] == str(stay)))]
+        hours = (own["time"] - pd.to_datetime(about["intime"])).dt.total_seconds() / 3600
+        expected = restated(own.assign(hours=hours)[(hours >= 0) & (hours <= 48)])
+        np.testing.assert_allclose(values[stay], expected, rtol=1e-5, atol=1e-5, err_msg=str(stay))
+        checked += 1
+    assert checked == 57
+
+
+def restated(rows: pd.DataFrame) -> np.ndarray:
+    """The corrected preparation of one stay, one row after another."""
+    latest: dict[tuple[int, int], tuple[float, object]] = {}
+    for row in rows.itertuples():
+        code = next(i for i, channel in enumerate(CHANNELS) if channel.name == row.variable)
+        value = restated_value(CHANNELS[code], row.value.strip(), row)
+        key = (code, min(int(row.hours / 2 - 1e-6), 23))
+        if value is not None and (key not in latest or (row.hours, value) > latest[key]):
+            latest[key] = (row.hours, value)
+    blocks, masks = [], []
+    for code, channel in enumerate(CHANNELS):
+        current: object = channel.categories[int(channel.normal)] if channel.categories else channel.normal
+        block = []
+        for step in range(24):
+            current = latest[code, step][1] if (code, step) in latest else current
+            block.append([current == category for category in channel.categories] if channel.categories else [current])
+        blocks.append(np.array(block, dtype=float))
+        masks.append([(code, step) in latest for step in range(24)])
+    return np.concatenate([*blocks, np.array(masks, dtype=float).T], axis=1)
+
+
+def restated_value(channel, text, row):
+    if channel.name == "Capillary refill rate":
+        return {"Normal <3 secs": "0.0", "Brisk": "0.0", "Abnormal >3 secs": "1.0", "Delayed": "1.0"}.get(text)
+    if channel.categories:
+        return text if text in channel.categories else None
+    unit = "" if pd.isna(row.valueuom) else row.valueuom
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if channel.name in ("Glucose", "pH", "Oxygen saturation") and not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text):
+        return None
+    if channel.name == "Oxygen saturation" and number <= 1:
+        return number * 100
+    if channel.name == "Fraction inspired oxygen" and "torr" not in unit and number > 1:
+        return number / 100
+    if channel.name == "Temperature" and (number >= 79 or "F" in unit):
+        return (number - 32) * 5 / 9
+    if channel.name == "Weight" and row.itemid == "226531":
+        return number * 0.453592
+    if channel.name == "Height" and unit == "Inch":
+        return float(np.round(number * 2.54))
+    return number
