@@ -1,0 +1,5 @@
+"""Made-up raw files in the official layouts, with the flaws of the real ones and the truth beside them."""
+
+from data_prep.fabricate.mimic3 import fabricate_mimic3
+
+__all__ = ["fabricate_mimic3"]

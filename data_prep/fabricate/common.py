@@ -1,0 +1,87 @@
+"""What both editions share: checks of the arguments, the hospital with its soiled events, small conversions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data_prep.fabricate.charting import chart, simulate
+from data_prep.fabricate.dirt import Charted
+from data_prep.fabricate.dirt_rows import soil_rows
+from data_prep.fabricate.dirt_values import soil_values
+from data_prep.fabricate.people import Person
+from data_prep.fabricate.scenarios import populate
+
+LEAST, MOST = 50, 30_000
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """Everything drawn before it takes the shape of tables; times in seconds since 1970.
+
+    Args:
+        factors: ``(n, 3, d)`` of the stays.
+        people: the patients.
+        admissions: one row each.
+        icu: n stays.
+        diagnoses: one row each.
+        events: soiled, see ``charting.chart``.
+        dirt: how much of each kind was put in.
+        rng: for what comes after.
+    """
+
+    factors: np.ndarray
+    people: list[Person]
+    admissions: pd.DataFrame
+    icu: pd.DataFrame
+    diagnoses: pd.DataFrame
+    events: pd.DataFrame
+    dirt: Counter[str]
+    rng: np.random.Generator
+
+
+def check(out: Path, stays: int, seed: int) -> None:
+    """Refuses what cannot be fabricated.
+
+    Raises:
+        ValueError: too few or too many stays, a negative seed, or an ``out`` with something in it.
+    """
+    if not LEAST <= stays <= MOST:
+        raise ValueError(f"stays: got {stays}; every case needs at least {LEAST} ICU stays, and the ids last for {MOST}: choose between")
+    if seed < 0:
+        raise ValueError(f"seed: got {seed}; give 0 or a positive integer")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not an empty folder; remove it or choose another one")
+
+
+def admit(edition: int, stays: int, seed: int) -> Hospital:
+    """A hospital of ``stays`` ICU stays with soiled events."""
+    factors, series, outcomes = simulate(stays, seed)
+    rng = np.random.default_rng((seed, edition))
+    population, dirt = populate(edition, stays, outcomes, rng)
+    icu, admissions = pd.DataFrame(population.icu), pd.DataFrame(population.admissions)
+    charted = Charted(chart(series, icu, rng), rng, edition)
+    soil_values(charted)
+    soil_rows(charted, icu, admissions)
+    events = charted.done()
+    return Hospital(factors, population.people, admissions, icu, pd.DataFrame(population.diagnoses), events, dirt + charted.counts, rng)
+
+
+def moments(seconds: pd.Series) -> pd.Series:
+    """Seconds since 1970, possibly missing, as datetimes."""
+    return pd.to_datetime(seconds.astype("Int64"), unit="s").astype("datetime64[s]")
+
+
+def numbers(value: pd.Series) -> pd.Series:
+    """The column VALUENUM: the number a text is, if it is one. Some rows have a number and no text."""
+    number = pd.to_numeric(value, errors="coerce")
+    return number.where(np.isfinite(number)).mask(value.isna(), 100.0)
+
+
+def shuffled(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The rows in random order: official tables are in none that one could rely on."""
+    return frame.iloc[rng.permutation(len(frame))].reset_index(drop=True)

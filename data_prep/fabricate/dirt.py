@@ -1,0 +1,63 @@
+"""Charted events that can be soiled: every kind of dirt falls on events of its own, and is counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+LEAST = 8
+
+
+@dataclass
+class Charted:
+    """Events and the dirt put into them.
+
+    Args:
+        frame: as ``charting.chart`` gives it; a plain index 0, 1, ...
+        rng: of every choice.
+        edition: 3 or 4.
+    """
+
+    frame: pd.DataFrame
+    rng: np.random.Generator
+    edition: int
+    counts: Counter[str] = field(default_factory=Counter)
+    added: list[pd.DataFrame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.free = np.ones(len(self.frame), dtype=bool)
+
+    def pick(self, kind: str, where: np.ndarray, share: float) -> np.ndarray:
+        """Positions of untouched events among ``where`` ``(n,)`` bool: ``share`` of them, at least 8 if there are."""
+        options = np.nonzero(where & self.free)[0]
+        chosen = self.rng.choice(options, min(len(options), max(LEAST, round(share * len(options)))), replace=False)
+        self.free[chosen] = False
+        self.counts[kind] += len(chosen)
+        return chosen
+
+    def put(self, at: np.ndarray, **columns: object) -> None:
+        """Sets columns of the events at positions ``at``."""
+        for name, values in columns.items():
+            self.frame.iloc[at, self.frame.columns.get_loc(name)] = values
+
+    def add(self, at: np.ndarray, **columns: object) -> None:
+        """Copies of the events at positions ``at``, with other values in some columns."""
+        self.added.append(self.frame.iloc[at].assign(**columns))
+
+    def like(self, by: str) -> np.ndarray:
+        """For every event the position of another one with the same ``by`` (itself, if it is the only one), ``(n,)``."""
+        key = self.frame[by].to_numpy()
+        order = self.rng.permutation(len(key))
+        order = order[np.argsort(key[order], kind="stable")]
+        following = np.roll(order, -1)
+        other = np.empty(len(key), dtype=np.int64)
+        other[order] = np.where(key[following] == key[order], following, order)
+        return other
+
+    def done(self) -> pd.DataFrame:
+        """All events, in random order."""
+        frame = pd.concat([self.frame, *self.added], ignore_index=True)
+        return frame.iloc[self.rng.permutation(len(frame))].reset_index(drop=True)

@@ -1,0 +1,79 @@
+"""Writing tables as the official archives hold them: CSV, mostly compressed, with a few files' own habits."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+# stands for bytes that are no UTF-8 in a text held in memory
+UNREADABLE = "\ue000"
+_BROKEN = b"\xff\xfe\xff"
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How one table is written.
+
+    Args:
+        plain: ``.csv`` instead of ``.csv.gz``.
+        mark: begins with a UTF-8 byte-order mark.
+        windows: lines end in CR LF; only for tables without line breaks in their fields.
+        quoted: every text in quotes (MIMIC-III), instead of only the ones that need them.
+    """
+
+    plain: bool = False
+    mark: bool = False
+    windows: bool = False
+    quoted: bool = True
+
+
+def write_tables(
+    folder: Path, tables: Mapping[str, pd.DataFrame], layouts: Mapping[str, tuple[str, ...]], habits: Mapping[str, Habit]
+) -> list[str]:
+    """Writes tables below ``folder``; columns that a frame lacks are empty.
+
+    Args:
+        folder: exists.
+        tables: by name, ``/`` for folders.
+        layouts: columns of each table, in order.
+        habits: by name; ``Habit()`` where none is given.
+
+    Returns:
+        The files' paths relative to ``folder``.
+    """
+    return [_write(folder, name, frame.reindex(columns=list(layouts[name])), habits.get(name, Habit())) for name, frame in tables.items()]
+
+
+def _write(folder: Path, name: str, frame: pd.DataFrame, habit: Habit) -> str:
+    data = _quoted(frame) if habit.quoted else _minimal(frame)
+    data = data.replace(UNREADABLE.encode(), _BROKEN)
+    if habit.windows:
+        data = data.replace(b"\n", b"\r\n")
+    if habit.mark:
+        data = b"\xef\xbb\xbf" + data
+    path = f"{name}.csv" if habit.plain else f"{name}.csv.gz"
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_bytes(data if habit.plain else gzip.compress(data, compresslevel=2, mtime=0))
+    return path
+
+
+def _quoted(frame: pd.DataFrame) -> bytes:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    # a column without any value has no type of its own
+    empty = [i for i, field in enumerate(table.schema) if pa.types.is_null(field.type)]
+    for i in empty:
+        table = table.set_column(i, table.schema.names[i], pa.nulls(len(table), pa.string()))
+    buffer = io.BytesIO()
+    csv.write_csv(table, buffer, csv.WriteOptions(quoting_style="needed"))
+    return buffer.getvalue()
+
+
+def _minimal(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, date_format="%Y-%m-%d %H:%M:%S", lineterminator="\n").encode()
