@@ -142,7 +142,7 @@ def header(path: Path, release: Release, table: str) -> list[str]:
 def source(path: Path, release: Release, table: str) -> str:
     """The SQL that reads a table, ids as BIGINT, times as TIMESTAMP (but for ``charttime``), numbers as DOUBLE, the rest as text."""
     columns = ", ".join(f"{_quoted(name)}: '{_type(name)}'" for name in header(path, release, table))
-    options = "delim=',', quote='\"', escape='\"', header=true, auto_detect=false, nullstr='', max_line_size=16777216"
+    options = "delim=',', quote='\"', escape='\"', header=true, auto_detect=false, nullstr=''"
     return f"read_csv({_quoted(str(path))}, {options}, columns={{{columns}}})"
 
 
