@@ -1,5 +1,6 @@
 """Made-up raw files in the official layouts, with the flaws of the real ones and the truth beside them."""
 
 from data_prep.fabricate.mimic3 import fabricate_mimic3
+from data_prep.fabricate.mimic4 import fabricate_mimic4
 
-__all__ = ["fabricate_mimic3"]
+__all__ = ["fabricate_mimic3", "fabricate_mimic4"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ def write_tables(
         The files' paths relative to ``folder``.
     """
     return [_write(folder, name, frame.reindex(columns=list(layouts[name])), habits.get(name, Habit())) for name, frame in tables.items()]
+
+
+def count_habits(habits: Mapping[str, Habit]) -> Counter[str]:
+    """How many tables have each habit."""
+    marks = {"table_not_compressed": "plain", "table_with_byte_order_mark": "mark", "table_with_windows_line_ends": "windows"}
+    return Counter({kind: sum(getattr(habit, name) for habit in habits.values()) for kind, name in marks.items()})
 
 
 def _write(folder: Path, name: str, frame: pd.DataFrame, habit: Habit) -> str:

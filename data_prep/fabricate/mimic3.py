@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from data_prep.fabricate import dictionaries
 from data_prep.fabricate.common import Hospital, admit, check, moments, numbers, shuffled
-from data_prep.fabricate.files import Habit, write_tables
+from data_prep.fabricate.files import Habit, count_habits, write_tables
 from data_prep.fabricate.layouts import TABLES3
 from data_prep.fabricate.notes import draw_note_table
 from data_prep.fabricate.splits import split_lists, write_lists
@@ -76,7 +76,7 @@ def _tables(hospital: Hospital) -> tuple[dict[str, pd.DataFrame], dict[str, int]
     for name, frame in tables.items():
         if name != "NOTEEVENTS":
             frame.insert(0, "ROW_ID", np.arange(1, len(frame) + 1))
-    return tables, dict(hospital.dirt + note_dirt)
+    return tables, dict(hospital.dirt + note_dirt + count_habits(HABITS))
 
 
 def _upper(frame: pd.DataFrame) -> pd.DataFrame:
