@@ -21,7 +21,7 @@ from data_prep.mimic.raw import Release, find_table, reading, source
 TABLES = ("chartevents", "labevents", "outputevents")
 PLAIN = r"(\d+(\.\d*)?|\.\d+)"
 SET_ASIDE = {
-    "no_value": "value IS NULL OR value = ''",
+    "no_value": "value IS NULL",
     "no_time": "charttime IS NULL",
     "no_admission_id": "hadm_id IS NULL",
     "admission_not_in_cohort": "owner IS NULL",

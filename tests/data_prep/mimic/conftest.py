@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+import data_prep
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +17,17 @@ def mimic3_demo(shared_data) -> Path:
     if not folder.is_dir():
         pytest.skip(f"the MIMIC-III demo is not beside the checkout ({folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fabricated(tmp_path_factory) -> Callable[..., Path]:
+    """Fabricated raw copies by release, 2,000 stays unless told; each is made once."""
+    place = tmp_path_factory.mktemp("raw")
+
+    def make(release: str, stays: int = 2000) -> Path:
+        folder = place / f"{release}-{stays}"
+        if not folder.exists():
+            getattr(data_prep, f"fabricate_{release}")(folder, stays=stays, seed=0)
+        return folder
+
+    return make

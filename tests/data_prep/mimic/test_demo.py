@@ -72,7 +72,21 @@ def test_one_stay_by_hand(values):
     assert temperature[0] == pytest.approx(36.6) and temperature[1] == pytest.approx((95.599998474121094 - 32) * 5 / 9, rel=1e-6)
     intubated = column(values, "Glascow coma scale verbal response->1.0 ET/Trach")
     assert np.flatnonzero(intubated).tolist() == [11, 12, 13]  # charted at 23.65 and 27.32 h, oriented again at 29.32 h
-    assert np.flatnonzero(column(values, "mask->Glascow coma scale verbal response")).tolist() == [0, 1, 3, 5, 8, 11, 13, 14, 15, 17, 19, 21, 23]
+    assert np.flatnonzero(column(values, "mask->Glascow coma scale verbal response")).tolist() == [
+        0,
+        1,
+        3,
+        5,
+        8,
+        11,
+        13,
+        14,
+        15,
+        17,
+        19,
+        21,
+        23,
+    ]
 
 
 def test_every_stay_against_a_restatement(mimic3_demo, values):
