@@ -109,6 +109,8 @@ def find_table(raw: Path, release: Release, table: str) -> Path:
             if name in here:
                 return here[name]
     shown = table.upper() if release.name == "mimic3" else table
+    if release.name == "mimic3" and (raw / "hosp").is_dir():
+        raise ValueError(f"{raw} has a folder hosp/, as MIMIC-IV has; use `cm2 prepare mimic4` or another folder")
     places = " or ".join(str(raw / folder) for folder in release.folders)
     raise ValueError(f"table {shown} of {release.title} is missing: no {shown}.csv or {shown}.csv.gz in {places}; copy it there")
 
