@@ -64,7 +64,7 @@ def admit(edition: int, stays: int, seed: int) -> Hospital:
     rng = np.random.default_rng((seed, edition))
     population, dirt = populate(edition, stays, outcomes, rng)
     icu, admissions = pd.DataFrame(population.icu), pd.DataFrame(population.admissions)
-    charted = Charted(chart(series, icu, rng), rng, edition)
+    charted = Charted(chart(series, icu, rng), rng)
     soil_values(charted)
     soil_rows(charted, icu, admissions)
     events = charted.done()

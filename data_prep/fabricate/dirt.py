@@ -18,12 +18,10 @@ class Charted:
     Args:
         frame: as ``charting.chart`` gives it; a plain index 0, 1, ...
         rng: of every choice.
-        edition: 3 or 4.
     """
 
     frame: pd.DataFrame
     rng: np.random.Generator
-    edition: int
     counts: Counter[str] = field(default_factory=Counter)
     added: list[pd.DataFrame] = field(default_factory=list)
 

@@ -130,12 +130,15 @@ def _write_truth(
         name: lower[name].rename(columns={"icd9_code": "icd_code"}).assign(icd_version=9) for name in ("DIAGNOSES_ICD", "D_ICD_DIAGNOSES")
     }
     stays = lower["ICUSTAYS"].rename(columns={"icustay_id": "stay_id"})
-    small = (lower[name].drop(columns="row_id") for name in ("PATIENTS", "ADMISSIONS"))
-    facts = Tables(3, *small, stays, codes["DIAGNOSES_ICD"], codes["D_ICD_DIAGNOSES"], test, valid)
+    patients, admissions = (lower[name].drop(columns="row_id") for name in ("PATIENTS", "ADMISSIONS"))
+    facts = Tables(3, patients, admissions, stays, codes["DIAGNOSES_ICD"], codes["D_ICD_DIAGNOSES"], test, valid)
     columns = ["subject_id", "hadm_id", "stay_id", "itemid", "charttime", "value", "unit"]
     named = {"icustay_id": "stay_id", "valueuom": "unit"}
     events = pd.concat([lower[name].rename(columns=named).reindex(columns=columns) for name in EVENTS.values()], ignore_index=True)
     notes = readable_notes(lower["NOTEEVENTS"])
     report = write_truth(folder, facts, events, lambda v, left, kept: {f"{v}_notes": used_notes(notes, left, kept, v)})
     notes[["row_id", "clean"]].rename(columns={"clean": "text"}).sort_values("row_id").to_parquet(folder / "texts.parquet", index=False)
+    told = lower["NOTEEVENTS"][["row_id", "text"]].dropna()
+    report["unreadable_notes"] = sorted(set(told["row_id"].tolist()) - set(notes["row_id"].tolist()))
+    report["empty_notes"] = sorted(notes["row_id"][notes["clean"] == ""].tolist())
     write_summary(folder, report, dirt, files)

@@ -160,8 +160,8 @@ def _write_truth(
 ) -> None:
     folder.mkdir()
     patients = tables["hosp/patients"].assign(dod=pd.to_datetime(tables["hosp/patients"]["dod"]))
-    small = [tables[name] for name in ("hosp/admissions", "icu/icustays", "hosp/diagnoses_icd", "hosp/d_icd_diagnoses")]
-    facts = Tables(4, patients, *small, test, valid)
+    admissions, stays, diagnoses = (tables[name] for name in ("hosp/admissions", "icu/icustays", "hosp/diagnoses_icd"))
+    facts = Tables(4, patients, admissions, stays, diagnoses, tables["hosp/d_icd_diagnoses"], test, valid)
     columns = ["subject_id", "hadm_id", "stay_id", "itemid", "charttime", "value", "unit"]
     named = {"valueuom": "unit"}
     events = pd.concat([tables[name].rename(columns=named).reindex(columns=columns) for name in EVENTS.values()], ignore_index=True)

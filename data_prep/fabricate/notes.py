@@ -21,9 +21,9 @@ Plan = list[tuple[int, str]]
 
 def _within(low: float, high: float, number: int, wrong: str = "") -> Callable[[np.random.Generator], Plan]:
     def plan(rng: np.random.Generator) -> Plan:
-        # a minute of its own for each note: equal times are put in on purpose only
+        # times of their own, also between plans that are joined: equal ones are put in on purpose only
         minutes = rng.choice(np.arange(round(low * 60) + 1, round(high * 60)), number, replace=False)
-        return [(60 * int(minute), wrong) for minute in minutes]
+        return [(60 * int(minute) - 30 * (wrong != ""), wrong) for minute in minutes]
 
     return plan
 
@@ -91,7 +91,7 @@ def draw_note_table(x: np.ndarray, icu: pd.DataFrame, rng: np.random.Generator) 
     frame.loc[wrong == "no_charttime", "charttime"] = pd.NA
     category = np.array(CATEGORIES, dtype=object)[rng.integers(len(CATEGORIES), size=len(i))]
     frame["category"] = np.where(wrong == "no_charttime", "Discharge summary", category)
-    frame["iserror"] = np.where(wrong == "error", "1", None)
+    frame["iserror"] = ["1" if w == "error" else None for w in wrong.tolist()]
     frame["text"] = texts
     return frame.iloc[rng.permutation(len(frame))].reset_index(drop=True), counts
 

@@ -69,14 +69,9 @@ class Population:
     diagnoses: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        spans = ((1_000, 99_000), (100_001, 99_999), (200_001, 99_999)) if self.edition == 3 else ((10_000_000, 9_999_999),)
-        spans = spans if self.edition == 3 else tuple((n * 10_000_000, 9_999_999) for n in (1, 2, 3))
-        sizes = (2 * self.stays, 3 * self.stays, self.stays)
-        pools = [
-            iter((low + self.rng.choice(span, min(size, span), replace=False)).tolist())
-            for (low, span), size in zip(spans, sizes, strict=True)
-        ]
-        self._subjects, self._hadms, self._stays = pools
+        starts, span = ((1, 100_001, 200_001), 99_998) if self.edition == 3 else ((10_000_001, 20_000_001, 30_000_001), 9_999_998)
+        draw = lambda start, size: iter((start + self.rng.choice(span, size, replace=False)).tolist())
+        self._subjects, self._hadms, self._stays = map(draw, starts, (self.stays, 3 * self.stays, self.stays))
 
     @property
     def room(self) -> int:
@@ -86,7 +81,7 @@ class Population:
     def person(self, age: float | None = None, listed: bool = True) -> Person:
         """A new patient of ``age`` years (drawn, 20 to 88, if none is given); unlisted ones are missing from PATIENTS."""
         age = float(self.rng.uniform(20, 88)) if age is None else age
-        clock = int(self.rng.integers(140 * YEAR, 210 * YEAR)) // 60 * 60  # the twenty-second century, as in the official files
+        clock = int(self.rng.integers(int(140 * YEAR), int(210 * YEAR))) // 60 * 60  # the twenty-second century, as in the official files
         person = Person(next(self._subjects), age, clock, listed, male=bool(self.rng.random() < 0.5))
         self.people.append(person)
         return person
@@ -145,8 +140,7 @@ class Population:
         self._diagnose(person, hadm, codes)
 
     def _add(self, person: Person, hadm: int, plan: Icu, inside: int, end: int) -> None:
-        pick = lambda options, n=1: self.rng.choice(len(options), n, replace=False).tolist()
-        units = [(UNITS3 if self.edition == 3 else UNITS4)[i] for i in pick(range(5), 2)]
+        units = [str(unit) for unit in self.rng.choice(UNITS3 if self.edition == 3 else UNITS4, 2, replace=False)]
         wards = [int(ward) for ward in self.rng.choice(np.arange(7, 58), 2, replace=False)]
         los = (end - inside) / DAY
         self.icu.append(
@@ -176,14 +170,8 @@ class Population:
         nine = self.edition == 3 or self.rng.random() < 0.5
         known = CODES9 if nine else CODES10
         some = [known[i] for i in self.rng.permutation(len(known))[: int(self.rng.integers(1, 6))]]
-        given: list[str | None] = {
-            "listed": list(some),
-            "none": [],
-            "unlisted": list(UNLISTED),
-            "null": [None],
-            "version": list(some),
-            "mixed": [UNLISTED[0], *some],
-        }[codes]
+        choices: dict[str, list[str | None]] = {"none": [], "unlisted": [*UNLISTED], "null": [None], "mixed": [UNLISTED[0], *some]}
+        given = choices.get(codes, [*some])
         version = (9 if nine else 10) if codes != "version" else (10 if nine else 9)
         for i, code in enumerate(given):
             self.diagnoses.append(

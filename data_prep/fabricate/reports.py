@@ -77,5 +77,5 @@ def draw_reports(films: pd.DataFrame, x: np.ndarray, rng: np.random.Generator) -
 
 
 def _compose(kind: str, texts: Texts) -> str:
-    wrapped = tuple(text.replace(". ", ".\n ", 2) for text in texts)
-    return ("" if kind in WITHOUT_HEAD else HEAD) + _kind[kind](wrapped)
+    impression, findings, comparison, unused = (text.replace(". ", ".\n ", 2) for text in texts)
+    return ("" if kind in WITHOUT_HEAD else HEAD) + _kind[kind]((impression, findings, comparison, unused))

@@ -305,7 +305,9 @@ def test_notes(mimic3):
     words = texts[texts != ""].str.findall(r"\bzq[a-z]+\b")
     assert words.str.len().min() == 1 and words.str[0].is_unique
     broken = [row for row in rows.values() if "\udcff" in row["TEXT"]]
-    assert broken and not set(texts.index) & {int(row["ROW_ID"]) for row in broken}
+    assert broken and truth(mimic3)["unreadable_notes"] == sorted(int(row["ROW_ID"]) for row in broken)
+    assert truth(mimic3)["empty_notes"] == texts.index[texts == ""].tolist()
+    assert not set(texts.index) & set(truth(mimic3)["unreadable_notes"])
 
 
 def test_cleaning_of_notes():
