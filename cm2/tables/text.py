@@ -91,7 +91,7 @@ def _of_task(result: TableResult, task: str) -> list[Cell]:
 
 
 def _count(cell: Cell) -> str:
-    return "<10" if cell.value is None else f"{cell.value:,.0f}"
+    return "hidden" if cell.value is None else f"{cell.value:,.0f}"
 
 
 def estimate(cell: Cell) -> str:

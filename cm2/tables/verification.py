@@ -14,10 +14,8 @@ import pandas as pd
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.cohort import SPLITS
 from cm2.paper import printed
+from cm2.tables.counts import count_groups
 from cm2.tables.spec import roles
-
-SMALLEST = 10
-"""No smaller count of a credentialed cohort is shown."""
 
 
 @dataclass(frozen=True)
@@ -68,24 +66,22 @@ def compare_with_paper(path: Path) -> pd.DataFrame:
         path: folder of a prepared cohort.
 
     Returns:
-        ``table, row, task, column, paper, here, difference``; no row for a cohort the paper does not have. A count from 1 to 9 is
-        missing, as is its difference: it may not leave the machine.
+        ``table, row, task, column, paper, here, difference``; no row for a cohort the paper does not have. A count that
+        tells of fewer than ten stays is missing, as is its difference: it may not leave the machine.
     """
     cohort = load_cohort(path, verify=False)
     role = roles().get(cohort.name)
+    groups = {" | ".join(group["modalities"]) or "all": group for group in count_groups(cohort)}
     rows = []
     for names, label in (role.counted if role else {}).items():
-        wanted = [] if names == "all" else names.split(" | ")
-        if not set(wanted) <= set(cohort.manifest["modalities"]):
+        if names not in groups:
             continue
-        columns = [list(cohort.manifest["modalities"]).index(name) for name in wanted]
-        stays = cohort.stays[cohort.present[:, columns].all(axis=1)]
         for table in (1, 8):
             for cell in printed(table, row=label).itertuples():
-                here = _count(stays, cell.column, role.tasks.get(cell.task) if role else None)
+                here = _shown(groups[names], cell.column, role.tasks.get(cell.task) if role else None)
                 rows.append((table, label, cell.task, cell.column, int(cell.value), here))
     frame = pd.DataFrame(rows, columns=["table", "row", "task", "column", "paper", "here"])
-    frame["here"] = frame["here"].mask(frame["here"].between(1, SMALLEST - 1)).astype("Int64")
+    frame["here"] = frame["here"].astype("Int64")
     frame["difference"] = frame["here"] - frame["paper"]
     return frame
 
@@ -95,7 +91,9 @@ def comparison_text(frame: pd.DataFrame) -> str:
     if frame.empty:
         return "The paper has no counts for this cohort."
     shown = frame.drop_duplicates(["row", "task", "column"], keep="last")
-    shown = shown.assign(cell=[f"{'<10' if pd.isna(h) else f'{h:,}'} ({p:,})" for h, p in zip(shown["here"], shown["paper"], strict=True)])
+    shown = shown.assign(
+        cell=[f"{'hidden' if pd.isna(h) else f'{h:,}'} ({p:,})" for h, p in zip(shown["here"], shown["paper"], strict=True)]
+    )
     order = ["train", "valid", "test", "total", "positives"]
     wide = shown.pivot(index=["row", "task"], columns="column", values="cell").reindex(columns=order).fillna("")
     return "Stays here (in the paper, Tables 1 and 8)\n" + wide.reset_index().to_string(index=False)
@@ -104,10 +102,10 @@ def comparison_text(frame: pd.DataFrame) -> str:
 Finding = tuple[str, str]
 
 
-def _count(stays: pd.DataFrame, column: str, task: str | None) -> int:
+def _shown(group: dict[str, Any], column: str, task: str | None) -> int | None:
     if column == "positives":
-        return int((stays[task] == 1).sum()) if task else 0
-    return len(stays) if column == "total" else int((stays["split"] == column).sum())
+        return group["tasks"][task]["positives"]["total"] if task else None
+    return group["stays"][column]
 
 
 def _same(what: str, manifest: Any, found: Any) -> Finding:

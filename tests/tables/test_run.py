@@ -190,7 +190,7 @@ def test_small_counts_of_credentialed_stays_are_not_shown(tiny, monkeypatch, tmp
     small.loc[small.index[5:], "split"] = "train"
     monkeypatch.setattr(tiny, "stays", small)
     result = table(1, tiny, out=tmp_path)
-    assert result.cell("all", "test").value is None and "<10" in markdown(result)
+    assert result.cell("all", "test").value is None and "hidden" in markdown(result)
     assert read(tmp_path / "table-1.json") == result
 
 

@@ -1,0 +1,62 @@
+"""Which counts of a credentialed cohort may be shown: none from 1 to 9, and none from which such a count follows by subtraction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+SMALLEST = 10
+"""No smaller count of a credentialed cohort is shown."""
+
+
+def credentialed(name: str) -> bool:
+    """Whether a cohort of this name comes from data under a use agreement."""
+    return name.startswith("mimic")
+
+
+def guard(parts: Mapping[str, int], hidden: Collection[str] = ()) -> dict[str, int | None]:
+    """Counts that may be shown beside their sum.
+
+    A count from 1 to 9 is hidden. Where the sum would give it away, the next smallest counts are hidden with it, until at least two
+    are, of at least 10 together. Zeros are shown.
+
+    Args:
+        parts: counts that add up to a number that is shown.
+        hidden: names of counts that are not to be shown in any case.
+    """
+    concealed = {name for name, count in parts.items() if 0 < count < SMALLEST} | set(hidden)
+    others = sorted((count, name) for name, count in parts.items() if name not in concealed and count)
+    while concealed and others and (len(concealed) < 2 or sum(parts[name] for name in concealed) < SMALLEST):
+        concealed.add(others.pop(0)[1])
+    return {name: None if name in concealed else count for name, count in parts.items()}
+
+
+def guard_flow(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A flow chart in which no step takes or leaves 1 to 9 stays: such steps are joined with the one after, or with those before.
+
+    Args:
+        steps: of a manifest's ``flow``.
+    """
+    shown: list[dict[str, Any]] = []
+    pending: list[Mapping[str, Any]] = []
+    for step in steps:
+        pending.append(step)
+        if not 0 < sum(part["dropped"] for part in pending) < SMALLEST and not 0 < step["stays"] < SMALLEST:
+            shown.append(_joined(pending))
+            pending = []
+    while pending and len(shown) > 1:
+        pending = [shown.pop(), *pending]
+        if not 0 < sum(part["dropped"] for part in pending) < SMALLEST and not 0 < pending[-1]["stays"] < SMALLEST:
+            shown.append(_joined(pending))
+            pending = []
+    return shown
+
+
+def _joined(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    notes = [step["note"] for step in steps if step.get("note")]
+    return {
+        "step": "; ".join(step["step"] for step in steps),
+        "stays": steps[-1]["stays"],
+        "dropped": sum(step["dropped"] for step in steps),
+        "note": "; ".join(notes),
+    }

@@ -1,0 +1,116 @@
+"""What a prepared cohort holds, in aggregates that can be kept and shown: flow chart, counts, outcomes, missingness.
+
+``write_description("FOLDER OF physionet2012", "results/physionet2012/cohort.json")`` makes the file that the book keeps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cm2.cohorts import Cohort, load_cohort
+from cm2.cohorts.disclosure import credentialed, guard, guard_flow
+from cm2.experiments import provenance
+from cm2.results import kept
+from cm2.tables.counts import count_groups
+
+FORMAT = 1
+ROWS_AT_ONCE = 1024
+
+
+def describe(cohort: Cohort) -> dict[str, Any]:
+    """Aggregates of a prepared cohort.
+
+    Args:
+        cohort: a prepared cohort. Of a credentialed one nothing is given that tells of fewer than ten stays; None stands for it.
+
+    Returns:
+        ``name``, ``source``, ``version``, ``created``, ``checksum``; ``flow``, the steps of the flow chart; ``tasks``, what a positive
+        is; ``modalities``, their kinds and shapes; ``groups``, see ``count_groups``;
+        ``variables``, by series modality and variable: the share of the stays having the modality that lack the variable, and
+        the share of their steps without a value; ``provenance``.
+    """
+    manifest = cohort.manifest
+    flow = manifest["flow"]
+    return {
+        "format": FORMAT,
+        **{key: manifest[key] for key in ("name", "source", "version", "created", "checksum")},
+        "flow": guard_flow(flow) if credentialed(cohort.name) else flow,
+        "tasks": {name: task["description"] for name, task in manifest["tasks"].items()},
+        "modalities": {name: {"kind": entry["kind"], "shape": entry["shape"]} for name, entry in manifest["modalities"].items()},
+        "groups": count_groups(cohort),
+        "variables": {name: _variables(cohort, name) for name, entry in manifest["modalities"].items() if entry["kind"] == "series"},
+        "provenance": provenance(cohort),
+    }
+
+
+def write_description(cohort: Path | str, out: Path | str) -> Path:
+    """Describes a prepared cohort in a JSON file.
+
+    Args:
+        cohort: folder of the prepared cohort.
+        out: the file.
+    """
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}")
+    part.write_text(json.dumps(describe(load_cohort(cohort)), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return part.replace(out)
+
+
+def kept_description(name: str) -> dict[str, Any]:
+    """The description kept under ``results/NAME/cohort.json``.
+
+    Raises:
+        ValueError: none is kept, or one of another format.
+    """
+    folder = kept()
+    path = folder / name / "cohort.json" if folder else None
+    if path is None or not path.is_file():
+        raise ValueError(f"no description of {name!r} is kept under results/; write one with cm2.tables.description.write_description")
+    described = json.loads(path.read_text(encoding="utf-8"))
+    if described.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {described.get('format')!r}, this version of cm2 reads {FORMAT}; write it again")
+    return described
+
+
+def group(described: Mapping[str, Any], *modalities: str) -> dict[str, Any]:
+    """The counts of the stays that have these modalities; all stays where none is named.
+
+    Raises:
+        ValueError: the description has no such group.
+    """
+    found = [entry for entry in described["groups"] if entry["modalities"] == list(modalities)]
+    if not found:
+        known = ", ".join(" | ".join(entry["modalities"]) or "all" for entry in described["groups"])
+        raise ValueError(f"the description of {described['name']} has no group {' | '.join(modalities)!r}; it has {known}")
+    return found[0]
+
+
+def _variables(cohort: Cohort, name: str) -> dict[str, dict[str, Any]]:
+    """Read off the masks that stand beside the values."""
+    entry = cohort.manifest["modalities"][name]
+    masks = {feature.removeprefix("mask->"): i for i, feature in enumerate(entry["features"]) if feature.startswith("mask->")}
+    rows = np.flatnonzero(cohort.present[:, list(cohort.manifest["modalities"]).index(name)])
+    if not masks or not len(rows):
+        return {}
+    columns, array = list(masks.values()), cohort.array(name)
+    steps = np.concatenate(
+        [(array[rows[at : at + ROWS_AT_ONCE]][:, :, columns] > 0).sum(axis=1) for at in range(0, len(rows), ROWS_AT_ONCE)]
+    )
+    shown, whole = {}, len(rows) * entry["shape"][0]
+    for i, variable in enumerate(masks):
+        lacking, bins = int((steps[:, i] == 0).sum()), int(steps[:, i].sum())
+        about = entry.get("variables", {}).get(variable, {})
+        shares = {"stays": _share(cohort, lacking, len(rows)), "steps": _share(cohort, whole - bins, whole)}
+        shown[variable] = {key: about[key] for key in ("meaning", "unit") if key in about} | {"absent": shares}
+    return shown
+
+
+def _share(cohort: Cohort, part: int, whole: int) -> float | None:
+    small = credentialed(cohort.name) and guard({"part": part, "rest": whole - part})["part"] is None
+    return None if small else round(part / whole, 6)
