@@ -41,7 +41,8 @@ class Batch:
 
     Args:
         values: by modality name, in the order of the columns of ``present``; a tensor ``(B, ...)`` or, for text, a
-            dictionary with ``input_ids`` and ``attention_mask``, both ``(B, L)``.
+            dictionary with ``input_ids`` and ``attention_mask``, both ``(B, L)``, or ``(B, documents, L)`` where a text is
+            several documents.
         present: ``(B, M)`` bool, whether stay ``i`` has modality ``m``.
         label: ``(B,)`` float, 0 or 1.
         stay_id: ``(B,)`` int64.

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cm2.cohorts import load_cohort
+from cm2.cohorts.text import tokenise
 from cm2.numerics.absence import stable_uniform, take_away
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
@@ -132,6 +133,19 @@ def test_vocabulary_comes_from_the_training_texts(cohort):
 def test_vocabulary_is_the_same_every_time(cohort):
     # the library's trainer alone numbers pieces differently on every call
     assert len({str(sorted(cohort.tokenizer().get_vocab().items())) for _ in range(5)}) == 1
+
+
+def test_documents_of_a_text_are_tokenised_one_by_one(cohort):
+    tokenizer = cohort.tokenizer()
+    texts = ["no effusion\fsmall effusion seen", None, "no effusion"]
+    tokens, _ = tokenise(texts, tokenizer, 16)
+    assert tokens["input_ids"].shape[:2] == (3, 2)
+    there = tokens["attention_mask"].any(-1)
+    assert there.tolist() == [[True, True], [False, False], [True, False]]
+    alone, _ = tokenise(["small effusion seen"], tokenizer, 16)
+    length = int(alone["attention_mask"].sum())
+    assert tokens["input_ids"][0, 1, :length].tolist() == alone["input_ids"][0, :length].tolist()
+    assert (tokens["input_ids"][:, :, 0][there] == tokenizer.cls_token_id).all()
 
 
 def test_texts_are_cut_and_counted(cohort):

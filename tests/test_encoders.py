@@ -216,6 +216,22 @@ def test_text_padding_is_not_read():
     torch.testing.assert_close(z[:1], encoder({"input_ids": ids[:1, :5], "attention_mask": mask[:1, :5]}), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_documents_of_a_text_are_read_one_by_one(pooling):
+    encoder = TextEncoder(50, **SMALL_BERT, pooling=pooling).eval()
+    ids = torch.randint(50, (2, 3, 8))
+    mask = torch.ones_like(ids)
+    mask[0, 1, 5:], mask[1, 2] = 0, 0
+    z = encoder({"input_ids": ids, "attention_mask": mask})
+    assert encoder.features({"input_ids": ids, "attention_mask": mask}).values.shape == (2, 3, 8, 16)
+    alone = [[encoder({"input_ids": ids[i, d, None], "attention_mask": mask[i, d, None]})[0] for d in range(3 - i)] for i in range(2)]
+    length = mask.sum(-1).float()
+    for i in range(2):
+        weight = torch.ones(3 - i) if pooling == "cls" else length[i, : 3 - i]
+        expected = (torch.stack(alone[i]) * weight[:, None]).sum(0) / weight.sum()
+        torch.testing.assert_close(z[i], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_texts_that_cannot_be_encoded_are_refused():
     with pytest.raises(ValueError, match="vocabulary of 0 ids"):
         TextEncoder(0)

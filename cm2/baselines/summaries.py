@@ -88,5 +88,5 @@ def _image(x: Tensor) -> Tensor:
 
 
 def _token_counts(value: dict[str, Tensor], vocabulary: int, present: Tensor) -> Tensor:
-    ids, mask = (torch.where(present, value[part], 0) for part in ("input_ids", "attention_mask"))
+    ids, mask = (torch.where(present, value[part].flatten(1), 0) for part in ("input_ids", "attention_mask"))
     return torch.zeros(len(ids), vocabulary, device=ids.device).scatter_add(1, ids, mask.float())

@@ -17,8 +17,8 @@ class Unified(Baseline):
     """Concatenation of the modalities' embeddings, then a linear layer.
 
     ``original``: an absent modality's embedding is zero. ``released``: there is no mask, and an absent modality's *value* is zero: an
-    image of zeros goes through the network, and through the statistics of its batch normalisation; a text is one token of padding.
-    An encoder already as wide as the embedding has no projection, as in the released code.
+    image of zeros goes through the network, and through the statistics of its batch normalisation; a text is one token of padding
+    in its first document. An encoder already as wide as the embedding has no projection, as in the released code.
 
     References:
         Hayat, Geras, Shamout, "Towards dynamic multi-modal phenotyping using chest radiographs and physiological data", 2021.
@@ -50,9 +50,11 @@ class Unified(Baseline):
 
 
 def zero_where_absent(value: Value, present: Tensor) -> Value:
-    """A modality's value with zeros for the stays that lack it ``(B,)``; of a text, one token of padding."""
+    """A modality's value with zeros for the stays that lack it ``(B,)``; of a text, one token of padding in its first document."""
     if not isinstance(value, dict):
         return torch.where(present.view(-1, *[1] * (value.ndim - 1)), value, 0)
-    ids, mask = (torch.where(present[:, None], value[part], 0) for part in ("input_ids", "attention_mask"))
-    first = torch.arange(mask.shape[1], device=mask.device) == 0
-    return {"input_ids": ids, "attention_mask": torch.where(present[:, None], mask, first.to(mask.dtype))}
+    shape = value["attention_mask"].shape
+    here = present.view(-1, *[1] * (len(shape) - 1))
+    ids, mask = (torch.where(here, value[part], 0) for part in ("input_ids", "attention_mask"))
+    first = torch.arange(mask[0].numel(), device=mask.device).view(shape[1:]) == 0
+    return {"input_ids": ids, "attention_mask": torch.where(here, mask, first.to(mask.dtype))}

@@ -130,11 +130,11 @@ class Cohort:
         return self._cached("texts", name, lambda: self._read_texts(name))
 
     def tokens(self, name: str) -> dict[str, Tensor]:
-        """``input_ids`` and ``attention_mask`` of a text modality, all stays, both ``(n, L)`` with L <= ``max_length``."""
+        """``input_ids`` and ``attention_mask`` of a text modality, all stays: ``(n, L)`` or ``(n, documents, L)``, L <= ``max_length``."""
         return self._tokenised(name)[0]
 
     def texts_cut(self, name: str) -> int:
-        """Number of texts longer than ``max_length``."""
+        """Number of documents longer than ``max_length``."""
         return self._tokenised(name)[1]
 
     def _tokenised(self, name: str) -> tuple[dict[str, Tensor], int]:
@@ -203,7 +203,7 @@ class Cohort:
     def _modality(self, name: str, entry: dict[str, Any]) -> Modality:
         if entry["kind"] != "text":
             return Modality(name, entry["kind"], tuple(entry["shape"]))
-        return Modality(name, "text", (self.tokens(name)["input_ids"].shape[1],), len(self._tokenizer))
+        return Modality(name, "text", tuple(self.tokens(name)["input_ids"].shape[1:]), len(self._tokenizer))
 
     def _read_texts(self, name: str) -> list[str | None]:
         frame = pd.read_parquet(self.path / self._entry(name)["file"])

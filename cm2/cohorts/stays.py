@@ -61,8 +61,8 @@ class Stays(Dataset[Batch]):
             indices: B positions in ``range(len(self))``.
 
         Returns:
-            Series ``(B, T, F)`` float32, images ``(B, H, W)`` float32 in [0, 1], text ids and masks ``(B, L)`` with L the
-            longest text of the batch.
+            Series ``(B, T, F)`` float32, images ``(B, H, W)`` float32 in [0, 1], text ids and masks ``(B, L)``, or
+            ``(B, documents, L)``, with L the longest document of the batch.
         """
         at = np.asarray(indices, dtype=np.int64)
         where = torch.from_numpy(at)
@@ -86,14 +86,14 @@ class Stays(Dataset[Batch]):
         return Batch(values, *tensors)
 
     def _text(self, tokens: dict[str, Tensor], rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
-        mask = tokens["attention_mask"][rows] * present[:, None]
-        width = max(int(mask.sum(dim=1).max()), 1) if len(rows) else 1
-        ids, mask = tokens["input_ids"][rows, :width], mask[:, :width]
+        mask = tokens["attention_mask"][rows] * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
+        width = max(int(mask.sum(dim=-1).max()), 1) if len(rows) else 1
+        ids, mask = tokens["input_ids"][rows][..., :width], mask[..., :width]
         return {"input_ids": ids.masked_fill(mask == 0, self.cohort.padding), "attention_mask": mask}
 
     def _join(self, values: list[Value]) -> Value:
         if not isinstance(values[0], dict):
             return torch.cat(values)
-        width = max(value["input_ids"].shape[1] for value in values)
+        width = max(value["input_ids"].shape[-1] for value in values)
         fill = {"input_ids": self.cohort.padding, "attention_mask": 0}
-        return {part: torch.cat([pad(v[part], (0, width - v[part].shape[1]), value=fill[part]) for v in values]) for part in fill}
+        return {part: torch.cat([pad(v[part], (0, width - v[part].shape[-1]), value=fill[part]) for v in values]) for part in fill}

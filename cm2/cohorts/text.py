@@ -1,4 +1,7 @@
-"""Texts to token ids: a WordPiece vocabulary trained on the cohort's training texts."""
+"""Texts to token ids: a WordPiece vocabulary trained on the cohort's training texts.
+
+A text may be several documents, the last five notes of a stay for example, with form feeds between them; each is tokenised by itself.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+SEPARATOR = "\f"
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
 
@@ -34,6 +38,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int = 2000, max_lengt
         raise ValueError(f"vocabulary_size: got {vocabulary_size}; {len(SPECIAL)} are special tokens, give more")
     if max_length < 3:
         raise ValueError(f"max_length: got {max_length}; [CLS], one token and [SEP] need 3")
+    texts = [document for text in texts for document in text.split(SEPARATOR)]
     tokenizer = _empty({})
     tokenizer = _empty(_vocabulary(tokenizer, texts, vocabulary_size))
     tokenizer.add_special_tokens(list(SPECIAL.values()))
@@ -66,18 +71,22 @@ def _vocabulary(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> dict[s
 
 
 def tokenise(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, max_length: int) -> tuple[dict[str, Tensor], int]:
-    """Token ids and attention masks of texts, padded to the longest one or to ``max_length``.
+    """Token ids and attention masks of texts, padded to the longest document or to ``max_length``.
 
     Args:
         texts: n texts; an absent one (None) gives padding only.
         tokenizer: any transformers tokenizer with a padding token.
-        max_length: longer texts are cut.
+        max_length: longer documents are cut.
 
     Returns:
-        ``{"input_ids", "attention_mask"}``, both ``(n, L)`` int64 with L <= ``max_length``, and the number of texts that were cut.
+        ``{"input_ids", "attention_mask"}``, both int64 ``(n, L)`` with L <= ``max_length``, or ``(n, D, L)`` where a text has up to
+        D > 1 documents; and the number of documents that were cut.
     """
-    encoded = tokenizer([text or "" for text in texts], truncation=False, padding=False, verbose=False)["input_ids"]
-    there = [text is not None for text in texts]
+    split = [(text or "").split(SEPARATOR) for text in texts]
+    documents = max((len(parts) for parts in split), default=1)
+    flat = [document for parts in split for document in [*parts, *[""] * (documents - len(parts))]]
+    there = [text is not None and i < len(parts) for text, parts in zip(texts, split, strict=True) for i in range(documents)]
+    encoded = tokenizer(flat, truncation=False, padding=False, verbose=False)["input_ids"]
     lengths = [len(ids) if has else 0 for ids, has in zip(encoded, there, strict=True)]
     width = min(max_length, max(lengths, default=1) or 1)
     ids = torch.full((len(encoded), width), tokenizer.pad_token_id, dtype=torch.long)
@@ -86,4 +95,5 @@ def tokenise(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, ma
             cut = tokens if length <= width else [*tokens[: width - 1], tokens[-1]]
             ids[row, : len(cut)] = torch.tensor(cut)
     mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
-    return {"input_ids": ids, "attention_mask": mask}, sum(length > width for length in lengths)
+    shape = (-1, width) if documents == 1 else (-1, documents, width)
+    return {"input_ids": ids.view(shape), "attention_mask": mask.view(shape)}, sum(length > width for length in lengths)

@@ -75,7 +75,7 @@ def _image(modality: Modality, config: EncoderConfig) -> nn.Module:
 
 def _text(modality: Modality, config: EncoderConfig) -> nn.Module:
     c = config.text
-    max_length = max(c.max_length, *modality.shape)
+    max_length = max(c.max_length, modality.shape[-1])
     return TextEncoder(modality.vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, c.pretrained, c.dropout, c.pooling)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from cm2.encoders.features import Features
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 class TextEncoder(nn.Module):
     """BERT over token ids, then the vector of [CLS] or the mean over tokens. The defaults are TinyBERT_General_4L_312D.
+
+    Several documents of one text pass through BERT by themselves; their vectors are averaged (the released code, for the last five
+    notes of a stay and for the sections of a report).
 
     References:
         Devlin, Chang, Lee, Toutanova, NAACL 2019 (BERT); Jiao et al., Findings of EMNLP 2020 (TinyBERT).
@@ -62,24 +66,34 @@ class TextEncoder(nn.Module):
         self.output_dim = self.feature_dim = self.bert.config.hidden_size
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """``{"input_ids", "attention_mask"}``, each ``(B, L) -> (B, hidden)``. Raises ValueError for a text that is too long."""
+        """``{"input_ids", "attention_mask"}``, ``(B, L)`` or ``(B, documents, L)``, to ``(B, hidden)``. Raises ValueError if too long."""
         return self.pool(self.features(x))
 
     def features(self, x: dict[str, Tensor]) -> Features:
-        """Token states of the last block ``(B, L, hidden)`` and which are no padding."""
+        """Token states of the last block ``(B, L, hidden)``, or ``(B, documents, L, hidden)``, and which are no padding."""
         ids, positions = x["input_ids"], self.bert.config.max_position_embeddings
-        if ids.ndim != 2 or ids.shape[1] > positions:
+        if ids.ndim not in (2, 3) or ids.shape[-1] > positions:
             raise ValueError(
-                f"text: expected token ids (B, L) with L <= {positions}, got {tuple(ids.shape)}; cut the texts when tokenising"
+                f"text: expected token ids (B, L) or (B, documents, L) with L <= {positions}, got {tuple(ids.shape)}; "
+                "cut the texts when tokenising"
             )
+        real, length = x["attention_mask"].bool(), ids.shape[-1]
+        # a document of nothing but padding attends to its first token, or its states would not be numbers
+        seen = (real | (torch.arange(length, device=ids.device) == 0)).flatten(0, -2)
         # four dimensions: transformers would ask the device whether a two-dimensional mask masks anything
-        mask = x["attention_mask"].bool()[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
-        states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
-        return Features(states, x["attention_mask"].bool())
+        mask = seen[:, None, None, :].expand(-1, 1, length, -1)
+        states = self.bert(input_ids=ids.flatten(0, -2), attention_mask=mask).last_hidden_state
+        return Features(states.view(*ids.shape, -1), real)
 
     def pool(self, features: Features) -> Tensor:
-        """The state of [CLS], or the mean over tokens, ``(B, hidden)``."""
-        return features.values[:, 0] if self.pooling == "cls" else features.mean()
+        """The state of [CLS], averaged over documents, or the mean over all tokens, ``(B, hidden)``."""
+        if self.pooling == "mean":
+            return features.mean()
+        first = features.values[..., 0, :]
+        if first.ndim == 2:
+            return first
+        assert features.mask is not None
+        return Features(first, features.mask[..., 0]).mean()
 
 
 def _random_bert(vocabulary: int, hidden: int, layers: int, heads: int, intermediate: int, max_length: int, dropout: float) -> BertModel:

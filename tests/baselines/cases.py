@@ -11,10 +11,11 @@ from cm2.experiments import METHODS
 
 SERIES = Modality("series", "series", (6, 4))
 NOTE = Modality("note", "text", (8,), vocabulary=50)
+NOTES = Modality("notes", "text", (3, 8), vocabulary=50)
 IMAGE = Modality("image", "image", (32, 32))
 LABORATORY = Modality("laboratory", "series", (5, 3))
 DESCRIPTORS = Modality("descriptors", "vector", (5,))
-MIXED = {2: (SERIES, IMAGE), 3: (SERIES, NOTE, DESCRIPTORS), 5: (NOTE, SERIES, IMAGE, LABORATORY, DESCRIPTORS)}
+MIXED = {2: (SERIES, IMAGE), 3: (SERIES, NOTE, DESCRIPTORS), 5: (NOTES, SERIES, IMAGE, LABORATORY, DESCRIPTORS)}
 SMALL = {"encoder.series.hidden": 8, "encoder.vector.hidden": 8, "encoder.text.max_length": 12, "encoder.text.dropout": 0.0}
 
 WIDER = {"daft": {"encoder.series.hidden": 64, "encoder.vector.hidden": 64}}  # else its bottleneck is so narrow that stays pass none of it
@@ -36,8 +37,9 @@ def make_values(modalities, stays, seed=0):
     for m in modalities:
         if m.kind == "text":
             ids = torch.randint(5, m.vocabulary, (stays, *m.shape), generator=generator)
-            lengths = torch.randint(3, m.shape[0] + 1, (stays, 1), generator=generator)
-            values[m.name] = {"input_ids": ids, "attention_mask": (torch.arange(m.shape[0]) < lengths).long()}
+            lengths = torch.randint(3, m.shape[-1] + 1, (stays, *m.shape[:-1], 1), generator=generator)
+            lengths[:, 2:] = 0  # of several documents the third is empty
+            values[m.name] = {"input_ids": ids, "attention_mask": (torch.arange(m.shape[-1]) < lengths).long()}
         elif m.kind == "image":
             values[m.name] = torch.rand(stays, *m.shape, generator=generator)
         else:
@@ -63,8 +65,9 @@ def changed(batch, names, how):
         rows = batch.present[:, batch.modalities.index(name)] ^ (how == "absent")
         value = values[name]
         if isinstance(value, dict):
-            ids = torch.where(rows[:, None], (value["input_ids"] + 7) % 45 + 5, value["input_ids"])
-            mask = value["attention_mask"] if how == "present" else torch.where(rows[:, None], 1, value["attention_mask"])
+            here = rows.view(-1, *[1] * (value["input_ids"].ndim - 1))
+            ids = torch.where(here, (value["input_ids"] + 7) % 45 + 5, value["input_ids"])
+            mask = value["attention_mask"] if how == "present" else torch.where(here, 1, value["attention_mask"])
             values[name] = {"input_ids": ids, "attention_mask": mask}
         else:
             other = 1 - value if how == "present" else torch.full_like(value, torch.nan)
