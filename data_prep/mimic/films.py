@@ -34,8 +34,7 @@ def last_films(connection: duckdb.DuckDBPyConnection, folder: Path, stays: pd.Da
     """
     table = "mimic-cxr-2.0.0-metadata"
     films = read_table(connection, folder, FILMS, table)
-    time = films["studydate"].str.strip() + films["studytime"].str.strip().str.partition(".")[0].str.zfill(6)
-    films["time"] = pd.to_datetime(time, format="%Y%m%d%H%M%S", errors="coerce").astype("datetime64[us]")
+    films["time"] = _study_times(films["studydate"], films["studytime"])
     joined = films.merge(stays[["subject_id", "intime"]].assign(row=np.arange(len(stays))), on="subject_id")
     within = (joined["time"] >= joined["intime"]) & (joined["time"] <= joined["intime"] + pd.Timedelta(hours=HOURS))
     frontal = within & (joined["viewposition"] == VIEW)
@@ -50,6 +49,14 @@ def last_films(connection: duckdb.DuckDBPyConnection, folder: Path, stays: pd.Da
         "stays_with_a_film": len(chosen),
     }
     return chosen[["row", "subject_id", "study_id", "dicom_id", "hours"]].reset_index(drop=True), counts
+
+
+def _study_times(date: pd.Series, time: pd.Series) -> pd.Series:
+    """``YYYYMMDD`` and ``HMMSS.fff``, whose leading zeros are lost, to the microsecond; no time where either is no time."""
+    parts = time.str.strip().str.partition(".")
+    whole = pd.to_datetime(date.str.strip() + parts[0].str.zfill(6), format="%Y%m%d%H%M%S", errors="coerce")
+    fraction = pd.to_numeric("0." + parts[2].where(parts[2] != "", "0"), errors="coerce")
+    return (whole + pd.to_timedelta((fraction * 1e6).round(), unit="us")).astype("datetime64[us]")
 
 
 def film_path(folder: Path, subject_id: int, study_id: int, dicom_id: str) -> Path:

@@ -233,12 +233,9 @@ class _Task:
         images = np.lib.format.open_memmap(self.work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         damaged = decode_films(self.folders["films"], films, images, self.jobs) if len(films) else {}
         self.counts["films"]["damaged"] = damaged
-        unread = [
-            f"files/p{s // 1_000_000}/p{s}/s{t}/{d}.jpg" in damaged for s, t, d in films[["subject_id", "study_id", "dicom_id"]].values
-        ]
-        films = films[~np.array(unread, dtype=bool)]
+        read = ~films["dicom_id"].isin([Path(path).stem for path in damaged])
         present = np.zeros(len(stays), dtype=bool)
-        present[films["row"]] = True
+        present[films["row"][read]] = True
         about = {"view": VIEW, "short_side": round(self.image_size * SHORT_SIDE)}
         return PreparedModality("image", images, present, notes=about), films
 
@@ -268,10 +265,8 @@ def _modality_steps(prepared: Mapping[str, PreparedModality]) -> list[dict[str, 
     for size in range(2, len(names) + 1):
         before = int(here.sum())
         here = here & prepared[names[size - 1]].present
-        note = "a subset: the cohort keeps the stays without"
-        steps.append(
-            {"step": "with " + " and ".join(names[:size]), "stays": int(here.sum()), "dropped": before - int(here.sum()), "note": note}
-        )
+        step = {"step": "with " + " and ".join(names[:size]), "stays": int(here.sum()), "dropped": before - int(here.sum())}
+        steps.append(step | {"note": "the others stay in the cohort"})
     return steps
 
 

@@ -24,7 +24,7 @@ def report_sections(text: str) -> dict[str, str]:
     """
     text = "\n" + text.replace("\r\n", "\n")
     headers = list(HEADER.finditer(text))
-    ends = [header.start() for header in headers[1:]] + [len(text)]
+    ends = [*(header.start() for header in headers[1:]), len(text)][: len(headers)]
     found = {}
     for header, end in zip(headers, ends, strict=True):
         name = header[1].strip().lower()

@@ -93,6 +93,18 @@ def test_other_modalities(case):
         assert cohort.texts("report") == [by_stay[stay] if there else None for stay, there in zip(truth["stay_id"], report, strict=True)]
 
 
+def test_damaged_films_reports_and_notes_are_named(case):
+    release, _, raw, cohort, truth = case
+    known, counts = json.loads((raw / "truth" / "truth.json").read_text()), cohort.manifest["counts"]
+    if release == "mimic3":
+        assert counts["notes"]["damaged_row_ids"] and set(counts["notes"]["damaged_row_ids"]) <= set(known["unreadable_notes"])
+    else:
+        damaged = {path.rpartition("/")[2].removesuffix(".jpg"): reason for path, reason in counts["films"]["damaged"].items()}
+        lost = truth["film"].isna() & truth["film_selected"].notna()
+        assert set(damaged) == set(truth["film_selected"][lost]) and "missing" in damaged.values() and len(set(damaged.values())) > 1
+        assert counts["reports"]["damaged"] and counts["reports"]["empty"]
+
+
 def test_splits_of_the_benchmarks_lists(fabricated, tmp_path):
     raw = fabricated("mimic3")
     lists = raw / "splits" / "testset.csv", raw / "splits" / "valset.csv"
