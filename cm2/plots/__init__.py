@@ -3,6 +3,7 @@
 from cm2.plots.basic import curves, panels, scatter
 from cm2.plots.copulas import conditional_quantiles, copula_densities, density_grid, normal_score_densities, normal_score_grid
 from cm2.plots.errors import error_strips
+from cm2.plots.flow import flow_chart
 from cm2.plots.overview import overview
 from cm2.plots.results import differences, over_components
 from cm2.plots.style import COLOURS, INK, STYLE, style, use_style
@@ -19,6 +20,7 @@ __all__ = [
     "density_grid",
     "differences",
     "error_strips",
+    "flow_chart",
     "normal_score_densities",
     "normal_score_grid",
     "over_components",

@@ -1,0 +1,157 @@
+"""What differs between two preparations of one source: stays, labels, values, texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cm2.cohorts.cohort import Cohort
+
+ROWS_AT_ONCE = 2048
+TOLERANCE = 1e-5
+"""Of a value, in standard deviations: what storing 32 bits leaves of it."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a second preparation changes of a first one.
+
+    Args:
+        entered: stays that only the second has.
+        left: stays that only the first has.
+        both: stays that both have; what follows is about them.
+        labels: by task how many have another label.
+        cells: of each feature of the series ``modality, feature, unit``; in that unit ``cells`` that differ, ``stays`` that have one, and
+            the ``mean`` absolute difference of those cells; in standard deviations, which is what a network reads, ``read_cells``,
+            ``read_mean``.
+        gained: by other modality how many have it in the second only.
+        lost: the same, in the first only.
+        other: the same, in both but not alike.
+        label_stays: stays with any other label.
+        series_stays: stays with any cell that differs in its unit.
+        read_stays: stays with any cell that differs in standard deviations.
+        modality_stays: stays that gained, lost or have otherwise another modality than the series.
+    """
+
+    entered: int
+    left: int
+    both: int
+    labels: dict[str, int]
+    cells: pd.DataFrame
+    gained: dict[str, int]
+    lost: dict[str, int]
+    other: dict[str, int]
+    label_stays: int
+    series_stays: int
+    read_stays: int
+    modality_stays: int
+
+
+def changes(first: Cohort, second: Cohort) -> Changes:
+    """Compares two preparations stay by stay, in the modalities and tasks that both have.
+
+    Args:
+        first: a prepared cohort.
+        second: another one of the same source, for example with another rule.
+
+    Raises:
+        ValueError: a series whose features are not the same in both.
+    """
+    _, a, b = np.intersect1d(first.stays["stay_id"], second.stays["stay_id"], return_indices=True)
+    labels = {task: first.stays[task].to_numpy()[a] != second.stays[task].to_numpy()[b] for task in first.tasks if task in second.tasks}
+    frames, in_unit, in_read, moved = [], np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool)
+    gained, lost, other = {}, {}, {}
+    for name in (name for name in first.manifest["modalities"] if name in second.manifest["modalities"]):
+        if first.manifest["modalities"][name]["kind"] == "series":
+            frame, unit_stays, read_stays = _series(first, second, name, a, b)
+            frames.append(frame)
+            in_unit, in_read = in_unit | unit_stays, in_read | read_stays
+            continue
+        here, there = _present(first, name)[a], _present(second, name)[b]
+        alike = _alike(first, second, name, a, b)
+        gained[name], lost[name] = int((there & ~here).sum()), int((here & ~there).sum())
+        other[name] = int((here & there & ~alike).sum())
+        moved |= (here != there) | (here & there & ~alike)
+    return Changes(
+        len(second.stays) - len(a),
+        len(first.stays) - len(a),
+        len(a),
+        {task: int(differs.sum()) for task, differs in labels.items()},
+        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
+        gained,
+        lost,
+        other,
+        int(np.any(list(labels.values()), axis=0).sum()) if labels else 0,
+        int(in_unit.sum()),
+        int(in_read.sum()),
+        int(moved.sum()),
+    )
+
+
+def natural_units(cohort: Cohort, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """How a series is brought back to its units: ``value * scale + shift``.
+
+    Args:
+        cohort: a prepared cohort.
+        name: of a series.
+
+    Returns:
+        ``shift`` and ``scale`` ``(F,)``, 0 and 1 for what was not standardised; and the units.
+    """
+    entry = cohort.manifest["modalities"][name]
+    shift, scale = np.zeros(len(entry["features"])), np.ones(len(entry["features"]))
+    statistics = cohort.manifest["normalisation"].get(name)
+    if statistics:
+        columns = [entry["features"].index(feature) for feature in statistics["features"]]
+        shift[columns], scale[columns] = statistics["mean"], statistics["std"]
+    return shift, scale, [unit.removeprefix("standard deviations of ") for unit in entry["units"]]
+
+
+def _series(first: Cohort, second: Cohort, name: str, a: np.ndarray, b: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    features = first.manifest["modalities"][name]["features"]
+    if features != second.manifest["modalities"][name]["features"]:
+        raise ValueError(f"changes: the two preparations have other features of {name!r}; prepare both with one version")
+    (shift_a, scale_a, units), (shift_b, scale_b, _) = natural_units(first, name), natural_units(second, name)
+    tolerance = TOLERANCE * np.maximum(scale_a, scale_b)
+    sums: dict[str, Any] = {key: np.zeros(len(features)) for key in ("cells", "stays", "sum", "read_cells", "read_sum")}
+    in_unit, in_read = np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool)
+    for rows in _blocks(len(a)):
+        x, y = (cohort.array(name)[at[rows]].astype(np.float64) for cohort, at in ((first, a), (second, b)))
+        read, unit = np.abs(y - x), np.abs(y * scale_b + shift_b - x * scale_a - shift_a)
+        differs, reads = unit > tolerance, read > TOLERANCE
+        in_unit[rows], in_read[rows] = differs.any(axis=(1, 2)), reads.any(axis=(1, 2))
+        sums["cells"] += differs.sum(axis=(0, 1))
+        sums["stays"] += differs.any(axis=1).sum(axis=0)
+        sums["sum"] += (unit * differs).sum(axis=(0, 1))
+        sums["read_cells"] += reads.sum(axis=(0, 1))
+        sums["read_sum"] += (read * reads).sum(axis=(0, 1))
+    frame = pd.DataFrame({"modality": name, "feature": features, "unit": units})
+    for key in ("cells", "stays", "read_cells"):
+        frame[key] = sums[key].astype(int)
+    frame["mean"] = sums["sum"] / np.maximum(sums["cells"], 1)
+    frame["read_mean"] = sums["read_sum"] / np.maximum(sums["read_cells"], 1)
+    return frame, in_unit, in_read
+
+
+def _alike(first: Cohort, second: Cohort, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``(len(a),)`` bool: whether the modality's value is the same in both."""
+    if first.manifest["modalities"][name]["kind"] == "text":
+        here, there = first.texts(name), second.texts(name)
+        return np.array([here[i] == there[j] for i, j in zip(a, b, strict=True)], dtype=bool)
+    x, y = first.array(name), second.array(name)
+    if x.shape[1:] != y.shape[1:]:
+        return np.zeros(len(a), dtype=bool)
+    axes = tuple(range(1, x.ndim))
+    return np.concatenate([(x[a[rows]] == y[b[rows]]).all(axis=axes) for rows in _blocks(len(a))] or [np.zeros(0, dtype=bool)])
+
+
+def _present(cohort: Cohort, name: str) -> np.ndarray:
+    return cohort.present[:, list(cohort.manifest["modalities"]).index(name)]
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + ROWS_AT_ONCE, n)) for start in range(0, n, ROWS_AT_ONCE))
