@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -133,9 +134,11 @@ def _prepare(
         connection = duckdb.connect(str(work / "events.duckdb"))
         try:
             connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = {jobs}; SET preserve_insertion_order = false")
-            connection.execute(f"SET temp_directory = '{work / 'spill'}'; SET enable_progress_bar = false")
+            connection.execute(f"SET temp_directory = '{work / 'spill'}'")
         except duckdb.Error:
             raise ValueError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
+        with suppress(duckdb.InvalidInputException):  # in a notebook without widgets there is no bar, and none can be set
+            connection.execute("SET enable_progress_bar = false")
         task = _Task(raw, release, chosen, lists, connection, work, bar, jobs, image_size, dict(folders or {}))
         cohort = task.cohort(modalities, parameters, variant)
         connection.close()
