@@ -60,7 +60,7 @@ class TableResult:
     """Label of the row the others are compared with."""
     cells: tuple[Cell, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Cohort and its checksum, versions, commit, device, date, profile, seeds, hash of every run's configuration."""
+    """Cohort and its checksum, versions of package and methods, commit, device, date, profile, seeds, hash of every configuration."""
     key: str = ""
     """Hash of what the numbers follow from; a table with the same key is not computed again."""
 
@@ -115,13 +115,18 @@ def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[P
     """Writes ``stem`` as CSV, JSON and Markdown into a folder; each file appears whole."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = {"format": FORMAT, **{name: value for name, value in vars(result).items() if name != "cells"}}
-    tree["cells"] = [{name: value for name, value in asdict(cell).items() if value not in (None, (), [])} for cell in result.cells]
     texts = {
         "csv": result.frame().to_csv(index=False, float_format="%.6g"),
-        "json": json.dumps(tree, indent=1, ensure_ascii=False) + "\n",
+        "json": _one_line_a_cell(tree, result.cells),
         "md": markdown,
     }
     return [_replace(folder / f"{stem}.{ending}", texts[ending]) for ending in ENDINGS]
+
+
+def _one_line_a_cell(tree: Mapping[str, Any], cells: tuple[Cell, ...]) -> str:
+    known = ({name: value for name, value in asdict(cell).items() if value not in (None, (), [])} for cell in cells)
+    lines = ",\n".join("  " + json.dumps(cell, ensure_ascii=False) for cell in known)
+    return json.dumps(tree, indent=1, ensure_ascii=False).removesuffix("\n}") + f',\n "cells": [\n{lines}\n ]\n}}\n'
 
 
 def _replace(path: Path, text: str) -> Path:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
-from cm2.experiments import Run, RunStore, provenance
+from cm2.experiments import METHODS, Run, RunStore, provenance
 from cm2.tables.counts import count_cells
 from cm2.tables.embeddings import JOB, able, embedding_cells
 from cm2.tables.planning import Entry, check_methods, plan, require
@@ -129,7 +129,8 @@ def _computed(
 ) -> TableResult:
     role, modalities = require(spec, cohort)
     configurations = {run.path.name: digest for digest, run in runs.items()}
-    source = {**provenance(cohort), **source, "modalities": list(modalities), "configurations": configurations}
+    versions = {config.method: METHODS[config.method].version for entry in entries for config in entry.configs}
+    source = {**provenance(cohort), **source, "modalities": list(modalities), "versions": versions, "configurations": configurations}
     about_embeddings = spec.kind in JOB
     found = embedding_cells(spec, entries, runs, cohort, jobs) if about_embeddings else cells(spec, role, entries, runs, jobs)
     return TableResult(spec.name, spec.title, spec.kind, spec.reference, tuple(found), source, key)
