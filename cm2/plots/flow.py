@@ -20,7 +20,8 @@ LETTERS = 44
 def flow_chart(steps: Sequence[Mapping[str, Any]]) -> Figure:
     """A box for each step with the stays it leaves; to its right what it drops.
 
-    A step that is a mere subset, so that the cohort keeps the others as well, has a dashed box, and beside it stands how many are without.
+    A step that is a mere subset, its note says that the others stay in the cohort, has a dashed box, and beside it stands how many are
+    without.
 
     Args:
         steps: of a manifest's ``flow``: ``step``, ``stays``, ``dropped`` and ``note`` each.
@@ -35,7 +36,7 @@ def flow_chart(steps: Sequence[Mapping[str, Any]]) -> Figure:
         ax.set(xlim=(-0.1, 6.5), ylim=(-PITCH * (len(steps) - 1) - HEIGHT / 2 - 0.05, HEIGHT / 2 + 0.05), aspect="equal")
         ax.axis("off")
         for place, step in enumerate(steps):
-            y, subset = -PITCH * place, str(step.get("note", "")).startswith("a subset")
+            y, subset = -PITCH * place, "stay in the cohort" in str(step.get("note", ""))
             ax.add_patch(
                 FancyBboxPatch(
                     (0, y - HEIGHT / 2),
@@ -49,7 +50,8 @@ def flow_chart(steps: Sequence[Mapping[str, Any]]) -> Figure:
                 )
             )
             said = "\n".join([*textwrap.wrap(step["step"], LETTERS), f"{step['stays']:,}"])
-            ax.text(WIDTH / 2, y, said, ha="center", va="center", fontsize=9, color=INK, linespacing=1.25)
+            size, spacing = (9, 1.25) if said.count("\n") < 2 else (7.5, 1.15)
+            ax.text(WIDTH / 2, y, said, ha="center", va="center", fontsize=size, color=INK, linespacing=spacing)
             if place:
                 top = y + PITCH - HEIGHT / 2
                 arrow = {"arrowstyle": "->", "color": INK, "linewidth": 1.2, "linestyle": "--" if subset else "-"}

@@ -10,7 +10,7 @@ STEPS = [
     {"step": "ICU stays", "stays": 1300, "dropped": 0, "note": ""},
     {"step": "known admission", "stays": 1300, "dropped": 0, "note": ""},
     {"step": "a very long name of a step that cannot stand in one line of the box", "stays": 1011, "dropped": 289, "note": "why"},
-    {"step": "with series and note", "stays": 400, "dropped": 611, "note": "a subset: the cohort keeps the stays without"},
+    {"step": "with series and note", "stays": 400, "dropped": 611, "note": "the others stay in the cohort"},
 ]
 
 
