@@ -10,31 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
-from data_prep.channels import feature_names, units
-from data_prep.mimic.events import clean_events, read_events
-from data_prep.mimic.films import SHORT_SIDE, VIEW, decode_films, last_films
-from data_prep.mimic.flow import Flow, draw_flow
-from data_prep.mimic.labels import TASKS, in_hospital_mortality, readmission
-from data_prep.mimic.notes import LAST, SEPARATOR, first_events, last_notes, read_notes
-from data_prep.mimic.quirks import SENTENCES, Quirks
+from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, described, find_table
-from data_prep.mimic.reports import read_report, report_path, report_sections
-from data_prep.mimic.series import STEP_HOURS, bin_events, discretise
-from data_prep.mimic.splits import split_subjects
-from data_prep.mimic.stays import admissions, long_enough, patients_of_one_stay
+from data_prep.mimic.stages import VERSION, Stages
 from data_prep.mimic.workplace import no_space_left, workplace
-from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
+from data_prep.writer import already_prepared, write_cohort
 
-VERSION = "preparation 1"
-SOURCES = {
-    "mimic3": "MIMIC-III Clinical Database v1.4, https://doi.org/10.13026/C2XW26; Johnson et al., Scientific Data 2016;3:160035",
-    "mimic4": "MIMIC-IV v2.2, https://doi.org/10.13026/6mm1-ek67, and MIMIC-CXR-JPG, https://doi.org/10.13026/8360-t248; "
-    "Johnson et al., Scientific Data 2023;10:1 and 2019;6:317",
-}
 MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report")}
 STAGES = 8
 
@@ -139,138 +122,11 @@ def _prepare(
             raise ValueError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
         with suppress(duckdb.InvalidInputException):  # in a notebook without widgets there is no bar, and none can be set
             connection.execute("SET enable_progress_bar = false")
-        task = _Task(raw, release, chosen, lists, connection, work, bar, jobs, image_size, dict(folders or {}))
-        cohort = task.cohort(modalities, parameters, variant)
+        task = Stages(raw, release, chosen, lists, connection, work, bar, jobs, image_size, dict(folders or {}))
+        cohort = task.cohort(modalities, parameters)
         connection.close()
         bar.set_description("writing")
         return write_cohort(out, cohort)
-
-
-class _Task:
-    """One preparation under way: what its stages share."""
-
-    def __init__(
-        self,
-        raw: Path,
-        release: Release,
-        quirks: Quirks,
-        lists: tuple[Path, Path] | None,
-        connection: duckdb.DuckDBPyConnection,
-        work: Path,
-        bar: tqdm,
-        jobs: int,
-        image_size: int,
-        folders: dict[str, Path],
-    ) -> None:
-        self.raw, self.release, self.quirks, self.lists = raw, release, quirks, lists
-        self.connection, self.work, self.bar, self.jobs = connection, work, bar, jobs
-        self.image_size, self.folders = image_size, folders
-        self.counts: dict[str, Any] = {}
-
-    def cohort(self, modalities: Sequence[str], parameters: dict[str, Any], variant: str) -> PreparedCohort:
-        stays, flow, values = self._stays()
-        stays["split"], unlisted = split_subjects(stays["subject_id"].to_numpy(), self.release.name, self.lists)
-        if not (stays["split"] == "train").any():
-            raise ValueError(f"no training stay among {len(stays)}: the lists flag every subject; give the lists of this release")
-        self.counts["stays_whose_subject_no_list_names"] = unlisted
-        self._stage("series")
-        fitted = stays["split"].isin(("train", "valid") if self.quirks.normaliser_sees_validation else ("train",)).to_numpy()
-        series, statistics = discretise(values, fitted)
-        split = "train and valid" if self.quirks.normaliser_sees_validation else "train"
-        about = {"step_hours": STEP_HOURS}
-        everyone = np.ones(len(stays), dtype=bool)
-        prepared = {"series": PreparedModality("series", series, everyone, feature_names(), units(), {"split": split} | statistics, about)}
-        if "note" in modalities:
-            self._stage("notes")
-            prepared["note"] = self._notes(stays)
-        if "image" in modalities:
-            self._stage("films")
-            prepared["image"], films = self._films(stays)
-            if "report" in modalities:
-                self._stage("reports")
-                prepared["report"] = self._reports(len(stays), films)
-        self.counts["quirks"] = {name: sentence for name, sentence in SENTENCES.items() if getattr(self.quirks, name)}
-        flow.steps += _modality_steps(prepared)
-        self.counts["modalities_that_no_stay_has"] = [name for name, modality in prepared.items() if not modality.present.any()]
-        prepared = {name: modality for name, modality in prepared.items() if modality.present.any()}
-        draw = lambda folder: draw_flow(flow.steps, folder / "flow.svg")
-        source = SOURCES[self.release.name]
-        return PreparedCohort(self.release.name, source, VERSION, parameters, stays, prepared, TASKS, flow.steps, self.counts, extra=draw)
-
-    def _stage(self, name: str) -> None:
-        self.bar.set_description(f"{self.release.name}: {name}")
-        self.bar.update()
-
-    def _stays(self) -> tuple[pd.DataFrame, Flow, np.ndarray]:
-        self._stage("stays")
-        hospital = admissions(self.connection, self.raw, self.release)
-        stays, flow = patients_of_one_stay(self.connection, self.raw, self.release, hospital)
-        mortality = in_hospital_mortality(stays, self.quirks)
-        stays["in_hospital_mortality"] = mortality
-        stays["readmission"] = readmission(stays, mortality, hospital, self.quirks)
-        self._stage("reading events")
-        self.counts["events"] = read_events(self.connection, self.raw, self.release, stays, self.quirks)
-        stays = long_enough(self.connection, self.raw, self.release, stays, flow)
-        self._stage("cleaning events")
-        self.counts["events"]["not_read_by_variable"] = clean_events(self.connection, self.quirks)
-        self._stage("binning events")
-        values, used = bin_events(self.connection, stays)
-        self.counts["events"] |= used
-        charted = (~np.isnan(values)).any(axis=(1, 2))
-        stays = flow.keep(stays, pd.Series(charted), "an event in the first 48 hours", "of the 17 variables")
-        order = stays["stay_id"].argsort().to_numpy()
-        return stays.iloc[order].reset_index(drop=True), flow, values[charted][order]
-
-    def _notes(self, stays: pd.DataFrame) -> PreparedModality:
-        notes, self.counts["notes"] = read_notes(self.raw, stays, self.quirks)
-        first = first_events(self.connection, stays) if self.quirks.notes_beyond_48h else None
-        chosen = last_notes(notes, stays, first, self.quirks)
-        texts = [SEPARATOR.join(frame["text"]) if len(frame) else None for frame in chosen]
-        present = np.array([text is not None for text in texts])
-        self.counts["notes"]["stays_with_notes"] = int(present.sum())
-        return PreparedModality("text", texts, present, notes={"documents": LAST, "separator": "form feed"})
-
-    def _films(self, stays: pd.DataFrame) -> tuple[PreparedModality, pd.DataFrame]:
-        films, self.counts["films"] = last_films(self.connection, self.folders["films"], stays)
-        shape = (len(stays), self.image_size, self.image_size)
-        images = np.lib.format.open_memmap(self.work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        damaged = decode_films(self.folders["films"], films, images, self.jobs) if len(films) else {}
-        self.counts["films"]["damaged"] = damaged
-        read = ~films["dicom_id"].isin([Path(path).stem for path in damaged])
-        present = np.zeros(len(stays), dtype=bool)
-        present[films["row"][read]] = True
-        about = {"view": VIEW, "short_side": round(self.image_size * SHORT_SIDE)}
-        return PreparedModality("image", images, present, notes=about), films
-
-    def _reports(self, n: int, films: pd.DataFrame) -> PreparedModality:
-        texts: list[str | None] = [None] * n
-        counts: dict[str, Any] = {"missing": 0, "empty": 0, "damaged": {}}
-        for row, subject_id, study_id in films[["row", "subject_id", "study_id"]].itertuples(index=False):
-            path = report_path(self.folders["reports"], subject_id, study_id)
-            try:
-                texts[row] = SEPARATOR.join(report_sections(read_report(path)).values()) or None
-                counts["empty"] += texts[row] is None
-            except FileNotFoundError:
-                counts["missing"] += 1
-            except (OSError, UnicodeDecodeError) as error:
-                counts["damaged"][path.relative_to(self.folders["reports"]).as_posix()] = type(error).__name__
-        if len(films) and counts["missing"] == len(films):
-            raise ValueError(
-                f"none of {len(films)} reports is below {self.folders['reports']}; give the folder with files/, or leave out report"
-            )
-        self.counts["reports"] = counts
-        present = np.array([text is not None for text in texts])
-        return PreparedModality("text", texts, present, notes={"separator": "form feed"})
-
-
-def _modality_steps(prepared: Mapping[str, PreparedModality]) -> list[dict[str, Any]]:
-    steps, names, here = [], list(prepared), np.ones(len(prepared["series"].present), dtype=bool)
-    for size in range(2, len(names) + 1):
-        before = int(here.sum())
-        here = here & prepared[names[size - 1]].present
-        step = {"step": "with " + " and ".join(names[:size]), "stays": int(here.sum()), "dropped": before - int(here.sum())}
-        steps.append(step | {"note": "the others stay in the cohort"})
-    return steps
 
 
 def _check_modalities(release: Release, modalities: Sequence[str]) -> None:

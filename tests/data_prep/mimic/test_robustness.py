@@ -16,7 +16,7 @@ import pytest
 
 from cm2 import load_cohort
 from data_prep import prepare_mimic3
-from data_prep.mimic import prepare as preparation
+from data_prep.mimic import stages
 from data_prep.mimic.quirks import SENTENCES, Quirks
 
 STAYS = 200
@@ -144,7 +144,7 @@ def test_no_space_left(raw, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(preparation, "bin_events", full)
+    monkeypatch.setattr(stages, "bin_events", full)
     with pytest.raises(ValueError, match=r"no space left while preparing .*--temporary"):
         prepare(raw, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
@@ -154,10 +154,10 @@ def test_no_space_left(raw, tmp_path, monkeypatch):
 def test_killed_and_called_again(stage, raw, tmp_path):
     """SIGKILL leaves no time to tidy up; the next call starts clean."""
     code = (
-        "import os, signal, sys\nfrom data_prep.mimic import prepare as p\nfrom data_prep.writer import whole_or_nothing\n"
+        "import os, signal, sys\nfrom data_prep.mimic import prepare_mimic3, stages\n"
         "def die(*a, **k):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"import data_prep.writer as w\n{'w._write_manifest = die' if stage == 'write_cohort' else f'p.{stage} = die'}\n"
-        "p.prepare_mimic3(sys.argv[1], sys.argv[2], modalities=['series'])\n"
+        f"import data_prep.writer as w\n{'w._write_manifest = die' if stage == 'write_cohort' else f'stages.{stage} = die'}\n"
+        "prepare_mimic3(sys.argv[1], sys.argv[2], modalities=['series'])\n"
     )
     out = tmp_path / "out"
     killed = subprocess.run([sys.executable, "-c", code, str(raw), str(out)], capture_output=True, check=False)
