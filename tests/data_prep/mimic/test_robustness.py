@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from cm2 import load_cohort
-from data_prep import prepare_mimic3
+from data_prep import prepare_mimic3, prepare_mimic4
 from data_prep.mimic import stages
 from data_prep.mimic.quirks import SENTENCES, Quirks
 
@@ -212,3 +212,49 @@ def test_compression_and_case_do_not_matter(raw, tmp_path):
     (raw / "icustays.csv.gz").write_bytes(gzip.compress((text.partition("\n")[0].lower() + "\n" + text.partition("\n")[2]).encode()))
     path.unlink()
     assert load_cohort(prepare_mimic3(raw, tmp_path / "after", modalities=["series"])).checksum == before.checksum
+
+
+@pytest.fixture
+def raw4(fabricated, tmp_path):
+    """A small copy of MIMIC-IV that a test may break."""
+    return shutil.copytree(fabricated("mimic4", STAYS), tmp_path / "raw4", ignore=shutil.ignore_patterns("truth"))
+
+
+def no_films(raw):
+    shutil.rmtree(raw / "mimic-cxr-jpg")
+
+
+def no_jpegs(raw):
+    for path in (raw / "mimic-cxr-jpg" / "files").rglob("*.jpg"):
+        path.write_bytes(b"no image")
+
+
+def no_reports(raw):
+    shutil.rmtree(raw / "mimic-cxr")
+
+
+def no_stays(raw):
+    next(iter((raw / "icu").glob("icustays.csv*"))).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (no_films, r"mimic-cxr-jpg is not a folder; give the one that holds the tables of MIMIC-CXR-JPG"),
+        (no_jpegs, r"not one of \d+ films can be read, the first is .*\.jpg .*give the folder with files/"),
+        (no_reports, r"none of \d+ reports is below .*mimic-cxr; give the folder with files/, or leave out report"),
+        (no_stays, r"table icustays of MIMIC-IV v2.2 is missing: .*hosp or .*icu"),
+    ],
+)
+def test_a_broken_copy_of_mimic4(damage, message, raw4, tmp_path):
+    damage(raw4)
+    with pytest.raises(ValueError, match=message):
+        prepare_mimic4(raw4, tmp_path / "out", image_size=32)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw4"]
+
+
+def test_the_wrong_command_for_the_copy(raw, raw4, tmp_path):
+    with pytest.raises(ValueError, match=r"is a table of MIMIC-III, not of MIMIC-IV v2.2; use `cm2 prepare mimic3`"):
+        prepare_mimic4(raw, tmp_path / "out", modalities=["series"])
+    with pytest.raises(ValueError, match=r"has a folder hosp/, as MIMIC-IV has; use `cm2 prepare mimic4`"):
+        prepare_mimic3(raw4, tmp_path / "out")
