@@ -188,12 +188,14 @@ def _data_prep() -> Any:
 
 
 def _report(folder: Path) -> None:
+    from cm2.cohorts.disclosure import credentialed, guard_flow
+
     manifest = json.loads((folder / "manifest.json").read_text())
-    for step in manifest["flow"]:
+    for step in guard_flow(manifest["flow"]) if credentialed(manifest["name"]) else manifest["flow"]:
         note = f"  {step['note']}" if step.get("note") else ""
         typer.echo(f"{step['stays']:>8,}  {step['step']}{note}")
     typer.echo(folder)
-    if manifest["name"].startswith("mimic"):
+    if credentialed(manifest["name"]):
         from cm2.tables.verification import compare_with_paper, comparison_text
 
         typer.echo(comparison_text(compare_with_paper(folder)))

@@ -8,6 +8,9 @@ from typing import Any
 SMALLEST = 10
 """No smaller count of a credentialed cohort is shown."""
 
+SUBSET = "stay in the cohort"
+"""In the note of a step of a flow chart that is a subset of the cohort."""
+
 
 def credentialed(name: str) -> bool:
     """Whether a cohort of this name comes from data under a use agreement."""
@@ -34,9 +37,18 @@ def guard(parts: Mapping[str, int], hidden: Collection[str] = ()) -> dict[str, i
 def guard_flow(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A flow chart in which no step takes or leaves 1 to 9 stays: such steps are joined with the one after, or with those before.
 
+    The steps that lead to the cohort, whose size is shown elsewhere, are not joined with those that are mere subsets of it.
+
     Args:
         steps: of a manifest's ``flow``.
     """
+    leading = [step for step in steps if SUBSET not in str(step.get("note", ""))]
+    shown = _guarded(leading)
+    subsets = _guarded([{**shown[-1], "dropped": 0}, *steps[len(leading) :]])[1:] if shown else []
+    return shown + subsets
+
+
+def _guarded(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     pending: list[Mapping[str, Any]] = []
     for step in steps:

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from cm2.cohorts.disclosure import SUBSET
 from cm2.plots.style import COLOURS, INK, style
 
 WIDTH, HEIGHT, PITCH = 3.7, 0.52, 0.8
@@ -36,7 +37,7 @@ def flow_chart(steps: Sequence[Mapping[str, Any]]) -> Figure:
         ax.set(xlim=(-0.1, 6.5), ylim=(-PITCH * (len(steps) - 1) - HEIGHT / 2 - 0.05, HEIGHT / 2 + 0.05), aspect="equal")
         ax.axis("off")
         for place, step in enumerate(steps):
-            y, subset = -PITCH * place, "stay in the cohort" in str(step.get("note", ""))
+            y, subset = -PITCH * place, SUBSET in str(step.get("note", ""))
             ax.add_patch(
                 FancyBboxPatch(
                     (0, y - HEIGHT / 2),

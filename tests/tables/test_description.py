@@ -134,6 +134,12 @@ def test_small_steps_of_a_flow_chart_are_joined():
     assert [step["stays"] for step in shown] == [200, 120, 57]
     assert all(a["stays"] - b["dropped"] == b["stays"] for a, b in pairwise(shown))
     assert guard_flow([]) == []
+    subset = "the others stay in the cohort"
+    rest = [{"step": "6", "stays": 54, "dropped": 3, "note": ""}, {"step": "7", "stays": 30, "dropped": 24, "note": subset}]
+    shown = guard_flow([*steps, *rest])
+    assert [(step["stays"], step["dropped"]) for step in shown] == [(200, 0), (120, 80), (54, 66), (30, 24)], "the cohort's size is kept"
+    few = {"step": "8", "stays": 25, "dropped": 5, "note": subset}
+    assert [step["stays"] for step in guard_flow([*steps, *rest, few])] == [200, 120, 54, 25]
     assert guard_flow([*steps[:1], {"step": "end", "stays": 4, "dropped": 196, "note": ""}]) == steps[:1]
 
 
