@@ -17,7 +17,7 @@ SENTENCES = {
     "notes_at_one_time_collapse": "MIMIC-III: of several notes with the same time only the last is kept.",
     "notes_need_six": "MIMIC-III: a stay has notes only if more than five are eligible; the paper says five.",
     "notes_in_error_kept": "MIMIC-III: notes that the hospital marked as errors are kept.",
-    "notes_of_a_third": "MIMIC-III: only a third of the stays of each split, drawn at random, keep their notes; the paper does not say so.",
+    "notes_of_a_third": "MIMIC-III: only a third of the stays of each split, drawn at random, keep their notes; the paper says so.",
     "readmission_inside_cohort": "A readmission counts only if it is itself a stay that passed the first five steps of the flow chart.",
     "death_by_date": "A date of death, which has no time of day, between admission and discharge counts as a death in hospital.",
 }
