@@ -11,7 +11,7 @@ from cm2.experiments import METHODS
 
 SERIES = Modality("series", "series", (6, 4))
 NOTE = Modality("note", "text", (8,), vocabulary=50)
-NOTES = Modality("notes", "text", (3, 8), vocabulary=50)
+NOTES = Modality("notes", "text", (2, 8), vocabulary=50)
 IMAGE = Modality("image", "image", (32, 32))
 LABORATORY = Modality("laboratory", "series", (5, 3))
 DESCRIPTORS = Modality("descriptors", "vector", (5,))
@@ -38,7 +38,7 @@ def make_values(modalities, stays, seed=0):
         if m.kind == "text":
             ids = torch.randint(5, m.vocabulary, (stays, *m.shape), generator=generator)
             lengths = torch.randint(3, m.shape[-1] + 1, (stays, *m.shape[:-1], 1), generator=generator)
-            lengths[:, 2:] = 0  # of several documents the third is empty
+            lengths[::2, 1:] = 0  # every other stay has one document of several
             values[m.name] = {"input_ids": ids, "attention_mask": (torch.arange(m.shape[-1]) < lengths).long()}
         elif m.kind == "image":
             values[m.name] = torch.rand(stays, *m.shape, generator=generator)

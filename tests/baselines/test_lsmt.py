@@ -38,12 +38,13 @@ def test_attention_to_nothing_is_nothing():
 def test_tokens_of_every_modality_and_which_of_them_count():
     batch = make_batch(MIXED[5], stays=31)
     tokens, mask = build("lsmt", MIXED[5]).tokens(batch)
-    lengths = {"note": 8, "series": 4, "image": 5, "laboratory": 4, "descriptors": 1}
+    lengths = {"notes": 16, "series": 4, "image": 5, "laboratory": 4, "descriptors": 1}
     assert tokens.shape == (31, 1 + sum(lengths.values()), 16)
     assert mask[:, 0].all()
     parts = mask[:, 1:].split([lengths[m.name] for m in MIXED[5]], dim=1)
     for m, (modality, part) in enumerate(zip(MIXED[5], parts, strict=True)):
-        expected = batch.values["note"]["attention_mask"].bool() if modality.kind == "text" else torch.ones_like(part)
+        text = modality.kind == "text"
+        expected = batch.values[modality.name]["attention_mask"].flatten(1).bool() if text else torch.ones_like(part)
         assert torch.equal(part, expected & batch.present[:, m, None])
 
 

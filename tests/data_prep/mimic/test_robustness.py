@@ -150,7 +150,7 @@ def test_no_space_left(raw, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-@pytest.mark.parametrize("stage", ["read_events", "bin_events", "discretise", "write_cohort"])
+@pytest.mark.parametrize("stage", ["read_events", "write_cohort"])
 def test_killed_and_called_again(stage, raw, tmp_path):
     """SIGKILL leaves no time to tidy up; the next call starts clean."""
     code = (
