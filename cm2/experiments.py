@@ -33,18 +33,20 @@ from cm2.results import home, record
 
 METHODS: dict[str, type[nn.Module]] = {"cm2": CM2, **BASELINES}
 EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
+SMOKE_OPTIONS = {"image_size": 32}
 
 
 def embedded_cohort(profile: str = "quick", seed: int = 0, **options: Any) -> Cohort:
     """The simulated cohort that the book trains on: prepared once under ``home() / "cohorts"``, found from then on.
 
     Args:
-        profile: decides the number of stays (300 for ``smoke``, 2,000 for ``quick``, ...).
+        profile: decides the number of stays (300 for ``smoke``, of small images, 2,000 for ``quick``, ...).
         seed: of every draw.
         options: further arguments of ``data_prep.prepare_synthetic``, for example ``family="frank"``.
     """
     if profile not in EMBEDDED_STAYS:
         raise ValueError(f"unknown profile {profile!r}; choose one of {', '.join(EMBEDDED_STAYS)}")
+    options = SMOKE_OPTIONS | options if profile == "smoke" else options
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8] if options else "default"
     out = home() / "cohorts" / f"synthetic-{profile}-{seed}-{digest}"
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -69,8 +69,7 @@ def test_the_cauchy_copula_in_closed_form():
     torch.testing.assert_close(law.h(u)[:40], (0.5 + s / (2 * torch.sqrt(2 + s * s)))[:40], rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("nu", [0.6, 1.5, 4.0, 30.0])
-@pytest.mark.parametrize("rho", [-0.95, 0.0, 0.6])
+@pytest.mark.parametrize(("nu", "rho"), [(0.6, -0.95), (0.6, 0.6), (1.5, 0.0), (4.0, -0.95), (4.0, 0.6), (30.0, 0.0)])
 def test_cdf_and_its_derivatives(nu, rho):
     u = torch.tensor([[0.3, 0.7], [0.5, 0.5], [0.02, 0.04], [0.98, 0.9], [0.1, 0.9], [0.4, 0.600001]], requires_grad=True)
     scale = math.sqrt((1 - rho) * (1 + rho))
