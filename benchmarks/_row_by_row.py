@@ -16,7 +16,7 @@ import pandas as pd
 
 from data_prep.channels import CHANNELS
 from data_prep.mimic.events import items
-from data_prep.mimic.raw import open_text
+from data_prep.mimic.raw import MIMIC3, find_table, open_text
 
 FIELDS = ("subject_id", "hadm_id", "icustay_id", "charttime", "itemid", "value", "valueuom")
 
@@ -25,14 +25,14 @@ def row_by_row(raw: Path, work: Path) -> tuple[int, np.ndarray]:
     """Prepares every stay of a raw folder.
 
     Args:
-        raw: folder with ICUSTAYS.csv and CHARTEVENTS.csv.
+        raw: folder with ICUSTAYS.csv and CHARTEVENTS, compressed or not.
         work: an empty folder for the files between the stages.
 
     Returns:
         Rows of CHARTEVENTS, and ``(n, 24, 17)`` values of the stays in the order of ICUSTAYS, NaN where nothing was charted.
     """
     stays = pd.read_csv(raw / "ICUSTAYS.csv", parse_dates=["INTIME", "OUTTIME"]).rename(columns=str.lower)
-    rows = _split_by_subject(raw / "CHARTEVENTS.csv", set(stays["subject_id"].astype(str)), work)
+    rows = _split_by_subject(find_table(raw, MIMIC3, "chartevents"), set(stays["subject_id"].astype(str)), work)
     variables = dict(zip(items()["itemid"], items()["variable"], strict=True))
     for stay in stays.itertuples():
         _validate(work / f"{stay.subject_id}.csv", stay.hadm_id, stay.icustay_id)

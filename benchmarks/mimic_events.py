@@ -109,20 +109,21 @@ def main() -> None:
     parser.add_argument("--peer-rows", type=int, default=108_000, help="rows for the row-by-row procedure (default %(default)s)")
     parser.add_argument("--memory-limit", default="3GB", help="of DuckDB (default %(default)s)")
     options = parser.parse_args()
-    measured, peer = [], []
+    table = []
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        write_raw(folder / "peer", options.peer_rows, compressed=False)
         for suffix in (".csv", ".csv.gz"):
+            folder, measured, peer = Path(place) / suffix, [], []
+            folder.mkdir()
+            write_raw(folder / "peer", options.peer_rows, compressed=suffix == ".csv.gz")
             for millions in options.millions:
-                raw = folder / f"{millions}{suffix}"
-                write_raw(raw, round(millions * 1e6), compressed=suffix == ".csv.gz")
+                write_raw(folder / str(millions), round(millions * 1e6), compressed=suffix == ".csv.gz")
                 peer.append(peer_rate(folder))
-                measured.append((f"CHARTEVENTS{suffix}", millions, prepared(raw, options.memory_limit, options.threads)))
-    fastest = max(peer)
-    table = [row("row by row, the fastest of its runs", options.peer_rows / 1e6, options.peer_rows / fastest, fastest)]
-    table += [row(name, millions, found["seconds"], fastest, found["peak"]) for name, millions, found in measured]
-    note = f"{options.threads} threads, DuckDB's memory_limit {options.memory_limit}; the whole preparation, series alone, with imports."
+                measured.append((millions, prepared(folder / str(millions), options.memory_limit, options.threads)))
+            fastest, name = max(peer), f"CHARTEVENTS{suffix}"
+            table.append(row(f"row by row, {name}", options.peer_rows / 1e6, options.peer_rows / fastest, fastest))
+            table += [row(name, millions, found["seconds"], fastest, found["peak"]) for millions, found in measured]
+    what = "the whole preparation, series alone, with imports; of the row-by-row runs the fastest"
+    note = f"{options.threads} threads, DuckDB's memory_limit {options.memory_limit}; {what}."
     report("MIMIC-III: chart events to a prepared cohort", table, options, note)
 
 
