@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, described, find_table
 from data_prep.mimic.stages import VERSION, Stages
-from data_prep.mimic.workplace import no_space_left, workplace
+from data_prep.mimic.workplace import one_error, workplace
 from data_prep.writer import already_prepared, write_cohort
 
 MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report")}
@@ -113,7 +113,7 @@ def _prepare(
     } | ({"image_size": image_size} if "image" in modalities else {})
     if already_prepared(out, release.name, VERSION, parameters):
         return out
-    with workplace(out, temporary) as work, no_space_left(out), tqdm(total=STAGES, disable=None, leave=False) as bar:
+    with workplace(out, temporary) as work, tqdm(total=STAGES, disable=None, leave=False) as bar, one_error(out, bar):
         connection = duckdb.connect(str(work / "events.duckdb"))
         try:
             connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = {jobs}; SET preserve_insertion_order = false")

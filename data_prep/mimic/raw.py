@@ -87,7 +87,6 @@ FILMS = Release(
     "MIMIC-CXR-JPG v2",
     {
         "mimic-cxr-2.0.0-metadata": "dicom_id subject_id study_id viewposition studydate studytime",
-        "mimic-cxr-2.0.0-chexpert": "subject_id study_id",
     },
     ("",),
     frozenset(),

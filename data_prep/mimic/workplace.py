@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 
 @contextmanager
@@ -33,11 +35,16 @@ def workplace(out: Path, temporary: Path | str | None) -> Iterator[Path]:
 
 
 @contextmanager
-def no_space_left(out: Path) -> Iterator[None]:
-    """Says what to do when the disk is full."""
+def one_error(out: Path, bar: tqdm) -> Iterator[None]:
+    """Says in which stage disk or memory ran out, and what to do."""
     try:
         yield
+    except duckdb.Error as error:
+        told = str(error).partition("\n")[0][:200]
+        remedy = "raise --memory-limit, or name a folder with more space by --temporary"
+        raise ValueError(f"{out}: DuckDB stopped in the stage {bar.desc!r} ({told}); {remedy}") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise ValueError(f"no space left while preparing {out}; free some, or name another folder with --temporary ({error})") from None
+        where = f"no space left while preparing {out}, in the stage {bar.desc!r}"
+        raise ValueError(f"{where}; free some, or name another folder with --temporary ({error})") from None

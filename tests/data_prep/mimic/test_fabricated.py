@@ -11,6 +11,7 @@ import pytest
 from cm2 import load_cohort
 from data_prep import prepare_mimic3, prepare_mimic4
 from data_prep.channels import CHANNELS, continuous_columns
+from data_prep.mimic.films import read_film
 from data_prep.mimic.notes import SEPARATOR
 
 VARIANTS = ("released", "corrected")
@@ -88,6 +89,9 @@ def test_other_modalities(case):
     else:
         image, report = cohort.present[:, 1], cohort.present[:, 2]
         assert image.tolist() == truth["film"].notna().tolist() and image.sum() > 50
+        for row in np.flatnonzero(image):
+            (path,) = (raw / "mimic-cxr-jpg" / "files").rglob(f"{truth['film'][row]}.jpg")
+            assert np.array_equal(cohort.array("image")[row], read_film(path, 32)), "the film of the truth, not another"
         assert report.tolist() == truth["report"].tolist()
         by_stay = dict(zip(texts["stay_id"], texts["text"], strict=True))
         assert cohort.texts("report") == [by_stay[stay] if there else None for stay, there in zip(truth["stay_id"], report, strict=True)]

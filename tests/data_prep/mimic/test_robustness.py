@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -146,6 +147,16 @@ def test_no_space_left(raw, tmp_path, monkeypatch):
 
     monkeypatch.setattr(stages, "bin_events", full)
     with pytest.raises(ValueError, match=r"no space left while preparing .*--temporary"):
+        prepare(raw, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_memory_that_does_not_suffice(raw, tmp_path, monkeypatch):
+    def too_much(*_):
+        raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block")
+
+    monkeypatch.setattr(stages, "clean_events", too_much)
+    with pytest.raises(ValueError, match=r"DuckDB stopped in the stage .*could not allocate.*--memory-limit"):
         prepare(raw, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
