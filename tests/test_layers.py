@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = (
-    {"numerics", "batch", "config", "metrics"},
+    {"numerics", "batch", "config", "metrics", "machine", "checks"},
     {"copulas", "marginals", "rosenblatt", "joint", "links"},
     {"encoders", "embedding", "fusion", "alignment", "released", "weights"},
     {"model", "baselines"},

@@ -1,0 +1,142 @@
+"""Assertions that speak: a chapter states what it expects, and a failure shows the values, the bound and the machine.
+
+Exact arithmetic promises more than floating point keeps: two ways to one number agree up to rounding, and rounding differs from
+processor to processor. A check therefore names the distance it allows. Where the value is an average over draws, the distance follows
+from its standard error, so that a check of something true fails by chance less than once in a million builds of the book.
+
+Example:
+    >>> from cm2.checks import check
+    >>> check("the mean of 10,000 uniform draws", 0.5021, near=0.5, standard_error=0.0029)
+    >>> check("the margin integrates to one", 1.0000003, near=1, within=1e-5)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cm2.machine import describe
+
+SIGMAS = 6.0
+"""Standard errors that a check allows: a normal deviate is further out with probability 2e-9, 500 checks of a build with 1e-6."""
+FALSE_ALARM = 2e-9
+"""The same as a p-value: a test of something true is asserted to give more than this."""
+
+
+# by keyword: the comparison, which way the standard errors widen the bound, and the word for it
+_ONE_SIDED = {
+    "above": (np.greater, -1, "less"),
+    "below": (np.less, 1, "plus"),
+    "at_least": (np.greater_equal, -1, "less"),
+    "at_most": (np.less_equal, 1, "plus"),
+}
+
+
+class CheckError(AssertionError):
+    """What a chapter expects is not so; the message holds the claim, the values, the bound and the machine."""
+
+
+def check(
+    claim: str,
+    value: Any,
+    *,
+    equals: Any = None,
+    near: Any = None,
+    within: float | None = None,
+    relative: float | None = None,
+    standard_error: Any = None,
+    above: Any = None,
+    below: Any = None,
+    at_least: Any = None,
+    at_most: Any = None,
+) -> None:
+    """Assert something of a value, or of every element of an array, tensor, series or frame.
+
+    Args:
+        claim: what is asserted, in words.
+        value: what was computed. Without any of the following it must be true in every element.
+        equals: what it must be exactly: for counts, words, sets, truth values, and floats that are exact by construction.
+        near: what it must be close to; needs ``within``, ``relative`` or ``standard_error``.
+        within: the largest distance from ``near`` that is allowed.
+        relative: the same as a fraction of ``near``; added to ``within`` where both are given.
+        standard_error: of ``value``. ``SIGMAS`` of them are allowed: around ``near``, below ``above`` and ``at_least``, above
+            ``below`` and ``at_most``.
+        above: what it must exceed.
+        below: what it must stay under.
+        at_least: what it must reach.
+        at_most: what it must not exceed.
+
+    Raises:
+        CheckError: it is not so; NaN never is.
+        ValueError: ``near`` without a distance, or a distance without ``near``.
+    """
+    one_sided = {"above": above, "below": below, "at_least": at_least, "at_most": at_most}
+    bounds = {name: bound for name, bound in one_sided.items() if bound is not None}
+    _refuse_half_a_bound(near, within, relative, standard_error, bounds)
+    slack = 0.0 if standard_error is None else SIGMAS * _array(standard_error)
+    if equals is not None:
+        _equal(claim, value, equals)
+    if near is not None:
+        centre = _array(near)
+        allowed = slack + (within or 0.0) + (relative or 0.0) * np.abs(centre)
+        _require(claim, value, np.abs(_array(value) - centre) <= allowed, f"within {_show(allowed)} of {_show(centre)}")
+    for name, bound in bounds.items():
+        compare, sign, word = _ONE_SIDED[name]
+        allowance = f" {word} {SIGMAS:g} standard errors ({_show(slack)})" if standard_error is not None else ""
+        holds = compare(_array(value), _array(bound) + sign * slack)
+        _require(claim, value, holds, f"{name.replace('_', ' ')} {_show(bound)}{allowance}")
+    if equals is None and near is None and not bounds:
+        _require(claim, value, _array(value).astype(bool), "true")
+
+
+def _refuse_half_a_bound(near: Any, within: Any, relative: Any, standard_error: Any, bounds: dict[str, Any]) -> None:
+    if near is not None and within is None and relative is None and standard_error is None:
+        raise ValueError("near needs a distance: give within, relative or standard_error")
+    if near is None and (within is not None or relative is not None):
+        raise ValueError("within and relative are distances from a value: give it as near")
+    if standard_error is not None and near is None and not bounds:
+        raise ValueError("standard_error widens a bound: give near, above, below, at_least or at_most")
+
+
+def _array(value: Any) -> np.ndarray:
+    """As NumPy has it; tensors leave their graph and device."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    return np.asarray(value)
+
+
+def _equal(claim: str, value: Any, wanted: Any) -> None:
+    if isinstance(wanted, str | set | frozenset | dict) or isinstance(value, str | set | frozenset | dict):
+        _require(claim, value, np.asarray(value == wanted), repr(wanted))
+        return
+    found, expected = _array(value), _array(wanted)
+    try:
+        same = found == np.broadcast_to(expected, np.broadcast_shapes(found.shape, expected.shape))
+    except ValueError:
+        raise CheckError(f"{claim}: shape {found.shape}, expected {expected.shape} ({_show(expected)}). Checked on {describe()}") from None
+    _require(claim, value, np.asarray(same), _show(expected))
+
+
+def _require(claim: str, value: Any, holds: np.ndarray, expected: str) -> None:
+    """Raise unless all hold, with the element that is worst in the order of the array."""
+    holds = np.asarray(holds)
+    if holds.all():
+        return
+    if holds.ndim == 0 or holds.size == 1:
+        what = f"{_show(value)}, expected {expected}"
+    else:
+        found = np.broadcast_to(_array(value), holds.shape)
+        where = tuple(int(i) for i in np.argwhere(~holds)[0])
+        what = f"{(~holds).sum()} of {holds.size} values are not {expected}; the first, at {list(where)}, is {_show(found[where])}"
+    raise CheckError(f"{claim}: {what}. Checked on {describe()}")
+
+
+def _show(value: Any) -> str:
+    """At most a few numbers, at full precision where it is one."""
+    if isinstance(value, str | set | frozenset | dict):
+        return repr(value)
+    array = _array(value)
+    if array.ndim == 0:
+        return repr(array.item())
+    return np.array2string(array, threshold=8, edgeitems=3, precision=6, separator=", ").replace("\n", "")
