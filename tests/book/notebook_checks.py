@@ -28,7 +28,7 @@ _DRAWS = re.compile(r"plt\.show\(|\.savefig\(|^\s*(?:fig|figure)\s*;?\s*$", re.M
 def problems(path: Path) -> list[str]:
     """Everything wrong with a chapter's notebook, one line each."""
     notebook = nbformat.read(path, as_version=4)
-    checks = [_clean(notebook), _parameters(notebook), _short_cells(notebook), _figures(notebook), _stray(notebook)]
+    checks = [_clean(notebook), _parameters(notebook), _short_cells(notebook), _figures(notebook), _stray(notebook), _silent(notebook)]
     checks += [_template(notebook), _exercises(notebook)]
     return [problem for check in checks for problem in check]
 
@@ -68,6 +68,13 @@ def _short_cells(notebook: Any) -> Iterable[str]:
             yield f"cell {number} has {len(cell.source.splitlines())} lines of code, at most {LONGEST_CELL}; move the rest into cm2"
 
 
+def _silent(notebook: Any) -> Iterable[str]:
+    """Assertions that say nothing when they fail on another machine."""
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "code" and (found := re.search(r"^\s*assert\b.*|^.*testing\.assert_.*", cell.source, re.MULTILINE)):
+            yield f"cell {number} asserts without a word ({found[0].strip()[:60]}); use cm2.checks.check"
+
+
 def _template(notebook: Any) -> Iterable[str]:
     text = "\n\n".join(cell.source for cell in _cells(notebook, "markdown"))
     headings = [(match.start(), (match[1] or match[2]).strip().rstrip(".:").lower()) for match in _HEADING.finditer(text)]
@@ -93,8 +100,8 @@ def _exercises(notebook: Any) -> Iterable[str]:
             yield f"the solution of {label} has no exercise"
         if ":class: dropdown" not in options:
             yield f"the solution of {label} is not a dropdown"
-        if not any("solution" in _tags(cell) and re.search(r"^\s*assert\b|testing\.assert_", cell.source, re.MULTILINE) for cell in cells):
-            yield f"the solution of {label} has no code cell tagged solution that asserts something"
+        if not any("solution" in _tags(cell) and re.search(r"^\s*check\(", cell.source, re.MULTILINE) for cell in cells):
+            yield f"the solution of {label} has no code cell tagged solution that checks something"
 
 
 def _solutions(notebook: Any) -> dict[str, tuple[str, list[Any]]]:
