@@ -1,4 +1,4 @@
-"""Evaluation in blocks changes nothing but the time."""
+"""Evaluation in blocks changes nothing but the time and, where a block ends, a last digit."""
 
 import torch
 
@@ -23,7 +23,7 @@ def test_value_and_gradients_are_those_of_the_plain_call():
     points, slope, power = case()
     weight = torch.randn(N, dtype=torch.float64)
     fast, plain = blockwise(function, points, (slope, power)), function(points, (slope, power))
-    assert torch.equal(fast, plain)
+    torch.testing.assert_close(fast, plain, rtol=1e-13, atol=0)
     for left, right in zip(
         *(torch.autograd.grad((v * weight).sum(), (points, slope), retain_graph=True) for v in (fast, plain)), strict=True
     ):

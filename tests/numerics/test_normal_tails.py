@@ -15,8 +15,9 @@ def _oracle(x: float) -> tuple[float, float]:
         return float(log_cdf), float(mpmath.exp(-x * x / 2 - log_cdf) / mpmath.sqrt(2 * mpmath.pi))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance", "top"), [(torch.float64, 3e-13, 36.0), (torch.float32, 1e-5, 9.9)])
+@pytest.mark.parametrize(("dtype", "tolerance", "top"), [(torch.float64, 4e-12, 36.0), (torch.float32, 1e-5, 9.9)])
 def test_value_and_derivative(dtype, tolerance, top):
+    """The last digit of an exponent of 60²/2 = 1,800 is 4e-13 of the power: ten times that is allowed."""
     x = torch.cat([torch.linspace(-60, top, 400), torch.tensor([-1e3, -1e4, -1e-9, 0.0, -9.99, -10.01])]).to(dtype).requires_grad_()
     value = log_ndtr(x)
     (slope,) = torch.autograd.grad(value.sum(), x)
