@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock
-from joblib import Parallel, delayed
+from joblib import delayed
 from safetensors.torch import load_model, save_model
 from torch import nn
 
@@ -29,6 +29,7 @@ from cm2.config import Config, did_you_mean
 from cm2.encoders import pretrained_tokenizer
 from cm2.metrics import mean_over_seeds, summary
 from cm2.model import CM2
+from cm2.progress import Progress
 from cm2.results import home, record
 
 METHODS: dict[str, type[nn.Module]] = {"cm2": CM2, **BASELINES}
@@ -162,13 +163,14 @@ class RunStore:
         """
         key = self.key(config, cohort)
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f".{key}.lock"):
+        name = f"training {config.method} seed {config.seed}"
+        with Progress(name, show=progress) as shown, FileLock(self.root / f".{key}.lock"):
             if (run := self.find(config, cohort)) is None:
-                self._compute(config, cohort, self.root / f".{key}.partial", progress, devices).rename(self.root / key)
+                self._compute(config, cohort, self.root / f".{key}.partial", shown, devices).rename(self.root / key)
                 run = Run(self.root / key)
         return run
 
-    def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: bool, devices: int) -> Path:
+    def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: Progress, devices: int) -> Path:
         from cm2.training import predictions, train  # Lightning takes seconds to import, which a call that finds its runs need not wait for
 
         started, source = time.monotonic(), provenance(cohort)
@@ -178,9 +180,10 @@ class RunStore:
         _write_json(folder / "config.json", config.to_dict())
         options = {"seed": config.seed, "matched": config.matched}
         stays = {name: cohort.split(name, config.task, absent=config.absent, **options) for name in ("train", "valid")}
-        train(method, config, stays["train"], stays["valid"], folder, progress, devices)
+        train(method, config, stays["train"], stays["valid"], folder, devices=devices)
+        progress.advance()  # what follows takes next to no time
         stays["test"] = cohort.split("test", config.task, absent=config.absent_test, **options)
-        frames = {split: predictions(method, config, stays[split], progress) for split in ("valid", "test")}
+        frames = {split: predictions(method, config, stays[split], progress=True) for split in ("valid", "test")}
         pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
         save_model(method, str(folder / "model.safetensors"))
         _write_json(
@@ -197,7 +200,7 @@ def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = No
         config: see ``Config.from_profile``.
         cohort: a prepared cohort or its folder.
         store: default ``RunStore()``.
-        progress: shows progress bars.
+        progress: shows how far it is; see ``cm2.progress``.
         devices: accelerators for one large run (data-parallel when more than one).
     """
     cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
@@ -209,7 +212,8 @@ def fit_all(
 ) -> list[Run]:
     """Independent runs, fanned out through joblib: local processes, or whatever backend the caller selects (for example Dask)."""
     store = store or RunStore()
-    return list(Parallel(n_jobs=jobs)(delayed(store.fit)(config, cohort, progress, devices) for config in configs))
+    with Progress("", len(configs), "run", show=progress) as shown:
+        return shown.parallel([delayed(store.fit)(config, cohort, devices=devices) for config in configs], jobs)
 
 
 def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
@@ -251,6 +255,7 @@ def evaluate(
     absent: Mapping[str, float] | None = None,
     mechanism: str = "mcar",
     seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, float]:
     """Metrics of a finished run on a split, with further modalities taken away.
 
@@ -261,16 +266,18 @@ def evaluate(
         absent: fraction of stays, by modality, that lose it.
         mechanism: ``mcar``, ``mar`` or ``mnar``.
         seed: of the stays that lose a modality.
+        progress: shows how far it is; see ``cm2.progress``.
 
     Returns:
         As ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
     """
     from cm2.training import predictions
 
-    cohort = tokenised(cohort, run.config)
-    stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
-    frame = predictions(run.load_method(cohort), run.config, stays)
-    return summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
+    with Progress(f"evaluating {run.config.method} seed {run.config.seed}", show=progress):
+        cohort = tokenised(cohort, run.config)
+        stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
+        frame = predictions(run.load_method(cohort), run.config, stays, progress=True)
+        return summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
 
 
 def provenance(cohort: Cohort) -> dict[str, Any]:

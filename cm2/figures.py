@@ -22,6 +22,7 @@ from cm2.config import Config
 from cm2.copulas import make
 from cm2.experiments import Run, RunStore, fit, provenance
 from cm2.plots import alpha_over_epochs, copula_densities, density_grid, over_components, overview, style
+from cm2.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def figure_2_fitted(
     """Densities of the copulas that the runs of Table 6 fitted: first section, first task, seed 0."""
     entries = tables.plan(tables.load_table(6), cohort, profile, 1, settings)
     chosen = [e for e in entries if (e.section, e.task) == (entries[0].section, entries[0].task)]
-    runs = tables.fit_entries(chosen, cohort, store or RunStore(), description="figure 2")
+    runs = tables.fit_entries(chosen, cohort, store or RunStore())
     laws, rows = {}, []
     for entry in chosen:
         run = runs[entry.configs[0].digest()]
@@ -141,16 +142,17 @@ def regenerate(
         raise ValueError(f"the paper has no Figure {number}; choose one of 1, 2, 3, 4, 5")
     if cohort is None and number > 2:
         raise ValueError(f"Figure {number} needs a training run: give the cohort's folder with --cohort")
-    cohort = cohort if cohort is None or isinstance(cohort, Cohort) else load_cohort(cohort)
-    options = {"settings": settings, "store": store}
-    drawers: dict[int, Callable[[], Drawing]] = {
-        1: figure_1,
-        2: (lambda: figure_2_fitted(cohort, profile, **options)) if cohort is not None else figure_2,
-        3: lambda: figure_3(*_gumbel_run(cohort, profile, **options)),
-        4: lambda: figure_4(_gumbel_run(cohort, profile, **options)[0]),
-        5: lambda: figure_5(cohort, profile, seeds, jobs, **options),
-    }
-    return save(drawers[number](), out, f"figure-{number}")
+    with Progress(f"figure {number}"):
+        cohort = cohort if cohort is None or isinstance(cohort, Cohort) else load_cohort(cohort)
+        options = {"settings": settings, "store": store}
+        drawers: dict[int, Callable[[], Drawing]] = {
+            1: figure_1,
+            2: (lambda: figure_2_fitted(cohort, profile, **options)) if cohort is not None else figure_2,
+            3: lambda: figure_3(*_gumbel_run(cohort, profile, **options)),
+            4: lambda: figure_4(_gumbel_run(cohort, profile, **options)[0]),
+            5: lambda: figure_5(cohort, profile, seeds, jobs, **options),
+        }
+        return save(drawers[number](), out, f"figure-{number}")
 
 
 def save(drawing: Drawing, out: Path, name: str) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Sampler
 
@@ -20,6 +20,7 @@ from cm2.batch import Batch
 from cm2.cohorts import Stays
 from cm2.config import Config, TrainConfig
 from cm2.metrics import aupr, auroc
+from cm2.progress import Progress
 
 INITIAL_STAYS = 512
 VALIDATION = 2**31
@@ -186,6 +187,29 @@ class TrainingLoop(LightningModule):
         torch.manual_seed(int(state))
 
 
+class _Shown(Callback):
+    """Tells a progress of epochs and batches."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_start(self, trainer: Trainer, loop: TrainingLoop) -> None:
+        """How many batches there are for this process; epochs of an earlier call are done."""
+        self.progress.total = trainer.max_epochs * trainer.num_training_batches
+        self.progress.skip(trainer.current_epoch * trainer.num_training_batches)
+
+    def on_train_epoch_start(self, trainer: Trainer, loop: TrainingLoop) -> None:
+        """Which epoch it is, and how good the last one was."""
+        last = f", validation AUROC {loop.history[-1]['valid_auroc']:.3f}" if loop.history else ""
+        self.progress.note = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}{last}"
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.progress.advance()
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        self.progress.advance()
+
+
 def train(
     method: nn.Module, config: Config, train: Stays, valid: Stays, folder: Path, progress: bool = True, devices: int = 1
 ) -> pd.DataFrame:
@@ -200,7 +224,7 @@ def train(
         train: stays to learn from.
         valid: stays whose AUROC chooses the epoch.
         folder: receives ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt`` and ``history.csv``.
-        progress: shows a progress bar.
+        progress: shows how far it is; see ``cm2.progress``.
         devices: processes, one for each accelerator; the kind of accelerator is chosen automatically.
 
     Returns:
@@ -219,15 +243,10 @@ def train(
         best := ModelCheckpoint(last.parent, "best", "valid_auroc", mode="max", save_on_train_epoch_end=True, enable_version_counter=False),
         ModelCheckpoint(last.parent, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
-    trainer = _trainer(
-        config.train,
-        progress,
-        devices,
-        max_epochs=config.train.epochs,
-        callbacks=callbacks,
-        gradient_clip_val=config.train.gradient_clip or None,
-    )
-    trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=False)
+    limits = {"max_epochs": config.train.epochs, "gradient_clip_val": config.train.gradient_clip or None}
+    with Progress("", unit="batch", show=progress, limit=True) as shown:
+        trainer = _trainer(config.train, devices, callbacks=[*callbacks, _Shown(shown)], **limits)
+        trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=False)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
     loop.load_state_dict(state)
     return _save_history(loop.history, folder)
@@ -241,22 +260,24 @@ def _save_history(rows: list[dict[str, float]], folder: Path) -> pd.DataFrame:
 
 def predictions(method: nn.Module, config: Config, stays: Stays, progress: bool = False) -> pd.DataFrame:
     """Predictions of a split: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws), in the split's order."""
-    parts = _trainer(config.train, progress, 1).predict(TrainingLoop(method, config), loader(stays, config.train))
+    batches = loader(stays, config.train)
+    with Progress("predicting", len(batches), "batch", show=progress) as shown:
+        parts = _trainer(config.train, 1, callbacks=[_Shown(shown)]).predict(TrainingLoop(method, config), batches)
     columns = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     return pd.DataFrame(dict(zip(("stay_id", "label", "probability", "variance"), columns, strict=True)))
 
 
-def _trainer(config: TrainConfig, progress: bool, devices: int, **options: Any) -> Trainer:
+def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:
     return Trainer(
         accelerator="auto",
         devices=devices,
         precision=config.precision,
         logger=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        enable_checkpointing="callbacks" in options,
+        enable_checkpointing="max_epochs" in options,
         log_every_n_steps=1,
         **options,
     )

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = (
-    {"numerics", "batch", "config", "metrics", "machine", "checks"},
+    {"numerics", "batch", "config", "metrics", "machine", "checks", "extras", "progress"},
     {"copulas", "marginals", "rosenblatt", "joint", "links"},
     {"encoders", "embedding", "fusion", "alignment", "released", "weights"},
     {"model", "baselines"},

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from torch import nn
 
 from cm2.cohorts import Cohort
@@ -19,6 +19,7 @@ from cm2.embedded import Embedded, cannot_embed, cannot_score, embed_stays, law_
 from cm2.experiments import Run, build_method, tokenised
 from cm2.imputation import impute_scores, spread, summarise
 from cm2.metrics import Interval, mean_over_seeds
+from cm2.progress import Progress, quiet_libraries
 from cm2.retrieval import cosine_standings, standings
 from cm2.tables.planning import Entry
 from cm2.tables.result import Cell
@@ -75,8 +76,9 @@ def embedding_cells(spec: TableSpec, entries: Sequence[Entry], runs: Mapping[str
         jobs: processes.
     """
     of = {config.digest(): entry.row.label for entry in entries for config in entry.configs}
-    work = (delayed(_findings)(spec.kind, runs[digest], cohort, label) for digest, label in of.items())
-    found = dict(zip(of, Parallel(n_jobs=jobs)(work), strict=True))
+    work = [delayed(_findings)(spec.kind, runs[digest], cohort, label) for digest, label in of.items()]
+    with Progress("looking at embeddings", len(work), "run") as progress:
+        found = dict(zip(of, progress.parallel(work, jobs), strict=True))
     several = len(spec.section) > 1
     cells: dict[tuple[str, str, str, str], Cell] = {}
     for entry in entries:
@@ -105,7 +107,7 @@ def _cell(section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ..
 
 def _findings(kind: str, run: Run, cohort: Cohort, label: str) -> list[Finding]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
+        quiet_libraries()
         cohort = tokenised(cohort, run.config)
         method = run.load_method(cohort)
         stays = cohort.split("test", run.config.task, seed=run.config.seed, matched=run.config.matched)

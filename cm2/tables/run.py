@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
-from tqdm import tqdm
+from joblib import delayed
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.experiments import METHODS, Run, RunStore, provenance
+from cm2.progress import Progress, quiet_libraries
 from cm2.tables.counts import count_cells
 from cm2.tables.embeddings import JOB, able, embedding_cells
 from cm2.tables.planning import Entry, check_methods, plan, require
@@ -54,33 +54,34 @@ def table(
         store: default ``RunStore()``.
         out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``, or ``table-N-LABEL`` where only some rows were asked for,
             so that the whole table stays; None writes nothing.
-        progress: shows one progress bar over all runs.
+        progress: shows how far it is; see ``cm2.progress``.
 
     Raises:
         ValueError: before any training: an unknown table, row, task, method or option, a cohort that cannot have the table, a results
             file of another version in ``out``.
     """
     spec = load_table(name)
-    cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
-    stem = "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
-    stored = read(out / f"{stem}.json") if out is not None and (out / f"{stem}.json").is_file() else None
-    if spec.kind == "counts":
-        result = _counted(spec, cohort)
-    else:
-        store = store or RunStore()
-        entries = plan(spec, cohort, profile, seeds, settings, only, tasks)
-        check_methods(entries, cohort, store)
-        entries, cannot = able(spec, entries, cohort) if spec.kind in JOB else (entries, {})
-        runs = fit_entries(entries, cohort, store, jobs, f"table {spec.name}" if progress else "")
-        key = _key(spec, entries, runs)
-        source = {"profile": profile, "seeds": seeds} | ({"cannot": cannot} if cannot else {})
-        result = stored if stored is not None and stored.key == key else _computed(spec, cohort, entries, runs, jobs, key, source)
-    if out is not None and (result is not stored or not all((out / f"{stem}.{ending}").is_file() for ending in ENDINGS)):
-        write(result, markdown(result), out, stem)
+    with Progress(f"table {spec.name}", show=progress):
+        cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
+        stem = "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
+        stored = read(out / f"{stem}.json") if out is not None and (out / f"{stem}.json").is_file() else None
+        if spec.kind == "counts":
+            result = _counted(spec, cohort)
+        else:
+            store = store or RunStore()
+            entries = plan(spec, cohort, profile, seeds, settings, only, tasks)
+            check_methods(entries, cohort, store)
+            entries, cannot = able(spec, entries, cohort) if spec.kind in JOB else (entries, {})
+            runs = fit_entries(entries, cohort, store, jobs)
+            key = _key(spec, entries, runs)
+            source = {"profile": profile, "seeds": seeds} | ({"cannot": cannot} if cannot else {})
+            result = stored if stored is not None and stored.key == key else _computed(spec, cohort, entries, runs, jobs, key, source)
+        if out is not None and (result is not stored or not all((out / f"{stem}.{ending}").is_file() for ending in ENDINGS)):
+            write(result, markdown(result), out, stem)
     return result
 
 
-def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs: int = 1, description: str = "") -> dict[str, Run]:
+def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs: int = 1) -> dict[str, Run]:
     """Every run of a plan by the digest of its configuration, trained where the store does not have it.
 
     The first seed of everything comes before the second of anything, so that the time left is soon well estimated.
@@ -90,22 +91,19 @@ def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs:
         cohort: a prepared cohort.
         store: where runs are found and kept.
         jobs: runs at the same time, through joblib's backend.
-        description: of the progress bar; empty shows none.
     """
     configs = {c.digest(): c for c in sorted((c for entry in entries for c in entry.configs), key=lambda c: c.seed)}
     missing = [config for config in configs.values() if store.find(config, cohort) is None]
-    work = (delayed(_fit)(store, config, cohort) for config in missing)
-    with tqdm(total=len(missing), desc=description, unit="run", disable=None if description and missing else True) as bar:
-        for _ in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
-            bar.update()
+    with Progress("", len(missing), "run") as progress:
+        progress.parallel([delayed(_fit)(store, config, cohort) for config in missing], jobs)
     return {digest: Run(store.root / store.key(config, cohort)) for digest, config in configs.items()}
 
 
 def _fit(store: RunStore, config: Config, cohort: Cohort) -> None:
-    with warnings.catch_warnings():  # a process of joblib's does not inherit the command line's filters
-        warnings.filterwarnings("ignore", module="lightning")
+    with warnings.catch_warnings():
+        quiet_libraries()
         try:
-            store.fit(config, cohort, progress=False)
+            store.fit(config, cohort)
         except Exception as error:
             error.add_note(f"while training {config.method} for {config.task}, seed {config.seed}")
             raise

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy.stats import ttest_1samp, ttest_ind_from_stats
 
 from cm2.experiments import Run
 from cm2.metrics import Difference, bootstrap, holm, mean_over_seeds, paired_bootstraps
 from cm2.paper import printed
+from cm2.progress import Progress
 from cm2.tables.planning import Entry
 from cm2.tables.result import Cell
 from cm2.tables.spec import Role, TableSpec
@@ -41,8 +42,9 @@ def cells(spec: TableSpec, role: Role, entries: Sequence[Entry], runs: Mapping[s
         blocks.setdefault((entry.section.label, entry.task), []).append(entry)
     tests = len(METRICS) * sum(len(block) - 1 for block in blocks.values())
     replicates = max(REPLICATES, PER_TEST * tests)
-    work = (delayed(_differences)(block, runs, spec.reference, replicates, spec.kind == "tests") for block in blocks.values())
-    compared = dict(zip(blocks, Parallel(n_jobs=jobs)(work), strict=True))
+    work = [delayed(_differences)(block, runs, spec.reference, replicates, spec.kind == "tests") for block in blocks.values()]
+    with Progress("comparing rows", len(work), "block") as progress:
+        compared = dict(zip(blocks, progress.parallel(work, jobs), strict=True))
     return _corrected([replace(c, difference=compared[c.section, c.task].get((c.row, c.metric))) for c in found])
 
 

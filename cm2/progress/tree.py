@@ -1,0 +1,206 @@
+"""A progress, and the progresses within it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from cm2.progress.display import Counted, Reporter, State, bar, lines, note, read_notes
+from cm2.progress.quiet import quiet_libraries
+from cm2.progress.words import count, listed, time_left
+
+T = TypeVar("T")
+Call = tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]
+_here = threading.local()  # .progress: the innermost of this thread
+_serial = itertools.count()
+
+
+class Progress:
+    """Something that takes long, from ``with`` to the end of its block.
+
+    Within another progress of the same thread it is a part of that one.
+
+    Args:
+        name: what is done, in a word or two; empty for a part that its count describes.
+        total: steps, if they can be counted.
+        unit: of a step, in the singular; ``B`` for bytes.
+        show: whether anything of it is shown, and of the parts within.
+        even: whether the steps take about equally long. If not, the time left is that of the step under way.
+        limit: whether it may end before the total is reached, so that the time left is one at most.
+        measure: what is done of the step under way, from 0 to 1, or of the bytes not counted yet; another thread asks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int | None = None,
+        unit: str = "",
+        *,
+        show: bool = True,
+        even: bool = True,
+        limit: bool = False,
+        measure: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.show, self.even, self.limit, self.measure = show, even, limit, measure
+        self.done = self.first = 0
+        self.note = ""
+        self._key, self._started = next(_serial), 0.0
+        self._parent: Progress | None = None
+        self._child: Progress | None = None
+        self._notes: Path | None = None  # where processes that were started say what they are at
+        self._reporter: Reporter | None = None
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        self._parent = getattr(_here, "progress", None)
+        if self._parent is None:
+            self._reporter = self._report() if self.show else None
+        elif self.show:
+            self._parent._child = self
+        _here.progress = self
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        _here.progress = self._parent
+        if self._parent is not None and self._parent._child is self:
+            self._parent._child = None
+        if self._reporter is not None:
+            self._reporter.stop("done in" if kind is None else "stopped after")
+
+    def _report(self) -> Reporter | None:
+        if os.environ.get("CM2_RESULTS") or os.environ.get("LOCAL_RANK", "0") != "0":  # a chapter; a process that is not the group's first
+            return None
+        terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        return bar(self) if terminal else lines(self)
+
+    @property
+    def shown(self) -> bool:
+        """Whether anything is."""
+        root = self
+        while root._parent is not None and root._parent._child is root:
+            root = root._parent
+        return root._reporter is not None
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._started
+
+    def advance(self, steps: int = 1) -> None:
+        """Counts steps that were done."""
+        self.done += steps
+
+    def skip(self, steps: int) -> None:
+        """Counts steps that an earlier call did: they say nothing about the time that others take."""
+        self.done += steps
+        self.first += steps
+
+    def stage(self, name: str) -> None:
+        """Begins a step that has a name, and counts the one before."""
+        self.done += bool(self.note)
+        self.note = name
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, each counted when the next is asked for."""
+        for item in items:
+            yield item
+            self.advance()
+
+    def parallel(self, calls: Sequence[Call[T]], jobs: int = 1) -> list[T]:
+        """Results of calls, in their order; each is counted when it is there, and the line says what the processes are at.
+
+        Args:
+            calls: of ``joblib.delayed``.
+            jobs: at the same time, through joblib's backend.
+        """
+        from joblib import Parallel, delayed
+
+        home, results = (os.getpid(), threading.get_ident()), {}
+        with tempfile.TemporaryDirectory(prefix="cm2-") if self.shown else nullcontext() as folder:
+            self._notes = Path(folder) if folder else None
+            work = (delayed(_call)(home, self._notes and self._notes / str(place), place, call) for place, call in enumerate(calls))
+            try:
+                for place, result in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+                    results[place] = result
+                    self.advance()
+            finally:
+                self._notes = None
+        return [results[place] for place in range(len(calls))]
+
+    def state(self) -> State:
+        """What is under way, and how much of it is done."""
+        within = self._within()
+        words = (self.name, self.note or self._count(), *_words(within))
+        limit = self.limit or ((self.total or 1) == 1 and any(state.limit for state in within))
+        part = sum(state.share for state in within) or self.measure()
+        share = min(1.0, (self.done + part) / (self.total or 1)) if self.even else 0.0
+        return State(tuple(filter(None, words)), share, limit)
+
+    def time_left(self) -> str:
+        """ "; about 2 min left", or nothing where that is not known."""
+        child = self._child
+        if self.even and (self.total is not None or child is None):
+            state = self.state()
+            return time_left(state.share, self.first / (self.total or 1), self.seconds, state.limit)
+        left = child.time_left() if child is not None else ""
+        return f"{left} of this stage" if left and not self.even else left
+
+    def counted(self) -> tuple[list[str], Counted | None]:
+        """The outermost part whose steps can be counted, and the words that lead to it."""
+        words, part = [], self
+        while part is not None:
+            words += [word for word in (part.name, part.note) if word]
+            if part._count():
+                steps = part._reached(), part.first, part.total, part.unit
+                return words, Counted(part._key, *steps, part.seconds, ", ".join(_words(part._within())))
+            part = part._child
+        return words, None
+
+    def _within(self) -> list[State]:
+        child, notes = self._child, self._notes
+        return [child.state()] if child is not None else read_notes(notes) if notes is not None else []
+
+    def _reached(self) -> float:
+        return self.done + self.measure() if self.unit == "B" else self.done
+
+    def _count(self) -> str:
+        return count(self._reached(), self.total, self.unit)
+
+
+class _Away(Progress):
+    """The outermost progress of a process that another one started: it leaves notes for that one."""
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__("", show=path is not None)
+        self._path = path
+
+    def __enter__(self) -> Self:
+        _here.progress = None  # a forked process has its parent's
+        return super().__enter__()
+
+    def _report(self) -> Reporter | None:
+        return note(self, self._path) if self._path is not None else None
+
+
+def _words(states: Sequence[State]) -> tuple[str, ...]:
+    return states[0].words if len(states) == 1 else (listed([", ".join(state.words) for state in states]),)
+
+
+def _call(home: tuple[int, int], path: Path | None, place: int, call: Call[T]) -> tuple[int, T]:
+    """Makes a call where it was sent to; where it comes from, if it was sent nowhere."""
+    function, arguments, named = call
+    if home == (os.getpid(), threading.get_ident()):
+        return place, function(*arguments, **named)
+    if home[0] != os.getpid():
+        quiet_libraries()
+    with _Away(path):
+        return place, function(*arguments, **named)
