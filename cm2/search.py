@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from cm2.cohorts import Cohort
 from cm2.config import Config
 from cm2.experiments import RunStore, build_method, fit_all, provenance, tokenised
+from cm2.extras import require
+from cm2.progress import Progress
 from cm2.results import home
 
 if TYPE_CHECKING:
@@ -114,11 +115,13 @@ def search(
         grid: see ``read_grid``.
         store: default ``RunStore()``.
         folder: of the searches' state; default ``home() / "searches"``.
-        progress: shows a progress bar.
+        progress: shows how far it is; see ``cm2.progress``.
 
     Raises:
-        ValueError: Optuna is not installed, another process continues the same search, or an unknown method, task, field or value.
+        MissingExtraError: Optuna is not installed.
+        ValueError: another process continues the same search, or an unknown method, task, field or value.
     """
+    require("optuna")
     axes = read_grid(grid, method)
     base = dict(settings or {}) | {"method": method, "task": task}
     cells = math.prod(len(axis.values) for axis in axes)
@@ -127,20 +130,21 @@ def search(
     cohort.split("valid", task, matched=first.matched)
     store, target = store or RunStore(), min(trials, cells)
     key = _key(cohort, Config.from_profile(profile, base), axes, seeds)
-    with _study(folder or home() / "searches", key, first.seed) as study, _bar(target, progress) as bar:
+    shown = Progress("search", target, "cell", show=progress)
+    with _study(folder or home() / "searches", key, first.seed) as study, shown:
         done = _recover(study, axes)
-        bar.update(min(len(done), target))
+        shown.skip(min(len(done), target))
         while len(done) < target:
             batch = _ask(study, axes, done, min(jobs, target - len(done)))
             configs = [config for trial in batch for config in _configs(profile, base, axes, trial.params, seeds)]
-            runs = fit_all(configs, cohort, store, jobs)
+            runs = fit_all(configs, cohort, store, jobs, True)
             for place, trial in enumerate(batch):
                 of_trial = runs[place * seeds : (place + 1) * seeds]
                 trial.set_user_attr("runs", [run.path.name for run in of_trial])
                 value = float(np.mean([run.metrics["valid"][OBJECTIVE] for run in of_trial]))
                 study.tell(trial, value)
                 done[_cell(axes, trial.params)] = value
-                bar.update()
+                shown.advance()
         frame = _frame(study, axes)
     best = {axis.name: frame.iloc[0][axis.name] for axis in axes}
     source = provenance(cohort) | {"profile": profile, "method": method, "task": task, "seeds": seeds, "settings": dict(settings or {})}
@@ -190,12 +194,10 @@ def _key(cohort: Cohort, config: Config, axes: Sequence[Parameter], seeds: int) 
 @contextmanager
 def _study(folder: Path, key: str, seed: int) -> Iterator[Study]:
     """The state of a search, one process at a time."""
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise ValueError("a search needs Optuna; install it with: pip install 'cm2[search]'") from None
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -260,7 +262,3 @@ def _frame(study: Study, axes: Sequence[Parameter]) -> pd.DataFrame:
         if "runs" in trial.user_attrs
     ]
     return pd.DataFrame(rows).sort_values("valid_auroc", ascending=False, kind="stable", ignore_index=True)
-
-
-def _bar(total: int, progress: bool) -> tqdm:
-    return tqdm(total=total, desc="search", unit="cell", disable=None if progress else True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cm2.extras import require
+
 if TYPE_CHECKING:
     from data_prep.fabricate import fabricate_mimic3, fabricate_mimic4
     from data_prep.mimic import prepare_mimic3, prepare_mimic4
@@ -16,15 +18,25 @@ __all__ = ["fabricate_mimic3", "fabricate_mimic4", "prepare_mimic3", "prepare_mi
 _HOMES = {
     "fabricate_mimic3": "data_prep.fabricate",
     "fabricate_mimic4": "data_prep.fabricate",
-    "prepare_mimic3": "data_prep.mimic",
-    "prepare_mimic4": "data_prep.mimic",
+    "prepare_mimic3": "data_prep.mimic.prepare",
+    "prepare_mimic4": "data_prep.mimic.prepare",
     "prepare_physionet2012": "data_prep.physionet2012",
     "prepare_synthetic": "data_prep.synthetic",
+}
+# libraries of extras that each imports
+_NEEDS = {
+    "data_prep.fabricate": ("PIL",),
+    "data_prep.mimic.prepare": ("duckdb", "PIL"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a preparation on first use."""
+    """Imports a preparation on first use.
+
+    Raises:
+        MissingExtraError: it needs an optional library that is not installed.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'data_prep' has no attribute {name!r}")
+    require(*_NEEDS.get(_HOMES[name], ()))
     return getattr(import_module(_HOMES[name]), name)

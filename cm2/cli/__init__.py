@@ -1,4 +1,4 @@
-"""The command line: ``cm2 --help`` explains itself."""
+"""Prepare cohorts, train and compare methods, draw the paper's tables and figures again, build the book."""
 
 from __future__ import annotations
 
@@ -9,53 +9,76 @@ from typing import Annotated, Any
 
 import typer
 
+from cm2.cli.about import show_version
 from cm2.cli.data import fabricate, prepare, verify
-from cm2.cli.options import Absent, pairs
+from cm2.cli.known import figures, one_of, tables
+from cm2.cli.options import (
+    Absent,
+    CohortPath,
+    FigureNumber,
+    Mechanism,
+    Method,
+    Profile,
+    Settings,
+    Split,
+    Store,
+    TableName,
+    Task,
+    Tasks,
+    below,
+    pairs,
+)
+from cm2.extras import explain, require_extra
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(prepare, name="prepare")
 app.add_typer(fabricate, name="fabricate")
 app.command()(verify)
 
-CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
-Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Override a field, for example model.link=scalar.")]
-Profile = Annotated[str, typer.Option(help="smoke, quick, open, paper, or a TOML file.")]
-Store = Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")]
-
 
 def main() -> None:
-    """Runs the command line; an error of the user's is one line on the error stream and exit code 2."""
+    """Runs the command line. A wrong value, a missing file or library is one line on the error stream and exit code 2."""
     warnings.filterwarnings("ignore", module="lightning")
     try:
-        app(_papermill_style(sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
-        typer.secho(f"cm2: {error}", err=True, fg=typer.colors.RED)
+        app(_papermill_style(sys.argv[1:]), prog_name="cm2")  # the name that shell completion asks for, under `python -m cm2` as well
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        message = explain(error) if isinstance(error, ImportError) else str(error)
+        if message is None:
+            raise
+        typer.secho(f"cm2: {message}", err=True, fg=typer.colors.RED)
         raise SystemExit(2) from None
+
+
+@app.callback()
+def versions(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the versions and exit.")] = False,
+) -> None:
+    """Options of ``cm2`` itself."""
 
 
 @app.command()
 def train(
     cohort: CohortPath,
-    method: Annotated[str, typer.Option(help="Method to train.")] = "cm2",
-    task: Annotated[str, typer.Option(help="Label to predict.")] = "in_hospital_mortality",
-    profile: Annotated[str, typer.Option(help="smoke, quick, open, paper, or a TOML file.")] = "quick",
+    method: Method = "cm2",
+    task: Task = "in_hospital_mortality",
+    profile: Profile = "quick",
     seed: Annotated[int, typer.Option(help="Of initialisation, order and draws.")] = 0,
     settings: Settings = [],  # noqa: B006
     seeds: Annotated[int, typer.Option(help="Number of seeds, from --seed on.")] = 1,
     jobs: Annotated[int, typer.Option(help="Seeds trained at the same time.")] = 1,
     devices: Annotated[int, typer.Option(help="Accelerators for each run.")] = 1,
     record: Annotated[str, typer.Option(metavar="NAME", help="Write mean and interval over the seeds to results/NAME.json.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")] = None,
+    out: Store = None,
 ) -> None:
     """Train a method, or find the run if it exists.
 
     Example: cm2 train --cohort cohorts/physionet2012 --profile open --seed 0 --set model.link=scalar
     """
-    from cm2.cohorts import load_cohort
     from cm2.experiments import RunStore, fit_all, record_over_seeds
 
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
-    for run in (runs := fit_all(configs, load_cohort(cohort), RunStore(out), jobs=jobs, devices=devices, progress=jobs == 1)):
+    options = {"jobs": jobs, "devices": devices, "progress": jobs == 1}
+    for run in (runs := fit_all(configs, _cohort_with(task, cohort), RunStore(out), **options)):
         typer.echo(run.path)
         for split, metrics in run.metrics.items():
             typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
@@ -67,9 +90,9 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     cohort: CohortPath,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Split = "test",
     absent: Absent = [],  # noqa: B006
-    mechanism: Annotated[str, typer.Option(help="mcar, mar or mnar.")] = "mcar",
+    mechanism: Mechanism = "mcar",
     seed: Annotated[int, typer.Option(help="Of the stays that lose a modality.")] = 0,
 ) -> None:
     """Evaluate a finished run, with modalities taken away if asked.
@@ -87,7 +110,7 @@ def evaluate(
 
 
 @app.command()
-def runs(store: Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")] = None) -> None:
+def runs(store: Store = None) -> None:
     """List the finished runs of the store.
 
     Example: cm2 runs
@@ -100,9 +123,9 @@ def runs(store: Annotated[Path | None, typer.Option(help="Run store; default .cm
         typer.echo(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(run.metrics['test'])}")
 
 
-@app.command()
+@app.command(epilog=below("Tables", tables()))
 def table(
-    name: Annotated[str, typer.Argument(help="1 to 11, or the name or TOML file of another table.")],
+    name: TableName,
     cohort: CohortPath,
     profile: Profile = "quick",
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0 on.")] = 2,
@@ -111,13 +134,11 @@ def table(
     rows: Annotated[
         list[str], typer.Option("--row", metavar="LABEL", help="Only this row (repeat for more); what it is compared with comes along.")
     ] = [],  # noqa: B006
-    tasks: Annotated[
-        list[str], typer.Option("--task", metavar="TASK", help="Only this task, for example in_hospital_mortality (repeat for more).")
-    ] = [],  # noqa: B006
+    tasks: Tasks = [],  # noqa: B006
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .csv, .json and .md.")] = Path("figures"),
 ) -> None:
-    """Regenerate a table of the paper: train what the run store lacks, print it, write it.
+    """Make a table of the paper again; train what the store lacks.
 
     Example: cm2 table 2 --cohort cohorts/synthetic --profile quick --seeds 2 --jobs 2
     """
@@ -129,9 +150,9 @@ def table(
     typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, **options)))
 
 
-@app.command()
+@app.command(epilog=below("Figures", figures()))
 def figure(
-    number: Annotated[int, typer.Argument(help="1 to 5.")],
+    number: FigureNumber,
     cohort: Annotated[Path | None, typer.Option(help="Prepared cohort of the runs; Figures 1 and 2 can do without.")] = None,
     profile: Profile = "quick",
     seeds: Annotated[int, typer.Option(help="Number of seeds of Figure 5.")] = 2,
@@ -140,22 +161,22 @@ def figure(
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .svg, .pdf, .png, .csv and .json.")] = Path("figures"),
 ) -> None:
-    """Regenerate a figure of the paper: vector, PNG, data and provenance.
+    """Draw a figure of the paper again, with data and provenance.
 
     Example: cm2 figure 3 --cohort cohorts/synthetic --profile quick
     """
     from cm2.experiments import RunStore
     from cm2.figures import regenerate
 
-    for path in regenerate(number, cohort, profile, out, seeds, jobs, pairs(settings, convert=str), RunStore(store)):
+    for path in regenerate(int(number), cohort, profile, out, seeds, jobs, pairs(settings, convert=str), RunStore(store)):
         typer.echo(path)
 
 
 @app.command()
 def search(
     cohort: CohortPath,
-    method: Annotated[str, typer.Option(help="Method to search for.")] = "cm2",
-    task: Annotated[str, typer.Option(help="Label to predict.")] = "in_hospital_mortality",
+    method: Method = "cm2",
+    task: Task = "in_hospital_mortality",
     profile: Profile = "quick",
     trials: Annotated[int, typer.Option(help="Distinct cells of the grid to have tried in the end.")] = 50,
     jobs: Annotated[int, typer.Option(help="Runs trained at the same time.")] = 1,
@@ -165,16 +186,16 @@ def search(
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .csv and .json.")] = Path("figures"),
 ) -> None:
-    """Search hyper-parameters on the validation stays; call again with more trials to continue.
+    """Search hyper-parameters on the validation stays. Call again with more trials to continue.
 
     Example: cm2 search --cohort cohorts/physionet2012 --profile open --trials 100 --jobs 2
     """
+    require_extra("search")
     from cm2 import search as searching
-    from cm2.cohorts import load_cohort
     from cm2.experiments import RunStore
 
     options = {"settings": pairs(settings, convert=str), "seeds": seeds, "grid": grid or searching.GRID, "store": RunStore(store)}
-    found = searching.search(load_cohort(cohort), method, task, profile, trials, jobs, **options)
+    found = searching.search(_cohort_with(task, cohort), method, task, profile, trials, jobs, **options)
     typer.echo(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
     typer.echo(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))
     for path in searching.write(found, out):
@@ -192,6 +213,7 @@ def book(
 
     Example: cm2 book --only training_cm2 -p seed 3
     """
+    require_extra("book")
     from cm2.book import ChapterError, RenderError, build
 
     try:
@@ -211,6 +233,14 @@ def _papermill_style(arguments: list[str]) -> list[str]:
         if argument == "-p" and (name := next(rest, None)) is not None:
             joined.append(name if "=" in name else f"{name}={next(rest, '')}")
     return joined
+
+
+def _cohort_with(task: str, folder: Path) -> Any:
+    from cm2.cohorts import load_cohort
+
+    cohort = load_cohort(folder)
+    one_of("task", lambda: cohort.tasks)(task)
+    return cohort
 
 
 def _config(profile: str, settings: list[str], **fields: Any) -> Any:

@@ -9,14 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from cm2.cli.options import Absent, pairs
+from cm2.cli.options import Absent, Mechanism, pairs
 
 prepare = typer.Typer(no_args_is_help=True, help="Turn raw files into a prepared cohort.")
-fabricate = typer.Typer(no_args_is_help=True, help="Write made-up raw files in the official layouts, with the right answers.")
+fabricate = typer.Typer(no_args_is_help=True, help="Write made-up raw files of MIMIC, with the right answers.")
 
 Out = Annotated[Path, typer.Option(help="Folder of the prepared cohort; written whole or not at all.")]
 MODALITIES = typer.Option(help="Only these, with commas between.")
-Variant = Annotated[str, typer.Option(help="corrected, or released: with every quirk of the released preparation.")]
+Variant = Annotated[
+    str,
+    typer.Option(
+        help="corrected, or released: with every quirk of the released preparation.", autocompletion=lambda: list(_quirks().VARIANTS)
+    ),
+]
 QuirkSwitches = Annotated[
     list[str], typer.Option("--quirk", metavar="NAME=on|off", help="Switch one quirk; `cm2 prepare quirks` lists them.")
 ]
@@ -38,7 +43,7 @@ def synthetic(
     family: Annotated[str, typer.Option(help="Copula family of the truth.")] = "gumbel",
     alpha: Annotated[float, typer.Option(help="Its parameter.")] = 2.5,
     absent: Absent = [],  # noqa: B006 - typer reads the default
-    mechanism: Annotated[str, typer.Option(help="mcar, mar or mnar.")] = "mcar",
+    mechanism: Mechanism = "mcar",
 ) -> None:
     """Simulate ICU stays whose law is known.
 
@@ -115,7 +120,7 @@ def quirks() -> None:
 
     Example: cm2 prepare quirks
     """
-    for name, sentence in import_module("data_prep.mimic.quirks").SENTENCES.items():
+    for name, sentence in _quirks().SENTENCES.items():
         typer.echo(f"{name:<27} {sentence}")
 
 
@@ -138,7 +143,7 @@ def fabricated_mimic4(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
 
 
 def verify(cohort: Annotated[Path, typer.Argument(help="Folder of a prepared cohort.")]) -> None:
-    """Check a prepared cohort against its manifest and against the paper's counts.
+    """Check a cohort against its manifest and the paper's counts.
 
     Example: cm2 verify cohorts/mimic3
     """
@@ -181,6 +186,10 @@ def _switch(text: str) -> bool:
     if text not in switches:
         raise ValueError(f"a quirk is switched on or off, got {text!r}")
     return switches[text]
+
+
+def _quirks() -> Any:
+    return import_module("data_prep.mimic.quirks")
 
 
 def _data_prep() -> Any:

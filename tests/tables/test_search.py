@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cm2 import Run, RunStore
+from cm2.extras import MissingExtraError
 from cm2.search import GRID, read_grid, search, write
 from tests.tables.conftest import FAST
 
@@ -113,5 +114,5 @@ def test_what_cannot_be_searched_is_named(tiny, store, grid, tmp_path, monkeypat
         search(tiny, grid=grid, **OPTIONS)
     grid.write_text(SMALL)
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ValueError, match=r"pip install 'cm2\[search\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '\.\[search\]'"):
         search(tiny, trials=1, grid=grid, store=store, folder=tmp_path, **OPTIONS)

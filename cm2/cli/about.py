@@ -1,0 +1,39 @@
+"""``cm2 --version``."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import typer
+
+
+def version_line() -> str:
+    """Versions of this package, Python and torch, with the commit in a checkout: ``cm2 0.1.0, commit 0123abcdef, Python ...``."""
+    from importlib import metadata
+
+    def of(distribution: str) -> str:
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            return "(not installed)"
+
+    commit = _commit(Path(__file__).resolve().parents[2])
+    parts = [f"cm2 {of('cm2')}", *([f"commit {commit}"] if commit else []), f"Python {platform.python_version()}", f"torch {of('torch')}"]
+    return ", ".join(parts)
+
+
+def show_version(wanted: bool) -> None:
+    """Prints the versions and ends, if wanted."""
+    if wanted:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+def _commit(root: Path) -> str:
+    """Of the checkout that this package lies in; empty if it lies in none, whatever else is under version control above it."""
+    if not (root / ".git").exists():
+        return ""
+    from cm2.book.cache import commit
+
+    return commit(root)

@@ -1,0 +1,130 @@
+"""Names that help, completion and error messages list: methods, tasks, tables, figures, profiles, chapters.
+
+Each is read from where it is defined. Importing the registries takes seconds, since they hold networks and drawings; the command line
+reads their source instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cm2.config import PROFILES, did_you_mean
+
+PACKAGE = PROFILES.parent
+TABLES = PACKAGE / "tables"
+
+
+@cache
+def methods() -> tuple[str, ...]:
+    """The keys of ``cm2.experiments.METHODS``."""
+    return (*_keys("experiments.py", "METHODS"), *_keys("baselines/__init__.py", "BASELINES"))
+
+
+@cache
+def tables() -> Mapping[str, str]:
+    """Titles by name, the paper's tables first."""
+    names = {path.stem.removeprefix("table-"): path for path in TABLES.glob("*.toml") if path.stem != "cohorts"}
+    order = sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+    return {name: tomllib.loads(names[name].read_text(encoding="utf-8"))["title"] for name in order}
+
+
+@cache
+def figures() -> Mapping[str, str]:
+    """What each of the paper's figures shows, by number."""
+    functions = {n.name: n for n in _tree("figures.py").body if isinstance(n, ast.FunctionDef)}
+    numbers = {found[1]: name for name in functions if (found := re.fullmatch(r"figure_(\d+)", name))}
+    return {
+        number: (ast.get_docstring(functions[numbers[number]]) or "").splitlines()[0].rstrip(".") for number in sorted(numbers, key=int)
+    }
+
+
+@cache
+def tasks() -> tuple[str, ...]:
+    """Labels of the cohorts that tables know; a cohort of the reader's own may have others."""
+    roles = tomllib.loads((TABLES / "cohorts.toml").read_text(encoding="utf-8")).values()
+    return tuple(dict.fromkeys(task for role in roles for task in role["tasks"].values()))
+
+
+@cache
+def profiles() -> tuple[str, ...]:
+    """The configurations of the package, from the shortest training to the longest."""
+    return tuple(sorted((path.stem for path in PROFILES.glob("*.toml")), key=_epochs))
+
+
+@cache
+def splits() -> tuple[str, ...]:
+    """``cm2.cohorts.cohort.SPLITS``."""
+    return ast.literal_eval(_value("cohorts/cohort.py", "SPLITS"))
+
+
+@cache
+def mechanisms() -> tuple[str, ...]:
+    """``cm2.numerics.absence.MECHANISMS``."""
+    return ast.literal_eval(_value("numerics/absence.py", "MECHANISMS"))
+
+
+def chapters() -> list[str]:
+    """The book's chapters; none outside a checkout."""
+    from cm2.book.chapters import documents, find_root
+
+    try:
+        root = find_root()
+        return [Path(name).name for name in documents(root) if (root / name).with_suffix(".ipynb").is_file()]
+    except (ValueError, ImportError):
+        return []
+
+
+def listed(names: Collection[str], word: str = "") -> str:
+    """As help prints them: ``a, b, c``, or with a word ``a, b or c``."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if word else ", ".join(names)
+
+
+def one_of(what: str, names: Callable[[], Collection[str]], own: str = "") -> Callable[[str], str]:
+    """A check of an option's value that needs none of the heavy imports.
+
+    Args:
+        what: the word for such a value.
+        names: gives those that are known.
+        own: what may be given in their place as the path of a ``.toml`` file; empty if nothing may.
+
+    Returns:
+        A function that hands a known value on and raises ValueError for another, naming the known ones and the nearest.
+    """
+
+    def check(value: str) -> str:
+        if value in names() or (own and value.endswith(".toml")):
+            return value
+        rest = f", or give {own}" if own else ""
+        near = "" if value.isdigit() else did_you_mean(value, names())
+        raise ValueError(f"unknown {what} {value!r}; choose one of {listed(names())}{near}{rest}")
+
+    return check
+
+
+def _tree(source: str) -> ast.Module:
+    return ast.parse((PACKAGE / source).read_text(encoding="utf-8"))
+
+
+def _value(source: str, variable: str) -> Any:
+    """What a module assigns to a variable, as a syntax tree."""
+    for node in _tree(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if variable in map(ast.unparse, targets):
+            return node.value
+    raise LookupError(f"{source} assigns nothing to {variable}")
+
+
+def _keys(source: str, variable: str) -> list[str]:
+    """Keys, as far as they are written out, of a module's dictionary."""
+    return [key.value for key in _value(source, variable).keys if isinstance(key, ast.Constant)]
+
+
+def _epochs(profile: str) -> int:
+    return tomllib.loads((PROFILES / f"{profile}.toml").read_text(encoding="utf-8")).get("train", {}).get("epochs", 0)
