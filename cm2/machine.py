@@ -4,9 +4,11 @@ The last digits of a floating-point result depend on all of these. Sums are take
 number of threads, and training amplifies the difference.
 """
 
+import json
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -71,3 +73,7 @@ def _from_sysctl() -> str:
 def cores() -> int:
     """Processor cores this process may use: fewer than the machine has where a scheduler or container says so."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    json.dump(machine(), sys.stdout)

@@ -5,7 +5,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from cm2_results import stopped
 from sphinx.application import Sphinx
+
+from cm2.machine import describe
 
 
 def _record(app: Sphinx, page: str) -> Path:
@@ -23,14 +26,25 @@ def _append(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
         return
     known = json.loads(record.read_text(encoding="utf-8"))
     facts = [f"{name} <code>{escape(str(value))}</code>" for name, value in known["parameters"].items()]
-    if known["commit"]:
+    if known.get("commit"):
         facts.insert(0, f"commit <code>{escape(known['commit'])}</code>")
+    if known.get("machine"):
+        facts.append(f"on {escape(describe(known['machine']))}")
     context["body"] += (
         f'<aside class="cm2-provenance" aria-label="Provenance">Executed from <code>{escape(page)}.ipynb</code>: {", ".join(facts)}.</aside>'
     )
+
+
+def _announce(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """A bar on every page of a book in which a chapter stopped: nothing half-made passes for whole."""
+    if names := stopped(app.srcdir):
+        words = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        stops = "a chapter that was" if len(names) == 1 else f"{len(names)} chapters that were"
+        context["theme_announcement"] = f"This copy of the book is incomplete: it has {stops} not executed to the end ({escape(words)})."
 
 
 def setup(app: Sphinx) -> None:
     """Connect to Sphinx."""
     app.connect("source-read", _depend)
     app.connect("html-page-context", _append)
+    app.connect("html-page-context", _announce)

@@ -23,6 +23,16 @@ class ResultNode(nodes.Inline, nodes.TextElement):
     """A number and where it comes from."""
 
 
+class MissingNode(nodes.Inline, nodes.TextElement):
+    """A number of a chapter that stopped before it was computed."""
+
+
+def stopped(folder: str | Path) -> list[str]:
+    """Chapters of the staged book that were not executed to their end."""
+    path = Path(folder) / "_provenance" / "stopped.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
 class ResultRole(SphinxRole):
     """Look a result up and put it into the text."""
 
@@ -33,6 +43,8 @@ class ResultRole(SphinxRole):
         key, _, wanted = self.text.partition("|")
         chapter, _, name = key.partition(":")
         entry, known = self._look_up(chapter, name)
+        if entry is None and chapter in stopped(self.env.srcdir):
+            return [MissingNode(key, "", nodes.Text("missing"), chapter=chapter)], []
         if entry is None:
             logger.warning(
                 "no result %r is recorded; chapter %r has: %s", key, chapter, ", ".join(known) or "none", location=self.get_location()
@@ -68,11 +80,16 @@ def _visit_html(self: Any, node: ResultNode) -> None:
     self.body.append(f'<span class="cm2-res" tabindex="0" title="{escape(node["provenance"], quote=True)}">')
 
 
-def _depart_html(self: Any, node: ResultNode) -> None:
+def _depart_html(self: Any, node: nodes.Element) -> None:
     self.body.append("</span>")
 
 
-def _pass(self: Any, node: ResultNode) -> None:
+def _visit_missing(self: Any, node: MissingNode) -> None:
+    chapter = escape(node["chapter"], quote=True)
+    self.body.append(f'<span class="cm2-missing" tabindex="0" title="{chapter} stopped before it computed this">')
+
+
+def _pass(self: Any, node: nodes.Element) -> None:
     """Text builders and LaTeX print the number alone."""
 
 
@@ -80,4 +97,5 @@ def setup(app: Sphinx) -> None:
     """Register the role and its node."""
     plain = (_pass, _pass)
     app.add_node(ResultNode, html=(_visit_html, _depart_html), latex=plain, text=plain, man=plain, texinfo=plain)
+    app.add_node(MissingNode, html=(_visit_missing, _depart_html), latex=plain, text=plain, man=plain, texinfo=plain)
     app.add_role("res", ResultRole())

@@ -10,8 +10,8 @@ Example:
 """
 
 from cm2.book.chapters import Chapter, find_root, read_chapters
-from cm2.book.process import ChapterError
+from cm2.book.failure import ChapterError, Failure
 from cm2.book.render import RenderError
 from cm2.book.runner import build
 
-__all__ = ["Chapter", "ChapterError", "RenderError", "build", "find_root", "read_chapters"]
+__all__ = ["Chapter", "ChapterError", "Failure", "RenderError", "build", "find_root", "read_chapters"]

@@ -37,7 +37,7 @@ class Execution:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """``key``, ``parameters``, ``seconds`` (wall time), ``commit``."""
+        """``key``, ``parameters``, ``seconds`` (wall time), ``commit``, ``machine``, ``without`` (chapters whose results it lacked)."""
         return json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
 
 
@@ -62,7 +62,8 @@ class Cache:
 
     def newest(self, chapter: Chapter, profile: Any) -> Execution | None:
         """The execution of a chapter with this profile that was made or asked for last, whatever its key."""
-        return next((found for found in self._by_age(chapter.name) if found.meta["parameters"].get("profile") == profile), None)
+        whole = (found for found in self._by_age(chapter.name) if not found.meta.get("without"))
+        return next((found for found in whole if found.meta["parameters"].get("profile") == profile), None)
 
     def seconds(self, chapter: Chapter, profile: Any) -> float | None:
         """The wall time of the chapter's last execution with this profile, in seconds; its author's estimate if there is none."""
@@ -115,6 +116,11 @@ def chapter_keys(
     return keys
 
 
+def key_without(key: str, missing: Iterable[str]) -> str:
+    """The key of an execution that lacks the results of some chapters it reads from."""
+    return _digest([key, *sorted(missing)])
+
+
 def _notebook_source(path: Path) -> Any:
     """What of a notebook decides its outputs and its page: cells and this book's own metadata, not the metadata an editor leaves."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -130,7 +136,7 @@ def source_digest(root: Path) -> str:
         folder = root / package if (root / package).is_dir() else checkout / package
         for path in sorted(p for p in folder.rglob("*") if p.suffix in {".py", ".toml", ".json"}):
             relative = path.relative_to(folder).as_posix()
-            if package == "cm2" and (relative.startswith("book/") or relative == "cli.py"):
+            if package == "cm2" and relative.startswith(("book/", "cli/")):
                 continue
             pieces.append(f"{package}/{relative} {hashlib.sha256(path.read_bytes()).hexdigest()}")
     return _digest(pieces)

@@ -39,10 +39,10 @@ class Chapter:
         try:
             notebook = json.loads(path.read_text(encoding="utf-8"))
             own = notebook["metadata"].get("cm2", {})
-            cells = notebook["cells"]
-        except (json.JSONDecodeError, KeyError) as error:
+            cells = [{"metadata": cell["metadata"], "source": "".join(cell["source"])} for cell in notebook["cells"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a notebook ({error!r}); restore it or take it out of _toc.yml") from error
-        sources = ["".join(cell["source"]) for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+        sources = [cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
         try:
             defaults = assignments(sources)
         except SyntaxError as error:

@@ -2,71 +2,125 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cm2.book.cache import Cache, Execution
-from cm2.book.process import ChapterError, Process, Task
+from cm2.book.cache import Cache, Execution, key_without
+from cm2.book.failure import ChapterError, Failure, Failures
+from cm2.book.launch import Launcher
+from cm2.book.process import Process, Task
 
 HEARTBEAT = 30.0
 """Seconds between two signs of life while chapters execute."""
 
 
 class Executor:
-    """Execute tasks at most ``jobs`` at a time.
+    """Execute tasks at most ``jobs`` at a time. A chapter that fails costs itself: the others are executed.
 
     Args:
         cache: where finished chapters go.
+        failures: where chapters go that stopped.
         root: the repository, working folder of every chapter.
         environment: of the executing processes, see ``child_environment``.
         jobs: processes at a time.
-        commit: recorded with every execution.
+        source: recorded with every execution, called when the first has finished.
         report: called with one line of text for every event.
+        strict: start nothing more after a failure.
     """
 
     def __init__(
-        self, cache: Cache, root: Path, environment: Mapping[str, str], jobs: int, commit: str, report: Callable[[str], None]
+        self,
+        cache: Cache,
+        failures: Failures,
+        root: Path,
+        environment: Mapping[str, str],
+        jobs: int,
+        source: Callable[[], Mapping[str, Any]],
+        report: Callable[[str], None],
+        strict: bool,
     ) -> None:
-        self.cache, self.root, self.environment, self.jobs, self.commit, self.report = cache, root, environment, jobs, commit, report
+        self.cache, self.failures, self.root, self.environment = cache, failures, root, environment
+        self.jobs, self.source, self.report, self.strict = jobs, source, report, strict
         self.running: list[Process] = []
-        self.failures: list[ChapterError] = []
+        self.done: dict[str, Execution] = {}
+        self.failed: dict[str, Failure] = {}
 
-    def run(self, tasks: list[Task], done: dict[str, Execution]) -> dict[str, Execution]:
-        """Execute the tasks; ``done`` holds the chapters that need no execution, by name. The executions of all.
+    def run(self, tasks: list[Task], done: Mapping[str, Execution]) -> dict[str, Execution]:
+        """Execute the tasks; ``done`` holds the chapters that need no execution, by name. The executions there are; ``failed`` the rest.
 
         Raises:
-            ChapterError: for the chapters that failed. Nothing new is started after a failure; what had started is finished and stored.
+            ChapterError: when strict, for the chapters that failed. What had started is finished and stored.
         """
-        waiting, total, finished, beat = list(tasks), len(tasks), 0, time.monotonic()
-        done = dict(done)
-        try:
-            while self.running or (waiting and not self.failures):
-                waiting = self._start(waiting, done)
-                for process in [process for process in self.running if process.process.poll() is not None]:
-                    finished += 1
-                    self._collect(process, done, f"{finished} of {total}", waiting)
-                if time.monotonic() - beat > HEARTBEAT:
-                    beat = time.monotonic()
-                    self._sign_of_life(waiting)
-                time.sleep(0.05)
-        finally:
-            for process in self.running:
-                process.close()
-        if self.failures:
-            raise ChapterError("\n".join(str(failure) for failure in self.failures))
-        return done
+        waiting, total, beat = self._longest_first(tasks), len(tasks), time.monotonic()
+        self.done = dict(done)
+        with Launcher(self.environment, self.root, total) as launcher:
+            try:
+                while self.running or (waiting and not self._halted):
+                    waiting = self._start(waiting, launcher)
+                    for process in [process for process in self.running if process.ended()]:
+                        self._collect(process, total, waiting)
+                    if (self.running or waiting) and time.monotonic() - beat > HEARTBEAT:
+                        beat = time.monotonic()
+                        self._sign_of_life(waiting)
+                    time.sleep(0.05)
+            finally:
+                for process in self.running:
+                    process.close()
+        if self._halted:
+            raise ChapterError(list(self.failed.values()))
+        return self.done
 
-    def _start(self, waiting: list[Task], done: dict[str, Execution]) -> list[Task]:
+    @property
+    def _halted(self) -> bool:
+        return self.strict and bool(self.failed)
+
+    def _longest_first(self, tasks: list[Task]) -> list[Task]:
+        """Those with the longest way to the end of the build in front: their own time and that of the chapters that wait for them."""
+
+        def way(name: str) -> float:
+            task = by_name[name]
+            own = self.cache.seconds(task.chapter, task.parameters.get("profile")) or 0.0
+            return own + max((way(other) for other in by_name if name in by_name[other].chapter.after), default=0.0)
+
+        by_name = {task.chapter.name: task for task in tasks}
+        return sorted(tasks, key=lambda task: -way(task.chapter.name))
+
+    def _start(self, waiting: list[Task], launcher: Launcher) -> list[Task]:
         """Start what can be started; what remains."""
         remaining = []
         for task in waiting:
-            ready = len(self.running) < self.jobs and not self.failures and all(name in done for name in task.chapter.after)
-            if not (ready and self._launch(task, done)):
+            ready = all(name in self.done or name in self.failed for name in task.chapter.after)
+            if not ready or self._halted or not self._begin(task, launcher):
                 remaining.append(task)
         return remaining
 
-    def _launch(self, task: Task, done: dict[str, Execution]) -> bool:
+    def _begin(self, task: Task, launcher: Launcher) -> bool:
+        """Find the execution, or start it; False if it has to wait for a place or for another process."""
+        missing = tuple(sorted(set().union(*(self._missing(name) for name in task.chapter.after))))
+        if missing:
+            task = replace(task, key=key_without(task.key, missing), without=missing)
+        if missing and self._known(task):
+            return True
+        return len(self.running) < self.jobs and self._launch(task, launcher)
+
+    def _missing(self, name: str) -> set[str]:
+        """Chapters whose results a chapter that reads from this one lacks."""
+        return {name} if name in self.failed else set(self.done[name].meta.get("without", ()))
+
+    def _known(self, task: Task) -> bool:
+        """Whether it was tried with the same results missing."""
+        if stored := self.cache.get(task.chapter, task.key):
+            self.done[task.chapter.name] = stored
+        elif failure := self.failures.get(task.chapter, task.key):
+            self.failed[task.chapter.name] = failure
+        else:
+            return False
+        return True
+
+    def _launch(self, task: Task, launcher: Launcher) -> bool:
         lock = FileLock(self.cache.lock_path(task.chapter, task.key))
         try:
             lock.acquire(timeout=0)
@@ -75,24 +129,29 @@ class Executor:
         stored = self.cache.get(task.chapter, task.key)
         if stored:
             lock.release()
-            done[task.chapter.name] = stored
+            self.done[task.chapter.name] = stored
             self.report(f"{task.chapter.name}: executed meanwhile by another process")
             return True
-        self.running.append(Process(task, self.cache, self.root, self.environment, [done[name] for name in task.chapter.after], lock))
-        self.report(f"{task.chapter.name}: started")
+        earlier = [self.done[name] for name in task.chapter.after if name in self.done]
+        self.running.append(Process(task, self.cache, self.root, launcher, earlier, lock))
+        without = f", without the results of {', '.join(task.without)}" if task.without else ""
+        self.report(f"{task.chapter.name}: started{without}")
         return True
 
-    def _collect(self, process: Process, done: dict[str, Execution], count: str, waiting: list[Task]) -> None:
+    def _collect(self, process: Process, total: int, waiting: list[Task]) -> None:
         name, seconds = process.task.chapter.name, process.seconds
-        self.running.remove(process)
         try:
-            done[name] = process.finish(self.commit)
-            self.report(f"{name}: executed in {duration(seconds)} ({count}{self._time_left(waiting)})")
-        except ChapterError as error:
-            self.failures.append(error)
-            self.report(f"{name}: FAILED after {duration(seconds)}")
+            outcome = process.finish({"seconds": round(seconds, 2), **self.source()}, self.failures)
         finally:
+            self.running.remove(process)
             process.close()
+        if isinstance(outcome, Failure):
+            self.failed[name] = outcome
+            self.report(f"{name}: FAILED after {duration(seconds)}, {outcome.where or 'before its first cell'}")
+        else:
+            self.done[name] = outcome
+            finished = total - len(waiting) - len(self.running)
+            self.report(f"{name}: executed in {duration(seconds)} ({finished} of {total}{self._time_left(waiting)})")
 
     def _sign_of_life(self, waiting: list[Task]) -> None:
         names = ", ".join(f"{process.task.chapter.name} ({duration(process.seconds)})" for process in self.running)

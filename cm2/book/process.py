@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,9 +14,9 @@ from filelock import FileLock
 
 from cm2.book.cache import Cache, Execution
 from cm2.book.chapters import Chapter
-from cm2.book.worker import CELL_RAISED
-
-_WORKER = Path(__file__).with_name("worker.py")
+from cm2.book.failure import Failure, Failures
+from cm2.book.launch import Launcher
+from cm2.machine import cores
 
 # a chapter's figures are vectors with repeatable ids and no date, whoever executes the book
 _KERNEL_CONFIG = """\
@@ -29,27 +27,24 @@ c.InlineBackend.rc = {"svg.hashsalt": "cm2"}
 """
 
 
-class ChapterError(RuntimeError):
-    """A chapter's cell raised; the message names chapter, cell, exception and the half-executed notebook."""
-
-
 @dataclass(frozen=True)
 class Task:
-    """One chapter to execute: its key in the cache, its parameters, and the executions whose results it reads."""
+    """One chapter to execute: its key in the cache, its parameters, the seconds it may take."""
 
     chapter: Chapter
     key: str
     parameters: Mapping[str, Any]
+    limit: float
+    without: tuple[str, ...] = ()
+    """Chapters that it reads from and whose results are missing."""
 
 
 class Process:
     """A chapter under way, in a work folder that becomes its cache entry."""
 
-    def __init__(
-        self, task: Task, cache: Cache, root: Path, environment: Mapping[str, str], earlier: list[Execution], lock: FileLock
-    ) -> None:
+    def __init__(self, task: Task, cache: Cache, root: Path, launcher: Launcher, earlier: list[Execution], lock: FileLock) -> None:
         self.task, self.cache, self.lock = task, cache, lock
-        self.started = time.monotonic()
+        self._begun: float | None = None
         self.work = Path(tempfile.mkdtemp(prefix=f".{task.chapter.name}-", dir=cache.folder))
         self.sockets = Path(tempfile.mkdtemp(prefix="cm2-"))
         self.inherited = _gather(earlier, self.work / "results")
@@ -63,20 +58,14 @@ class Process:
             "sockets": str(self.sockets / "kernel"),
         }
         specification.write_text(json.dumps(wanted), encoding="utf-8")
-        with (self.work / "log.txt").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", str(_WORKER), str(specification)],
-                env=self._environment(environment),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=root,
-            )
+        (self.work / "log.txt").touch()
+        self.handle = launcher.start(specification, self._environment(), self.work / "log.txt")
 
-    def _environment(self, shared: Mapping[str, str]) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         profile = self.sockets / "ipython" / "profile_default"
         profile.mkdir(parents=True)
         (profile / "ipython_kernel_config.py").write_text(_KERNEL_CONFIG, encoding="utf-8")
-        return dict(shared) | {
+        return {
             "JUPYTER_RUNTIME_DIR": str(self.sockets / "runtime"),
             "JUPYTER_CONFIG_DIR": str(self.sockets / "config"),
             "IPYTHONDIR": str(self.sockets / "ipython"),
@@ -85,46 +74,40 @@ class Process:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        """Since it began to execute."""
+        if self._begun is None and self.handle.begun():
+            self._begun = time.monotonic()
+        return 0.0 if self._begun is None else time.monotonic() - self._begun
 
-    def finish(self, commit: str) -> Execution:
-        """Store the finished chapter.
+    @property
+    def late(self) -> bool:
+        """Whether it has taken longer than it may."""
+        return self.seconds > self.task.limit
 
-        Raises:
-            ChapterError: it failed.
-        """
-        status, seconds = self.process.wait(), self.seconds
-        if status:
-            raise ChapterError(self._explain(status))
+    def ended(self) -> bool:
+        """Whether there is something to collect."""
+        return self.late or self.handle.poll() is not None
+
+    def finish(self, source: Mapping[str, Any], failures: Failures) -> Execution | Failure:
+        """Store the finished chapter with its source (``commit``, ``machine``, ``seconds``), or what became of it."""
+        status = self.handle.poll()
+        late = status is None  # collected though it runs
+        task = self.task
+        if late or status:
+            self.handle.end()
+            return failures.explain(task.chapter, task.key, self.work, status or 0, task.limit if late else None, task.without)
         for name in self.inherited:
             (self.work / "results" / name).unlink(missing_ok=True)
         for name in ("specification.json", "log.txt"):
             (self.work / name).unlink()
-        meta = {"parameters": dict(self.task.parameters), "seconds": round(seconds, 2), "commit": commit}
-        return self.cache.store(self.task.chapter, self.task.key, self.work, meta)
-
-    def _explain(self, status: int) -> str:
-        name, failed = self.task.chapter.name, self.cache.folder.parent / "failed"
-        failed.mkdir(parents=True, exist_ok=True)
-        if status == CELL_RAISED:
-            failure = json.loads((self.work / "failure.json").read_text(encoding="utf-8"))
-            half = Path(shutil.copy(self.work / "notebook.ipynb", failed / f"{name}.ipynb"))
-            # papermill puts a note about the error on top and its parameters below ours: count the cells as the author does
-            where = _author_cell(half, failure["cell"])
-            return f"chapter {name}, {where}: {failure['name']}: {failure['value']}\nthe half-executed notebook: {half}"
-        log = Path(shutil.copy(self.work / "log.txt", failed / f"{name}.log"))
-        last = next((line for line in reversed(log.read_text(errors="replace").splitlines()) if line.strip()), "no output")
-        return f"chapter {name} could not be executed (exit status {status}): {last}\nall it printed: {log}"
+        if not task.without:
+            failures.forget(task.chapter)
+        meta = {"parameters": dict(task.parameters), "without": list(task.without), **source}
+        return self.cache.store(task.chapter, task.key, self.work, meta)
 
     def close(self) -> None:
         """End the process if it still runs, and remove what it leaves behind."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        self.handle.end()
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.sockets, ignore_errors=True)
         self.lock.release()
@@ -137,22 +120,9 @@ def _gather(executions: list[Execution], folder: Path) -> list[str]:
     return [Path(shutil.copy(path, folder)).name for path in files]
 
 
-def _author_cell(notebook: Path, index: int) -> str:
-    """ "cell 7 of 23" in the numbering of the notebook without what papermill inserted."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    inserted = {"papermill-error-cell-tag", "injected-parameters"}
-    own = [position for position, cell in enumerate(cells) if not inserted & set(cell["metadata"].get("tags", []))]
-    raised = next((position for position, cell in enumerate(cells) if _raised(cell)), index)
-    return f"cell {sum(position <= raised for position in own)} of {len(own)}"
-
-
-def _raised(cell: Mapping[str, Any]) -> bool:
-    return any(output.get("output_type") == "error" for output in cell.get("outputs", []))
-
-
 def child_environment(home: Path, jobs: int) -> dict[str, str]:
     """Environment of the executing processes: bounded threads, no progress widgets, this interpreter's kernel."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // jobs)))
     bounded = {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     bounded["OMP_WAIT_POLICY"] = "PASSIVE"  # idle threads that spin take the other chapters' cores
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cm2.book.cache import Execution
-from cm2.book.chapters import Chapter, assignments, documents
+from cm2.book.chapters import Chapter, documents
+from cm2.book.failure import Failure
+from cm2.book.pages import fenced, reader_notebook, stopped_page, with_notice
 
 _PROCESS = Path(__file__).with_name("sphinx_process.py")
 _LINK = re.compile(r'(\b(?:href|src|action|data-content_root)=")([^"]*)(")')
@@ -22,13 +24,16 @@ class RenderError(RuntimeError):
     """Sphinx could not render the staged book, or warned; the message carries what it said."""
 
 
-def stage(root: Path, folder: Path, chapters: Mapping[str, Chapter], executions: Mapping[str, Execution]) -> None:
+def stage(
+    root: Path, folder: Path, chapters: Mapping[str, Chapter], executions: Mapping[str, Execution], failures: Mapping[str, Failure]
+) -> None:
     """Fill ``folder`` with what Sphinx reads: configuration, pages, executed notebooks, results.
 
-    A file is rewritten only when its content changed. Chapters without an execution are left out, of the table of contents too.
+    A file is rewritten only when its content changed. A chapter that failed is staged as far as it went, with a box where it stopped.
+    Chapters with neither an execution nor a failure are left out, of the table of contents too.
     """
     wanted: dict[str, bytes] = {"_config.yml": (root / "_config.yml").read_bytes()}
-    left_out = {chapter.document for name, chapter in chapters.items() if name not in executions}
+    left_out = {chapter.document for name, chapter in chapters.items() if name not in executions and name not in failures}
     wanted["_toc.yml"] = _reduced_toc(root, left_out)
     pages = sorted((root / "book").rglob("*"))
     wanted |= {path.relative_to(root).as_posix(): path.read_bytes() for path in pages if _is_source(path, root)}
@@ -37,12 +42,33 @@ def stage(root: Path, folder: Path, chapters: Mapping[str, Chapter], executions:
             if path.suffix in {".json", ".svg", ".png", ".csv", ".md"}:
                 wanted[f"{folder_name}/{path.name}"] = path.read_bytes()
     for name, execution in executions.items():
-        wanted[f"{chapters[name].document}.ipynb"] = _clean(execution.notebook, chapters[name])
+        wanted[f"{chapters[name].document}.ipynb"] = _dump(_executed(execution, chapters[name]))
         parameters = dict(chapters[name].defaults) | execution.meta["parameters"]
-        wanted[f"_provenance/{name}.json"] = _dump({"commit": execution.meta["commit"], "parameters": parameters})
+        source = {key: execution.meta[key] for key in ("commit", "machine") if execution.meta.get(key)}
+        wanted[f"_provenance/{name}.json"] = _dump(source | {"parameters": parameters})
         for path in execution.results.glob("*.json"):
             wanted[f"_results/{path.name}"] = path.read_bytes()
+    for name, failure in failures.items():
+        wanted[f"{chapters[name].document}.ipynb"] = _dump(_stopped(failure, chapters[name]))
+    wanted["_provenance/stopped.json"] = _dump(sorted(failures))
     _synchronise(folder, wanted)
+
+
+def _executed(execution: Execution, chapter: Chapter) -> dict[str, Any]:
+    content = reader_notebook(execution.notebook, chapter)
+    if without := execution.meta.get("without"):
+        names = ", ".join(f"[]({name}.ipynb)" for name in without)
+        text = f"This chapter shows numbers of {names}, which stopped before the end: they are missing here."
+        content = with_notice(content, "warning", "Results of another chapter are missing", text)
+    return content
+
+
+def _stopped(failure: Failure, chapter: Chapter) -> dict[str, Any]:
+    if failure.notebook.endswith(".ipynb"):
+        content = json.loads(Path(failure.notebook).read_text(encoding="utf-8"))
+        return stopped_page(content, failure.position, failure.where, failure.what)
+    source = json.loads(chapter.path.read_text(encoding="utf-8"))
+    return with_notice(source, "danger", "This chapter was not executed", f"```text\n{fenced(failure.what)}\n```")
 
 
 def _is_source(path: Path, root: Path) -> bool:
@@ -72,25 +98,6 @@ def _reduced_toc(root: Path, left_out: set[str]) -> bytes:
     return yaml.safe_dump(toc, sort_keys=False, allow_unicode=True).encode()
 
 
-def _clean(notebook: Path, chapter: Chapter) -> bytes:
-    """The executed notebook without paths and times, and without injected parameters that only repeat the defaults."""
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    content["metadata"].pop("papermill", None)
-    kept = []
-    for cell in content["cells"]:
-        for name in ("papermill", "execution"):
-            cell["metadata"].pop(name, None)
-        if "injected-parameters" not in cell["metadata"].get("tags", []) or not _repeats_defaults(cell, chapter):
-            kept.append(cell)
-    content["cells"] = kept
-    return _dump(content)
-
-
-def _repeats_defaults(cell: Mapping[str, Any], chapter: Chapter) -> bool:
-    injected = assignments(["".join(cell["source"])])
-    return all(chapter.defaults.get(name) == value for name, value in injected.items())
-
-
 def _synchronise(folder: Path, wanted: Mapping[str, bytes]) -> None:
     """Make the folder hold exactly the wanted files, leaving unchanged ones alone so that Sphinx reads only what changed."""
     for path in [path for path in folder.rglob("*") if path.is_file()]:
@@ -108,31 +115,50 @@ def render(stage_folder: Path, html: Path, strict: bool = True) -> Path:
 
     Args:
         stage_folder: see ``stage``.
-        html: where the pages go.
+        html: where the pages go once all are made; until then, and after an error, the book rendered before stays there.
         strict: any warning, unresolved references included, is an error.
 
     Raises:
         RenderError: Sphinx failed or, when strict, warned. The next build then starts from nothing, since Sphinx does not repeat
             the warnings of pages it has read.
     """
-    doctrees = html.parent / ".doctrees"
+    doctrees, pages = html.parent / ".doctrees", html.parent / ".pages"
     setup = _setup_digest(stage_folder)
     stamp = doctrees / "setup"
     if not stamp.is_file() or stamp.read_text() != setup:
         shutil.rmtree(doctrees, ignore_errors=True)
-        shutil.rmtree(html, ignore_errors=True)
-    command = [sys.executable, "-P", str(_PROCESS), str(stage_folder), str(html), str(doctrees), "strict" if strict else "lenient"]
+        shutil.rmtree(pages, ignore_errors=True)
+    command = [sys.executable, "-P", str(_PROCESS), str(stage_folder), str(pages), str(doctrees), "strict" if strict else "lenient"]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         shutil.rmtree(doctrees, ignore_errors=True)
         raise RenderError(f"the book was not rendered without a warning; Sphinx said:\n{_tail(run.stderr or run.stdout)}")
     stamp.write_text(setup)
-    return _write_index(stage_folder, html)
+    _write_index(stage_folder, pages)
+    _replace(html, pages)
+    return html / "index.html"
+
+
+def _replace(html: Path, pages: Path) -> None:
+    """Put a copy of the finished pages in the place of the old ones. Sphinx goes on from its own copy, page by page."""
+    new, old = html.with_name(f".{html.name}.new"), html.with_name(f".{html.name}.old")
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(pages, new)
+    if html.exists():
+        html.rename(old)
+    new.rename(html)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _setup_digest(stage_folder: Path) -> str:
     """Digest of what decides every page at once: configuration, table of contents, extensions, interpreter, and how strict."""
-    files = [stage_folder / "_config.yml", stage_folder / "_toc.yml", *sorted((stage_folder / "book" / "_ext").glob("*.py"))]
+    files = [
+        stage_folder / "_config.yml",
+        stage_folder / "_toc.yml",
+        stage_folder / "_provenance" / "stopped.json",
+        *sorted((stage_folder / "book" / "_ext").glob("*.py")),
+    ]
     return hashlib.sha256(b"\0".join([sys.executable.encode(), *(path.read_bytes() for path in files)])).hexdigest()
 
 
@@ -140,7 +166,7 @@ def _tail(text: str, lines: int = 40) -> str:
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
 
-def _write_index(stage_folder: Path, html: Path) -> Path:
+def _write_index(stage_folder: Path, html: Path) -> None:
     """``index.html``: the first page once more, its links as seen from the top folder."""
     import yaml
 
@@ -150,7 +176,6 @@ def _write_index(stage_folder: Path, html: Path) -> Path:
         folder = posixpath.dirname(first)
         text = (html / f"{first}.html").read_text(encoding="utf-8")
         index.write_text(_LINK.sub(lambda match: match[1] + _from_top(match[2], folder) + match[3], text), encoding="utf-8")
-    return index
 
 
 def _from_top(link: str, folder: str) -> str:
@@ -161,6 +186,6 @@ def _from_top(link: str, folder: str) -> str:
     return ("./" if moved == "." else moved) + mark + rest
 
 
-def unexecuted(chapters: Mapping[str, Chapter], executions: Iterable[str]) -> list[str]:
-    """Names of the chapters without an execution."""
-    return [name for name in chapters if name not in set(executions)]
+def unexecuted(chapters: Mapping[str, Chapter], tried: Iterable[str]) -> list[str]:
+    """Names of the chapters that were never executed."""
+    return [name for name in chapters if name not in set(tried)]

@@ -1,21 +1,33 @@
 """The one command behind ``cm2 book``."""
 
+import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache as remembered
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from cm2.book.cache import Cache, Execution, chapter_keys, commit
-from cm2.book.chapters import execution_order, find_root, read_chapters, resolve_parameters, with_predecessors
+from cm2.book.cache import Cache, Execution, chapter_keys, commit, key_without
+from cm2.book.chapters import Chapter, execution_order, find_root, read_chapters, resolve_parameters, with_predecessors
 from cm2.book.execute import Executor, duration
+from cm2.book.failure import ChapterError, Failure, Failures
 from cm2.book.process import Task, child_environment
 from cm2.book.render import render, stage, unexecuted
 
 logger = logging.getLogger("cm2.book")
+
+SHORTEST_LIMIT = 900.0
+"""Seconds that every chapter may take."""
+PATIENCE = 20.0
+"""Times its author's estimate that a chapter may take."""
+LONG_PROFILES = ("open", "paper")
+"""Profiles without a limit unless one is given: they train for hours."""
 
 
 def build(
@@ -26,8 +38,13 @@ def build(
     root: Path | str | None = None,
     output: Path | str | None = None,
     report: Callable[[str], None] | None = None,
+    strict: bool = False,
+    limit: float | None = None,
 ) -> Path:
-    """Execute the chapters that changed, render the book strictly; the path of its index page.
+    """Execute the chapters that changed, render the book; the path of its index page.
+
+    A chapter that fails costs one page: the others are executed and rendered, its own shows how far it came, and those that read its
+    results say so. The next call executes only what failed.
 
     Args:
         only: chapters by name, executed with the chapters they read results from; the others are shown as last executed, and those
@@ -40,57 +57,111 @@ def build(
         output: where ``html/`` and its working folders go; by default ``_build`` of the checkout. Executed chapters are always kept in
             the checkout's ``_build/cache``.
         report: receives one line of text per event; by default the logger ``cm2.book``.
+        strict: stop at the first failure, and render nothing then.
+        limit: minutes that a chapter may take; by default a quarter of an hour or twenty times its author's estimate, whichever is more,
+            and no limit for the profiles ``open`` and ``paper``.
 
     Raises:
         ValueError: an unknown chapter or parameter, a value of the wrong type, an inconsistent table of contents; nothing is executed then.
-        ChapterError: a chapter failed; those that were finished stay executed.
-        RenderError: Sphinx warned.
+        ChapterError: chapters failed; its ``failures`` tell where, its ``page`` is the rendered book. Those that were finished stay
+            executed.
+        RenderError: Sphinx failed, or warned though no chapter is missing; the book rendered before is still there.
     """
     report = report or logger.info
     root = Path(root).resolve() if root else find_root()
     output = Path(output).resolve() if output else root / "_build"
-    executions = execute([only] if isinstance(only, str) else list(only or ()), parameters, profile, jobs, root, report)
+    names = [only] if isinstance(only, str) else list(only or ())
+    executions, failures = execute(names, parameters, profile, jobs, root, report, strict, limit)
     chapters = read_chapters(root)
-    absent = unexecuted(chapters, executions)
+    absent = unexecuted(chapters, [*executions, *failures])
     if absent:
         report(f"not executed yet and left out: {', '.join(absent)}; `cm2 book` without --only executes the whole book")
     begun = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
     with FileLock(output / ".lock"):
-        stage(root, output / "stage", chapters, executions)
-        index = render(output / "stage", output / "html", strict=not absent)
+        stage(root, output / "stage", chapters, executions, failures)
+        index = render(output / "stage", output / "html", strict=not absent and not failures)
     report(f"rendered in {duration(time.monotonic() - begun)}")
+    if failures:
+        raise ChapterError(list(failures.values()), index)
     return index
 
 
 def execute(
-    only: Sequence[str], parameters: Mapping[str, Any] | None, profile: str, jobs: int, root: Path, report: Callable[[str], None]
-) -> dict[str, Execution]:
-    """Execute the chapters that changed; the execution of every chapter that has one. Arguments and errors as in ``build``."""
+    only: Sequence[str],
+    parameters: Mapping[str, Any] | None,
+    profile: str,
+    jobs: int,
+    root: Path,
+    report: Callable[[str], None],
+    strict: bool = False,
+    limit: float | None = None,
+) -> tuple[dict[str, Execution], dict[str, Failure]]:
+    """Execute the chapters that changed; every execution there is, and the chapters that failed. Arguments and errors as in ``build``."""
     if jobs < 1:
         raise ValueError(f"jobs is the number of chapters executed at a time, got {jobs}; give 1 or more")
+    if limit is not None and not limit > 0:
+        raise ValueError(f"limit is the number of minutes a chapter may take, got {limit:g}; give more than 0")
     chapters = read_chapters(root)
     resolved = resolve_parameters(chapters, parameters, profile, only)
     order = execution_order(chapters)
     keys = chapter_keys(root, chapters, order, resolved)
-    cache = Cache(root / "_build" / "cache")
+    cache, failures = Cache(root / "_build" / "cache"), Failures(root / "_build" / "failed")
     selected = set().union(*(with_predecessors(chapters, name) for name in only)) if only else set(chapters)
-    stored = {name: cache.get(chapters[name], keys[name]) for name in order if name in selected}
-    tasks = [Task(chapters[name], keys[name], resolved[name]) for name, execution in stored.items() if execution is None]
-    _announce(tasks, len(selected), profile, report)
-    executor = Executor(cache, root, child_environment(_home(root), min(jobs, max(len(tasks), 1))), jobs, commit(root), report)
-    done = executor.run(tasks, {name: execution for name, execution in stored.items() if execution is not None})
-    others = {name: chapter for name, chapter in chapters.items() if name not in done}
-    found = {
-        name: cache.get(chapter, keys[name]) or cache.newest(chapter, resolved[name].get("profile")) for name, chapter in others.items()
-    }
-    return done | {name: execution for name, execution in found.items() if execution is not None}
+    stored = {name: found for name in order if name in selected and (found := cache.get(chapters[name], keys[name]))}
+    tasks = [
+        Task(chapters[name], keys[name], resolved[name], _seconds(limit, chapters[name], resolved[name].get("profile")))
+        for name in order
+        if name in selected and name not in stored
+    ]
+    _announce(tasks, _known(tasks, cache, failures), len(selected), profile, report)
+    environment = child_environment(_home(root), min(jobs, max(len(tasks), 1)))
+    source = _source(root, environment) if tasks else dict
+    executor = Executor(cache, failures, root, environment, jobs, source, report, strict)
+    done = executor.run(tasks, stored)
+    for name, chapter in chapters.items():
+        if name in done or name in executor.failed:
+            continue
+        if failure := failures.get(chapter, keys[name]):
+            executor.failed[name] = failure
+        elif found := cache.get(chapter, keys[name]) or cache.newest(chapter, resolved[name].get("profile")):
+            done[name] = found
+    return done, executor.failed
 
 
-def _announce(tasks: list[Task], total: int, profile: str, report: Callable[[str], None]) -> None:
-    names = ", ".join(task.chapter.name for task in tasks)
-    what = f"{len(tasks)} to execute: {names}" if tasks else "none to execute"
-    report(f"{total} chapters, profile {profile}: {total - len(tasks)} unchanged, {what}")
+def _seconds(limit: float | None, chapter: Chapter, profile: Any) -> float:
+    if limit is not None:
+        return 60 * limit
+    return float("inf") if profile in LONG_PROFILES else max(SHORTEST_LIMIT, PATIENCE * chapter.seconds.get(profile, 0.0))
+
+
+def _known(tasks: list[Task], cache: Cache, failures: Failures) -> set[str]:
+    """Chapters that need no execution unless one that they read from, and that failed before, succeeds now."""
+    before = {task.chapter.name for task in tasks if failures.get(task.chapter, task.key)}
+    known = set()
+    for task in tasks:
+        missing = tuple(sorted(set(task.chapter.after) & before))
+        if missing and cache.get(task.chapter, key_without(task.key, missing)):
+            known.add(task.chapter.name)
+    return known
+
+
+def _announce(tasks: list[Task], known: set[str], total: int, profile: str, report: Callable[[str], None]) -> None:
+    names = [task.chapter.name for task in tasks if task.chapter.name not in known]
+    what = f"{len(names)} to execute: {', '.join(names)}" if names else "none to execute"
+    report(f"{total} chapters, profile {profile}: {total - len(names)} unchanged, {what}")
+
+
+def _source(root: Path, environment: Mapping[str, str]) -> Callable[[], Mapping[str, Any]]:
+    """What is recorded with every execution: the commit, and the machine as an executing process sees it."""
+
+    @remembered
+    def source() -> Mapping[str, Any]:
+        return {"commit": commit(root), "machine": json.loads(facts.communicate()[0])}
+
+    run = [sys.executable, "-P", "-m", "cm2.machine"]
+    facts = subprocess.Popen(run, env=dict(environment), stdout=subprocess.PIPE, text=True, cwd=root)
+    return source
 
 
 def _home(root: Path) -> Path:

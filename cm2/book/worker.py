@@ -1,4 +1,4 @@
-"""Execute one notebook with papermill; run as a process of its own: ``python worker.py SPECIFICATION.json``.
+"""Execute one notebook with papermill: ``python worker.py SPECIFICATION.json``, or ``main`` in a process forked for it.
 
 Nothing of ``cm2`` is imported here, so that a broken package shows up in the chapter's own cell, where the message names it.
 """
@@ -6,24 +6,31 @@ Nothing of ``cm2`` is imported here, so that a broken package shows up in the ch
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-# exit status by which the runner tells a cell that raised from a notebook that could not be run at all
+# exit statuses by which the runner tells a cell that raised, and a kernel that died, from a notebook that could not be run at all
 CELL_RAISED = 3
+KERNEL_DIED = 4
 
 
-def main(specification: Path) -> int:
-    """Execute the notebook that the specification (``input``, ``output``, ``parameters``, ``cwd``, ``sockets``) names."""
+def main(specification: Path, kernel_manager: type | None = None) -> int:
+    """Execute the notebook that the specification (``input``, ``output``, ``parameters``, ``cwd``, ``sockets``) names.
+
+    Args:
+        specification: a JSON file.
+        kernel_manager: class of the kernel's manager; by default the one that starts an interpreter.
+
+    Returns:
+        0, ``CELL_RAISED`` or ``KERNEL_DIED``; the executed or half-executed notebook lies at ``output``.
+    """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     wanted = json.loads(specification.read_text(encoding="utf-8"))
-    config = Config()
-    if os.name == "posix":
-        # sockets in this process's own folder: TCP ports of parallel kernels can collide
-        config.KernelManager.transport = "ipc"
-        config.KernelManager.ip = wanted["sockets"]
+    options: dict[str, Any] = {} if kernel_manager is None else {"kernel_manager_class": kernel_manager}
     try:
         papermill.execute_notebook(
             wanted["input"],
@@ -33,13 +40,25 @@ def main(specification: Path) -> int:
             cwd=wanted["cwd"],
             progress_bar=False,
             log_output=False,
-            config=config,
+            config=_config(wanted),
+            **options,
         )
-    except PapermillExecutionError as error:
-        failure = {"cell": error.cell_index, "name": error.ename, "value": error.evalue}
-        Path(wanted["output"]).with_name("failure.json").write_text(json.dumps(failure), encoding="utf-8")
+    except PapermillExecutionError:
         return CELL_RAISED
+    except DeadKernelError:
+        return KERNEL_DIED
     return 0
+
+
+def _config(wanted: Mapping[str, Any]) -> Any:
+    """Sockets in this process's own folder: TCP ports of parallel kernels can collide."""
+    from traitlets.config import Config
+
+    config = Config()
+    if os.name == "posix":
+        config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = wanted["sockets"]
+    return config
 
 
 if __name__ == "__main__":

@@ -70,7 +70,10 @@ def tails() -> nbformat.NotebookNode:
         markdown("## What you need first\n\nUniform random variables."),
         markdown("## Time\n\nOne second on two cores with every profile."),
         code('profile = "quick"\nseed = 0\nn = 500', tags=["parameters"]),
-        code("import numpy as np\nfrom matplotlib import pyplot as plt\nfrom myst_nb import glue\n\nfrom cm2.checks import check\nfrom cm2.results import record"),
+        code(
+            "import numpy as np\nfrom matplotlib import pyplot as plt\nfrom myst_nb import glue\n\n"
+            "from cm2.checks import check\nfrom cm2.results import record"
+        ),
         markdown(
             "## Definitions\n\n"
             "```{prf:definition} Copula\n:label: def-copula-mini\n\nA law on $[0, 1]^2$ with uniform margins.\n```\n\n"
@@ -98,9 +101,13 @@ def tails() -> nbformat.NotebookNode:
         ),
         markdown("## Summary\n\n{prf:ref}`thm-sklar-mini` splits a law into margins and copula."),
         markdown("## Exercises"),
-        *exercise(1, "Show that $\\tau = 0$ under independence.", "check(\"tau\", tau, near=0, standard_error=1 / np.sqrt(n))"),
-        *exercise(2, "Draw again.", "again = np.random.default_rng(seed).uniform(size=(n, 2))\ncheck(\"the same seed draws the same\", again, equals=u)"),
-        *exercise(3, "Are the margins uniform?", "check(\"mean\", u.mean(), near=0.5, standard_error=(24 * n) ** -0.5)"),
+        *exercise(1, "Show that $\\tau = 0$ under independence.", 'check("tau", tau, near=0, standard_error=1 / np.sqrt(n))'),
+        *exercise(
+            2,
+            "Draw again.",
+            'again = np.random.default_rng(seed).uniform(size=(n, 2))\ncheck("the same seed draws the same", again, equals=u)',
+        ),
+        *exercise(3, "Are the margins uniform?", 'check("mean", u.mean(), near=0.5, standard_error=(24 * n) ** -0.5)'),
     ]
     return notebook(cells, seconds={"quick": 3})
 
@@ -112,7 +119,10 @@ def preface() -> nbformat.NotebookNode:
             "# Preface\n\nA small book about copulas. Its one number is {res}`tails:correlation|.1f`; see [the chapter](tails.ipynb)."
         ),
         code('profile = "quick"\nseed = 0', tags=["parameters"]),
-        code('from cm2.checks import check\nfrom cm2.results import read\n\ncheck("a correlation", abs(read("tails", "correlation")), below=1)'),
+        code(
+            "from cm2.checks import check\nfrom cm2.results import read\n\n"
+            'check("a correlation", abs(read("tails", "correlation")), below=1)'
+        ),
     ]
     return notebook(cells, after=["tails"])
 

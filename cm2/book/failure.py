@@ -1,0 +1,117 @@
+"""What became of a chapter that was not executed to its end, kept beside the cache until the chapter succeeds."""
+
+import json
+import shutil
+import signal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cm2.book.chapters import Chapter
+from cm2.book.pages import error_of, place, reader_notebook, stopped_at
+from cm2.book.worker import CELL_RAISED, KERNEL_DIED
+
+_NO_SPACE = "No space left on device"
+
+
+class ChapterError(RuntimeError):
+    """Chapters that were not executed to their end; the message has a line for each, naming place and exception."""
+
+    def __init__(self, failures: "list[Failure]", page: Path | None = None) -> None:
+        super().__init__("\n".join(str(failure) for failure in failures))
+        self.failures = failures
+        self.page = page
+        """Index of the book, rendered with boxes where chapters stopped; None where it was not."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A chapter that stopped."""
+
+    chapter: str
+    """Its name."""
+    key: str
+    """Of the execution that was tried."""
+    where: str
+    """Heading, cell and line; empty where no cell had begun."""
+    what: str
+    """The exception, or what else ended it."""
+    position: int = 0
+    """Of the cell in the half-executed notebook."""
+    notebook: str = ""
+    """The half-executed notebook as the reader sees it, or what the process printed."""
+    predecessors: tuple[str, ...] = ()
+    """Chapters that it reads from and that had stopped before."""
+
+    def __str__(self) -> str:
+        place_of = f", {self.where}" if self.where else ""
+        after = f" (without the results of {', '.join(self.predecessors)})" if self.predecessors else ""
+        return f"chapter {self.chapter}{place_of}{after}: {self.what}\n  as far as it went: {self.notebook}"
+
+
+class Failures:
+    """The folder of half-executed chapters: ``NAME.ipynb`` (or ``NAME.log``) and ``NAME.json``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, chapter: Chapter, key: str) -> Failure | None:
+        """How the execution with this key failed, if it did."""
+        try:
+            failure = Failure(**json.loads((self.folder / f"{chapter.name}.json").read_text(encoding="utf-8")))
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return None
+        return failure if failure.key == key and Path(failure.notebook).is_file() else None
+
+    def keep(self, failure: Failure) -> Failure:
+        """Store what failed."""
+        (self.folder / f"{failure.chapter}.json").write_text(json.dumps(asdict(failure), indent=1), encoding="utf-8")
+        return failure
+
+    def forget(self, chapter: Chapter) -> None:
+        """The chapter has been executed."""
+        for suffix in ("json", "ipynb", "log"):
+            (self.folder / f"{chapter.name}.{suffix}").unlink(missing_ok=True)
+
+    def explain(
+        self, chapter: Chapter, key: str, work: Path, status: int, limit: float | None = None, predecessors: tuple[str, ...] = ()
+    ) -> Failure:
+        """Store and describe what the work folder of an executing process tells.
+
+        Args:
+            chapter: what was executed.
+            key: of the execution.
+            work: holds ``notebook.ipynb`` as far as it came and ``log.txt``.
+            status: of the process.
+            limit: seconds after which it was ended, if it was.
+            predecessors: chapters whose results it lacked.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.forget(chapter)
+        half = work / "notebook.ipynb"
+        reached = half.is_file() and (status in {CELL_RAISED, KERNEL_DIED} or limit is not None)
+        if not reached:
+            log = Path(shutil.copy(work / "log.txt", self.folder / f"{chapter.name}.log"))
+            return self.keep(Failure(chapter.name, key, "", _from_log(log, status, limit), 0, str(log), predecessors))
+        position = stopped_at(half, chapter)
+        content = reader_notebook(half, chapter)
+        target = self.folder / f"{chapter.name}.ipynb"
+        target.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        error = error_of(content["cells"][position])
+        if limit is not None:
+            what = f"not finished after {limit / 60:g} min, the limit for a chapter (cm2 book --limit MINUTES)"
+        elif error:
+            what = f"{error['ename']}: {error['evalue']}"
+        else:
+            what = "the kernel died; a machine that runs out of memory kills the largest process"
+        return self.keep(Failure(chapter.name, key, place(content["cells"], position), what, position, str(target), predecessors))
+
+
+def _from_log(log: Path, status: int, limit: float | None) -> str:
+    if limit is not None:
+        return f"not started after {limit / 60:g} min, the limit for a chapter (cm2 book --limit MINUTES)"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    if any(_NO_SPACE in line for line in lines):
+        return f"{_NO_SPACE.lower()}; free some and call again"
+    if status == -signal.SIGKILL:
+        return "its process was killed; a machine that runs out of memory kills the largest process"
+    return f"could not be executed (exit status {status}): {lines[-1] if lines else 'no output'}"
