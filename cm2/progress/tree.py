@@ -21,6 +21,7 @@ T = TypeVar("T")
 Call = tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]
 _here = threading.local()  # .progress: the innermost of this thread
 _serial = itertools.count()
+STAGE = " of this stage"
 
 
 class Progress:
@@ -152,7 +153,7 @@ class Progress:
             state = self.state()
             return time_left(state.share, self.first / (self.total or 1), self.seconds, state.limit)
         left = child.time_left() if child is not None else ""
-        return f"{left} of this stage" if left and not self.even else left
+        return f"{left}{STAGE}" if left and not self.even and not left.endswith(STAGE) else left
 
     def counted(self) -> tuple[list[str], Counted | None]:
         """The outermost part whose steps can be counted, and the words that lead to it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.cohort import SPLITS
 from cm2.paper import printed
+from cm2.progress import Progress
 from cm2.tables.counts import count_groups
 from cm2.tables.spec import roles
 
@@ -48,15 +49,19 @@ def verify_cohort(path: Path) -> Verification:
     """
     if not (path / "manifest.json").is_file():
         raise ValueError(f"{path} is not a prepared cohort: it has no manifest.json; write one with `cm2 prepare`")
-    try:
-        cohort = load_cohort(path)
-    except ValueError as error:
-        return Verification([], [str(error)], pd.DataFrame())
-    checks, problems = ["every file has the size and checksum of the manifest"], []
-    for check in (_counts, _flow, _labels, _placeholders, _series):
-        for line, problem in check(cohort):
-            (problems if problem else checks).append(f"{line}: {problem}" if problem else line)
-    return Verification(checks, problems, compare_with_paper(path))
+    with Progress(f"verifying {path.name}", 2 + len(CHECKS), even=False) as progress:
+        progress.stage("checksums")
+        try:
+            cohort = load_cohort(path)
+        except ValueError as error:
+            return Verification([], [str(error)], pd.DataFrame())
+        checks, problems = ["every file has the size and checksum of the manifest"], []
+        for name, check in CHECKS.items():
+            progress.stage(name)
+            for line, problem in check(cohort):
+                (problems if problem else checks).append(f"{line}: {problem}" if problem else line)
+        progress.stage("counts of the paper")
+        return Verification(checks, problems, compare_with_paper(path))
 
 
 def compare_with_paper(path: Path) -> pd.DataFrame:
@@ -181,3 +186,12 @@ def _standardised(cohort: Cohort, name: str, statistics: dict[str, Any]) -> Find
 def _binary(values: np.ndarray, columns: list[int]) -> bool:
     blocks = (values[start : start + 1024][:, :, columns] for start in range(0, len(values), 1024))
     return all(bool(np.isin(block, (0, 1)).all()) for block in blocks)
+
+
+CHECKS: dict[str, Callable[[Cohort], Iterator[Finding]]] = {
+    "counts": _counts,
+    "flow chart": _flow,
+    "labels": _labels,
+    "absent modalities": _placeholders,
+    "series": _series,
+}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cm2.progress import Progress
 from data_prep.fabricate.charting import chart, simulate
 from data_prep.fabricate.dirt import Charted
 from data_prep.fabricate.dirt_rows import soil_rows
@@ -60,14 +61,19 @@ def check(out: Path, stays: int, seed: int) -> None:
 
 def admit(edition: int, stays: int, seed: int) -> Hospital:
     """A hospital of ``stays`` ICU stays with soiled events."""
-    factors, series, outcomes = simulate(stays, seed)
-    rng = np.random.default_rng((seed, edition))
-    population, dirt = populate(edition, stays, outcomes, rng)
-    icu, admissions = pd.DataFrame(population.icu), pd.DataFrame(population.admissions)
-    charted = Charted(chart(series, icu, rng), rng)
-    soil_values(charted)
-    soil_rows(charted, icu, admissions)
-    events = charted.done()
+    with Progress("", 4, even=False) as progress:
+        progress.stage("simulating")
+        factors, series, outcomes = simulate(stays, seed)
+        rng = np.random.default_rng((seed, edition))
+        population, dirt = populate(edition, stays, outcomes, rng)
+        icu, admissions = pd.DataFrame(population.icu), pd.DataFrame(population.admissions)
+        progress.stage("charting")
+        charted = Charted(chart(series, icu, rng), rng)
+        progress.stage("flaws of values")
+        soil_values(charted)
+        progress.stage("flaws of rows")
+        soil_rows(charted, icu, admissions)
+        events = charted.done()
     return Hospital(factors, population.people, admissions, icu, pd.DataFrame(population.diagnoses), events, dirt + charted.counts, rng)
 
 

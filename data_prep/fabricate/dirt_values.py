@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cm2.progress import Progress
 from data_prep.fabricate.dirt import Charted
 from data_prep.fabricate.facts import CATEGORICAL, items
 
@@ -43,18 +44,19 @@ def soil_values(charted: Charted) -> None:
     unit_of_item = np.array([implied.get(item, "") for item in itemid.tolist()], dtype=object)
     numeric = ~np.isin(variable, CATEGORICAL)
     clean = (frame["value"] != "not charted").to_numpy()
-    for soil in SOILS:
-        where = clean & (numeric if soil.numbers else True)
-        if soil.variables:
-            where &= np.isin(variable, soil.variables)
-        if soil.items:
-            where &= np.isin(itemid, soil.items)
-        if soil.unit:
-            where &= unit_of_item == soil.unit
-        at = charted.pick(soil.kind, where, soil.share)
-        value, unit = (frame[column].to_numpy(dtype=object)[at] for column in ("value", "unit"))
-        soil.change(value, unit, charted.rng)
-        charted.put(at, value=value, unit=unit)
+    with Progress("", len(SOILS), "kind") as progress:
+        for soil in progress.each(SOILS):
+            where = clean & (numeric if soil.numbers else True)
+            if soil.variables:
+                where &= np.isin(variable, soil.variables)
+            if soil.items:
+                where &= np.isin(itemid, soil.items)
+            if soil.unit:
+                where &= unit_of_item == soil.unit
+            at = charted.pick(soil.kind, where, soil.share)
+            value, unit = (frame[column].to_numpy(dtype=object)[at] for column in ("value", "unit"))
+            soil.change(value, unit, charted.rng)
+            charted.put(at, value=value, unit=unit)
 
 
 def _one_of(*options: str | None, unit: tuple[str | None, ...] = ()) -> Change:

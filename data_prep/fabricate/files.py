@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from cm2.progress import Progress
+
 # stands for bytes that are no UTF-8 in a text held in memory
 UNREADABLE = "\ue000"
 _BROKEN = b"\xff\xfe\xff"
@@ -49,7 +51,11 @@ def write_tables(
     Returns:
         The files' paths relative to ``folder``.
     """
-    return [_write(folder, name, frame.reindex(columns=list(layouts[name])), habits.get(name, Habit())) for name, frame in tables.items()]
+    with Progress("", len(tables), "table", even=False) as progress:
+        return [
+            _write(folder, name, frame.reindex(columns=list(layouts[name])), habits.get(name, Habit()))
+            for name, frame in progress.each(tables.items())
+        ]
 
 
 def count_habits(habits: Mapping[str, Habit]) -> Counter[str]:

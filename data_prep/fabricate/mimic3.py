@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from cm2.progress import Progress
 from data_prep.fabricate import dictionaries
 from data_prep.fabricate.common import Hospital, admit, check, moments, numbers, shuffled
 from data_prep.fabricate.files import Habit, count_habits, write_tables
@@ -43,16 +43,15 @@ def fabricate_mimic3(out: Path | str, stays: int = 2000, seed: int = 0) -> Path:
     """
     out = Path(out)
     check(out, stays, seed)
-    with tqdm(total=3, desc="mimic3: drawing", disable=None, leave=False) as bar, whole_or_nothing(out) as folder:
+    with Progress("fabricating mimic3", 3, even=False) as progress, whole_or_nothing(out) as folder:
+        progress.stage("people and events")
         hospital = admit(3, stays, seed)
         tables, dirt = _tables(hospital)
-        bar.update()
-        bar.set_description("mimic3: writing")
+        progress.stage("writing")
         files = write_tables(folder, tables, TABLES3, HABITS)
         test, valid = split_lists(3, hospital.icu["subject_id"].to_numpy(), hospital.rng)
         files += write_lists(folder, test, valid)
-        bar.update()
-        bar.set_description("mimic3: truth")
+        progress.stage("truth")
         _write_truth(folder / "truth", tables, test, valid, dirt, files)
     return out
 

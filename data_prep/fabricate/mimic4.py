@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from cm2.progress import Progress
 from data_prep.fabricate import dictionaries
 from data_prep.fabricate.common import Hospital, admit, check, moments, numbers, shuffled
 from data_prep.fabricate.files import Habit, count_habits, write_tables
@@ -58,20 +58,20 @@ def fabricate_mimic4(out: Path | str, stays: int = 2000, seed: int = 0, image_si
     check(out, stays, seed)
     if image_size < LEAST_SIZE:
         raise ValueError(f"image_size: got {image_size}; anatomy needs at least {LEAST_SIZE} pixels")
-    with tqdm(total=3, desc="mimic4: drawing", disable=None, leave=False) as bar, whole_or_nothing(out) as folder:
+    with Progress("fabricating mimic4", 4, even=False) as progress, whole_or_nothing(out) as folder:
+        progress.stage("people and events")
         hospital = admit(4, stays, seed)
+        progress.stage("films and reports")
         films, files, dirt = draw_films(hospital.factors[:, MODALITIES.index("image")], hospital.icu, image_size, hospital.rng)
         reports, report_dirt = draw_reports(films, hospital.factors, hospital.rng)
         files |= reports
         dirt += hospital.dirt + report_dirt + count_habits(HABITS)
         tables = _tables(hospital, films, dirt)
-        bar.update()
-        bar.set_description("mimic4: writing")
+        progress.stage("writing")
         names = write_tables(folder, tables, TABLES4, HABITS) + _write_files(folder, files)
         test, valid = split_lists(4, hospital.icu["subject_id"].to_numpy(), hospital.rng)
         names += write_lists(folder, test, valid)
-        bar.update()
-        bar.set_description("mimic4: truth")
+        progress.stage("truth")
         _write_truth(folder / "truth", tables, test, valid, files, dict(dirt), names)
     return out
 

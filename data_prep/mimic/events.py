@@ -7,6 +7,7 @@ Everything that is set aside is counted.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from cm2.progress import Progress
 from data_prep.channels import CHANNELS
 from data_prep.mimic.quirks import Quirks
-from data_prep.mimic.raw import Release, find_table, reading, source
+from data_prep.mimic.raw import Release, find_table, query_share, reading, source
 
 TABLES = ("chartevents", "labevents", "outputevents")
 PLAIN = r"(\d+(\.\d*)?|\.\d+)"
@@ -61,21 +63,24 @@ def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Relea
         "CREATE TABLE event (subject_id BIGINT, stay_id BIGINT, charttime TIMESTAMP, itemid BIGINT, value VARCHAR, unit VARCHAR,"
         " aside VARCHAR)"
     )
-    rows = {}
-    for table in TABLES:
-        path = find_table(raw, release, table)
-        names = release.columns(table)
-        stay = next((name for name in names if name in ("stay_id", "icustay_id")), "NULL::BIGINT")
-        unit = "''" if quirks.units_ignored and release.name == "mimic4" else "coalesce(valueuom, '')"
-        with reading(path):
-            connection.execute(f"""
-                INSERT INTO event SELECT subject_id, owner, charttime, itemid, value, unit, {_reason()} FROM (
-                    SELECT subject_id, hadm_id, {stay} AS stay_id, itemid, try_cast(charttime AS TIMESTAMP) AS charttime,
-                        trim(value, ' \t\r\n') AS value, {unit} AS unit
-                    FROM {source(path, release, table)} WHERE itemid IN (SELECT itemid FROM item)
-                ) LEFT JOIN owner USING (subject_id, hadm_id)
-            """)
-        rows[table] = connection.execute("SELECT count(*) FROM event").fetchone()[0] - sum(rows.values())  # type: ignore[index]
+    rows, paths = {}, {table: find_table(raw, release, table) for table in TABLES}
+    sizes = {table: path.stat().st_size for table, path in paths.items()}
+    with Progress("", sum(sizes.values()), "B") as progress:
+        for table, path in paths.items():
+            progress.measure = partial(_bytes_read, connection, sizes[table])
+            names = release.columns(table)
+            stay = next((name for name in names if name in ("stay_id", "icustay_id")), "NULL::BIGINT")
+            unit = "''" if quirks.units_ignored and release.name == "mimic4" else "coalesce(valueuom, '')"
+            with reading(path):
+                connection.execute(f"""
+                    INSERT INTO event SELECT subject_id, owner, charttime, itemid, value, unit, {_reason()} FROM (
+                        SELECT subject_id, hadm_id, {stay} AS stay_id, itemid, try_cast(charttime AS TIMESTAMP) AS charttime,
+                            trim(value, ' \t\r\n') AS value, {unit} AS unit
+                        FROM {source(path, release, table)} WHERE itemid IN (SELECT itemid FROM item)
+                    ) LEFT JOIN owner USING (subject_id, hadm_id)
+                """)
+            progress.advance(sizes[table])
+            rows[table] = connection.execute("SELECT count(*) FROM event").fetchone()[0] - sum(rows.values())  # type: ignore[index]
     reasons = connection.execute("SELECT coalesce(aside, 'kept'), count(*) FROM event GROUP BY 1 ORDER BY 1").fetchall()
     return {"rows_of_the_items": rows, "rows": dict.fromkeys([*SET_ASIDE, "kept"], 0) | dict(reasons)}
 
@@ -91,18 +96,19 @@ def clean_events(connection: duckdb.DuckDBPyConnection, quirks: Quirks) -> dict[
     rules = _rules(quirks)
     textual = ", ".join(str(code) for code, channel in enumerate(CHANNELS) if channel.categories)
     cases = "\n".join(f"WHEN {_code(name)} THEN {rule}" for name, rule in rules.items())
-    connection.execute(f"""
-        CREATE TABLE cleaned AS
-        SELECT subject_id, stay_id, charttime, variable, CASE WHEN variable IN ({textual}) THEN rank
-            WHEN isfinite(x) THEN CASE variable {cases} ELSE x END END AS number
-        FROM (
-            SELECT subject_id, stay_id, charttime, itemid, variable, value, unit, lower(unit) AS lower_unit, CASE variable
-                WHEN {_code("Systolic blood pressure")} THEN {_pressure(1)}
-                WHEN {_code("Diastolic blood pressure")} THEN {_pressure(2)}
-                ELSE try_cast(value AS DOUBLE) END AS x
-            FROM event JOIN item USING (itemid) WHERE aside IS NULL
-        ) LEFT JOIN category ON of_variable = variable AND text = {_category_text()}
-    """)
+    with Progress("", measure=partial(query_share, connection)):
+        connection.execute(f"""
+            CREATE TABLE cleaned AS
+            SELECT subject_id, stay_id, charttime, variable, CASE WHEN variable IN ({textual}) THEN rank
+                WHEN isfinite(x) THEN CASE variable {cases} ELSE x END END AS number
+            FROM (
+                SELECT subject_id, stay_id, charttime, itemid, variable, value, unit, lower(unit) AS lower_unit, CASE variable
+                    WHEN {_code("Systolic blood pressure")} THEN {_pressure(1)}
+                    WHEN {_code("Diastolic blood pressure")} THEN {_pressure(2)}
+                    ELSE try_cast(value AS DOUBLE) END AS x
+                FROM event JOIN item USING (itemid) WHERE aside IS NULL
+            ) LEFT JOIN category ON of_variable = variable AND text = {_category_text()}
+        """)
     unread = connection.execute("SELECT variable, count(*) FROM cleaned WHERE number IS NULL GROUP BY 1 ORDER BY 1").fetchall()
     connection.execute("DELETE FROM cleaned WHERE number IS NULL")
     return {CHANNELS[code].name: count for code, count in unread}
@@ -129,6 +135,10 @@ def _rules(quirks: Quirks) -> dict[str, str]:
             WHEN itemid IN {POUNDS} OR contains(lower_unit, 'lb') THEN x * 0.453592 ELSE x END""",
         "Height": f"CASE WHEN itemid = {INCHES} OR contains(lower_unit, 'in') THEN round_even(x * 2.54, 0) ELSE x END",
     }
+
+
+def _bytes_read(connection: duckdb.DuckDBPyConnection, size: int) -> float:
+    return size * query_share(connection)
 
 
 def _pressure(part: int) -> str:

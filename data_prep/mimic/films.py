@@ -8,8 +8,8 @@ import duckdb
 import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from cm2.progress import Progress
 from data_prep.mimic.raw import FILMS, read_table
 from data_prep.mimic.stays import HOURS
 
@@ -108,8 +108,10 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
             failures[path.relative_to(folder).as_posix()] = reason
 
     rows = films[["row", "subject_id", "study_id", "dicom_id"]].itertuples(index=False, name=None)
-    bar = tqdm(rows, desc="decoding films", total=len(films), disable=None, leave=False)
-    joblib.Parallel(n_jobs=jobs, prefer="threads")(joblib.delayed(decode)(*row) for row in bar)
+    with Progress("", len(films), "film") as progress:
+        threads = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
+        for _ in progress.each(threads(joblib.delayed(decode)(*row) for row in rows)):
+            pass
     if len(films) and len(failures) == len(films):
         path, reason = next(iter(failures.items()))
         raise ValueError(f"not one of {len(films)} films can be read, the first is {folder / path} ({reason}); give the folder with files/")

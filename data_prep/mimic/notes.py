@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from cm2.progress import Progress
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import MIMIC3, find_table, header, open_text, reading
 from data_prep.mimic.stays import HOURS
@@ -53,18 +55,19 @@ def read_notes(raw: Path, stays: pd.DataFrame, quirks: Quirks) -> tuple[pd.DataF
     counts: dict[str, Any] = dict.fromkeys(("rows_of_the_cohort", "no_time", "no_text", "in_error", "empty_after_cleaning"), 0)
     counts["damaged_row_ids"] = []
     kept = []
-    for row in _rows(path):
-        if int(row["hadm_id"] or -1) not in admissions or not row["subject_id"]:
-            continue
-        counts["rows_of_the_cohort"] += 1
-        aside = _set_aside(row, quirks)
-        if aside is None:
-            text = clean_note(row["text"])
-            kept.append((int(row["row_id"]), int(row["hadm_id"]), row["charttime"], text))
-        elif aside == "damaged":
-            counts["damaged_row_ids"].append(int(row["row_id"]))
-        else:
-            counts[aside] += 1
+    with Progress("", path.stat().st_size, "B") as progress:
+        for row in _rows(path, progress):
+            if int(row["hadm_id"] or -1) not in admissions or not row["subject_id"]:
+                continue
+            counts["rows_of_the_cohort"] += 1
+            aside = _set_aside(row, quirks)
+            if aside is None:
+                text = clean_note(row["text"])
+                kept.append((int(row["row_id"]), int(row["hadm_id"]), row["charttime"], text))
+            elif aside == "damaged":
+                counts["damaged_row_ids"].append(int(row["row_id"]))
+            else:
+                counts[aside] += 1
     notes = pd.DataFrame(kept, columns=["row_id", "hadm_id", "charttime", "text"])
     notes["charttime"] = pd.to_datetime(notes["charttime"], format="%Y-%m-%d %H:%M:%S").astype("datetime64[us]")
     empty = notes["text"] == ""
@@ -124,10 +127,11 @@ def first_events(connection: duckdb.DuckDBPyConnection, stays: pd.DataFrame) -> 
     return found.set_index("hadm_id")["first"]
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
+def _rows(path: Path, progress: Progress) -> Iterator[dict[str, str]]:
     names = header(path, MIMIC3, "noteevents")
     csv.field_size_limit(LONGEST_FIELD)
     with reading(path), open_text(path) as file:
+        progress.measure = lambda: os.lseek(file.fileno(), 0, os.SEEK_CUR)
         rows = csv.reader(file)
         next(rows)
         for row in rows:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from tqdm import tqdm
 
+from cm2.progress import Progress
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, described, find_table
 from data_prep.mimic.stages import VERSION, Stages
@@ -19,7 +19,7 @@ from data_prep.mimic.workplace import one_error, workplace
 from data_prep.writer import already_prepared, write_cohort
 
 MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report")}
-STAGES = 8
+STAGES = 5  # and one for each modality
 
 
 def prepare_mimic3(raw: Path | str, out: Path | str, modalities: Sequence[str] = MODALITIES["mimic3"], **options: Any) -> Path:
@@ -113,7 +113,8 @@ def _prepare(
     } | ({"image_size": image_size} if "image" in modalities else {})
     if already_prepared(out, release.name, VERSION, parameters):
         return out
-    with workplace(out, temporary) as work, tqdm(total=STAGES, disable=None, leave=False) as bar, one_error(out, bar):
+    progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
+    with workplace(out, temporary) as work, progress, one_error(out, progress):
         connection = duckdb.connect(str(work / "events.duckdb"))
         try:
             connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = {jobs}; SET preserve_insertion_order = false")
@@ -121,11 +122,12 @@ def _prepare(
         except duckdb.Error:
             raise ValueError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
         with suppress(duckdb.InvalidInputException):  # in a notebook without widgets there is no bar, and none can be set
-            connection.execute("SET enable_progress_bar = false")
-        task = Stages(raw, release, chosen, lists, connection, work, bar, jobs, image_size, dict(folders or {}))
+            connection.execute("SET enable_progress_bar_print = false")
+            connection.execute(f"SET enable_progress_bar = {progress.shown}")  # else a query does not tell how far it is
+        task = Stages(raw, release, chosen, lists, connection, work, progress, jobs, image_size, dict(folders or {}))
         cohort = task.cohort(modalities, parameters)
         connection.close()
-        bar.set_description("writing")
+        progress.stage("writing")
         return write_cohort(out, cohort)
 
 

@@ -160,6 +160,11 @@ def read_table(connection: duckdb.DuckDBPyConnection, raw: Path, release: Releas
     return frame.rename(columns={"icustay_id": "stay_id"})
 
 
+def query_share(connection: duckdb.DuckDBPyConnection) -> float:
+    """How much is done of the query that runs, from 0 to 1, as DuckDB estimates it; another thread may ask."""
+    return max(0.0, connection.query_progress()) / 100
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong while a file is read into one error that names it."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 
+from cm2.progress import Progress
 from data_prep.channels import CHANNELS, continuous_columns, feature_names
 from data_prep.filling import forward_fill
 from data_prep.mimic.events import category_ranks
+from data_prep.mimic.raw import query_share
 from data_prep.mimic.stays import HOURS, TOLERANCE
 
 STEP_HOURS = 2
@@ -34,19 +37,21 @@ def bin_events(connection: duckdb.DuckDBPyConnection, stays: pd.DataFrame) -> tu
     """
     connection.register("stay_frame", stays[["subject_id", "stay_id", "intime", "outtime"]].assign(row=np.arange(len(stays))))
     connection.execute("CREATE OR REPLACE TABLE stay AS SELECT row::INTEGER AS row, subject_id, stay_id, intime, outtime FROM stay_frame")
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE charted AS
-        SELECT row, variable, (hours / {STEP_HOURS} - {TOLERANCE})::DOUBLE AS step, charttime, number FROM (
-            SELECT stay.row, variable, charttime, number, (epoch_us(charttime) - epoch_us(intime)) / 3.6e9 AS hours
-            FROM cleaned JOIN stay ON cleaned.subject_id = stay.subject_id
-                AND (cleaned.stay_id = stay.stay_id OR cleaned.charttime BETWEEN stay.intime AND stay.outtime)
-        ) WHERE hours > -{TOLERANCE} AND hours < {HOURS} + {TOLERANCE}
-    """)
-    found = connection.execute("""
-        SELECT row, variable, trunc(step)::INTEGER AS bin, arg_max(number, charttime) AS number FROM (
-            SELECT row, variable, step, charttime, max(number) AS number FROM charted GROUP BY ALL
-        ) GROUP BY ALL
-    """).fetchnumpy()
+    with Progress("events of each stay", measure=partial(query_share, connection)):
+        connection.execute(f"""
+            CREATE OR REPLACE TEMP TABLE charted AS
+            SELECT row, variable, (hours / {STEP_HOURS} - {TOLERANCE})::DOUBLE AS step, charttime, number FROM (
+                SELECT stay.row, variable, charttime, number, (epoch_us(charttime) - epoch_us(intime)) / 3.6e9 AS hours
+                FROM cleaned JOIN stay ON cleaned.subject_id = stay.subject_id
+                    AND (cleaned.stay_id = stay.stay_id OR cleaned.charttime BETWEEN stay.intime AND stay.outtime)
+            ) WHERE hours > -{TOLERANCE} AND hours < {HOURS} + {TOLERANCE}
+        """)
+    with Progress("last values of each step", measure=partial(query_share, connection)):
+        found = connection.execute("""
+            SELECT row, variable, trunc(step)::INTEGER AS bin, arg_max(number, charttime) AS number FROM (
+                SELECT row, variable, step, charttime, max(number) AS number FROM charted GROUP BY ALL
+            ) GROUP BY ALL
+        """).fetchnumpy()
     used = int(connection.execute("SELECT count(*) FROM charted").fetchone()[0])  # type: ignore[index]
     connection.execute("DROP TABLE charted")
     values = np.full((len(stays), STEPS, len(CHANNELS)), np.nan)

@@ -10,8 +10,8 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.mimic.events import clean_events, read_events
 from data_prep.mimic.films import SHORT_SIDE, VIEW, decode_films, last_films
@@ -45,7 +45,7 @@ class Stages:
         lists: files of test and validation subjects, or None.
         connection: to DuckDB.
         work: folder for intermediate files.
-        bar: shows the stage.
+        progress: is told the stage.
         jobs: threads.
         image_size: side of the films in pixels.
         folders: of ``films`` and ``reports``.
@@ -58,7 +58,7 @@ class Stages:
     lists: tuple[Path, Path] | None
     connection: duckdb.DuckDBPyConnection
     work: Path
-    bar: tqdm
+    progress: Progress
     jobs: int
     image_size: int
     folders: dict[str, Path]
@@ -71,7 +71,7 @@ class Stages:
         if not (stays["split"] == "train").any():
             raise ValueError(f"no training stay among {len(stays)}: the lists flag every subject; give the lists of this release")
         self.counts["stays_whose_subject_no_list_names"] = unlisted
-        self._stage("series")
+        self.progress.stage("series")
         fitted = stays["split"].isin(("train", "valid") if self.quirks.normaliser_sees_validation else ("train",)).to_numpy()
         series, statistics = discretise(values, fitted)
         split = "train and valid" if self.quirks.normaliser_sees_validation else "train"
@@ -79,13 +79,13 @@ class Stages:
         everyone = np.ones(len(stays), dtype=bool)
         prepared = {"series": PreparedModality("series", series, everyone, feature_names(), units(), {"split": split} | statistics, about)}
         if "note" in modalities:
-            self._stage("notes")
+            self.progress.stage("notes")
             prepared["note"] = self._notes(stays)
         if "image" in modalities:
-            self._stage("films")
+            self.progress.stage("films")
             prepared["image"], films = self._films(stays)
             if "report" in modalities:
-                self._stage("reports")
+                self.progress.stage("reports")
                 prepared["report"] = self._reports(len(stays), films)
         self.counts["quirks"] = {name: sentence for name, sentence in SENTENCES.items() if getattr(self.quirks, name)}
         flow.steps += _modality_steps(prepared)
@@ -95,23 +95,19 @@ class Stages:
         source = SOURCES[self.release.name]
         return PreparedCohort(self.release.name, source, VERSION, parameters, stays, prepared, TASKS, flow.steps, self.counts, extra=draw)
 
-    def _stage(self, name: str) -> None:
-        self.bar.set_description(f"{self.release.name}: {name}")
-        self.bar.update()
-
     def _stays(self) -> tuple[pd.DataFrame, Flow, np.ndarray]:
-        self._stage("stays")
+        self.progress.stage("stays")
         hospital = admissions(self.connection, self.raw, self.release)
         stays, flow = patients_of_one_stay(self.connection, self.raw, self.release, hospital)
         mortality = in_hospital_mortality(stays, self.quirks)
         stays["in_hospital_mortality"] = mortality
         stays["readmission"] = readmission(stays, mortality, hospital, self.quirks)
-        self._stage("reading events")
+        self.progress.stage("reading events")
         self.counts["events"] = read_events(self.connection, self.raw, self.release, stays, self.quirks)
         stays = long_enough(self.connection, self.raw, self.release, stays, flow)
-        self._stage("cleaning events")
+        self.progress.stage("cleaning events")
         self.counts["events"]["not_read_by_variable"] = clean_events(self.connection, self.quirks)
-        self._stage("binning events")
+        self.progress.stage("binning events")
         values, used = bin_events(self.connection, stays)
         self.counts["events"] |= used
         charted = (~np.isnan(values)).any(axis=(1, 2))
@@ -143,15 +139,16 @@ class Stages:
     def _reports(self, n: int, films: pd.DataFrame) -> PreparedModality:
         texts: list[str | None] = [None] * n
         counts: dict[str, Any] = {"missing": 0, "empty": 0, "damaged": {}}
-        for row, subject_id, study_id in films[["row", "subject_id", "study_id"]].itertuples(index=False):
-            path = report_path(self.folders["reports"], subject_id, study_id)
-            try:
-                texts[row] = SEPARATOR.join(report_sections(read_report(path)).values()) or None
-                counts["empty"] += texts[row] is None
-            except FileNotFoundError:
-                counts["missing"] += 1
-            except (OSError, UnicodeDecodeError) as error:
-                counts["damaged"][path.relative_to(self.folders["reports"]).as_posix()] = type(error).__name__
+        with Progress("", len(films), "report") as progress:
+            for row, subject_id, study_id in progress.each(films[["row", "subject_id", "study_id"]].itertuples(index=False)):
+                path = report_path(self.folders["reports"], subject_id, study_id)
+                try:
+                    texts[row] = SEPARATOR.join(report_sections(read_report(path)).values()) or None
+                    counts["empty"] += texts[row] is None
+                except FileNotFoundError:
+                    counts["missing"] += 1
+                except (OSError, UnicodeDecodeError) as error:
+                    counts["damaged"][path.relative_to(self.folders["reports"]).as_posix()] = type(error).__name__
         if len(films) and counts["missing"] == len(films):
             raise ValueError(
                 f"none of {len(films)} reports is below {self.folders['reports']}; give the folder with files/, or leave out report"

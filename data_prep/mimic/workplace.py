@@ -10,7 +10,8 @@ from pathlib import Path
 
 import duckdb
 from filelock import FileLock, Timeout
-from tqdm import tqdm
+
+from cm2.progress import Progress
 
 
 @contextmanager
@@ -35,16 +36,16 @@ def workplace(out: Path, temporary: Path | str | None) -> Iterator[Path]:
 
 
 @contextmanager
-def one_error(out: Path, bar: tqdm) -> Iterator[None]:
+def one_error(out: Path, progress: Progress) -> Iterator[None]:
     """Says in which stage disk or memory ran out, and what to do."""
     try:
         yield
     except duckdb.Error as error:
         told = str(error).partition("\n")[0][:200]
         remedy = "raise --memory-limit, or name a folder with more space by --temporary"
-        raise ValueError(f"{out}: DuckDB stopped in the stage {bar.desc!r} ({told}); {remedy}") from None
+        raise ValueError(f"{out}: DuckDB stopped in the stage {progress.note!r} ({told}); {remedy}") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        where = f"no space left while preparing {out}, in the stage {bar.desc!r}"
+        where = f"no space left while preparing {out}, in the stage {progress.note!r}"
         raise ValueError(f"{where}; free some, or name another folder with --temporary ({error})") from None

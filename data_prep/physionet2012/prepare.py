@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from cm2.numerics.absence import stable_uniform
+from cm2.progress import Progress
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
 from data_prep.physionet2012.variables import VARIABLES
@@ -64,12 +64,22 @@ def prepare_physionet2012(
     raw, out = Path(raw), Path(out)
     train_sets, test_sets = tuple(train_sets), tuple(test_sets)
     _check_arguments(train_sets, test_sets, valid_fraction)
-    names = train_sets + test_sets
-    if download:
-        fetch(raw, names, base_url)
-    elif not raw.is_dir():
+    if not download and not raw.is_dir():
         raise ValueError(f"{raw} is not a folder; give the one with the official files, or pass download=True to fetch them there")
-    sets = [read_set(raw, name) for name in tqdm(names, desc="physionet2012: reading sets", disable=None, leave=False)]
+    with Progress("preparing physionet2012", 4, even=False) as progress:
+        if download:
+            progress.stage("fetching")
+            fetch(raw, train_sets + test_sets, base_url)
+        return _prepare(raw, out, train_sets, test_sets, valid_fraction, progress)
+
+
+def _prepare(
+    raw: Path, out: Path, train_sets: tuple[str, ...], test_sets: tuple[str, ...], valid_fraction: float, progress: Progress
+) -> Path:
+    names = train_sets + test_sets
+    progress.stage("reading")
+    with Progress("", len(names), "set") as reading:
+        sets = [read_set(raw, name) for name in reading.each(names)]
     parameters = {
         "train_sets": list(train_sets),
         "test_sets": list(test_sets),
@@ -79,13 +89,16 @@ def prepare_physionet2012(
     version = f"{VERSION}, preparation 1"
     if already_prepared(out, "physionet2012", version, parameters):
         return out
-    charted = [chart(part) for part in tqdm(sets, desc="physionet2012: charting", disable=None, leave=False)]
+    progress.stage("charting")
+    with Progress("", len(names), "set") as charting:
+        charted = [chart(part) for part in charting.each(sets)]
     stays = pd.concat([_stays(part, part.name in train_sets, valid_fraction) for part in sets], ignore_index=True)
     if not stays["stay_id"].is_unique:
         twice = stays["stay_id"][stays["stay_id"].duplicated()].iloc[0]
         raise ValueError(f"record {twice} is in two of the sets {', '.join(names)}; use the official files")
     modalities = _modalities(stays, charted)
     counts = _counts(sets, charted, stays, modalities)
+    progress.stage("writing")
     cohort = PreparedCohort(
         "physionet2012", SOURCE, version, parameters, stays, modalities, TASKS, _flow(names, counts, stays, modalities), counts
     )

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
-from tqdm import tqdm
+
+from cm2.progress import Progress
 
 BASE_URL = "https://physionet.org/files/challenge-2012/1.0.0/"
 SUMS = "SHA256SUMS.txt"
@@ -220,11 +221,11 @@ def _download(url: str, path: Path, checksum: str | None) -> None:
     try:
         with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=60) as answer:
             total = int(answer.headers.get("Content-Length") or 0) or None
-            with tqdm(desc=path.name, total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+            with Progress(path.name, total, "B") as progress:
                 while block := answer.read(1 << 20):
                     digest.update(block)
                     file.write(block)
-                    bar.update(len(block))
+                    progress.advance(len(block))
         if checksum is not None and digest.hexdigest() != checksum:
             raise ValueError(f"{url}: checksum {digest.hexdigest()}, expected {checksum}; nothing was kept, try again")
         temporary.chmod(0o644)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cm2.progress import Progress
+
 QUANTITIES = (
     *("heart width", "right diaphragm", "left diaphragm", "lung width", "right lower opacity"),
     *("left lower opacity", "upper opacity", "haze", "effusion", "mediastinal width"),
@@ -31,7 +33,8 @@ def quantities(x: np.ndarray) -> np.ndarray:
 def draw_images(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Radiographs ``(n, size, size)`` uint8 from factors ``(n, d)``."""
     q = quantities(x).astype(np.float32)
-    blocks = [_block(q[start : start + BLOCK], size, rng) for start in range(0, len(q), BLOCK)]
+    with Progress("drawing images", -(-len(q) // BLOCK), "block") as progress:
+        blocks = [_block(q[start : start + BLOCK], size, rng) for start in progress.each(range(0, len(q), BLOCK))]
     return np.concatenate(blocks) if blocks else np.zeros((0, size, size), dtype=np.uint8)
 
 

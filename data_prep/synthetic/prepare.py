@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
 from cm2.numerics.absence import check, stable_uniform, take_away
+from cm2.progress import Progress
 from data_prep.channels import continuous_columns, feature_names, units
 from data_prep.synthetic.image import draw_images
 from data_prep.synthetic.law import ARCHIMEDEAN, MODALITIES, TYPES, Law, make_law
@@ -85,9 +85,10 @@ def prepare_synthetic(
     parameters |= {"image_size": image_size, "absent": absent, "mechanism": mechanism}
     if already_prepared(out, "synthetic", VERSION, parameters):
         return out
-    with tqdm(total=5, desc="synthetic: law", disable=None, leave=False) as bar:
-        cohort = _simulate(law, parameters, bar)
-        bar.set_description("synthetic: writing")
+    with Progress("preparing synthetic", 5, even=False) as progress:
+        progress.stage("law")
+        cohort = _simulate(law, parameters, progress)
+        progress.stage("writing")
         return write_cohort(out, cohort)
 
 
@@ -98,7 +99,7 @@ def _check_sizes(stays: int, image_size: int) -> None:
         raise ValueError(f"image_size: got {image_size}; anatomy needs at least 32 pixels")
 
 
-def _simulate(law: Law, parameters: dict[str, Any], bar: tqdm) -> PreparedCohort:
+def _simulate(law: Law, parameters: dict[str, Any], progress: Progress) -> PreparedCohort:
     seed, n = parameters["seed"], parameters["stays"]
     streams = [np.random.default_rng((seed, stream)) for stream in range(4)]
     many = law.factors(law.draw(CALIBRATION_DRAWS, 0))
@@ -115,7 +116,7 @@ def _simulate(law: Law, parameters: dict[str, Any], bar: tqdm) -> PreparedCohort
     present, kept = take_away(
         everyone, frame["stay_id"].to_numpy(), MODALITIES, parameters["absent"], parameters["mechanism"], f"simulator {seed}", severity
     )
-    modalities = _observe(x, present, (frame["split"] == "train").to_numpy(), parameters["image_size"], streams[1:], bar)
+    modalities = _observe(x, present, (frame["split"] == "train").to_numpy(), parameters["image_size"], streams[1:], progress)
     chosen = {split: (frame["split"] == split).to_numpy() for split in SPLITS}
     counts = {
         "present": {split: dict(zip(MODALITIES, present[use].sum(axis=0).tolist(), strict=True)) for split, use in chosen.items()},
@@ -138,11 +139,10 @@ def _simulate(law: Law, parameters: dict[str, Any], bar: tqdm) -> PreparedCohort
 
 
 def _observe(
-    x: np.ndarray, present: np.ndarray, train: np.ndarray, size: int, streams: list[np.random.Generator], bar: tqdm
+    x: np.ndarray, present: np.ndarray, train: np.ndarray, size: int, streams: list[np.random.Generator], progress: Progress
 ) -> dict[str, PreparedModality]:
     there = dict(zip(MODALITIES, present.T, strict=True))
-    bar.update()
-    bar.set_description("synthetic: series")
+    progress.stage("series")
     series = draw_series(x[:, 0], streams[0])
     columns = continuous_columns()
     names = feature_names()
@@ -150,13 +150,10 @@ def _observe(
     mean, std = (getattr(seen[:, :, columns].astype(np.float64), statistic)(axis=(0, 1)) for statistic in ("mean", "std"))
     series[:, :, columns] = (series[:, :, columns] - mean) / std
     statistics = {"split": "train", "features": [names[c] for c in columns], "mean": mean.tolist(), "std": std.tolist()}
-    bar.update()
-    bar.set_description("synthetic: images")
+    progress.stage("images")
     images = draw_images(x[:, 1], size, streams[1])
-    bar.update()
-    bar.set_description("synthetic: notes")
+    progress.stage("notes")
     notes = draw_notes(x[:, 2], streams[2])
-    bar.update()
     return {
         "series": PreparedModality("series", series, there["series"], names, units(), statistics, {"step_hours": 2}),
         "image": PreparedModality("image", images, there["image"]),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cm2.progress import Progress
 from data_prep.fabricate.facts import VARIANTS
 from data_prep.fabricate.truth.cohort import STEPS, Tables, first_steps, mortality, readmission, splits
 from data_prep.fabricate.truth.series import cleaned, in_window, kept_events, matrices, statistics
@@ -36,24 +37,25 @@ def write_truth(folder: Path, tables: Tables, events: pd.DataFrame, further: Fur
     everyone = tables.icustays.set_index("stay_id").sort_index()
     truth = everyone[["subject_id", "hadm_id"]].join(splits(everyone["subject_id"], tables))
     report: dict[str, Any] = {"flow": {}, "dropped_events": {}}
-    for variant in VARIANTS:
-        values, null = cleaned(kept, tables.edition, variant)
-        window = in_window(values, left[6])
-        steps = [*left, left[6][left[6]["stay_id"].isin(window["stay_id"])]]
-        survivors = steps[7].sort_values("stay_id")
-        report["flow"][variant] = [{"step": step, "stays": len(stays)} for step, stays in zip(STEPS, steps, strict=True)]
-        report["dropped_events"][variant] = drops | {"null_after_cleaning": null, "values": len(values)}
-        truth["last_step"] = sum(truth.index.isin(stays["stay_id"]).astype(int) for stays in steps)
-        truth[f"{variant}_survives"] = truth.index.isin(survivors["stay_id"])
-        labels = {"in_hospital_mortality": mortality(adults, variant), "readmission": readmission(adults, tables.admissions, variant)}
-        for task, label in labels.items():
-            by_stay = label.astype(int).set_axis(adults["stay_id"])
-            truth[f"{variant}_{task}"] = by_stay.reindex(truth.index).where(truth[f"{variant}_survives"], -1).fillna(-1).astype("int8")
-        for column, by_id in further(variant, survivors, kept).items():
-            truth[column] = pd.Series([by_id.get(stay) for stay in truth.index.tolist()], index=truth.index, dtype=object)
-        series = matrices(window, survivors["stay_id"].to_numpy())
-        np.save(folder / f"series_{variant}.npy", series)
-        _write_statistics(folder, variant, series, truth.loc[survivors["stay_id"]])
+    with Progress("", len(VARIANTS), "variant") as progress:
+        for variant in progress.each(VARIANTS):
+            values, null = cleaned(kept, tables.edition, variant)
+            window = in_window(values, left[6])
+            steps = [*left, left[6][left[6]["stay_id"].isin(window["stay_id"])]]
+            survivors = steps[7].sort_values("stay_id")
+            report["flow"][variant] = [{"step": step, "stays": len(stays)} for step, stays in zip(STEPS, steps, strict=True)]
+            report["dropped_events"][variant] = drops | {"null_after_cleaning": null, "values": len(values)}
+            truth["last_step"] = sum(truth.index.isin(stays["stay_id"]).astype(int) for stays in steps)
+            truth[f"{variant}_survives"] = truth.index.isin(survivors["stay_id"])
+            labels = {"in_hospital_mortality": mortality(adults, variant), "readmission": readmission(adults, tables.admissions, variant)}
+            for task, label in labels.items():
+                by_stay = label.astype(int).set_axis(adults["stay_id"])
+                truth[f"{variant}_{task}"] = by_stay.reindex(truth.index).where(truth[f"{variant}_survives"], -1).fillna(-1).astype("int8")
+            for column, by_id in further(variant, survivors, kept).items():
+                truth[column] = pd.Series([by_id.get(stay) for stay in truth.index.tolist()], index=truth.index, dtype=object)
+            series = matrices(window, survivors["stay_id"].to_numpy())
+            np.save(folder / f"series_{variant}.npy", series)
+            _write_statistics(folder, variant, series, truth.loc[survivors["stay_id"]])
     truth.reset_index().to_parquet(folder / "stays.parquet", index=False)
     listed = set(tables.test["subject_id"]) | set(tables.valid["subject_id"])
     report["subjects_in_no_list"] = int((~everyone["subject_id"].drop_duplicates().isin(listed)).sum())
