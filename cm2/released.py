@@ -38,7 +38,8 @@ class ReleasedScore(nn.Module):
     r"""The released program's alignment score of M embeddings of d coordinates, with its 1 + 2·M·K·d + M·K parameters.
 
     All K components start equal and receive equal gradients, so they stay one Gaussian, and their weights receive none: the score with K
-    components is the score with one, less log K.
+    components is the score with one, less log K. So it is in exact arithmetic; where a processor rounds equal components differently,
+    Adam magnifies the difference.
 
     Args:
         family: ``"gumbel"``, ``"frank"`` or ``"gaussian"``.
@@ -104,7 +105,7 @@ class ReleasedScore(nn.Module):
 
         Φ is held above 1e-15, and a log Φ that is 0 in this precision becomes the largest below 0 among its component's.
         """
-        # one component after the other: computed side by side, equal ones would part by rounding and Adam would magnify it
+        # one component after the other: side by side, most processors would round equal ones differently, and Adam would magnify it
         scale = self.scale
         parts = [_component(z, self.mean[:, k], scale[:, k]) for k in range(self.mean.shape[1])]
         log_normal, log_u = (torch.stack(part, -1) for part in zip(*parts, strict=True))

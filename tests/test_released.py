@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks._released_loss import ReleasedLoss
+from cm2.checks import check
 from cm2.released import FAMILIES, ReleasedScore, bell, misprinted_frank
 
 DIM = 256
@@ -42,7 +43,7 @@ def test_values_at_the_start_are_the_programs(family, loss, part):
     assert -score(z).mean().item() == pytest.approx(loss, abs=0.6)
     assert score.dependence(log_u).mean().item() == pytest.approx(part, rel=1e-2)
     torch.testing.assert_close(log_normal, torch.full_like(log_normal, -726.74), atol=0.01, rtol=0)
-    assert [round(f(log_u[:, 0]).item()) for f in (torch.min, torch.mean, torch.max)] == [-1248, -992, -823]
+    assert [f(log_u[:, 0]).item() for f in (torch.min, torch.mean, torch.max)] == pytest.approx([-1248, -992, -823], abs=1)
 
 
 def test_gumbel_is_the_restated_loss_with_its_gradients():
@@ -74,9 +75,9 @@ def test_theta_counts_steps_whatever_the_dependence(family):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_gaussian_theta_rises_for_negative_dependence_as_for_positive(sign):
-    """One factor of a stay moves all coordinates, of the second modality in the other direction."""
-    factor, noise = torch.randn(32, 1, 1), 0.002 * torch.randn(32, 2, 64)
-    z = 0.004 * factor * torch.tensor([1.0, sign])[:, None] + noise
+    """One factor of a stay moves all coordinates, of the second modality in the other direction; so little that log u is linear in it."""
+    factor, noise = torch.special.ndtri((torch.arange(32) + 0.5) / 32), 0.00025 * torch.randn(32, 2, 64)
+    z = 0.001 * factor[:, None, None] * torch.tensor([1.0, sign])[:, None] + noise
     assert train(ReleasedScore("gaussian", 2, 64), z, 100, 2e-3).theta.item() > 1.15
 
 
@@ -103,14 +104,24 @@ def test_from_exactly_one_gumbels_theta_never_moves():
 
 @every_family
 def test_components_do_nothing(family):
+    """Equal components receive equal gradients, the weights none: but for rounding, which Adam may magnify and which is shared out here."""
     z = pairs("independent", dim=32)
     scores = {k: ReleasedScore(family, 2, 32, k) for k in (1, 2, 6)}
     for k, score in scores.items():
         torch.testing.assert_close(score(z), scores[1](z) - math.log(k), rtol=1e-5, atol=1e-3)
-    trained = train(scores[6], z, 50)
-    for parameter in (trained.mean, trained.raw_scale, trained.weights):  # bit by bit
-        assert torch.equal(parameter, parameter[:, :1].expand_as(parameter))
-    torch.testing.assert_close(trained(z), train(scores[1], z, 50)(z) - math.log(6), rtol=1e-3, atol=0)
+    one, six = train(scores[1], z, 50), scores[6]
+    optimiser = torch.optim.Adam(six.parameters(), 1e-3, betas=(0.9, 0.9))
+    for _ in range(50):
+        optimiser.zero_grad()
+        (-six(z).mean()).backward()
+        assert six.weights.grad.abs().max() < 1e-4
+        six.weights.grad.zero_()
+        for parameter in (six.mean, six.raw_scale):
+            shared = parameter.grad.mean(1, keepdim=True)
+            check("each component's gradient", parameter.grad, near=shared, within=1e-4 * float(shared.abs().max()))
+            parameter.grad.copy_(shared.expand_as(parameter))
+        optimiser.step()
+    torch.testing.assert_close(six(z), one(z) - math.log(6), rtol=1e-3, atol=0)
 
 
 def test_franks_signs_leave_a_fraction_of_a_density():
