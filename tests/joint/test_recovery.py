@@ -1,4 +1,7 @@
-"""Fitting by gradient descent finds the law that the data come from."""
+"""Fitting by gradient descent finds the law that the data come from.
+
+Bounds are six times the spread over eight seeds, and what a hundred steps leave of the way.
+"""
 
 import pytest
 import torch
@@ -42,8 +45,8 @@ def _largest_error_of_a_mean(model: CopulaJoint, truth: CopulaJoint) -> float:
 def test_gumbel_parameter_and_means_are_recovered(link):
     truth = _truth(link=link, alpha=2.5)
     model = _fit(truth().sample((STAYS,)), "gumbel", link)
-    assert model.copula.alpha.item() == pytest.approx(2.5, rel=0.05)
-    assert _largest_error_of_a_mean(model, truth) < 0.1
+    assert model.copula.alpha.item() == pytest.approx(2.5, rel=0.1)
+    assert _largest_error_of_a_mean(model, truth) < 0.15
 
 
 def test_independent_modalities_stay_at_independence():
@@ -73,5 +76,5 @@ def test_joint_types_are_recovered():
         optimiser.zero_grad()
         (-model(validate_args=False).log_prob(z[torch.randint(STAYS, (1_000,))]).mean()).backward()
         optimiser.step()
-    assert model.copula.alpha.item() == pytest.approx(2.0, rel=0.08)
+    assert model.copula.alpha.item() == pytest.approx(2.0, rel=0.13)
     torch.testing.assert_close(model().link.excess, truth().link.excess, atol=0.35, rtol=0)
