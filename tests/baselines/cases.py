@@ -58,19 +58,19 @@ def make_batch(modalities, stays=12, seed=0, present=None):
     return Batch(make_values(modalities, stays, seed), present, label, torch.arange(stays))
 
 
-def changed(batch, names, how):
-    """The batch with other values of these modalities: where absent (``how="absent"``) or where present."""
+def changed(batch, names, how, by=1):
+    """The batch with other values of these modalities: where absent (``how="absent"``), or other ones for each ``by`` where present."""
     values = dict(batch.values)
     for name in names:
         rows = batch.present[:, batch.modalities.index(name)] ^ (how == "absent")
         value = values[name]
         if isinstance(value, dict):
             here = rows.view(-1, *[1] * (value["input_ids"].ndim - 1))
-            ids = torch.where(here, (value["input_ids"] + 7) % 45 + 5, value["input_ids"])
+            ids = torch.where(here, (value["input_ids"] + 7 * by) % 45 + 5, value["input_ids"])
             mask = value["attention_mask"] if how == "present" else torch.where(here, 1, value["attention_mask"])
             values[name] = {"input_ids": ids, "attention_mask": mask}
         else:
-            other = 1 - value if how == "present" else torch.full_like(value, torch.nan)
+            other = by - value if how == "present" else torch.full_like(value, torch.nan)
             values[name] = torch.where(rows.view(-1, *[1] * (value.ndim - 1)), other, value)
     return Batch(values, batch.present, batch.label, batch.stay_id)
 

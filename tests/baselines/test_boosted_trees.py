@@ -1,5 +1,7 @@
 """Trees as tensors: the same predictions as scikit-learn's, the table they read, the rounds that are kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,18 +43,21 @@ def test_a_fit_is_scikit_learns_fit_on_the_same_table():
     columns = method.summaries(stays.whole)
     trees = classifier(columns.numpy(), stays.label.numpy(), max_iter=rounds, max_depth=4, learning_rate=0.05, random_state=0)
     expected = torch.from_numpy(trees.predict_proba(columns.numpy())[:, 1]).float()
-    torch.testing.assert_close(method.predict(stays.whole), expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(method.predict(stays.whole), expected, rtol=1e-5, atol=1e-6)
     assert [row["epoch"] for row in history] == list(range(8))
 
 
 def test_validation_stays_choose_the_rounds():
-    batch, other = make_batch(MIXED[3], stays=150), make_batch(MIXED[3], stays=150, seed=9)
-    method = build("boosted_trees", MIXED[3], baseline__trees=12)
-    history = method.fit_stays(BatchStays(batch, MIXED[3]), BatchStays(other, MIXED[3]))
-    best = max(history, key=lambda row: (row["valid_auroc"], -row["valid_task"]))["epoch"]
-    assert best < 11, "pure noise: later rounds do not help"
-    kept = method.value.any(dim=1)
-    assert kept[: int(best) + 1].all() and not kept[int(best) + 1 :].any()
+    """The training stays themselves call for every round; with the outcomes turned round each round is worse than the one before."""
+    batch, rounds = make_batch(MIXED[3], stays=150), []
+    for valid in (batch, replace(batch, label=1 - batch.label)):
+        method = build("boosted_trees", MIXED[3], baseline__trees=12)
+        history = method.fit_stays(BatchStays(batch, MIXED[3]), BatchStays(valid, MIXED[3]))
+        best = int(max(history, key=lambda row: (row["valid_auroc"], -row["valid_task"]))["epoch"])
+        kept = method.value.any(dim=1)
+        assert kept[: best + 1].all() and not kept[best + 1 :].any()
+        rounds.append(best)
+    assert rounds[0] == 11 and rounds[1] < 6
 
 
 def test_one_outcome_is_refused():

@@ -88,8 +88,11 @@ def test_a_present_modality_is_read(name, variant):
         assert not torch.equal(predicted(method, changed(batch, batch.modalities, "present")), before)
         return
     for modality in batch.modalities:
-        different = predicted(method, changed(batch, [modality], "present")) != before
-        assert torch.equal(different, reads(method, batch, modality)), modality
+        different, expected = torch.zeros(31, dtype=torch.bool), reads(method, batch, modality)
+        for by in (1, 2, 3):  # a change that is read may move a prediction by less than its last digit, but hardly three do
+            if by == 1 or not torch.equal(different, expected):
+                different |= predicted(method, changed(batch, [modality], "present", by)) != before
+        assert torch.equal(different, expected), modality
 
 
 @every_variant
