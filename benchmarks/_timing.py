@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cm2.machine import cores, processor
+
 PACKAGES = ("torch", "numpy", "pyvinecopulib", "statsmodels")
 SYNCHRONISING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero", "aten::_unique2"}
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
@@ -125,13 +127,7 @@ def _where(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    names = (
-        [n.split(":")[1].strip() for n in information.read_text().splitlines() if n.startswith("model name")]
-        if information.is_file()
-        else []
-    )
-    return f"{names[0] if names else platform.processor() or platform.machine()} ({torch.get_num_threads()} of {len(names) or '?'} cores)"
+    return f"{processor()} ({torch.get_num_threads()} of {cores()} cores)"
 
 
 def _cell(value: Any) -> str:

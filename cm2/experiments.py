@@ -27,6 +27,7 @@ from cm2.baselines import BASELINES
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config, did_you_mean
 from cm2.encoders import pretrained_tokenizer
+from cm2.machine import describe
 from cm2.metrics import mean_over_seeds, summary
 from cm2.model import CM2
 from cm2.progress import Progress
@@ -281,7 +282,7 @@ def evaluate(
 
 
 def provenance(cohort: Cohort) -> dict[str, Any]:
-    """Where a number comes from: cohort, versions, commit, device and date."""
+    """Where a number comes from: cohort, versions, commit, device, machine and date."""
     return {
         "cohort": cohort.name,
         "cohort_checksum": cohort.checksum,
@@ -290,6 +291,7 @@ def provenance(cohort: Cohort) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+        "machine": describe(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 

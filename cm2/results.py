@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from cm2.machine import describe
+
 
 def home() -> Path:
     """Folder of everything computed: ``$CM2_HOME``, else ``.cm2`` beside the nearest ``pyproject.toml`` above, else ``./.cm2``."""
@@ -51,7 +53,8 @@ def record(
         name: the result's name within the chapter; ``{res}`` refers to it as ``chapter:name``.
         value: a finite number (tensors and arrays of one element included) or a string.
         format: how the value is printed, a format specification such as ``.3f``.
-        provenance: where it comes from: cohort, profile, seeds, interval, run; shown as a tooltip.
+        provenance: where it comes from: cohort, profile, seeds, interval, run; shown as a tooltip. The machine is added where it does
+            not name one.
         into: folder of the file; default ``folder()``.
 
     Raises:
@@ -65,7 +68,8 @@ def record(
         f"{plain:{format}}"
     except ValueError as error:
         raise ValueError(f"result {chapter}:{name}: format {format!r} does not fit {plain!r} ({error})") from error
-    entry = {"value": plain, "format": format, "provenance": {key: _words(item) for key, item in (provenance or {}).items()}}
+    source = {"machine": describe(), **(provenance or {})}
+    entry = {"value": plain, "format": format, "provenance": {key: _words(item) for key, item in source.items()}}
     _update((into or folder()) / f"{chapter}.json", {name: entry})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,8 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Sums in a fixed order and no contention between pytest's workers."""
-    torch.set_num_threads(1)
+    """Sums in a fixed order and no contention between pytest's workers, unless more threads are asked for."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
+from cm2.book.spread import printed
+
 logger = logging.getLogger(__name__)
 _FOLDERS = ("_results", "results")
 
@@ -51,13 +53,20 @@ class ResultRole(SphinxRole):
             )
             return [nodes.literal(text=key)], []
         try:
-            text = format(entry["value"], wanted or entry.get("format", ""))
+            text = self._text(chapter, name, entry["value"], wanted or entry.get("format", ""))
         except ValueError as error:
             logger.warning("result %r cannot be printed: %s", self.text, error, location=self.get_location())
             text = str(entry["value"])
         node = ResultNode(key, "", nodes.Text(text))
         node["provenance"] = _sentence(key, entry.get("provenance", {}))
         return [node], []
+
+    def _text(self, chapter: str, name: str, value: float | str, wanted: str) -> str:
+        """The value with the digits that hold on every machine, where this is known."""
+        path = Path(self.env.srcdir) / "_provenance" / f"{chapter}.spread.json"
+        self.env.note_dependency(str(path))
+        moved = json.loads(path.read_text(encoding="utf-8")).get(f"{chapter}:{name}", 0.0) if path.is_file() else 0.0
+        return format(value, wanted) if isinstance(value, str) else printed(value, wanted, moved)
 
     def _look_up(self, chapter: str, name: str) -> tuple[dict[str, Any] | None, list[str]]:
         known: list[str] = []
@@ -73,7 +82,7 @@ class ResultRole(SphinxRole):
 
 def _sentence(key: str, provenance: dict[str, Any]) -> str:
     said = [f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in provenance.items()]
-    return f"{key}: {'; '.join(said)}" if said else key
+    return f"{key}: {'; '.join(said + ([] if 'machine' in provenance else ['machine not recorded']))}"
 
 
 def _visit_html(self: Any, node: ResultNode) -> None:

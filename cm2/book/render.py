@@ -15,6 +15,7 @@ from cm2.book.cache import Execution
 from cm2.book.chapters import Chapter, documents
 from cm2.book.failure import Failure
 from cm2.book.pages import fenced, reader_notebook, stopped_page, with_notice
+from cm2.book.spread import spreads, with_digits_that_hold
 
 _PROCESS = Path(__file__).with_name("sphinx_process.py")
 _LINK = re.compile(r'(\b(?:href|src|action|data-content_root)=")([^"]*)(")')
@@ -42,8 +43,10 @@ def stage(
             if path.suffix in {".json", ".svg", ".png", ".csv", ".md"}:
                 wanted[f"{folder_name}/{path.name}"] = path.read_bytes()
     for name, execution in executions.items():
-        wanted[f"{chapters[name].document}.ipynb"] = _dump(_executed(execution, chapters[name]))
         parameters = dict(chapters[name].defaults) | execution.meta["parameters"]
+        moved = spreads(root, parameters.get("profile"))
+        wanted[f"{chapters[name].document}.ipynb"] = _dump(_executed(execution, chapters[name], moved.get(name, {})))
+        wanted |= {f"_provenance/{name}.spread.json": _dump(moved[name])} if name in moved else {}
         source = {key: execution.meta[key] for key in ("commit", "machine") if execution.meta.get(key)}
         wanted[f"_provenance/{name}.json"] = _dump(source | {"parameters": parameters})
         for path in execution.results.glob("*.json"):
@@ -54,8 +57,8 @@ def stage(
     _synchronise(folder, wanted)
 
 
-def _executed(execution: Execution, chapter: Chapter) -> dict[str, Any]:
-    content = reader_notebook(execution.notebook, chapter)
+def _executed(execution: Execution, chapter: Chapter, moved: Mapping[str, float]) -> dict[str, Any]:
+    content = with_digits_that_hold(reader_notebook(execution.notebook, chapter), moved)
     if without := execution.meta.get("without"):
         names = ", ".join(f"[]({name}.ipynb)" for name in without)
         text = f"This chapter shows numbers of {names}, which stopped before the end: they are missing here."

@@ -140,9 +140,9 @@ def _known(tasks: list[Task], cache: Cache, failures: Failures) -> set[str]:
     before = {task.chapter.name for task in tasks if failures.get(task.chapter, task.key)}
     known = set()
     for task in tasks:
-        missing = tuple(sorted(set(task.chapter.after) & before))
-        if missing and cache.get(task.chapter, key_without(task.key, missing)):
-            known.add(task.chapter.name)
+        if missing := set(task.chapter.after) & before:
+            key = key_without(task.key, missing)
+            known |= {task.chapter.name} if cache.get(task.chapter, key) or failures.get(task.chapter, key) else set()
     return known
 
 

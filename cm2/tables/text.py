@@ -184,5 +184,6 @@ def _notes(result: TableResult) -> str:
 def _source(result: TableResult) -> str:
     p = result.provenance
     words = [f"cohort {p['cohort']} ({p['cohort_checksum'][:12]})", f"cm2 {p['cm2']}", p["date"], p["device"]]
+    words += [p["machine"]] if "machine" in p else []
     words[1:1] = [f"profile {p['profile']}", f"seeds 0 to {p['seeds'] - 1}" if p["seeds"] > 1 else "seed 0"] if "profile" in p else []
     return f"Source: {', '.join(words)}.\n"

@@ -9,6 +9,7 @@ import minibook
 import pytest
 
 from cm2.book import RenderError, build
+from cm2.machine import describe
 
 REAL = minibook.REPOSITORY / "_build" / "html"
 
@@ -42,7 +43,7 @@ def test_the_index_is_the_first_page_seen_from_above(rendered):
 
 def test_numbers_carry_their_provenance(rendered):
     found = re.search(r'<span class="cm2-res" tabindex="0" title="([^"]*)">(-?\d\.\d\d)</span>', text(rendered / "book" / "tails.html"))
-    assert found and found[1] == "tails:correlation: cohort draws; profile quick; seeds 0"
+    assert found and found[1] == f"tails:correlation: cohort draws; machine {describe()}; profile quick; seeds 0"
     glued = re.search(r"The correlation of .*? is .*?(-?\d\.\d\d)", text(rendered / "book" / "tails.html"), re.DOTALL)
     assert glued and glued[1] == found[2]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cm2.machine import describe
 from cm2.results import read, record
 
 
@@ -24,7 +25,13 @@ def test_what_is_recorded_can_be_read(store):
     record("chapter", "family", "gumbel")
     assert read("chapter", "alpha") == 2.5 and read("chapter", "family") == "gumbel"
     entry = json.loads((store / "chapter.json").read_text())["alpha"]
-    assert entry == {"format": ".1f", "provenance": {"cohort": "synthetic", "rate": 0.5, "seeds": [0, 1]}, "value": 2.5}
+    source = {"cohort": "synthetic", "machine": describe(), "rate": 0.5, "seeds": [0, 1]}
+    assert entry == {"format": ".1f", "provenance": source, "value": 2.5}
+
+
+def test_a_result_computed_elsewhere_keeps_its_machine(store):
+    record("chapter", "alpha", 2.5, provenance={"machine": "another one"})
+    assert json.loads((store / "chapter.json").read_text())["alpha"]["provenance"] == {"machine": "another one"}
 
 
 def test_committed_results_are_read_and_fresh_ones_win(tmp_path):
