@@ -11,10 +11,25 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cm2.cli.known import profiles
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OTHERS = {"github.com/YerevaNN/mimic3-benchmarks", "github.com/nyuad-cai/MedFuse"}
+
+
+def texts() -> dict[str, str]:
+    """What a reader reads, by file: documentation, chapters, and the package with its messages."""
+    found = [ROOT / name for name in ("README.md", "CITATION.cff", "pyproject.toml", "environment.yml", "_config.yml", "_toc.yml")]
+    for folder in ("cm2", "data_prep", "book", "benchmarks"):
+        found += [p for p in sorted((ROOT / folder).rglob("*")) if p.suffix in {".py", ".md", ".ipynb", ".toml", ".bib", ".html"}]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in found}
+
+
+TEXTS = texts()
 COMMANDS = [line for line in [*SHELL, *re.findall(r"`(cm2 [^`]+)`", README)] if line.startswith("cm2 ")]
 
 
@@ -28,9 +43,48 @@ def test_commands_are_understood(line):
     if "--help" in arguments:
         return
     command = get_command(app)
+    if arguments[0].startswith("--"):
+        assert arguments[0] in {option for parameter in command.params for option in parameter.opts}
+        return
     while arguments and hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
     assert command.make_context("cm2", arguments)
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if "pip install" in TEXTS[name] or "cm2[" in TEXTS[name]])
+def test_what_pip_is_told_to_install_is_there(name):
+    """The checkout and its extras: no package index holds the project."""
+    extras = set(PROJECT["optional-dependencies"])
+    for told in re.findall(r"pip install (.*)", TEXTS[name]):
+        typed = re.match(r"-e (?:\.(?!\w)|'\.\[([\w,]+|\{extra\})\]')", told)
+        assert typed, f"{name}: pip install {told[:60]}"
+        assert {typed[1]} <= {None, "{extra}"} or set(typed[1].split(",")) <= extras
+    assert "cm2[" not in TEXTS[name]
+
+
+def test_no_address_of_a_repository_is_invented():
+    """None is known, so the only ones are those of others' programs that the text cites."""
+    address = re.compile(
+        r"(?:git@)?\b(?:github|gitlab|bitbucket|codeberg)\.(?:com|org|io)[/:][\w.-]+(?:/[\w.-]+)?|\bgit clone \S+|\breadthedocs\.\w+"
+    )
+    assert {found for text in TEXTS.values() for found in address.findall(text)} <= OTHERS
+    assert not {"urls"} & set(PROJECT)
+    own = (ROOT / "CITATION.cff").read_text().partition("preferred-citation:")[0]
+    assert not re.search(r"^(?:repository|url)", own, re.MULTILINE)
+    assert "repository_url" not in (ROOT / "_config.yml").read_text()
+
+
+def test_its_profiles_and_extras_are_those_there_are():
+    words = re.search(r"`profile` is one of (.*?), for a GPU\)", README)[1]
+    assert re.findall(r"`(\w+)`", words) == list(profiles())
+    assert set(re.search(r"beside\s+\((.*?)\)", README)[1].replace("`", "").split(", ")) == set(PROJECT["optional-dependencies"]) - {"test"}
+
+
+def test_it_names_the_supported_versions_of_python():
+    low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
+    *first, last = [f"3.{minor}" for minor in range(int(low), int(high))]
+    assert f"Python {', '.join(first)} or {last}" in README
+    assert f"python {PROJECT['requires-python']}" in (ROOT / "environment.yml").read_text()
 
 
 def test_there_are_commands_to_check():
