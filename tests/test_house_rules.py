@@ -5,20 +5,27 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {str(p.relative_to(ROOT)): p for package in ("cm2", "data_prep") for p in sorted((ROOT / package).rglob("*.py"))}
 ALL_PYTHON = SOURCES | {str(p.relative_to(ROOT)): p for folder in ("tests", "benchmarks") for p in sorted((ROOT / folder).rglob("*.py"))}
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 LONGEST_FILE, LONGEST_FUNCTION = 500, 75
+THIS = "tests/test_house_rules.py"
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|work|tmp|mnt|scratch)/\w")
 
 
+@cache
+def text(name: str) -> str:
+    return ALL_PYTHON[name].read_text(encoding="utf-8")
+
+
+@cache
 def parse(name: str) -> ast.Module:
-    return ast.parse(ALL_PYTHON[name].read_text())
+    return ast.parse(text(name))
 
 
 def without_docstring(name: str) -> str:
@@ -61,54 +68,57 @@ def public_without_docstring(tree: ast.Module) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_no_print(name):
-    calls = [n.lineno for n in ast.walk(parse(name)) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
-    assert not calls, f"{name}: print at lines {calls}; log it, return it, or let the command line echo it"
+def offenders(names: Iterable[str], rule: Callable[[str], object]) -> dict[str, object]:
+    """What a rule finds in each file in which it finds something."""
+    return {name: found for name in names if (found := rule(name))}
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_no_literal_device(name):
-    found = re.findall(r"(?m)^cuda(?::\d+)?$", without_docstring(name))
-    attributes = [n.lineno for n in ast.walk(parse(name)) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "cuda"]
-    assert not found and not attributes, f"{name}: a literal device; take the device of a tensor or let Lightning choose"
+def test_no_print():
+    def calls(name):
+        return [n.lineno for n in ast.walk(parse(name)) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
+
+    assert offenders(SOURCES, calls) == {}, "print at these lines; log it, return it, or let the command line echo it"
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_everything_public_says_what_it_is(name):
-    missing = public_without_docstring(parse(name))
-    assert not missing, f"{name}: no docstring for {missing}"
+def test_no_literal_device():
+    def literals(name):
+        attributes = [n.lineno for n in ast.walk(parse(name)) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "cuda"]
+        return re.findall(r"(?m)^cuda(?::\d+)?$", without_docstring(name)) + attributes
+
+    assert offenders(SOURCES, literals) == {}, "a literal device; take the device of a tensor or let Lightning choose"
 
 
-@pytest.mark.parametrize("name", ALL_PYTHON)
-def test_files_and_functions_are_short(name):
-    lines = len(ALL_PYTHON[name].read_text().splitlines())
-    assert lines <= LONGEST_FILE, f"{name}: {lines} lines, at most {LONGEST_FILE}"
-    long = {n.name: n.end_lineno - n.lineno + 1 for n in ast.walk(parse(name)) if isinstance(n, FUNCTION)}
-    long = {k: v for k, v in long.items() if v > LONGEST_FUNCTION}
-    assert not long, f"{name}: functions of more than {LONGEST_FUNCTION} lines: {long}"
+def test_everything_public_says_what_it_is():
+    assert offenders(SOURCES, lambda name: public_without_docstring(parse(name))) == {}, "no docstring"
+
+
+def test_files_and_functions_are_short():
+    def lengths(name):
+        lines = len(text(name).splitlines())
+        long = {n.name: n.end_lineno - n.lineno + 1 for n in ast.walk(parse(name)) if isinstance(n, FUNCTION)}
+        long = {k: v for k, v in long.items() if v > LONGEST_FUNCTION}
+        return long | ({"the file": lines} if lines > LONGEST_FILE else {})
+
+    assert offenders(ALL_PYTHON, lengths) == {}, f"at most {LONGEST_FILE} lines a file and {LONGEST_FUNCTION} a function"
 
 
 def tracked_text_files() -> list[str]:
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split("\n")
-    suffixes = (".py", ".toml", ".md", ".yml", ".yaml", ".cff", ".ipynb", ".txt", ".json", ".lock", ".js", ".css", "Makefile")
+    suffixes = (".py", ".sh", ".toml", ".md", ".yml", ".yaml", ".cff", ".ipynb", ".txt", ".json", ".lock", ".js", ".css", "Makefile")
     return [n for n in listed if n.endswith(suffixes) and (ROOT / n).is_file()] or list(ALL_PYTHON)
 
 
-@pytest.mark.parametrize("name", tracked_text_files())
-def test_no_path_of_somebodys_machine(name):
-    if name == "tests/test_house_rules.py":
-        return
-    found = [f"{n}: {line.strip()[:80]}" for n, line in enumerate((ROOT / name).read_text().splitlines(), 1) if MACHINE_PATH.search(line)]
-    assert not found, f"{name}: absolute paths: {found}"
+def test_no_path_of_somebodys_machine():
+    def paths(name):
+        lines = enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1)
+        return [f"{n}: {line.strip()[:80]}" for n, line in lines if MACHINE_PATH.search(line)]
+
+    assert offenders(set(tracked_text_files()) - {THIS}, paths) == {}, "absolute paths"
 
 
-@pytest.mark.parametrize("name", ALL_PYTHON)
-def test_nothing_is_left_for_later(name):
-    if name == "tests/test_house_rules.py":
-        return
-    found = re.findall(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b", ALL_PYTHON[name].read_text())
-    assert not found, f"{name}: {found}"
+def test_nothing_is_left_for_later():
+    found = offenders(set(ALL_PYTHON) - {THIS}, lambda name: re.findall(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b", text(name)))
+    assert found == {}
 
 
 def test_the_rules_catch_what_they_should():
@@ -123,3 +133,4 @@ def test_the_rules_catch_what_they_should():
     assert public_without_docstring(inherits) == ["B.g"]
     assert public_without_docstring(bad) == ["module", "A", "A.f", "g"]
     assert MACHINE_PATH.search("/home/somebody/data") and not MACHINE_PATH.search("book/home/x.md")
+    assert offenders(["a", "b"], lambda name: name == "b") == {"b": True}

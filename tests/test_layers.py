@@ -37,6 +37,8 @@ def module_name(path: Path) -> str:
 SOURCES = {module_name(path): path for package in ("cm2", "data_prep") for path in sorted((ROOT / package).rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
 
+PACKAGE = [name for name in SOURCES if name.split(".")[0] == "cm2"]
+
 
 def floor(module: str) -> int:
     """Floor of a module of cm2; whatever is not listed, the package's front door included, is on the top floor."""
@@ -83,10 +85,9 @@ def of(package: str, names: set[str]) -> set[str]:
     return {name for name in names if name == package or name.startswith(f"{package}.")}
 
 
-@pytest.mark.parametrize("module", [m for m in SOURCES if m.startswith("cm2.")])
-def test_imports_point_down(module):
-    above = {name for name in of("cm2", imported(module)) if floor(name) > floor(module)}
-    assert not above, f"{module} is on floor {floor(module)} and imports {sorted(above)} from above"
+def test_imports_point_down():
+    above = {module: {name for name in of("cm2", imported(module)) if floor(name) > floor(module)} for module in PACKAGE if "." in module}
+    assert {module: names for module, names in above.items() if names} == {}, "imports from a higher floor"
 
 
 def test_no_cycle():
@@ -97,29 +98,30 @@ def test_no_cycle():
         pytest.fail(f"import cycle: {' <- '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("module", [m for m in SOURCES if m.split(".")[0] == "cm2"])
-def test_the_package_knows_nothing_of_data_preparation(module):
-    assert not of("data_prep", imported(module))
-    found_at_run_time = [
-        call
-        for call in ast.walk(TREES[module])
-        if isinstance(call, ast.Call) and any(isinstance(a, ast.Constant) and str(a.value).split(".")[0] == "data_prep" for a in call.args)
-    ]
-    allowed = ("cm2.cli.data", "cm2.experiments")
-    assert not found_at_run_time or module in allowed, "only the command line and the book's embedded cohort may find data_prep at run time"
+def names_data_prep(node: ast.AST) -> bool:
+    """A call with data_prep among its arguments, as of importlib's import_module."""
+    arguments = node.args if isinstance(node, ast.Call) else []
+    return any(isinstance(a, ast.Constant) and str(a.value).split(".")[0] == "data_prep" for a in arguments)
 
 
-@pytest.mark.parametrize("module", [m for m in SOURCES if m.split(".")[0] == "data_prep"])
-def test_data_preparation_uses_the_two_lowest_floors(module):
-    above = {name for name in of("cm2", imported(module)) if floor(name) > 1}
-    assert not above, f"{module} imports {sorted(above)}"
+def test_the_package_knows_nothing_of_data_preparation():
+    assert [module for module in PACKAGE if of("data_prep", imported(module))] == []
+    found_at_run_time = {module for module in PACKAGE if any(map(names_data_prep, ast.walk(TREES[module])))}
+    allowed = {"cm2.cli.data", "cm2.experiments"}
+    assert found_at_run_time <= allowed, "only the command line and the book's embedded cohort may find data_prep at run time"
 
 
-@pytest.mark.parametrize("module", [m for m in SOURCES if m.split(".")[0] == "cm2"])
-def test_the_core_needs_only_the_training_stack(module):
-    allowed = CORE | {"cm2"} | ({"matplotlib"} if module.startswith(DRAWING) else set())
-    other = {name.split(".")[0] for name in imported(module, lazy=False)} - allowed - sys.stdlib_module_names
-    assert not other, f"{module} imports {sorted(other)} at import time; import it where it is used"
+def test_data_preparation_uses_the_two_lowest_floors():
+    above = {module: {name for name in of("cm2", imported(module)) if floor(name) > 1} for module in SOURCES if module not in PACKAGE}
+    assert {module: names for module, names in above.items() if names} == {}
+
+
+def test_the_core_needs_only_the_training_stack():
+    def other(module):
+        allowed = CORE | {"cm2"} | ({"matplotlib"} if module.startswith(DRAWING) else set())
+        return {name.split(".")[0] for name in imported(module, lazy=False)} - allowed - sys.stdlib_module_names
+
+    assert {module: names for module in PACKAGE if (names := other(module))} == {}, "import it where it is used"
 
 
 def test_importing_the_core_imports_no_extra():

@@ -29,7 +29,7 @@ class Handle(Protocol):
         """End it, and what it has started."""
 
 
-class Fresh:
+class Fresh(Handle):
     """An interpreter of its own."""
 
     def __init__(self, specification: Path, environment: Mapping[str, str], log: Path, cwd: Path) -> None:
@@ -57,7 +57,7 @@ class Fresh:
             self._process.wait()
 
 
-class Forked:
+class Forked(Handle):
     """A fork of the warm process."""
 
     def __init__(self, launcher: "Launcher", name: str) -> None:
