@@ -88,10 +88,13 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(ENVIRONMENTS), help="this environment (repeat for more); default: all")
     parser.add_argument("--profile", default="smoke", help="of the chapters")
     parser.add_argument("--tests", default="all", choices=["all", "short", "none"], help="all numerical tests, a few, or none")
+    parser.add_argument("--short", action="store_true", help="the environment least like this machine's own, and a few tests")
     parser.add_argument("--jobs", type=int, default=min(2, cores()), help="processes at a time")
     parser.add_argument("--record", action="store_true", help="keep the numbers in results/portability.json")
     parser.add_argument("--chapters", help=argparse.SUPPRESS)  # in a copy: execute its chapters, write what came out to this file
     options = parser.parse_args()
+    if options.short:
+        options.only, options.tests = [name for name in ("SSE", "no oneDNN") if name in possible()][:1], "short"
     if options.chapters:
         return execute_chapters(Path(options.chapters), options.profile, options.jobs)
     outcomes = {}

@@ -12,6 +12,7 @@ from cm2.book.cache import Cache, Execution, key_without
 from cm2.book.failure import ChapterError, Failure, Failures
 from cm2.book.launch import Launcher
 from cm2.book.process import Process, Task
+from cm2.progress import about, duration
 
 HEARTBEAT = 30.0
 """Seconds between two signs of life while chapters execute."""
@@ -164,11 +165,4 @@ class Executor:
         if not unfinished or any(expected is None for expected, _ in known):
             return ""
         left = [max(expected - spent, 1.0) for expected, spent in known if expected is not None]
-        return f"; about {duration(max(max(left), sum(left) / self.jobs))} left"
-
-
-def duration(seconds: float) -> str:
-    """A time in words: "7.4 s", "2 min 5 s"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+        return f"; about {about(max(max(left), sum(left) / self.jobs))} left"

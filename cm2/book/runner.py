@@ -15,10 +15,12 @@ from filelock import FileLock
 
 from cm2.book.cache import Cache, Execution, chapter_keys, commit, key_without
 from cm2.book.chapters import Chapter, execution_order, find_root, read_chapters, resolve_parameters, with_predecessors
-from cm2.book.execute import Executor, duration
+from cm2.book.execute import Executor
 from cm2.book.failure import ChapterError, Failure, Failures
 from cm2.book.process import Task, child_environment
 from cm2.book.render import render, stage, unexecuted
+from cm2.extras import require_extra
+from cm2.progress import duration
 
 logger = logging.getLogger("cm2.book")
 
@@ -62,6 +64,7 @@ def build(
             and no limit for the profiles ``open`` and ``paper``.
 
     Raises:
+        MissingExtraError: a library of the extra ``book`` is not installed.
         ValueError: an unknown chapter or parameter, a value of the wrong type, an inconsistent table of contents; nothing is executed then.
         ChapterError: chapters failed; its ``failures`` tell where, its ``page`` is the rendered book. Those that were finished stay
             executed.
@@ -98,6 +101,7 @@ def execute(
     limit: float | None = None,
 ) -> tuple[dict[str, Execution], dict[str, Failure]]:
     """Execute the chapters that changed; every execution there is, and the chapters that failed. Arguments and errors as in ``build``."""
+    require_extra("book")
     if jobs < 1:
         raise ValueError(f"jobs is the number of chapters executed at a time, got {jobs}; give 1 or more")
     if limit is not None and not limit > 0:
