@@ -155,12 +155,13 @@ def checkout(folder: Path) -> Path:
 def test(outcome: Outcome, copy: Path, environment: Mapping[str, str], tests: tuple[str, ...], jobs: int) -> None:
     """Run tests in the copy."""
     command = [sys.executable, "-m", "pytest", "-n", str(jobs), "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests)]
-    said = subprocess.run(command, cwd=copy, env=dict(environment), capture_output=True, text=True).stdout
+    said = subprocess.run(command, cwd=copy, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    (copy / "pytest.log").write_text(said, encoding="utf-8")
     outcome.failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
     counts = re.findall(r"\d+ (?:passed|failed|skipped|errors?)\b", said.strip().splitlines()[-1] if said.strip() else "")
     outcome.tests = ", ".join(counts) or "pytest did not finish"
     if not counts:
-        outcome.failed.append("pytest did not finish")
+        outcome.failed.append(f"pytest did not finish: {(copy / 'pytest.log').relative_to(ROOT)}")
 
 
 def execute_chapters(target: Path, profile: str, jobs: int) -> int:

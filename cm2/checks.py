@@ -24,6 +24,8 @@ FALSE_ALARM = 2e-9
 """The same as a p-value: a test of something true is asserted to give more than this."""
 
 
+# compared as one thing, not element by element
+_WHOLE = (str, set, frozenset, dict)
 # by keyword: the comparison, which way the standard errors widen the bound, and the word for it
 _ONE_SIDED = {
     "above": (np.greater, -1, "less"),
@@ -80,12 +82,12 @@ def check(
     if near is not None:
         centre = _array(near)
         allowed = slack + (within or 0.0) + (relative or 0.0) * np.abs(centre)
-        _require(claim, value, np.abs(_array(value) - centre) <= allowed, f"within {_show(allowed)} of {_show(centre)}")
+        _require(claim, value, np.abs(_array(value) - centre) <= allowed, "within {} of {}", allowed, centre)
     for name, bound in bounds.items():
         compare, sign, word = _ONE_SIDED[name]
-        allowance = f" {word} {SIGMAS:g} standard errors ({_show(slack)})" if standard_error is not None else ""
         holds = compare(_array(value), _array(bound) + sign * slack)
-        _require(claim, value, holds, f"{name.replace('_', ' ')} {_show(bound)}{allowance}")
+        allowance = f" {word} {SIGMAS:g} standard errors ({{}})" if standard_error is not None else ""
+        _require(claim, value, holds, f"{name.replace('_', ' ')} {{}}{allowance}", bound, slack)
     if equals is None and near is None and not bounds:
         _require(claim, value, _array(value).astype(bool), "true")
 
@@ -107,34 +109,36 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _equal(claim: str, value: Any, wanted: Any) -> None:
-    if isinstance(wanted, str | set | frozenset | dict) or isinstance(value, str | set | frozenset | dict):
-        _require(claim, value, np.asarray(value == wanted), repr(wanted))
+    if isinstance(wanted, _WHOLE) or isinstance(value, _WHOLE):
+        _require(claim, value, np.asarray(value == wanted), "{}", wanted)
         return
     found, expected = _array(value), _array(wanted)
     try:
         same = found == np.broadcast_to(expected, np.broadcast_shapes(found.shape, expected.shape))
     except ValueError:
-        raise CheckError(f"{claim}: shape {found.shape}, expected {expected.shape} ({_show(expected)}). Checked on {describe()}") from None
-    _require(claim, value, np.asarray(same), _show(expected))
+        what = f"shape {found.shape}, expected {expected.shape} ({_show(expected)})"
+        raise CheckError(f"{claim}: {what}. Checked on {describe()}") from None
+    _require(claim, value, np.asarray(same), "{}", expected)
 
 
-def _require(claim: str, value: Any, holds: np.ndarray, expected: str) -> None:
-    """Raise unless all hold, with the element that is worst in the order of the array."""
+def _require(claim: str, value: Any, holds: np.ndarray, expected: str, *bounds: Any) -> None:
+    """Raise unless all hold, with the first element that does not and the bounds it misses."""
     holds = np.asarray(holds)
     if holds.all():
         return
-    if holds.ndim == 0 or holds.size == 1:
-        what = f"{_show(value)}, expected {expected}"
+    if holds.size == 1:
+        what = f"{_show(value)}, expected {expected.format(*map(_show, bounds))}"
     else:
-        found = np.broadcast_to(_array(value), holds.shape)
         where = tuple(int(i) for i in np.argwhere(~holds)[0])
-        what = f"{(~holds).sum()} of {holds.size} values are not {expected}; the first, at {list(where)}, is {_show(found[where])}"
+        here = [_show(np.broadcast_to(_array(item), holds.shape)[where]) for item in (value, *bounds)]
+        count = f"{(~holds).sum()} of {holds.size} values are not as expected"
+        what = f"{count}; the first, at {list(where)}, is {here[0]}, expected {expected.format(*here[1:])}"
     raise CheckError(f"{claim}: {what}. Checked on {describe()}")
 
 
 def _show(value: Any) -> str:
     """At most a few numbers, at full precision where it is one."""
-    if isinstance(value, str | set | frozenset | dict):
+    if isinstance(value, _WHOLE):
         return repr(value)
     array = _array(value)
     if array.ndim == 0:

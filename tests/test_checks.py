@@ -39,10 +39,11 @@ def test_what_holds_passes(value, bounds):
         (float("nan"), {"above": 0}, "nan, expected above 0"),
         ("clayton", {"equals": "gumbel"}, "'clayton', expected 'gumbel'"),
         ([1, 2], {"equals": [1, 2, 3]}, r"shape \(2,\), expected \(3,\)"),
-        (torch.arange(5), {"below": 3}, r"2 of 5 values are not below 3; the first, at \[3\], is 3"),
+        (torch.arange(5), {"below": 3}, r"2 of 5 values are not as expected; the first, at \[3\], is 3, expected below 3"),
         (0.46, {"above": 0.5, "standard_error": 0.006}, "expected above 0.5 less 6 standard errors"),
         (0.54, {"at_most": 0.5, "standard_error": 0.006}, "expected at most 0.5 plus 6 standard errors"),
-        (np.eye(2), {"near": 1, "within": 0.5}, r"2 of 4 values.*at \[0, 1\], is 0.0"),
+        (np.eye(2), {"near": 1, "within": 0.5}, r"2 of 4 values.*at \[0, 1\], is 0.0, expected within 0.5 of 1"),
+        (np.ones(3), {"equals": [1, 2, 3]}, r"2 of 3 values.*at \[1\], is 1.0, expected 2\."),
     ],
 )
 def test_what_does_not_hold_shows_claim_values_bound_and_machine(value, bounds, words):

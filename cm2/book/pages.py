@@ -94,7 +94,7 @@ def _line_numbers(traceback: Sequence[str], number: int) -> list[str]:
     return re.findall(rf"Cell In\s?\[{number}\], line (\d+)", text)
 
 
-def stopped_page(content: Mapping[str, Any], position: int, where: str, what: str) -> dict[str, Any]:
+def stopped_page(content: Mapping[str, Any], position: int, where: str, what: str, predecessors: Sequence[str] = ()) -> dict[str, Any]:
     """A half-executed notebook as a page: a box on top says where it stopped, a red one at that place what happened."""
     page = copy.deepcopy(dict(content))
     cells = page["cells"]
@@ -104,7 +104,13 @@ def stopped_page(content: Mapping[str, Any], position: int, where: str, what: st
     box = box_cell("danger", "Execution stopped here", f"```text\n{fenced(what)}\n```\n\nNothing below this box was executed.")
     cells.insert(_outside_gates(cells, position) + 1, box)
     notice = f"It stopped {where}; a red box marks the place. What stands below it was not executed, and its numbers are missing."
+    notice += f" It lacked {missing_results(predecessors)}" if predecessors else ""
     return with_notice(page, "danger", "This chapter was not executed to its end", notice)
+
+
+def missing_results(names: Sequence[str]) -> str:
+    """Whose results a chapter lacks, in markdown."""
+    return f"the results of {', '.join(f'[]({name}.ipynb)' for name in names)}, which stopped before the end."
 
 
 def _outside_gates(cells: Sequence[Mapping[str, Any]], position: int) -> int:

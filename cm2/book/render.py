@@ -14,7 +14,7 @@ from typing import Any
 from cm2.book.cache import Execution
 from cm2.book.chapters import Chapter, documents
 from cm2.book.failure import Failure
-from cm2.book.pages import fenced, reader_notebook, stopped_page, with_notice
+from cm2.book.pages import fenced, missing_results, reader_notebook, stopped_page, with_notice
 from cm2.book.spread import spreads, with_digits_that_hold
 
 _PROCESS = Path(__file__).with_name("sphinx_process.py")
@@ -60,8 +60,7 @@ def stage(
 def _executed(execution: Execution, chapter: Chapter, moved: Mapping[str, float]) -> dict[str, Any]:
     content = with_digits_that_hold(reader_notebook(execution.notebook, chapter), moved)
     if without := execution.meta.get("without"):
-        names = ", ".join(f"[]({name}.ipynb)" for name in without)
-        text = f"This chapter shows numbers of {names}, which stopped before the end: they are missing here."
+        text = f"This chapter reads results that are missing: {missing_results(without)}"
         content = with_notice(content, "warning", "Results of another chapter are missing", text)
     return content
 
@@ -69,7 +68,7 @@ def _executed(execution: Execution, chapter: Chapter, moved: Mapping[str, float]
 def _stopped(failure: Failure, chapter: Chapter) -> dict[str, Any]:
     if failure.notebook.endswith(".ipynb"):
         content = json.loads(Path(failure.notebook).read_text(encoding="utf-8"))
-        return stopped_page(content, failure.position, failure.where, failure.what)
+        return stopped_page(content, failure.position, failure.where, failure.what, failure.predecessors)
     source = json.loads(chapter.path.read_text(encoding="utf-8"))
     return with_notice(source, "danger", "This chapter was not executed", f"```text\n{fenced(failure.what)}\n```")
 

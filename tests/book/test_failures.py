@@ -77,7 +77,9 @@ def test_every_failure_is_named_with_heading_cell_and_line(broken):
     text = str(error)
     where = r'chapter tails, under "Exercises" \(solution of ex-tails-2\), In \[6\], line 2: CheckError: the same seed draws the same: '
     assert re.search(where, text), text
-    assert "1000 of 1000 values" in text and describe().split(",")[0] in text, "the values and the machine"
+    assert "1000 of 1000 values are not as expected; the first, at [0, 0], is 0." in text and describe().split(",")[0] in text, (
+        "the values and the machine"
+    )
     assert re.search(r'chapter dying, under "Dying", In \[3\]: the kernel died', text)
     assert re.search(r'chapter endless, under "Endless"(, In \[2\])?: not (finished|started) after 0.2 min, the limit', text)
 
@@ -85,6 +87,7 @@ def test_every_failure_is_named_with_heading_cell_and_line(broken):
 def test_a_chapter_that_reads_the_results_says_whose_are_missing(broken):
     root, (error, _), _ = broken
     assert "(without the results of tails): ValueError: chapter 'tails' has no result 'correlation'" in str(error)
+    assert re.search(r"It lacked the results of .*Tails of a copula", page(root, "preface"))
     assert "<h1>Preface" in page(root, "preface") and 'title="tails stopped before it computed this">missing<' in page(root, "preface")
 
 
