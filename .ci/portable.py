@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from cm2.book.cache import commit
 from cm2.book.runner import execute
 from cm2.book.spread import numbers, spread
@@ -42,6 +44,14 @@ SHORT = (
     "test_metrics.py",
     "test_model.py",
 )
+
+
+def numpy_features(*names: str) -> str:
+    """Instruction sets whose names begin so and for which NumPy has kernels that it would use here: it warns of any other."""
+    found = numpy.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    return " ".join(feature for feature in found if feature.startswith(names))
+
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # every kernel that a variable reaches, at the level named
 ENVIRONMENTS: Mapping[str, Mapping[str, str]] = {
@@ -51,14 +61,14 @@ ENVIRONMENTS: Mapping[str, Mapping[str, str]] = {
         "ONEDNN_MAX_CPU_ISA": "SSE41",
         "OPENBLAS_CORETYPE": "Nehalem",
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
-        "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
+        "NPY_DISABLE_CPU_FEATURES": numpy_features(""),
     },
     "AVX2": {
         "ATEN_CPU_CAPABILITY": "avx2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "OPENBLAS_CORETYPE": "Haswell",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-        "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
+        "NPY_DISABLE_CPU_FEATURES": numpy_features("X86_V4", "AVX512"),
     },
     "AVX-512": {
         "ATEN_CPU_CAPABILITY": "avx512",
