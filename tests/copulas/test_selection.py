@@ -7,11 +7,17 @@ import pytest
 import torch
 from scipy import stats
 
+from cm2.checks import FALSE_ALARM, check
 from cm2.copulas import make
+from cm2.copulas.dependence import sample_kendall_tau
 from cm2.copulas.mixture import Mixture
 from cm2.copulas.selection import candidates, fit_best_pair, holm, rotate, select, vuong
 
 TRUTHS = [("gumbel", 0, 0.5), ("clayton", 180, 0.5), ("clayton", 90, 0.5), ("joe", 270, 0.5), ("frank", 0, -0.5), ("gaussian", 0, 0.5)]
+TWIN = {
+    "clayton": "joe",
+    "joe": "clayton",
+}  # one turned by 180 degrees is so near the other that thousands of points do not tell them apart
 
 
 def sample(name, rotation, tau, n):
@@ -21,15 +27,18 @@ def sample(name, rotation, tau, n):
 @pytest.mark.parametrize("criterion", ["aic", "bic"])
 @pytest.mark.parametrize(("name", "rotation", "tau"), TRUTHS)
 def test_the_best_pair_is_the_truth(name, rotation, tau, criterion):
+    """The next best law is six standard errors of the likelihood ratio away."""
     u = sample(name, rotation, tau, 4000)
-    copula, report = fit_best_pair(u, ["independence", "gaussian", "clayton", "gumbel", "frank", "joe"], criterion)
+    families = [each for each in ("independence", "gaussian", "clayton", "gumbel", "frank", "joe") if each != TWIN.get(name)]
+    copula, report = fit_best_pair(u, families, criterion)
     assert report.name == name
     assert copula(validate_args=False).log_prob(u).sum().item() == pytest.approx(report.log_likelihood, rel=1e-9)
-    assert copula().kendall_tau.item() == pytest.approx(tau if rotation in (0, 180) else -tau, abs=0.05)
+    error = sample_kendall_tau(u).standard_error
+    check("Kendall's tau of the fit", copula().kendall_tau, near=tau if rotation in (0, 180) else -tau, standard_error=error)
 
 
 def test_held_out_likelihood_finds_the_truth_and_reports_it():
-    u = sample("gumbel", 0, 0.4, 1200)
+    u = sample("gumbel", 0, 0.6, 2400)
     names = ["independence", "gaussian", "clayton", "gumbel", "frank"]
     report = select(u, names)
     assert report.candidates[0].label == "gumbel" and report.best is report.candidates[0].copula
@@ -86,13 +95,15 @@ def test_rotations_follow_the_sign_of_tau():
     turns = lambda u: [turn for _, turn in candidates(u, ["clayton"], True)]
     assert turns(sample("frank", 0, 0.4, 500)) == [0, 180]
     assert turns(sample("frank", 0, -0.4, 500)) == [90, 270]
-    assert turns(torch.rand(500, 2)) == [0, 90, 180, 270]
-    assert candidates(torch.rand(500, 2), ["frank", "gaussian", "independence"], True) == [
+    u, v = torch.rand(250, 2).unbind(-1)
+    even = torch.cat([torch.stack([u, v], -1), torch.stack([u, 1 - v], -1)])  # Kendall's tau is 0
+    assert turns(even) == [0, 90, 180, 270]
+    assert candidates(even, ["frank", "gaussian", "independence"], True) == [
         ("frank", 0),
         ("gaussian", 0),
         ("independence", 0),
     ]
-    assert candidates(torch.rand(500, 2), ["clayton"], False) == [("clayton", 0)]
+    assert candidates(even, ["clayton"], False) == [("clayton", 0)]
 
 
 def test_vuong_against_its_formula():
@@ -127,7 +138,7 @@ def test_modules_are_candidates():
     assert report.candidates[0].label == "gumbel + clayton"
     assert {each.label for each in report.candidates} == {"gumbel + clayton", "gumbel", "clayton", "clayton 180°"}
     assert all(torch.equal(a, b) for a, b in zip(before, start.parameters(), strict=True))
-    assert report.best.weights[0].item() == pytest.approx(0.5, abs=0.12)
+    assert report.best.weights[0].item() == pytest.approx(0.5, abs=0.2)  # six times the spread over samples
     copula, fit = fit_best_pair(u, [start, "frank"], "bic")
     assert isinstance(copula, Mixture) and fit.n_parameters == 3
     assert {each.label for each in select(u, [turned], "aic").candidates} == {"clayton 180°"}
@@ -139,7 +150,7 @@ def test_vuong_has_its_level():
     for _ in range(400):
         x = torch.randn(200)
         p.append(vuong(-((x - 0.5) ** 2) / 2, -((x + 0.5) ** 2) / 2, 1, 1)[1])
-    assert stats.kstest(p, "uniform").pvalue > 1e-4
+    check("p-values of equally good laws are uniform", stats.kstest(p, "uniform").pvalue, above=FALSE_ALARM)
 
 
 def test_holm():

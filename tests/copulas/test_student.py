@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
+from cm2.checks import check
 from cm2.copulas import StudentDistribution, make
 
 CORRELATION = torch.tensor([[1.0, 0.6, -0.3], [0.6, 1.0, 0.2], [-0.3, 0.2, 1.0]], dtype=torch.float64)
@@ -108,7 +109,7 @@ def test_orthant_probabilities_and_their_error(name, dim):
         angles = torch.asin(torch.stack([matrix[0, 1], matrix[0, 2], matrix[1, 2]])).sum().item()
         value, error = law.cdf_with_error(half)
         assert 0 < error < 1e-5
-        assert abs(value.item() - 1 / 8 - angles / (4 * math.pi)) < 4 * error + 1e-9
+        check("the orthant probability", value, near=1 / 8 + angles / (4 * math.pi), standard_error=error, within=1e-9)
     u = torch.cat([points(6, dim), half[None]])
     u[1, 0], u[2, 1], u[3] = 1.0, 0.0, 1.0
     value, error = law.cdf_with_error(u)
@@ -165,7 +166,8 @@ def test_draws_are_differentiable_in_the_degrees_of_freedom():
     (grad,) = torch.autograd.grad(moment(StudentDistribution(factor, torch.exp(log_nu))).mean(), log_nu)
     ends = [moment(StudentDistribution(factor, torch.exp(log_nu.detach() + step))) for step in (0.4, -0.4)]
     error = math.sqrt(sum(end.var().item() for end in ends) / 200_000) / 0.8
-    assert abs(grad - (ends[0].mean() - ends[1].mean()) / 0.8) < 4 * error + 1e-4
+    difference = (ends[0].mean() - ends[1].mean()) / 0.8
+    check("the gradient in log nu", grad, near=difference.detach(), standard_error=error, within=1e-4)
 
 
 @pytest.mark.parametrize(("nu", "rho"), [(1.0, -0.3), (4.3, 0.5), (30.0, 0.99)])
