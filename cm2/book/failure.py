@@ -1,6 +1,8 @@
 """What became of a chapter that was not executed to its end, kept beside the cache until the chapter succeeds."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 from dataclasses import asdict, dataclass
@@ -10,7 +12,7 @@ from cm2.book.chapters import Chapter
 from cm2.book.pages import error_of, place, reader_notebook, stopped_at
 from cm2.book.worker import CELL_RAISED, KERNEL_DIED
 
-_NO_SPACE = "No space left on device"
+_NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 class ChapterError(RuntimeError):

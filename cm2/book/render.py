@@ -1,7 +1,9 @@
 """Stage executed chapters in a folder that mirrors the repository, and render that folder."""
 
+import errno
 import hashlib
 import json
+import os
 import posixpath
 import re
 import shutil
@@ -18,6 +20,7 @@ from cm2.book.pages import fenced, missing_results, reader_notebook, stopped_pag
 from cm2.book.spread import spreads, with_digits_that_hold
 
 _PROCESS = Path(__file__).with_name("sphinx_process.py")
+_NO_SPACE = os.strerror(errno.ENOSPC)
 _LINK = re.compile(r'(\b(?:href|src|action|data-content_root)=")([^"]*)(")')
 
 
@@ -134,6 +137,8 @@ def render(stage_folder: Path, html: Path, strict: bool = True) -> Path:
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         shutil.rmtree(doctrees, ignore_errors=True)
+        if _NO_SPACE in run.stdout + run.stderr:
+            raise RenderError(f"the book was not rendered: no space left on the device of {html.parent}; free some and call again")
         raise RenderError(f"the book was not rendered without a warning; Sphinx said:\n{_tail(run.stderr or run.stdout)}")
     stamp.write_text(setup)
     _write_index(stage_folder, pages)
