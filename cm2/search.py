@@ -137,6 +137,7 @@ def search(
         while len(done) < target:
             batch = _ask(study, axes, done, min(jobs, target - len(done)))
             configs = [config for trial in batch for config in _configs(profile, base, axes, trial.params, seeds)]
+            shown.step = len(batch)
             runs = fit_all(configs, cohort, store, jobs, True)
             for place, trial in enumerate(batch):
                 of_trial = runs[place * seeds : (place + 1) * seeds]

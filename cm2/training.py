@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,6 +73,8 @@ class EpochSampler(Sampler[list[int]]):
 
 def loader(stays: Stays, config: TrainConfig, seed: int = 0, shuffle: bool = False) -> DataLoader[Batch]:
     """Batches of a split; each is one gather from the cohort's memory maps."""
+    if config.workers:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a tokenizer that sees the fork may warn on the error stream
     sampler = EpochSampler(len(stays), config.batch_size, seed, shuffle)
     return DataLoader(
         _Batches(stays),
@@ -247,9 +250,9 @@ def train(
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, _Shown(shown)], **limits)
         trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=False)
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
-    loop.load_state_dict(state)
-    return _save_history(loop.history, folder)
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
+        loop.load_state_dict(state)
+        return _save_history(loop.history, folder)
 
 
 def _save_history(rows: list[dict[str, float]], folder: Path) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from cm2.batch import Modality
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
 from cm2.numerics.absence import check, take_away
+from cm2.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -274,14 +275,16 @@ def _verify_files(path: Path, manifest: dict[str, Any], verify: bool) -> None:
         raise ValueError(
             f"{path / 'manifest.json'}: its checksum is {manifest['checksum']}, its files give {total}; prepare the cohort again"
         )
-    for name, size in manifest["sizes"].items():
-        file = path / name
-        if not file.is_file():
-            raise ValueError(f"{file} is missing, though the manifest lists it; prepare the cohort again")
-        if file.stat().st_size != size:
-            raise ValueError(f"{file} has {file.stat().st_size} bytes, the manifest says {size}; prepare the cohort again")
-        if verify and (given := _sha256(file)) != checksums[name]:
-            raise ValueError(f"{file}: wrong checksum {given}, the manifest says {checksums[name]}; prepare the cohort again")
+    sizes = manifest["sizes"]
+    with Progress(f"checking {path.name}", len(sizes), "file", even=False) as progress:
+        for name in progress.each(sizes):
+            file = path / name
+            if not file.is_file():
+                raise ValueError(f"{file} is missing, though the manifest lists it; prepare the cohort again")
+            if file.stat().st_size != sizes[name]:
+                raise ValueError(f"{file} has {file.stat().st_size} bytes, the manifest says {sizes[name]}; prepare the cohort again")
+            if verify and (given := _sha256(file)) != checksums[name]:
+                raise ValueError(f"{file}: wrong checksum {given}, the manifest says {checksums[name]}; prepare the cohort again")
 
 
 def _sha256(file: Path) -> str:

@@ -53,6 +53,7 @@ class Progress:
         self.name, self.total, self.unit = name, total, unit
         self.show, self.even, self.limit, self.measure = show, even, limit, measure
         self.done = self.first = 0
+        self.step = 1  # how many steps the part under way is
         self.note = ""
         self._key, self._started = next(_serial), 0.0
         self._parent: Progress | None = None
@@ -142,7 +143,7 @@ class Progress:
         within = self._within()
         words = (self.name, self.note or self._count(), *_words(within))
         limit = self.limit or ((self.total or 1) == 1 and any(state.limit for state in within))
-        part = sum(state.share for state in within) or self.measure()
+        part = self.step * sum(state.share for state in within) or self.measure()
         share = min(1.0, (self.done + part) / (self.total or 1)) if self.even else 0.0
         return State(tuple(filter(None, words)), share, limit)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 SHOWN = 2
 """Processes whose work a line names; of more it gives the number."""
+LEAST, SOON = 0.02, 120.0
+"""A share and seconds: less in less time tells how long the start takes, not the rest."""
 
 
 def duration(seconds: float) -> str:
@@ -30,7 +32,7 @@ def about(seconds: float) -> str:
 
 
 def time_left(share: float, before: float, seconds: float, limit: bool = False) -> str:
-    """ "; about 12 min left", or nothing where nothing was done yet or nothing is left.
+    """ "; about 12 min left", or nothing where nothing is left, or as good as nothing is done and little time has passed.
 
     Args:
         share: that is done, from 0 to 1.
@@ -38,7 +40,7 @@ def time_left(share: float, before: float, seconds: float, limit: bool = False) 
         seconds: that the rest of it took.
         limit: whether less may be left.
     """
-    if not before < share < 1:
+    if not before < share < 1 or (share - before < LEAST and seconds < SOON):
         return ""
     return f"; {'at most' if limit else 'about'} {about(seconds * (1 - share) / (share - before))} left"
 

@@ -94,13 +94,14 @@ def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs:
     """
     configs = {c.digest(): c for c in sorted((c for entry in entries for c in entry.configs), key=lambda c: c.seed)}
     missing = [config for config in configs.values() if store.find(config, cohort) is None]
+    labels = {c.digest(): f"{entry.row.label} {entry.task}" for entry in reversed(entries) for c in entry.configs}
     with Progress("", len(missing), "run") as progress:
-        progress.parallel([delayed(_fit)(store, config, cohort) for config in missing], jobs)
+        progress.parallel([delayed(_fit)(store, config, cohort, labels[config.digest()]) for config in missing], jobs)
     return {digest: Run(store.root / store.key(config, cohort)) for digest, config in configs.items()}
 
 
-def _fit(store: RunStore, config: Config, cohort: Cohort) -> None:
-    with warnings.catch_warnings():
+def _fit(store: RunStore, config: Config, cohort: Cohort, label: str) -> None:
+    with warnings.catch_warnings(), Progress(label):
         quiet_libraries()
         try:
             store.fit(config, cohort)

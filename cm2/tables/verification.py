@@ -49,8 +49,7 @@ def verify_cohort(path: Path) -> Verification:
     """
     if not (path / "manifest.json").is_file():
         raise ValueError(f"{path} is not a prepared cohort: it has no manifest.json; write one with `cm2 prepare`")
-    with Progress(f"verifying {path.name}", 2 + len(CHECKS), even=False) as progress:
-        progress.stage("checksums")
+    with Progress(f"verifying {path.name}", 1 + len(CHECKS), even=False) as progress:
         try:
             cohort = load_cohort(path)
         except ValueError as error:

@@ -88,7 +88,7 @@ def test_a_second_call_trains_and_computes_nothing(families, tiny, store, monkey
 
 def test_a_table_uses_the_runs_of_another(families, tiny, store, monkeypatch, tmp_path):
     trained = []
-    monkeypatch.setattr("cm2.tables.run._fit", lambda _, config, __: trained.append(config))
+    monkeypatch.setattr("cm2.tables.run._fit", lambda _, config, *__: trained.append(config))
     monkeypatch.setattr("cm2.tables.run._computed", lambda *a: None)
     table("figure-5", tiny, "smoke", seeds=2, settings=FAST, store=store, only=["K = 1"])
     assert len(trained) == 2 * 2 * 2  # the reference, K = 3, is the Gumbel row of Table 6
