@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +28,7 @@ from cm2.cli.options import (
     pairs,
 )
 from cm2.extras import explain, require_extra
+from cm2.progress import quiet_libraries
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(prepare, name="prepare")
@@ -38,7 +38,7 @@ app.command()(verify)
 
 def main() -> None:
     """Runs the command line. A wrong value, a missing file or library is one line on the error stream and exit code 2."""
-    warnings.filterwarnings("ignore", module="lightning")
+    quiet_libraries()
     try:
         app(_papermill_style(sys.argv[1:]), prog_name="cm2")  # the name that shell completion asks for, under `python -m cm2` as well
     except (ValueError, FileNotFoundError, ImportError) as error:
@@ -77,7 +77,7 @@ def train(
     from cm2.experiments import RunStore, fit_all, record_over_seeds
 
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
-    options = {"jobs": jobs, "devices": devices, "progress": jobs == 1}
+    options = {"jobs": jobs, "devices": devices, "progress": True}
     for run in (runs := fit_all(configs, _cohort_with(task, cohort), RunStore(out), **options)):
         typer.echo(run.path)
         for split, metrics in run.metrics.items():
@@ -105,7 +105,7 @@ def evaluate(
 
     if not (run / "metrics.json").is_file():
         raise ValueError(f"{run} is not a finished run; `cm2 runs` lists those of the store")
-    metrics = evaluate_run(Run(run), load_cohort(cohort), split, pairs(absent), mechanism, seed)
+    metrics = evaluate_run(Run(run), load_cohort(cohort), split, pairs(absent), mechanism, seed, progress=True)
     typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
 
 
