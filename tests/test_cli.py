@@ -1,5 +1,6 @@
 """The command line a newcomer types."""
 
+import errno
 import json
 import os
 import platform
@@ -67,6 +68,7 @@ def test_the_names_it_knows_are_those_of_the_registries():
         ("table", [*known.tables(), *known.tables().values(), *known.tasks(), *known.profiles()]),
         ("figure", [*known.figures(), *known.figures().values(), *known.profiles()]),
         ("evaluate", [*known.splits(), *known.mechanisms()]),
+        ("book", known.profiles()),
     ],
 )
 def test_help_lists_them(command, names):
@@ -102,6 +104,7 @@ def test_a_package_outside_a_checkout_has_no_commit(tmp_path):
         ("cm2 table 1", ["1", "10", "11"]),
         ("cm2 figure ", list(known.figures())),
         ("cm2 evaluate x --mechanism mn", ["mnar"]),
+        ("cm2 book --only training", ["training_cm2"]),
     ],
 )
 def test_the_shell_completes(typed, offered, monkeypatch, capsys):
@@ -169,6 +172,7 @@ def test_from_preparation_to_evaluation(tmp_path, monkeypatch, capsys):
         (["figure", "7"], "unknown figure '7'; choose one of 1, 2, 3, 4, 5"),
         (["figure", "3"], "needs a training run"),
         (["book", "-p", "no_such_parameter", "3"], "no_such_parameter"),
+        (["book", "--profile", "quik"], "paper (did you mean 'quick'?)"),
     ],
 )
 def test_an_error_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
@@ -192,3 +196,18 @@ def test_figure_2_is_written_with_data_and_provenance(tmp_path, monkeypatch, cap
     assert code == 0
     assert {p.name for p in tmp_path.iterdir()} == {f"figure-2.{e}" for e in ("svg", "pdf", "png", "csv", "json")}
     assert json.loads((tmp_path / "figure-2.json").read_text())["kendall_tau"] == 0.6
+
+
+@pytest.mark.parametrize(("number", "shown"), [(errno.ENOSPC, "cm2: no space left on the device: folder; free some"), (errno.EACCES, None)])
+def test_a_full_disk_is_one_line(number, shown, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "folder")
+
+    monkeypatch.setattr("cm2.book.build", refuse)
+    if shown is None:
+        monkeypatch.setattr("sys.argv", ["cm2", "book"])
+        with pytest.raises(PermissionError):
+            cli.main()
+        return
+    code, out = run(monkeypatch, capsys, "book")
+    assert code == 2 and out.err.startswith(shown) and len(out.err.strip().splitlines()) == 1

@@ -164,7 +164,7 @@ def _source(root: Path, environment: Mapping[str, str]) -> Callable[[], Mapping[
         return {"commit": commit(root), "machine": json.loads(facts.communicate()[0])}
 
     run = [sys.executable, "-P", "-m", "cm2.machine"]
-    facts = subprocess.Popen(run, env=dict(environment), stdout=subprocess.PIPE, text=True, cwd=root)
+    facts = subprocess.Popen(run, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root)
     return source
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,9 +11,10 @@ import typer
 
 from cm2.cli.about import show_version
 from cm2.cli.data import fabricate, prepare, verify
-from cm2.cli.known import figures, one_of, tables
+from cm2.cli.known import chapters, figures, one_of, tables
 from cm2.cli.options import (
     Absent,
+    BookProfile,
     CohortPath,
     FigureNumber,
     Mechanism,
@@ -30,6 +32,8 @@ from cm2.cli.options import (
 from cm2.extras import explain, require_extra
 from cm2.progress import quiet_libraries
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(prepare, name="prepare")
 app.add_typer(fabricate, name="fabricate")
@@ -37,16 +41,25 @@ app.command()(verify)
 
 
 def main() -> None:
-    """Runs the command line. A wrong value, a missing file or library is one line on the error stream and exit code 2."""
+    """Runs the command line. A wrong value, a missing file or library, a full disk is one line on the error stream and exit code 2."""
     quiet_libraries()
     try:
         app(_papermill_style(sys.argv[1:]), prog_name="cm2")  # the name that shell completion asks for, under `python -m cm2` as well
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        message = explain(error) if isinstance(error, ImportError) else str(error)
-        if message is None:
+    except (ValueError, OSError, ImportError) as error:
+        if (message := _in_one_line(error)) is None:
             raise
         typer.secho(f"cm2: {message}", err=True, fg=typer.colors.RED)
         raise SystemExit(2) from None
+
+
+def _in_one_line(error: Exception) -> str | None:
+    """What the user can do about an error; None where only its traceback says what happened."""
+    if isinstance(error, ImportError):
+        return explain(error)
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        where = f": {error.filename}" if error.filename else ""
+        return f"no space left on the device{where}; free some and call again" if error.errno in _FULL else None
+    return str(error)
 
 
 @app.callback()
@@ -205,20 +218,30 @@ def search(
 @app.command()
 def book(
     parameter: Annotated[list[str], typer.Option("-p", metavar="NAME VALUE", help="A chapter's papermill parameter.")] = [],  # noqa: B006
-    only: Annotated[list[str], typer.Option(help="Execute only this chapter.")] = [],  # noqa: B006
-    profile: Annotated[str, typer.Option(help="Profile of every chapter.")] = "quick",
+    only: Annotated[list[str], typer.Option(help="Execute only this chapter.", autocompletion=chapters)] = [],  # noqa: B006
+    profile: BookProfile = "quick",
     jobs: Annotated[int, typer.Option(help="Chapters executed at the same time.")] = 2,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first chapter that fails, and render nothing then.")] = False,
+    limit: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", help="Time a chapter may take; default 15, or 20 times its usual."),
+    ] = None,
 ) -> None:
-    """Execute the chapters that changed and render the book.
+    """Execute the chapters that changed and render the book. A chapter that fails costs its own page; exit code 1 then.
 
     Example: cm2 book --only training_cm2 -p seed 3
     """
-    require_extra("book")
     from cm2.book import ChapterError, RenderError, build
 
+    given = pairs(parameter, convert=str)
     try:
-        page = build(only=only or None, parameters=pairs(parameter, convert=str), profile=profile, jobs=jobs, report=typer.echo)
-    except (ChapterError, RenderError) as error:
+        page = build(only or None, given, profile, jobs, report=typer.echo, strict=strict, limit=limit)
+    except ChapterError as error:
+        if error.page is not None:
+            typer.echo(error.page)
+        typer.secho(f"cm2: chapters that failed: {len(error.failures)}\n{error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(1) from None
+    except RenderError as error:
         typer.secho(f"cm2: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from None
     typer.echo(page)
