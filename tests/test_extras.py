@@ -138,9 +138,22 @@ assert "torch" not in sys.modules
 
 
 def test_a_user_of_the_library_gets_the_same_sentence(tmp_path):
-    done = without(["duckdb"], "from data_prep.mimic import SENTENCES, prepare_mimic3", tmp_path)
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("cm2.extras.MissingExtraError: ") and install_command("prep") in last
+    code = """
+from importlib import import_module
+from cm2.extras import MissingExtraError
+for package in ("data_prep", "data_prep.mimic"):
+    for name in import_module(package).__all__:
+        if "mimic" in name:
+            try:
+                getattr(import_module(package), name)
+            except MissingExtraError as error:
+                print(name, error)
+"""
+    done = without(modules()["prep"], f"exec({code!r})", tmp_path)
+    lines = done.stdout.splitlines()
+    names = ["fabricate_mimic3", "fabricate_mimic4", *(2 * ["prepare_mimic3", "prepare_mimic4"])]
+    assert [line.split()[0] for line in lines] == names, done.stderr
+    assert all(line.endswith(install_command("prep")) for line in lines)
 
 
 def test_require(monkeypatch):

@@ -40,6 +40,10 @@ Profile = Annotated[
         autocompletion=profiles,
     ),
 ]
+BookProfile = Annotated[
+    str,
+    typer.Option(help=f"Of every chapter: {listed(profiles(), 'or')}.", callback=one_of("profile", profiles), autocompletion=profiles),
+]
 Split = Annotated[str, typer.Option(help=f"{listed(splits(), 'or')}.", callback=one_of("split", splits), autocompletion=splits)]
 Mechanism = Annotated[
     str,
