@@ -5,6 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
+from cm2.checks import check
 from cm2.copulas import make
 from cm2.copulas.vine import Vine, VineDistribution, VineStructure
 from cm2.copulas.vine.hidden import plan
@@ -76,17 +77,17 @@ def test_masks_per_point_equal_one_at_a_time(kind):
     present = torch.rand(60, 4) < 0.6
     value = law.log_prob(torch.where(present, u, torch.nan), present)
     alone = torch.stack([law.log_prob(point, here) for point, here in zip(u, present, strict=True)])
-    torch.testing.assert_close(value, alone, rtol=0, atol=1e-12)
+    torch.testing.assert_close(value, alone, rtol=1e-11, atol=1e-11)
     assert (value[present.sum(-1) < 2] == 0).all()
     two = law.log_prob(u.view(6, 10, 4), present.view(6, 10, 4))
-    torch.testing.assert_close(two, value.view(6, 10), rtol=0, atol=1e-12)
+    torch.testing.assert_close(two, value.view(6, 10), rtol=1e-11, atol=1e-11)
 
 
 def test_masks_that_are_not_read_give_the_same(monkeypatch):
     law, u, present = vine()(), torch.rand(20, 4) * 0.9 + 0.05, torch.rand(20, 4) < 0.6
     value = law.log_prob(u, present)
     monkeypatch.setattr("cm2.copulas.vine.patterns._reads", lambda mask, dim: False)
-    torch.testing.assert_close(law.log_prob(u, present), value, rtol=0, atol=1e-12)
+    torch.testing.assert_close(law.log_prob(u, present), value, rtol=1e-11, atol=1e-11)
     draws = law.conditional_sample(u, present)
     assert torch.equal(draws[0][present], u[present])
 
@@ -122,8 +123,9 @@ def test_margins_that_are_no_vine_have_every_operation(present):
     assert w.shape == (2, 5, len(present))
     assert law.kendall_tau.shape == law.spearman_rho.shape == law.tail_dependence[0].shape == ((3, 3) if len(present) == 3 else ())
     bound = torch.tensor([0.4, 0.7, 0.5])[: len(present)]
-    share = (whole.sample((20_000,))[:, list(present)] <= bound).all(-1).double().mean()
-    assert law.cdf(bound).item() == pytest.approx(share.item(), abs=0.015)
+    below, value = (whole.sample((20_000,))[:, list(present)] <= bound).all(-1).double(), law.cdf(bound)
+    error = torch.sqrt(value * (1 - value) / len(below))
+    check("points below are as many as the cdf says", below.mean(), near=value.detach(), standard_error=error, within=1e-3)
     assert law.expand((3,)).log_prob(u[:3]).shape == (3,)
     assert law.marginalise(torch.arange(len(present)) < 2).log_prob(u[:, :2]).shape == (500,)
 
