@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from cm2.checks import check
 from cm2.imputation import WAYS, impute_scores, summarise
 from cm2.scores import over_stays
 from tests.joint.laws import joint
@@ -40,24 +41,29 @@ def test_energy_scores_are_those_of_the_normal_laws(scored):
     (x, y), scores = scored[0].T, scored[1]
     expected = {"conditional": crps(y, RHO * x, np.sqrt(1 - RHO**2)), "marginal": crps(y, 0, 1), "zero": abs(y), "mean": abs(y)}
     for how in WAYS:
-        np.testing.assert_allclose(scores[how]["energy"] * y.std(), expected[how], atol=0 if how in ("zero", "mean") else 0.35, rtol=1e-9)
-        assert scores[how]["energy"].mean() * y.std() == pytest.approx(expected[how].mean(), abs=0.01)
+        found = scores[how]["energy"] * y.std()
+        np.testing.assert_allclose(found, expected[how], atol=0 if how in ("zero", "mean") else 0.4, rtol=1e-9)
+        error = (found - expected[how]).std() / np.sqrt(STAYS)
+        check(f"the mean energy score, {how}", found.mean(), near=expected[how].mean(), standard_error=error, within=1e-9)
 
 
 def test_errors_are_those_of_the_exact_means(scored):
     (x, y), scores = scored[0].T, scored[1]
     for how, mean in {"conditional": RHO * x, "marginal": 0, "mean": 0, "zero": 0}.items():
         expected = np.sqrt(np.mean((y - mean) ** 2)) / y.std()
-        assert summarise(scores[how])["error"].estimate == pytest.approx(expected, abs=0.01)
+        # of 200 draws of spread 1 for each of 400 stays; their square adds half of its own mean
+        error = 1 / np.sqrt(200 * STAYS)
+        check(f"the error, {how}", summarise(scores[how])["error"].estimate, near=expected, standard_error=error, within=1 / 400)
 
 
 @pytest.mark.parametrize("link", ["component", "scalar", "dimension"])
 def test_conditional_beats_marginal_where_the_law_is_true_and_dependence_strong(link):
     # components that hardly differ: labels that are independent between modalities would hide what the copula tells
+    # by ten standard errors and more
     law = joint("gumbel", link, 2, modalities=3, spread=0.2).requires_grad_(False)(validate_args=False)
-    z = law.rsample((400,))
-    mask = torch.ones(400, 3, dtype=torch.bool)
-    scores = impute_scores(law, z, mask, 2, n_draws=16)
+    z = law.rsample((1600,))
+    mask = torch.ones(1600, 3, dtype=torch.bool)
+    scores = impute_scores(law, z, mask, 2, n_draws=4)
     for score, sign in (("energy", 1), ("log_likelihood", -1)):
         gain = sign * (scores["marginal"][score] - scores["conditional"][score])
         assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain)), score
@@ -83,9 +89,10 @@ def test_the_same_seed_gives_the_same_draws_and_leaves_the_generator_alone():
 
 def test_intervals_over_stays():
     values = np.stack([np.arange(100.0), np.ones(100)], axis=1)
-    first, second = over_stays(values, np.mean)
-    assert first.estimate == 49.5 and first.low == pytest.approx(49.5 - 1.96 * 2.887, abs=0.6)
-    assert (second.low, second.high) == (1, 1)
+    first, second = over_stays(values, np.mean, replicates=10_000)
+    # the end of the interval of 10,000 replicates has the standard error 0.027 times theirs
+    check("the lower end", first.low, near=49.5 - 1.96 * 2.887, standard_error=0.027 * 2.887, within=0.1)
+    assert first.estimate == pytest.approx(49.5) and (second.low, second.high) == pytest.approx((1, 1))
     with pytest.raises(ValueError, match="finite"):
         over_stays(values * np.nan, np.mean)
 

@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from cm2 import metrics
+from cm2.checks import FALSE_ALARM, check
 from cm2.metrics import aupr, auroc, bootstrap, brier, holm, paired_bootstrap, paired_bootstraps, summary
 
 ORACLE = {"auroc": roc_auc_score, "aupr": average_precision_score, "brier": brier_score_loss}
@@ -46,24 +47,29 @@ def test_point_estimates(name):
 def test_counts_are_resamples():
     counts = metrics._counts(np.random.default_rng(0), 2000, 30)
     assert (counts.sum(axis=1) == 30).all()
-    assert counts.mean() == 1
-    assert counts.var() == pytest.approx(1 - 1 / 30, rel=0.03)
+    # nearly Poisson with mean 1: the squared deviation has the variance 3
+    check("the variance of a count", counts.var(), near=1 - 1 / 30, standard_error=(3 / counts.size) ** 0.5)
 
 
 def test_interval_of_the_brier_score_has_the_width_of_theory():
-    label, probability = cohort(4000)
+    n, replicates = 1000, 16_000
+    label, probability = cohort(n)
     squares = (probability - label) ** 2
-    found = bootstrap(label, probability, "brier", replicates=4000)
-    half = 1.96 * squares.std() / 4000**0.5
-    assert found.low == pytest.approx(squares.mean() - half, abs=0.06 * half)
-    assert found.high == pytest.approx(squares.mean() + half, abs=0.06 * half)
+    found = bootstrap(label, probability, "brier", replicates=replicates)
+    spread = squares.std() / n**0.5
+    # a quantile of replicates has its own error; and the normal law is the limit of many stays
+    error = spread * (0.025 * 0.975 / replicates) ** 0.5 / stats.norm.pdf(1.96)
+    for end, side in ((found.low, -1), (found.high, 1)):
+        check("an end of the interval", end, near=squares.mean() + side * 1.96 * spread, standard_error=error, within=0.02 * spread)
 
 
 def test_interval_of_the_auroc_covers_the_truth():
     truth = stats.norm.cdf(1 / 2**0.5)
-    intervals = [bootstrap(*cohort(300, seed), replicates=300) for seed in range(200)]
+    samples = 500
+    intervals = [bootstrap(*cohort(300, seed), replicates=300) for seed in range(samples)]
     covered = np.mean([i.low <= truth <= i.high for i in intervals])
-    assert 0.89 <= covered <= 0.99
+    # the percentile interval of 60 positives covers a little less than it says
+    check("coverage", covered, near=0.95, standard_error=(0.95 * 0.05 / samples) ** 0.5, within=0.01)
 
 
 def test_level_and_seed():
@@ -84,8 +90,8 @@ def test_resamples_without_a_class_are_drawn_again():
     label = np.array([1, 0, 0, 0])
     probability = np.array([0.9, 0.1, 0.2, 0.95])
     found = bootstrap(label, probability, replicates=2000)
-    share = 0.75**4 + 0.25**4
-    assert found.redrawn / (2000 + found.redrawn) == pytest.approx(share, abs=0.03)
+    drawn, share = 2000 + found.redrawn, 0.75**4 + 0.25**4
+    check("the share drawn again", found.redrawn / drawn, near=share, standard_error=(share * (1 - share) / drawn) ** 0.5)
     assert 0 <= found.low <= found.estimate <= found.high <= 1
 
 
@@ -118,7 +124,7 @@ def test_p_value_agrees_with_the_interval_and_is_level_under_the_null():
             assert found.low <= 0 <= found.high
         if found.p_value < 0.04:
             assert not found.low <= 0 <= found.high
-    assert below <= 12
+    check("p-values below 0.05 under the null", stats.binomtest(below, 100, 0.05, "greater").pvalue, above=FALSE_ALARM)
 
 
 @pytest.mark.parametrize("name", ["aupr", "brier"])

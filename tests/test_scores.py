@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from cm2.checks import check
 from cm2.scores import energy_score, energy_test
 
 
@@ -37,10 +38,17 @@ def test_energy_score_prefers_the_right_law() -> None:
 def test_energy_test_accepts_one_law_and_refuses_another() -> None:
     torch.manual_seed(2)
     x, y = torch.randn(300, 2), torch.randn(200, 2)
-    assert energy_test(x, y).p_value > 0.05
-    other = energy_test(x, y + 0.5)
-    assert other.p_value < 0.02 and other.statistic > 0
-    assert energy_test(x, y) == energy_test(x, y)
+    same, other = energy_test(x, y), energy_test(x, y + 0.5)
+    assert other.p_value == pytest.approx(1 / 200) and other.statistic > 2 * abs(same.statistic)
+    assert energy_test(x, y) == same
+
+
+def test_energy_test_has_its_level() -> None:
+    torch.manual_seed(3)
+    n = 100
+    p = [energy_test(torch.randn(20, 2), torch.randn(15, 2), permutations=19, seed=k).p_value for k in range(n)]
+    # uniform on 0.05, 0.10, ..., 1
+    check("the mean p-value of one law", sum(p) / n, near=0.525, standard_error=0.288 / n**0.5)
 
 
 def test_refusals() -> None:
