@@ -16,38 +16,25 @@ import pytest
 from cm2.numerics.absence import stable_uniform
 from data_prep.channels import CHANNELS, continuous_columns
 from data_prep.fabricate import fabricate_mimic3, fabricate_mimic4
-from data_prep.fabricate.dirt_rows import EDGES
-from data_prep.fabricate.dirt_values import SOILS
 from data_prep.fabricate.facts import item_variables
-from data_prep.fabricate.films import PLANS as FILM_PLANS
 from data_prep.fabricate.layouts import TABLES3, TABLES4
-from data_prep.fabricate.notes import PLANS as NOTE_PLANS
-from data_prep.fabricate.notes import STRAYS
-from data_prep.fabricate.reports import KINDS
-from data_prep.fabricate.scenarios import SCENARIOS
 from data_prep.fabricate.truth.clean import clean
 from data_prep.fabricate.truth.films import report_text, selected, study_times
 from data_prep.fabricate.truth.notes import clean_note
+from tests.data_prep.kinds import kinds
 
 STAYS = 200
 VARIANTS = ("released", "corrected")
-ROWS = (
-    *("exact_duplicate", "other_value_at_same_time", "other_item_at_same_time", "later_in_the_bin", "hadm_missing", "hadm_unknown"),
-    *("hadm_of_other_subject", "hadm_of_other_admission", "stay_missing", "stay_unknown", "stay_of_other_subject"),
-    *("stay_of_other_admission", "before_entry", "after_48_h", "in_other_stay", "other_item", "charted_as_output", "output", *EDGES),
-    *("table_not_compressed", "table_with_byte_order_mark", "table_with_windows_line_ends"),
-)
-CAREVUE_ONLY = {"percent_on_fraction_item", "scale_as_decimal", "scale_out_of_range"}
 
 
 @pytest.fixture(scope="module")
-def mimic3(tmp_path_factory):
-    return fabricate_mimic3(tmp_path_factory.mktemp("mimic3") / "raw", stays=STAYS)
+def mimic3(fabricated):
+    return fabricated("mimic3", STAYS)
 
 
 @pytest.fixture(scope="module")
-def mimic4(tmp_path_factory):
-    return fabricate_mimic4(tmp_path_factory.mktemp("mimic4") / "raw", stays=STAYS, image_size=32)
+def mimic4(fabricated):
+    return fabricated("mimic4", STAYS)
 
 
 @pytest.fixture(params=["mimic3", "mimic4"])
@@ -113,15 +100,7 @@ def test_habits_of_the_files(mimic3, mimic4):
 
 def test_every_kind_of_dirt(raw):
     dirt, edition = truth(raw)["dirt"], 3 if (raw / "PATIENTS.csv.gz").exists() else 4
-    expected = {scenario.name for scenario in SCENARIOS if edition in scenario.editions}
-    expected |= set(ROWS) | ({soil.kind for soil in SOILS} - (CAREVUE_ONLY if edition == 4 else set()))
-    if edition == 3:
-        expected |= {f"stays_with_{name}" for name in NOTE_PLANS} | {f"note_{kind}" for kind in (*STRAYS, "empty", "error", "unreadable")}
-        expected |= {f"note_with_{kind}" for kind in ("brackets", "underscores", "quotes_and_commas", "signature", "brackets_over_lines")}
-    else:
-        expected |= {f"stays_with_{name}" for name in FILM_PLANS} | {"study_not_in_chexpert", "study_time_without_leading_zeros"}
-        expected |= {name if name.startswith("report_") else f"report_of_kind_{name}" for name in KINDS}
-    assert {kind for kind in expected if not dirt.get(kind)} == set()
+    assert {kind for kind in kinds(edition) if not dirt.get(kind)} == set()
 
 
 def test_every_step_drops_stays_and_every_check_drops_events(raw):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from cm2 import load_cohort
+from cm2.checks import check
 from data_prep import prepare_mimic3, prepare_mimic4
 from data_prep.channels import CHANNELS, continuous_columns
 from data_prep.mimic.films import read_film
-from data_prep.mimic.notes import SEPARATOR
+from data_prep.mimic.notes import SEPARATOR, drawn_third
+from tests.data_prep.kinds import ONCE, kinds
 
+STAYS = 600
+"""As few as give every kind of dirt thrice, see ``test_every_kind_of_dirt_occurs_thrice``."""
 VARIANTS = ("released", "corrected")
 PREPARE = {"mimic3": prepare_mimic3, "mimic4": prepare_mimic4}
 ASIDE = {
@@ -24,7 +29,7 @@ ASIDE = {
     "values": "kept",
 }
 LEFT_OUT = {"notes_of_a_third": False}
-"""The truth keeps the notes of every stay; see ``test_a_third_of_each_split_keeps_its_notes``."""
+"""The truth keeps the notes of every stay; see ``test_a_third_keeps_its_notes``."""
 
 OPTIONS = {"mimic3": {}, "mimic4": {"image_size": 32}}
 
@@ -32,11 +37,22 @@ OPTIONS = {"mimic3": {}, "mimic4": {"image_size": 32}}
 @pytest.fixture(scope="module", params=[(release, variant) for release in PREPARE for variant in VARIANTS], ids=" ".join)
 def case(request, fabricated, tmp_path_factory):
     release, variant = request.param
-    raw = fabricated(release)
+    raw = fabricated(release, STAYS)
     out = tmp_path_factory.mktemp(variant) / release
     cohort = load_cohort(PREPARE[release](raw, out, variant=variant, quirks=LEFT_OUT, **OPTIONS[release]))
     truth = pd.read_parquet(raw / "truth" / "stays.parquet").sort_values("stay_id")
     return release, variant, raw, cohort, truth[truth[f"{variant}_survives"]].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("edition", [3, 4])
+def test_every_kind_of_dirt_occurs_thrice(edition, fabricated):
+    truth = json.loads((fabricated(f"mimic{edition}", STAYS) / "truth" / "truth.json").read_text())
+    assert {kind: truth["dirt"].get(kind) for kind in kinds(edition) if truth["dirt"].get(kind, 0) < (1 if kind in ONCE else 3)} == {}
+    for variant in VARIANTS:
+        dropped = truth["dropped_events"][variant]
+        assert min(dropped["null_after_cleaning"].values()) > 10 and min(dropped[why] for why in ASIDE) > 100
+        left = [step["stays"] for step in truth["flow"][variant]]
+        assert min(before - after for before, after in pairwise(left)) >= 3
 
 
 def test_flow(case):
@@ -89,9 +105,11 @@ def test_other_modalities(case):
     else:
         image, report = cohort.present[:, 1], cohort.present[:, 2]
         assert image.tolist() == truth["film"].notna().tolist() and image.sum() > 50
+        files, images = list((raw / "mimic-cxr-jpg" / "files").rglob("*.jpg")), cohort.array("image")
+        path_of = {path.stem: path for path in files}
+        assert len(path_of) == len(files)
         for row in np.flatnonzero(image):
-            (path,) = (raw / "mimic-cxr-jpg" / "files").rglob(f"{truth['film'][row]}.jpg")
-            assert np.array_equal(cohort.array("image")[row], read_film(path, 32)), "the film of the truth, not another"
+            assert np.array_equal(images[row], read_film(path_of[truth["film"][row]], 32)), "the film of the truth, not another"
         assert report.tolist() == truth["report"].tolist()
         by_stay = dict(zip(texts["stay_id"], texts["text"], strict=True))
         assert cohort.texts("report") == [by_stay[stay] if there else None for stay, there in zip(truth["stay_id"], report, strict=True)]
@@ -110,7 +128,7 @@ def test_damaged_films_reports_and_notes_are_named(case):
 
 
 def test_splits_of_the_benchmarks_lists(fabricated, tmp_path):
-    raw = fabricated("mimic3")
+    raw = fabricated("mimic3", STAYS)
     lists = raw / "splits" / "testset.csv", raw / "splits" / "valset.csv"
     cohort = load_cohort(prepare_mimic3(raw, tmp_path / "listed", modalities=["series"], split_lists=lists))
     truth = pd.read_parquet(raw / "truth" / "stays.parquet").set_index("stay_id").loc[cohort.stays["stay_id"]]
@@ -122,13 +140,21 @@ def test_splits_of_the_benchmarks_lists(fabricated, tmp_path):
     np.testing.assert_allclose(cohort.manifest["normalisation"]["series"]["mean"], statistics["mean"], rtol=1e-9)
 
 
-def test_a_third_of_each_split_keeps_its_notes(fabricated, tmp_path):
-    raw = fabricated("mimic3")
+def test_a_third_keeps_its_notes(fabricated, tmp_path):
+    raw = fabricated("mimic3", STAYS)
     some, every = (
         load_cohort(prepare_mimic3(raw, tmp_path / str(on), variant="released", quirks={"notes_of_a_third": on})) for on in (True, False)
     )
-    there = {cohort: cohort.present[:, 1] for cohort in (some, every)}
-    assert not (there[some] & ~there[every]).any()
-    for split in ("train", "valid", "test"):
-        rows = (some.stays["split"] == split).to_numpy()
-        assert there[some][rows].sum() == pytest.approx(there[every][rows].sum() / 3, rel=0.35)
+    kept, all_noted = (cohort.present[:, 1] for cohort in (some, every))
+    assert not (kept & ~all_noted).any()
+    noted = all_noted.sum()
+    check("the share of the stays with notes that keeps them", kept.sum() / noted, near=1 / 3, standard_error=np.sqrt(2 / 9 / noted))
+
+
+def test_the_third_is_drawn_in_each_split_whatever_the_order_of_the_stays():
+    split = np.array(["train"] * 301 + ["valid"] * 50 + ["test"] * 99)
+    stays = pd.DataFrame({"subject_id": 10_000 + np.arange(450), "episode": 1 + np.arange(450) % 3, "split": split})
+    drawn = drawn_third(stays)
+    assert stays["split"][drawn].value_counts().to_dict() == {"train": 100, "valid": 17, "test": 33}
+    order = np.random.default_rng(0).permutation(450)
+    assert (drawn_third(stays.iloc[order].reset_index(drop=True)) == drawn[order]).all()
