@@ -126,8 +126,10 @@ def test_absent_modalities_are_never_read(name):
 @pytest.mark.parametrize("modality", [m.name for m in KINDS[:3] if m.kind != "text"])
 def test_present_modalities_are_read(name, modality):
     method, batch = build(**VARIANTS[name]).eval(), make_batch(3)
-    other = Batch(batch.values | {modality: batch.values[modality] + 1}, batch.present, batch.label, batch.stay_id)
-    different = again(method.predict, batch) != again(method.predict, other)
+    before, different = again(method.predict, batch), torch.zeros(len(batch), dtype=torch.bool)
+    for by in (1, 2):  # one change that is read may move a prediction by less than its last digit
+        other = Batch(batch.values | {modality: batch.values[modality] + by}, batch.present, batch.label, batch.stay_id)
+        different |= again(method.predict, other) != before
     m = batch.modalities.index(modality)
     read = batch.present[:, m] & (batch.present.cumsum(dim=1)[:, m] <= 2 if name == "first_two" else True)
     assert different[read].all()
@@ -203,9 +205,9 @@ def test_the_released_score_reads_imputed_rows_too():
     complete = make_batch(2, complete=True)
     terms = method.loss(complete)
     z = method.embed(complete)[0]
-    assert terms["score"].item() == pytest.approx(method.joint(z).mean().item())
+    assert terms["score"].item() == pytest.approx(method.joint(z).mean().item(), rel=1e-4)
     expected = terms["task"] - method.config.lambda_copula * terms["score"]
-    assert terms["loss"].item() == pytest.approx(expected.item())
+    assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_released_law_stays_where_it_starts_until_it_is_trained():
@@ -221,7 +223,7 @@ def test_the_released_law_stays_where_it_starts_until_it_is_trained():
 def test_alignment_takes_the_place_of_the_laws_terms(how):
     terms = build(alignment=how, lambda_alignment=0.5).loss(make_batch(3))
     assert set(terms) == {"loss", "task", "alignment"}
-    assert terms["loss"].item() == pytest.approx((terms["task"] + 0.5 * terms["alignment"]).item())
+    assert terms["loss"].item() == pytest.approx((terms["task"] + 0.5 * terms["alignment"]).item(), rel=1e-5)
     assert build(alignment=how, impute="zero").unused_parameters.keys() >= {"joint."}
 
 
