@@ -132,18 +132,30 @@ def test_chapters_are_those_of_the_book(tmp_path, monkeypatch):
     assert known.chapters() == []
 
 
+def only_progress(text, begins):
+    """Lines of ``cm2.progress``, one of them of this beginning, and nothing of other libraries."""
+    said = r"\S.* \(.* s\)(; (about|at most) .* left( of this stage)?)?|(\S.*: )?done in .* s"
+    strange = [line for line in text.splitlines() if not re.fullmatch(said, line)]
+    assert not strange
+    assert any(line.startswith(begins) for line in text.splitlines()), text
+
+
 def test_from_preparation_to_evaluation(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.02)
     cohort, store = tmp_path / "cohort", tmp_path / "runs"
     code, out = run(monkeypatch, capsys, "prepare", "synthetic", "--stays", 160, "--out", cohort)
     assert code == 0
     assert "160" in out.out
+    only_progress(out.err, "preparing synthetic: law")
     code, out = run(monkeypatch, capsys, "train", "--cohort", cohort, "--profile", "smoke", "--set", "train.epochs=1", "--out", store)
     assert code == 0, out.err
     path = next(line for line in out.out.splitlines() if line.startswith(str(store)))
     assert " test  AUROC 0." in out.out
+    only_progress(out.err, "training cm2 seed 0: epoch 1 of 1")
     code, out = run(monkeypatch, capsys, "evaluate", path, "--cohort", cohort, "--absent", "note=0.5")
     assert code == 0, out.err
     assert "AUPR" in out.out
+    only_progress(out.err, "evaluating cm2 seed 0")
     code, out = run(monkeypatch, capsys, "runs", "--store", store)
     assert "in_hospital_mortality seed 0" in out.out
 

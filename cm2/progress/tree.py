@@ -81,8 +81,7 @@ class Progress:
     def _report(self) -> Reporter | None:
         if os.environ.get("CM2_RESULTS") or os.environ.get("LOCAL_RANK", "0") != "0":  # a chapter; a process that is not the group's first
             return None
-        terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        return bar(self) if terminal else lines(self)
+        return bar(self) if _on_terminal() else lines(self)
 
     @property
     def shown(self) -> bool:
@@ -191,6 +190,13 @@ class _Away(Progress):
 
     def _report(self) -> Reporter | None:
         return note(self, self._path) if self._path is not None else None
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
 
 
 def _words(states: Sequence[State]) -> tuple[str, ...]:

@@ -271,10 +271,12 @@ def server(raw):
         thread.join()
 
 
-def test_download(server, tmp_path):
+def test_download(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.001)
     fresh = tmp_path / "fresh"
     cohort = load_cohort(prepare_physionet2012(fresh, tmp_path / "out", ("a",), ("c",), download=True, base_url=server))
     assert len(cohort.stays) == 43
+    assert "preparing physionet2012: " in capsys.readouterr().err
     expected = ["Outcomes-a.txt", "Outcomes-c.txt", "SHA256SUMS.txt", "set-a.tar.gz", "set-c.tar.gz"]
     assert sorted(path.name for path in fresh.iterdir()) == expected
     assert prepare_physionet2012(fresh, tmp_path / "out", ("a",), ("c",), download=True, base_url="http://127.0.0.1:9/") == tmp_path / "out"

@@ -34,11 +34,13 @@ def test_figure_2_shows_what_table_6_fitted(tiny, store):
     assert taus["Gumbel"] == pytest.approx(law.kendall_tau.item())
 
 
-def test_figures_3_to_5_are_written_with_provenance(tiny, store, tmp_path):
+def test_figures_3_to_5_are_written_with_provenance(tiny, store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.02)
     for number in (3, 4, 5):
         paths = regenerate(number, tiny, "smoke", tmp_path, seeds=1, settings=FAST | {"task": "death"}, store=store)
         assert [p.name for p in paths] == [f"figure-{number}.{ending}" for ending in ("svg", "pdf", "png", "csv", "json")]
         assert json.loads(paths[-1].read_text())["cohort_checksum"] == tiny.checksum
+    assert "figure 5: table figure-5" in capsys.readouterr().err
     frame = pd.read_csv(tmp_path / "figure-5.csv")
     assert sorted(frame["components"].unique()) == [1, 2, 3, 4, 5, 6]
     assert len(frame) == 6 * 2 * 2 * 2

@@ -163,13 +163,18 @@ def test_a_method_that_does_not_fit_stops_before_training(tiny, store, tmp_path,
         table(own_table(tmp_path, {"CM2": "cm2", "Picky": "picky"}), tiny, "smoke", 1, settings=FAST | {"model.dropout": 0.5}, store=store)
 
 
-def test_two_processes_give_what_one_gives(tiny, store, tmp_path):
+def test_two_processes_give_what_one_gives(tiny, store, tmp_path, monkeypatch, capfd):
     from cm2 import RunStore
 
     path = own_table(tmp_path, {"CM2": "cm2"})
     one = table(path, tiny, "smoke", seeds=2, settings=FAST, store=store)
+    capfd.readouterr()
+    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.05)
     two = table(path, tiny, "smoke", seeds=2, jobs=2, settings=FAST, store=RunStore(tmp_path / "runs"))
     assert one.cells == two.cells
+    said = capfd.readouterr()
+    assert not said.out and all(line.startswith("table mine") for line in said.err.splitlines())
+    assert "table mine: 0 of 4 runs" in said.err and "CM2 death, training cm2 seed 0" in said.err
 
 
 def test_counts_are_those_of_the_cohort(tiny, tmp_path):

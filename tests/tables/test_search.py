@@ -64,10 +64,13 @@ def test_the_best_cell_is_the_best_on_validation(tiny, store, grid, tmp_path):
     assert json.loads(paths[1].read_text())["settings"] == found.settings
 
 
-def test_a_second_call_continues(tiny, store, grid, tmp_path, monkeypatch):
+def test_a_second_call_continues(tiny, store, grid, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.02)
     state = tmp_path / "state"
     first = search(tiny, trials=2, grid=grid, store=store, folder=state, **OPTIONS)
-    more = search(tiny, trials=3, grid=grid, store=store, folder=state, **OPTIONS)
+    assert not capsys.readouterr().err
+    more = search(tiny, trials=3, grid=grid, store=store, folder=state, **OPTIONS | {"progress": True})
+    assert "search: 2 of 3 cells" in capsys.readouterr().err
     assert len(first.trials) == 2 and len(more.trials) == 3
     assert set(first.trials["runs"]) < set(more.trials["runs"])
     monkeypatch.setattr("cm2.search.fit_all", lambda *_: pytest.fail("trained again"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -49,8 +50,11 @@ def change(folder, alter):
     path.write_text(json.dumps(manifest))
 
 
-def test_a_sound_cohort(cohort):
+def test_a_sound_cohort(cohort, monkeypatch, capsys):
+    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.001)
     found = verify_cohort(cohort)
+    assert re.search(r"^verifying mimic3: .* \(", capsys.readouterr().err, re.MULTILINE)
+    monkeypatch.undo()
     assert not found.problems and len(found.checks) > 10
     result = CliRunner().invoke(app, ["verify", str(cohort)])
     assert result.exit_code == 0 and "WRONG" not in result.output and "MIMIC-III | NOTE" in result.output

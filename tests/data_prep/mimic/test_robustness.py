@@ -133,8 +133,11 @@ def test_options_that_cannot_be(options, message, raw, tmp_path):
         prepare(raw, tmp_path, **options)
 
 
-def test_another_folder_is_not_overwritten_and_the_same_is_not_written_again(raw, tmp_path):
+def test_another_folder_is_not_overwritten_and_the_same_is_not_written_again(raw, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.002)
     out = prepare(raw, tmp_path)
+    said = capsys.readouterr()
+    assert "preparing mimic3: reading events, " in said.err and not said.out
     before = (out / "manifest.json").stat().st_mtime_ns
     assert prepare(raw, tmp_path) == out and (out / "manifest.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="is not the mimic3 cohort with these parameters"):
