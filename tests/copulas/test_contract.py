@@ -100,7 +100,7 @@ def test_cdf_of_samples(name, dim):
 @every_law
 def test_cdf_on_the_boundary_and_between_the_frechet_hoeffding_bounds(name, dim):
     law = strong(name, dim)()
-    u = torch.rand(40, dim)
+    u = torch.rand(12, dim)
     value = law.cdf(u)
     assert (value <= u.min(-1).values + 1e-9).all()
     assert (value >= (u.sum(-1) - dim + 1).clamp_min(0) - 1e-9).all()
@@ -184,10 +184,12 @@ def test_conditional_draws_reproduce_the_law(name, dim):
     n = 4000
     u, fresh = law.sample((n,)), law.sample((n,)).numpy()
     present = masks(n, dim)
-    drawn = law.conditional_sample(torch.where(present, u, torch.nan), present, 2)
-    assert drawn.shape == (2, n, dim)
-    assert torch.equal(drawn[0][present], u[present])
-    draws = drawn[1].detach().numpy()
+    (drawn,) = law.conditional_sample(torch.where(present, u, torch.nan), present, 1)
+    assert drawn.shape == (n, dim)
+    assert torch.equal(drawn[present], u[present])
+    first, second = law.conditional_sample(u[:10], present[:10], 2)
+    assert torch.equal(first == second, present[:10])
+    draws = drawn.detach().numpy()
     assert ((draws > 0) & (draws < 1)).all()
     # projections that see the dependence: pairwise products, minimum and maximum
     views = (lambda x: x[:, 0] * x[:, -1], lambda x: x.min(1), lambda x: x.max(1), lambda x: x[:, 1] - x[:, 0])
@@ -215,8 +217,10 @@ def test_conditional_draws_given_a_point_follow_the_conditional_density(name, di
 @every_learnable
 def test_gradients_in_points_and_parameters(name, dim):
     module = strong(name, dim)
-    u, present = points(4, dim).requires_grad_(), masks(4, dim)
+    n = 2 if name == "vine" else 4
+    u, present = points(n, dim).requires_grad_(), masks(n, dim)
     present[0] = True
+    present[1, :: dim - 1] = False  # two coordinates at least
     names = [key for key, _ in module.named_parameters()]
 
     def value(u, *values):
@@ -236,7 +240,7 @@ def test_rsample_gradient_is_that_of_the_expectation(name, dim):
     def draw(value):
         torch.manual_seed(1)
         law = torch.func.functional_call(module, {key: value, **others})
-        return law.rsample((20_000,))
+        return law.rsample((2_000,))
 
     test = lambda u: (u.prod(-1) + u[:, 0] * u[:, -1]).mean()
     (grad,) = torch.autograd.grad(test(draw(theta)), theta)
@@ -310,15 +314,15 @@ def test_batched_parameters_equal_a_loop(name, dim):
     law = batched()
     assert law.batch_shape == (3,)
     u, present = points(7, dim)[:, None].repeat(1, 3, 1), masks(7, dim)[:, None].repeat(1, 3, 1)
-    both = (law.log_prob(u), law.log_prob(u, present), law.cdf(u))
+    both, tau = (law.log_prob(u), law.log_prob(u, present), law.cdf(u[:2])), law.kendall_tau
     for k, module in enumerate(modules):
         one = module()
-        alone = (one.log_prob(u[:, k]), one.log_prob(u[:, k], present[:, k]), one.cdf(u[:, k]))
+        alone = (one.log_prob(u[:, k]), one.log_prob(u[:, k], present[:, k]), one.cdf(u[:2, k]))
         for left, right in zip(both, alone, strict=True):
             torch.testing.assert_close(left[:, k], right, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(law.kendall_tau[k], one.kendall_tau)
+        torch.testing.assert_close(tau[k], one.kendall_tau)
     assert law.sample((4,)).shape == law.rsample((4,)).shape == (4, 3, dim)
-    assert law.conditional_sample(u, present, 2).shape == (2, 7, 3, dim)
+    assert law.conditional_sample(u[:2], present[:2], 2).shape == (2, 2, 3, dim)
     assert law.marginalise(torch.tensor([True, True, False, False, False][:dim])).log_prob(u[..., :2]).shape == (7, 3)
     assert make(name, dim)().expand((3,)).log_prob(u).shape == (7, 3)
     if dim == 2:
