@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from cm2.checks import check
 from cm2.cohorts import load_cohort
 from cm2.cohorts.text import tokenise
 from cm2.numerics.absence import stable_uniform, take_away
@@ -167,8 +168,8 @@ def test_rates_are_met_and_no_stay_is_empty(mechanism):
     summary = {name: rng.normal(size=20_000) for name in "abc"}
     left, kept = take_away(present, np.arange(20_000), list("abc"), {"b": 0.6, "c": 0.75}, mechanism, 0, summary.__getitem__)
     assert kept == 0 and left[:, 0].all() and not (left & ~present).any()
-    assert left[present[:, 1], 1].mean() == pytest.approx(0.4, abs=0.015)
-    assert left[:, 2].mean() == pytest.approx(0.25, abs=0.015)
+    for found, rate in ((left[present[:, 1], 1], 0.4), (left[:, 2], 0.25)):
+        check("the share that is left", found.mean(), near=rate, standard_error=np.sqrt(rate * (1 - rate) / found.size))
     gap = {name: value[~left[:, 2]].mean() - value[left[:, 2]].mean() for name, value in summary.items()}
     drivers = {"mcar": "", "mar": "a", "mnar": "c"}[mechanism]
     assert all((gap[name] > 0.5) == (name in drivers) for name in "abc" if drivers or name)
@@ -190,8 +191,8 @@ def test_absence_is_stable_and_nested(cohort):
 
 def test_stable_uniform_is_uniform_and_fixed():
     u = stable_uniform(0, np.arange(100_000), "image")
-    assert np.abs(np.histogram(u, 20, (0, 1))[0] / 5000 - 1).max() < 0.06
-    assert abs(np.corrcoef(u, stable_uniform(0, np.arange(100_000), "note"))[0, 1]) < 0.01
+    check("a twentieth in each bin", np.histogram(u, 20, (0, 1))[0], near=5000, standard_error=np.sqrt(5000 * 0.95))
+    check("two names", np.corrcoef(u, stable_uniform(0, np.arange(100_000), "note"))[0, 1], near=0, standard_error=100_000**-0.5)
     assert stable_uniform(3, np.array([132539]), "laboratory")[0] == stable_uniform(3, np.array([1, 132539]), "laboratory")[1]
 
 
