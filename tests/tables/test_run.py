@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from torch import nn
 
 from cm2.experiments import METHODS
@@ -144,7 +145,7 @@ def test_the_papers_p_value_is_a_matter_of_replicates():
     few, many = (replicate_test(label, a, b, "auroc", replicates) for replicates in (100, 10_000))
     honest = paired_bootstrap(label, a, b, "auroc").p_value
     assert many < few
-    assert many < 1e-12 < 0.01 < honest
+    assert many < 1e-12 < 1e-3 < honest
 
 
 @pytest.mark.parametrize("content", ['{"format": 99}', "nonsense", "[]"])
@@ -170,6 +171,7 @@ def test_two_processes_give_what_one_gives(tiny, store, tmp_path, monkeypatch, c
     one = table(path, tiny, "smoke", seeds=2, settings=FAST, store=store)
     capfd.readouterr()
     monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.05)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # another number of threads adds up in another order
     two = table(path, tiny, "smoke", seeds=2, jobs=2, settings=FAST, store=RunStore(tmp_path / "runs"))
     assert one.cells == two.cells
     said = capfd.readouterr()
