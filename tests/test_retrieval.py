@@ -54,7 +54,7 @@ def test_recall_among_ten_is_that_of_simulated_sets():
     simulated = (score(own) > score(others)).all(axis=0).mean()
     error = np.sqrt(found.var() / 1500 + simulated * (1 - simulated) / 100_000)
     check("recall among ten", found.mean(), near=simulated, standard_error=error, within=0.005)  # queries share their candidates
-    assert simulated > 0.25
+    assert simulated > 0.2
 
 
 def test_the_dependence_retrieves_better_than_the_density_where_candidates_come_from_the_margin():
