@@ -122,6 +122,7 @@ def test_parts_become_parts_of_the_line(soon, heard):
                 assert runs.state().share == pytest.approx(3.5 / 20)
             run.advance()
             assert runs.state().share == pytest.approx(4 / 20)
+        assert runs.state().words == ("3 of 20 runs",) and runs.state().share == pytest.approx(3 / 20)
     with Progress("training cm2 seed 1"), Progress("", 30, limit=True) as epochs:
         epochs.advance(15)
         heard(r"training cm2 seed 1: 15 of 30 \(.*\); at most .* left")
@@ -176,6 +177,12 @@ def test_no_error_stream_is_no_error(stream, soon, monkeypatch):
     with Progress("work", 2) as progress:
         time.sleep(0.05)
         progress.advance()
+
+
+def test_an_error_stream_that_goes_away(soon, heard, monkeypatch):
+    with Progress("work", 2):
+        heard(r"work: 0 of 2 .*")
+        monkeypatch.setattr(sys, "stderr", None)
 
 
 @pytest.mark.parametrize("reason", ["chapter", "not asked", "another process of the group"])
