@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,13 @@ def no_idle_processes():
     executor = getattr(sys.modules.get("joblib.externals.loky.reusable_executor"), "_executor", None)
     if executor is not None:
         executor.shutdown(wait=True, kill_workers=True)
+
+
+@pytest.fixture
+def processes() -> BaseContext:
+    """Processes that a test may start: forks of this one, which has imported everything, where torch allows them."""
+    forks = sys.platform == "linux" and torch.get_num_threads() == 1 and not torch.accelerator.is_available()
+    return multiprocessing.get_context("fork" if forks else "spawn")
 
 
 @pytest.fixture(scope="session")
