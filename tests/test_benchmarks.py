@@ -33,7 +33,7 @@ def test_restatement_has_the_release_s_parameters_operations_and_value():
         value = loss(*batch)
     assert count.synchronisations == 28
     assert count.operations == pytest.approx(445, rel=0.03)
-    assert value.item() == pytest.approx(3441, rel=0.01)
+    assert value.item() == pytest.approx(3441, rel=0.05)  # six times what another batch of random vectors changes
 
 
 @pytest.mark.parametrize("link", ["component", "scalar", "dimension"])

@@ -70,7 +70,8 @@ def test_imputation_has_every_way_and_score(imputed):
     assert {c.row for c in imputed.cells} == {f"CM2, {how}" for how in WAYS}
     assert {c.section for c in imputed.cells} == {"bedside, 0% of the others hidden", "laboratory, 0% of the others hidden"}
     for cell in imputed.cells:
-        assert cell.low <= cell.value <= cell.high
+        digit = 1e-12 * abs(cell.value)  # the mean of equal numbers, in two orders
+        assert cell.low - digit <= cell.value <= cell.high + digit
     assert not [c for c in imputed.cells if c.metric == "log_likelihood" and c.row in ("CM2, mean", "CM2, zero")]
     assert imputed.provenance["cannot"] == {"MedFuse": "has no law of its embeddings"}
     assert "hidden and filled in" in markdown(imputed)
