@@ -44,7 +44,7 @@ def spreads(root: Path, profile: Any) -> dict[str, dict[str, float]]:
     """Largest minus smallest value over the environments, by chapter and name; empty where this profile has not been tried."""
     path = root / "results" / "portability.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if kept.get("profile") != profile:
+    if not kept or kept["profile"] != profile:
         return {}
     return {chapter: {name: spread(values) for name, values in found.items()} for chapter, found in kept["numbers"].items()}
 

@@ -66,7 +66,7 @@ def test_a_book_prints_the_digits_that_hold(tmp_path):
     numbers = {"tails": {"a": [0.81, 0.812], "tails:b": [0.81, 0.8102], "tails:c": [0.81234]}}
     (root / "results").mkdir()
     (root / "results" / "portability.json").write_text(json.dumps({"profile": "quick", "environments": [], "numbers": numbers}))
-    assert spreads(root, "smoke") == {}
+    assert spreads(root, "smoke") == {} and spreads(tmp_path / "elsewhere", None) == {}
     index = build(root=root)
     page = (index.parent / "book" / "tails.html").read_text(encoding="utf-8")
     assert "Glued 0.81, recorded" in page and ">0.812</span>, still" in page and ">0.8123</span>." in page
