@@ -2,6 +2,10 @@
 VENV := .venv
 STAMP := $(VENV)/.installed
 PYTHON ?=
+# what `make check` runs: rules, templates, and the quickest tests of each floor
+QUICK := $(addprefix tests/,test_house_rules.py test_layers.py test_readme.py test_checks.py test_environment.py test_config.py test_batch.py \
+  test_metrics.py test_marginals.py numerics copulas/test_oracles.py copulas/test_fast_path.py tables/test_spec.py) \
+  tests/book/test_chapters.py::test_the_template
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -18,8 +22,8 @@ test: lint  ## Check the style, then run the tests in two processes.
 	@$(VENV)/bin/pytest -n 2
 
 check: lint  ## A minute's worth of checks, for before a commit: style, chapters' templates, the quickest numerical tests.
-	@echo "tests: $(VENV)/bin/pytest -n 2 -m 'not slow' $(QUICK)"
-	@$(VENV)/bin/pytest -n 2 -m "not slow" $(QUICK)
+	@echo "tests: $(VENV)/bin/pytest -n 2 $(QUICK)"
+	@$(VENV)/bin/pytest -n 2 $(QUICK)
 
 portable: $(STAMP)  ## Numerical tests and all chapters as other processors would compute them; a table of what differed (half an hour).
 	@$(VENV)/bin/python .ci/portable.py
