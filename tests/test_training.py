@@ -1,9 +1,10 @@
 """One trainer: deterministic from (seed, epoch), resumable after a kill, never twice the same run."""
 
 import json
+import os
 import pickle
 import shutil
-import time
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,10 @@ from joblib import parallel_config
 from safetensors.torch import load_file, save_file
 
 from cm2 import Config, RunStore, evaluate, fit, load_cohort
-from cm2.experiments import Run, build_method, fit_all, record_over_seeds
+from cm2.experiments import Run, build_method, fit_all, record_over_seeds, tokenised
 from cm2.training import EpochSampler, predictions
 
-SMOKE = {"train.epochs": 3, "train.patience": 3}
+SMOKE = {"train.epochs": 3, "train.patience": 3, "modalities": ["series", "note"]}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,8 @@ def test_a_second_call_trains_nothing(run, small_cohort, store, monkeypatch):
 
 
 def test_the_stored_weights_reproduce_the_stored_predictions(run, small_cohort):
-    frame = predictions(run.load_method(small_cohort), run.config, small_cohort.split("test", run.config.task))
+    stays = tokenised(small_cohort, run.config).split("test", run.config.task)
+    frame = predictions(run.load_method(small_cohort), run.config, stays)
     stored = run.predictions.query("split == 'test'").reset_index(drop=True)
     pd.testing.assert_frame_equal(frame, stored[list(frame)], check_exact=False, atol=1e-6)
 
@@ -104,7 +106,17 @@ def test_configurations_do_not_collide(small_cohort, store, run):
     assert [r.path.name for r in store.runs()] == [run.path.name]
 
 
-def _train(config, cohort, store):
+def _train_until_killed(config, cohort, store):
+    """Trains, and is killed in the middle of the second epoch."""
+    batches = EpochSampler.__iter__
+
+    def deadly(sampler):
+        for i, batch in enumerate(batches(sampler)):
+            if sampler.shuffle and sampler.epoch == 1 and i == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+    EpochSampler.__iter__ = deadly
     fit(config, cohort, store, progress=False)
 
 
@@ -112,16 +124,11 @@ def test_killed_and_resumed_equals_unbroken(run, small_cohort, tmp_path, process
     """SIGKILL in the middle of an epoch, then the same call again: the same history, weights and predictions."""
     partial = tmp_path / f".{run.path.name}.partial"
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # another number adds up in another order
-    process = processes.Process(target=_train, args=(run.config, small_cohort.path, RunStore(tmp_path)))
+    process = processes.Process(target=_train_until_killed, args=(run.config, small_cohort.path, RunStore(tmp_path)))
     process.start()
-    try:
-        while not (partial / "checkpoints" / "last.ckpt").is_file():
-            assert process.is_alive(), "the run ended before it could be killed"
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.join()
-    assert partial.is_dir()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (partial / "checkpoints" / "last.ckpt").is_file()
     assert not (tmp_path / run.path.name).exists()
 
     resumed = fit(Config.from_profile("smoke", SMOKE), small_cohort, RunStore(tmp_path), progress=False)

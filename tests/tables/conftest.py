@@ -40,6 +40,8 @@ def complete(tmp_path_factory):
     return write(tmp_path_factory.mktemp("cohorts") / "complete", complete=True)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return RunStore(tmp_path_factory.mktemp("runs"))
+@pytest.fixture(scope="session")
+def store(tmp_path_factory, worker_id):
+    """Runs of all tests of tables, of which many want the same; one store for all of pytest's processes."""
+    place = tmp_path_factory.getbasetemp()
+    return RunStore((place if worker_id == "master" else place.parent) / "runs_of_tables")
