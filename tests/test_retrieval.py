@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cm2 import retrieval
 from cm2.checks import check
 from cm2.copulas import make
 from cm2.joint import CopulaJoint
@@ -80,9 +81,8 @@ def test_independence_is_chance_and_identity_is_perfect():
 
 
 def test_a_score_without_information_has_exactly_chance():
-    law = bivariate_normal(rho=0.0)
-    found = standings(law, drawn(40), given(40), torch.ones(40, 1, dtype=torch.float64), 1)["density"]
-    assert (found.tied == 39).all()
+    found = retrieval._joined([retrieval._stand(torch.ones(40, 40), torch.arange(40))], 40)
+    assert (found.tied == 39).all() and not found.better.any()
     for among in (None, 10):
         chance = found.chance(among)
         assert found.recall(5, among) == pytest.approx(chance["recall_5"])

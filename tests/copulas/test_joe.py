@@ -122,7 +122,7 @@ def test_kendall_tau(alpha):
 def test_kendall_tau_has_no_pole():
     alpha = torch.tensor(2.0, requires_grad=True)
     tau = JoeDistribution(alpha, 2).kendall_tau
-    assert tau.item() == pytest.approx(1 - special.polygamma(1, 2), rel=1e-14)
+    assert tau.item() == pytest.approx(1 - special.polygamma(1, 2), rel=1e-12)
     assert torch.autograd.gradcheck(joe_tau, torch.tensor([1e-6, 0.3, 0.5, 0.97], requires_grad=True))
     with pytest.raises(ValueError, match=r"kendall_tau is -0.2; the joe copula reaches \[0, 1\); rotate"):
         make("joe", 2, kendall_tau=-0.2)

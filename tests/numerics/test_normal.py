@@ -35,7 +35,7 @@ def test_implicit_gradient(log_p):
 def test_both_halves_and_the_middle():
     u = torch.tensor([1e-300, 1e-10, 0.3, 0.5, 0.7, 1 - 1e-10], dtype=torch.float64, requires_grad=True)
     z = normal_quantile(torch.log(u), torch.log1p(-u))
-    torch.testing.assert_close(z, torch.special.ndtri(u), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(z, torch.special.ndtri(u), rtol=1e-12, atol=1e-14)
     (grad,) = torch.autograd.grad(z.sum(), u)
     torch.testing.assert_close(grad, (2 * torch.pi) ** 0.5 * torch.exp(z * z / 2), rtol=1e-9, atol=0)
     deep = torch.tensor(-1e6, dtype=torch.float64)
