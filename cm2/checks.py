@@ -70,7 +70,7 @@ def check(
         at_most: what it must not exceed.
 
     Raises:
-        CheckError: it is not so; NaN never is.
+        CheckError: it is not so; NaN never is, and of no value anything could be said.
         ValueError: ``near`` without a distance, or a distance without ``near``.
     """
     one_sided = {"above": above, "below": below, "at_least": at_least, "at_most": at_most}
@@ -113,8 +113,12 @@ def _equal(claim: str, value: Any, wanted: Any) -> None:
         _require(claim, value, np.asarray(value == wanted), "{}", wanted)
         return
     found, expected = _array(value), _array(wanted)
+    if found.size == expected.size == 0:
+        return
     try:
         same = found == np.broadcast_to(expected, np.broadcast_shapes(found.shape, expected.shape))
+        if not same.size:
+            raise ValueError("an empty array fits every other")
     except ValueError:
         what = f"shape {found.shape}, expected {expected.shape} ({_show(expected)})"
         raise CheckError(f"{claim}: {what}. Checked on {describe()}") from None
@@ -124,6 +128,8 @@ def _equal(claim: str, value: Any, wanted: Any) -> None:
 def _require(claim: str, value: Any, holds: np.ndarray, expected: str, *bounds: Any) -> None:
     """Raise unless all hold, with the first element that does not and the bounds it misses."""
     holds = np.asarray(holds)
+    if not holds.size:
+        raise CheckError(f"{claim}: there is nothing to check, the value is empty")
     if holds.all():
         return
     if holds.size == 1:
