@@ -63,7 +63,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
-        self._parent = getattr(_here, "progress", None)
+        self._parent = innermost()
         if self._parent is None:
             self._reporter = self._report() if self.show else None
         elif self.show:
@@ -175,6 +175,11 @@ class Progress:
 
     def _count(self) -> str:
         return count(self._reached(), self.total, self.unit)
+
+
+def innermost() -> Progress | None:
+    """The innermost progress of this thread, if it is within one."""
+    return getattr(_here, "progress", None)
 
 
 class _Away(Progress):

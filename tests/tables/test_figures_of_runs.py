@@ -35,7 +35,7 @@ def test_figure_2_shows_what_table_6_fitted(tiny, store):
 
 
 def test_figures_3_to_5_are_written_with_provenance(tiny, store, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.02)
+    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.001)
     for number in (3, 4, 5):
         paths = regenerate(number, tiny, "smoke", tmp_path, seeds=1, settings=FAST | {"task": "death"}, store=store)
         assert [p.name for p in paths] == [f"figure-{number}.{ending}" for ending in ("svg", "pdf", "png", "csv", "json")]

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 from cm2 import Run, RunStore
+from cm2.experiments import fit_all
 from cm2.extras import MissingExtraError
+from cm2.progress.tree import innermost
 from cm2.search import GRID, read_grid, search, write
 from tests.tables.conftest import FAST
 
@@ -65,12 +67,12 @@ def test_the_best_cell_is_the_best_on_validation(tiny, store, grid, tmp_path):
 
 
 def test_a_second_call_continues(tiny, store, grid, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("cm2.progress.display.INTERVAL", 0.02)
-    state = tmp_path / "state"
+    state, told = tmp_path / "state", []
     first = search(tiny, trials=2, grid=grid, store=store, folder=state, **OPTIONS)
-    assert not capsys.readouterr().err
-    more = search(tiny, trials=3, grid=grid, store=store, folder=state, **OPTIONS | {"progress": True})
-    assert "search: 2 of 3 cells" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("cm2.search.fit_all", lambda *given: told.append(innermost().state().words) or fit_all(*given))
+        more = search(tiny, trials=3, grid=grid, store=store, folder=state, **OPTIONS)
+    assert told == [("search", "2 of 3 cells")] and not capsys.readouterr().err
     assert len(first.trials) == 2 and len(more.trials) == 3
     assert set(first.trials["runs"]) < set(more.trials["runs"])
     monkeypatch.setattr("cm2.search.fit_all", lambda *_: pytest.fail("trained again"))
