@@ -33,6 +33,9 @@ def reader_notebook(path: Path, chapter: Chapter) -> dict[str, Any]:
     for cell in content["cells"]:
         for name in ("papermill", "execution"):
             cell["metadata"].pop(name, None)
+        if "outputs" in cell:
+            # warnings name temporary files, and no page shows them
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
         for output in cell.get("outputs", ()):
             if "execution_count" in output:
                 output["execution_count"] = cell["execution_count"]

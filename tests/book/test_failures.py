@@ -165,6 +165,7 @@ def test_a_forked_kernel_computes_and_shows_what_a_fresh_one_does(tmp_path, monk
     source = "import pandas as pd\nimport torch\nimport numpy as np\nfrom matplotlib import pyplot as plt"
     frame = "print(torch.get_num_threads())\npd.DataFrame(np.random.default_rng(seed).normal(size=(3, 15))).add_prefix('a long name ')"
     plot = 'figure, axes = plt.subplots()\naxes.plot([1, 2], [float(torch.tensor(0.1).exp()), 3])\nprint(__name__, "cm2" in dir())'
+    plot += "\nimport sys\nprint(__import__('os').getpid(), file=sys.stderr)"  # a warning names the kernel's process
     outputs = []
     for warm in (1, 99):
         monkeypatch.setattr("cm2.book.launch.WARM_FROM", warm)
