@@ -18,6 +18,9 @@ from cm2.book.chapters import Chapter
 KEPT = 6
 """Executions kept per chapter; older ones are removed when a new one is stored."""
 
+PORTABILITY = "portability.json"
+"""The kept result that tells how far numbers move between machines, see ``cm2.book.spread``."""
+
 _WATCHED = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "lightning", "transformers", "matplotlib", "torchvision")
 
 
@@ -102,7 +105,10 @@ def chapter_keys(
     repository, and the keys of the chapters it reads from.
     """
     folder = root / "results"
-    kept = [f"{path.relative_to(folder)} {path.read_text(encoding='utf-8')}" for path in sorted(folder.rglob("*.json"))]
+    files = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.json"))}
+    # what other machines computed decides no number here, but for the chapter that shows it
+    elsewhere = files.pop(PORTABILITY, "")
+    kept = [f"{name} {text}" for name, text in files.items()]
     shared = _digest([source_digest(root), version_digest(root), *kept])
     keys: dict[str, str] = {}
     for name in order:
@@ -111,6 +117,7 @@ def chapter_keys(
             "parameters": parameters[name],
             "notebook": _notebook_source(chapter.path),
             "after": [keys[earlier] for earlier in chapter.after],
+            "elsewhere": _digest([elsewhere]) if PORTABILITY in chapter.path.read_text(encoding="utf-8") else "",
         }
         keys[name] = _digest([shared, json.dumps(mine, sort_keys=True, default=str)])
     return keys

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cm2.book.cache import Execution
+from cm2.book.cache import PORTABILITY, Execution
 
 _GLUE = "application/papermill.record/text/plain"
 _FORMAT = re.compile(r"(?P<before>[^.a-zA-Z%]*)(?:\.(?P<digits>\d+))?(?P<kind>[a-zA-Z%]?)$")
@@ -42,7 +42,7 @@ def numbers(execution: Execution) -> dict[str, float]:
 
 def spreads(root: Path, profile: Any) -> dict[str, dict[str, float]]:
     """Largest minus smallest value over the environments, by chapter and name; empty where this profile has not been tried."""
-    path = root / "results" / "portability.json"
+    path = root / "results" / PORTABILITY
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not kept or kept["profile"] != profile:
         return {}

@@ -87,6 +87,13 @@ def test_a_key_covers_what_decides_the_numbers_and_nothing_else(book):
     path.write_text(json.dumps(content))
     assert keys() == before
     assert keys(n=3)["tails"] != before["tails"]
+    (book / "results").mkdir()
+    (book / "results" / "portability.json").write_text("{}")
+    assert keys() == before, "what other machines computed decides no number here"
+    (book / "results" / "kept.json").write_text("{}")
+    assert keys()["tails"] != before["tails"]
+    (book / "results" / "kept.json").unlink()
+    assert keys() == before
     (book / "cm2").mkdir()
     assert keys()["tails"] != before["tails"]
     content["cells"][0]["source"] = "# Another"
