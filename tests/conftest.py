@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""What every test may use. Torch is imported where it is used: the process that only distributes tests need not wait for it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import os
 import sys
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from cm2 import load_cohort
-from cm2.cohorts import Cohort
-from data_prep import prepare_synthetic
+if TYPE_CHECKING:
+    from cm2.cohorts import Cohort
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -21,12 +20,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Sums in a fixed order and no contention between pytest's workers, unless more threads are asked for."""
+    import torch
+
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Each test draws from the same seed, whatever ran before it."""
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -42,6 +45,8 @@ def no_idle_processes():
 @pytest.fixture
 def processes() -> BaseContext:
     """Processes that a test may start: forks of this one, which has imported everything, where torch allows them."""
+    import torch
+
     forks = sys.platform == "linux" and torch.get_num_threads() == 1 and not torch.accelerator.is_available()
     return multiprocessing.get_context("fork" if forks else "spawn")
 
@@ -66,11 +71,16 @@ def shared_data() -> Path:
 @pytest.fixture
 def float64():
     """A generator of float64 tensors on request: ``float64([1, 2])``; the default dtype stays as it is."""
+    import torch
+
     return lambda *a, **k: torch.tensor(*a, dtype=torch.float64, **k)
 
 
 @pytest.fixture(scope="session")
 def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     """Three hundred simulated stays with small images, a quarter of which have one: what training is tested on."""
+    from cm2 import load_cohort
+    from data_prep import prepare_synthetic
+
     out = tmp_path_factory.mktemp("cohorts") / "small"
     return load_cohort(prepare_synthetic(out, stays=300, seed=0, image_size=32, dim=4))
