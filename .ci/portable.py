@@ -212,7 +212,9 @@ def record(outcomes: Mapping[str, Outcome], profile: str) -> None:
         names = sorted(set().union(*(outcome.numbers.get(chapter, {}) for outcome in outcomes.values())))
         values[chapter] = {name: [outcome.numbers.get(chapter, {}).get(name) for outcome in outcomes.values()] for name in names}
         # numbers that are the same everywhere need no list
-        values[chapter] = {name: found if spread(found) else found[:1] for name, found in values[chapter].items()}
+        values[chapter] = {
+            name: found if spread(found) else [v for v in found if v is not None][:1] for name, found in values[chapter].items()
+        }
     environments = [{"name": name, "machine": outcome.machine, "variables": dict(ENVIRONMENTS[name])} for name, outcome in outcomes.items()]
     for environment in environments:
         environment["variables"].pop("PYTHONPATH", None)
