@@ -217,7 +217,8 @@ def record(outcomes: Mapping[str, Outcome], profile: str) -> None:
         }
     environments = [{"name": name, "machine": outcome.machine, "variables": dict(ENVIRONMENTS[name])} for name, outcome in outcomes.items()]
     for environment in environments:
-        environment["variables"].pop("PYTHONPATH", None)
+        if environment["variables"].pop("PYTHONPATH", None):  # of this machine, and no more than the way to it
+            environment["variables"]["torch.backends.mkldnn"] = "off"
     content = {"profile": profile, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit(ROOT), "environments": environments}
     target = ROOT / "results" / "portability.json"
     part = target.with_suffix(".part")
