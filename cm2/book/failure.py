@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cm2.book.chapters import Chapter
-from cm2.book.pages import error_of, place, reader_notebook, stopped_at
+from cm2.book.pages import exception, place, reader_notebook, stopped_at
 from cm2.book.worker import CELL_RAISED, KERNEL_DIED
 
 _NO_SPACE = os.strerror(errno.ENOSPC)
@@ -98,11 +98,11 @@ class Failures:
         content = reader_notebook(half, chapter)
         target = self.folder / f"{chapter.name}.ipynb"
         target.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        error = error_of(content["cells"][position])
+        raised = exception(content["cells"], position)
         if limit is not None:
             what = f"not finished after {limit / 60:g} min, the limit for a chapter (cm2 book --limit MINUTES)"
-        elif error:
-            what = f"{error['ename']}: {error['evalue']}"
+        elif raised:
+            what = raised
         else:
             what = "the kernel died; a machine that runs out of memory kills the largest process"
         return self.keep(Failure(chapter.name, key, place(content["cells"], position), what, position, str(target), predecessors))

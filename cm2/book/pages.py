@@ -81,9 +81,22 @@ def place(cells: Sequence[Mapping[str, Any]], position: int) -> str:
         solution = "" if "{solution-end}" in source else next(iter(reversed(_GATE.findall(source))), solution)
     words = [f'under "{heading}"' + (f" (solution of {solution})" if solution else "")] if heading else []
     words.append(f"In [{count(cells, position)}]")
+    return ", ".join([*words, *(f"line {line}" for line in _lines(cells, position)[:1])])
+
+
+def exception(cells: Sequence[Mapping[str, Any]], position: int) -> str:
+    """What a cell raised: name and message, or the line itself where the exception has none, as that of a bare ``assert``."""
     error = error_of(cells[position])
-    lines = _line_numbers(error["traceback"], count(cells, position)) if error else []
-    return ", ".join([*words, *(f"line {line}" for line in lines[:1])])
+    if error is None:
+        return ""
+    source = "".join(cells[position]["source"]).splitlines()
+    lines = [source[int(line) - 1].strip() for line in _lines(cells, position)[:1] if int(line) <= len(source)]
+    return f"{error['ename']}: {error['evalue'] or ' '.join(lines)}"
+
+
+def _lines(cells: Sequence[Mapping[str, Any]], position: int) -> list[str]:
+    error = error_of(cells[position])
+    return _line_numbers(error["traceback"], count(cells, position)) if error else []
 
 
 def count(cells: Sequence[Mapping[str, Any]], position: int) -> int:
