@@ -102,7 +102,7 @@ def one_stay(batch, row):
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_shapes_and_a_batch_of_one(name, count):
     family = {"family": "gumbel"} if VARIANTS[name].get("link") == "released" else {}
-    method, batch = build(count, **VARIANTS[name], **family), make_batch(count, 31)
+    method, batch = build(count, **VARIANTS[name], **family), make_batch(count, max(7, 2**count - 1))  # every pattern
     method.initialise(batch)
     for part in (batch, one_stay(batch, 0), one_stay(batch, 2), one_stay(batch, 2**count - 2)):
         assert all(term.shape == () and term.isfinite() for term in method.loss(part).values())
@@ -161,12 +161,14 @@ def test_it_overfits_a_few_stays(name):
     method, batch = build(2, **VARIANTS[name]), make_batch(2, complete=True)
     method.initialise(batch)
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
-    for _ in range(60):
+    for step in range(60):
         optimiser.zero_grad()
-        method.loss(batch)["loss"].backward()
+        method.train().loss(batch)["loss"].backward()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
         optimiser.step()
-    assert F.binary_cross_entropy(method.eval().predict(batch), batch.label) < 0.1
+        if step % 10 == 9 and F.binary_cross_entropy(method.eval().predict(batch), batch.label) < 0.1:
+            return
+    pytest.fail("a few stays are still predicted wrongly after 60 steps")
 
 
 @every_variant

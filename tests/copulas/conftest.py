@@ -56,6 +56,38 @@ def unfitted(name: str, dim: int) -> Copula:
     return make(name, dim, pair_copulas=[[make(pair, 2) for pair, _ in tree[: dim - 1 - t]] for t, tree in enumerate(PAIRS[: dim - 1])])
 
 
+def check_slopes(function, *inputs: torch.Tensor, rtol: float = 1e-3, atol: float = 1e-5, step: float = 1e-6) -> None:
+    """Gradients against central differences, those of all inputs and rows in one call: what `gradcheck` does one number after another.
+
+    Args:
+        function: its value, (n,) or (n, m), depends in each row on that row of each input alone.
+        inputs: (n,) or (n, d).
+        rtol, atol: of a derivative.
+        step: to either side.
+    """
+    inputs = [each.detach().requires_grad_() for each in inputs]
+    wide = lambda tensors: torch.cat([each.reshape(len(each), -1) for each in tensors], -1)
+    rows = wide(inputs).detach()
+    count, width = rows.shape
+    steps = step * torch.eye(width)
+    moved = (rows + torch.cat([steps, -steps])[:, None]).flatten(0, 1).split([each.numel() // count for each in inputs], -1)
+    moved = [part.reshape(-1, *each.shape[1:]).requires_grad_() for part, each in zip(moved, inputs, strict=True)]
+    above, below = function(*moved).detach().view(2, width, count, -1)
+    values = function(*inputs).view(count, -1).unbind(-1)
+    ours = torch.stack([wide(torch.autograd.grad(value.sum(), inputs, retain_graph=True)) for value in values], -1)
+    torch.testing.assert_close(ours.transpose(0, 1), (above - below) / (2 * step), rtol=rtol, atol=atol)
+
+
+def slope(function, place: int):
+    """The derivative of a `function` of rows in the column `place` of its inputs, counted through all of them, as a function of rows."""
+
+    def derivative(*inputs: torch.Tensor) -> torch.Tensor:
+        grads = torch.autograd.grad(function(*inputs).sum(), inputs, create_graph=True)
+        return torch.cat([each.reshape(len(each), -1) for each in grads], -1)[:, place]
+
+    return derivative
+
+
 @pytest.fixture(autouse=True)
 def _double():
     before = torch.get_default_dtype()

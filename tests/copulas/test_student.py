@@ -9,6 +9,8 @@ from scipy import stats
 from cm2.checks import check
 from cm2.copulas import StudentDistribution, make
 
+from .conftest import check_slopes, slope
+
 CORRELATION = torch.tensor([[1.0, 0.6, -0.3], [0.6, 1.0, 0.2], [-0.3, 0.2, 1.0]], dtype=torch.float64)
 
 
@@ -72,23 +74,27 @@ def test_the_cauchy_copula_in_closed_form():
 
 @pytest.mark.parametrize(("nu", "rho"), [(0.6, -0.95), (0.6, 0.6), (1.5, 0.0), (4.0, -0.95), (4.0, 0.6), (30.0, 0.0)])
 def test_cdf_and_its_derivatives(nu, rho):
-    u = torch.tensor([[0.3, 0.7], [0.5, 0.5], [0.02, 0.04], [0.98, 0.9], [0.1, 0.9], [0.4, 0.600001]], requires_grad=True)
-    scale = math.sqrt((1 - rho) * (1 + rho))
-    raw, nu_ = torch.tensor(rho / scale, requires_grad=True), torch.tensor(nu, requires_grad=True)
+    u = torch.tensor([[0.3, 0.7], [0.5, 0.5], [0.02, 0.04], [0.98, 0.9], [0.1, 0.9], [0.4, 0.600001]])
+    one = torch.tensor(rho / math.sqrt((1 - rho) * (1 + rho)), requires_grad=True), torch.tensor(nu, requires_grad=True)
+    raw, nu_ = (each.detach().expand(len(u)) for each in one)
 
     def law(raw, nu):
-        row = torch.stack([raw, torch.ones_like(raw)]) / torch.sqrt(1 + raw * raw)
-        return StudentDistribution(torch.stack([torch.eye(2)[0], row]), nu)
+        row = torch.stack([raw, torch.ones_like(raw)], -1) / torch.sqrt(1 + raw * raw).unsqueeze(-1)
+        return StudentDistribution(torch.stack([torch.eye(2)[0].expand_as(row), row], -2), nu)
 
     value = lambda u, raw, nu: law(raw, nu).cdf(u)
-    assert torch.autograd.gradcheck(value, (u, raw, nu_), rtol=1e-4)
-    assert torch.autograd.gradgradcheck(lambda *a: value(*a, nu_.detach()), (u, raw), rtol=1e-4, atol=1e-6)
-    (slope,) = torch.autograd.grad(value(u, raw, nu_).sum(), nu_, create_graph=True)
+    check_slopes(value, u, raw, nu_, rtol=1e-4)
+    for place in range(3):
+        check_slopes(slope(lambda u, raw: value(u, raw, torch.full_like(raw, nu)), place), u, raw, rtol=1e-4, atol=1e-6)
+    check_slopes(lambda *a: law(*a[1:]).h(a[0]), u, raw, nu_)
+    check_slopes(lambda *a: law(*a[1:]).h_inverse(*a[0].unbind(-1)), u, raw, nu_)
+    for place in range(4):
+        check_slopes(slope(lambda *a: law(*a[1:]).log_prob(a[0]), place), u, raw, nu_)
+    # one law for all points: their gradients add up
+    assert torch.autograd.gradcheck(lambda *a: value(u, *a), one, rtol=1e-4)
+    (in_nu,) = torch.autograd.grad(value(u, *one).sum(), one[1], create_graph=True)
     with pytest.raises(RuntimeError, match="cannot be differentiated again"):
-        slope.backward()
-    assert torch.autograd.gradcheck(lambda *a: law(*a[1:]).h(a[0]), (u, raw, nu_))
-    assert torch.autograd.gradcheck(lambda *a: law(*a[1:]).h_inverse(*a[0].unbind(-1)), (u, raw, nu_))
-    assert torch.autograd.gradgradcheck(lambda *a: law(*a[1:]).log_prob(a[0]), (u, raw, nu_))
+        in_nu.backward()
 
 
 def test_cdf_against_scipy():
