@@ -26,23 +26,16 @@ import numpy
 from cm2.book.cache import commit
 from cm2.book.runner import execute
 from cm2.book.spread import numbers, spread
-from cm2.machine import cores
+from cm2.environment.machine import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 NUMERICAL = (
-    *("numerics", "copulas", "joint", "truth", "baselines", "tables", "data_prep/test_synthetic.py", "data_prep/test_physionet2012.py"),
-    *("test_alignment.py", "test_encoders.py", "test_fusion.py", "test_imputation.py", "test_marginals.py", "test_metrics.py"),
-    *("test_model.py", "test_model_variants.py", "test_released.py", "test_retrieval.py", "test_scores.py", "test_training.py"),
-    "test_truth.py",
+    *("numerics", "copulas", "marginals", "joint", "truth", "networks", "methods", "runs", "evaluation", "tables", "test_metrics.py"),
+    *("data_prep/test_synthetic.py", "data_prep/test_physionet2012.py"),
 )
 SHORT = (
-    "numerics",
-    "joint",
-    "copulas/test_oracles.py",
-    "copulas/test_fast_path.py",
-    "test_marginals.py",
-    "test_metrics.py",
-    "test_model.py",
+    *("numerics", "marginals", "joint", "copulas/test_oracles.py", "copulas/test_fast_path.py", "test_metrics.py"),
+    "methods/test_cm2.py",
 )
 
 
@@ -134,7 +127,9 @@ def run(name: str, options: argparse.Namespace) -> Outcome:
     """Test and execute a copy of the checkout under an environment."""
     copy = checkout(ROOT / "_build" / "portable" / name.replace(" ", "-"))
     environment = dict(os.environ) | dict.fromkeys(THREADS, "1") | {"CM2_HOME": str(copy / ".cm2")} | ENVIRONMENTS[name]
-    facts = subprocess.run([sys.executable, "-m", "cm2.machine"], cwd=copy, env=environment, capture_output=True, text=True, check=True)
+    facts = subprocess.run(
+        [sys.executable, "-m", "cm2.environment.machine"], cwd=copy, env=environment, capture_output=True, text=True, check=True
+    )
     outcome = Outcome(json.loads(facts.stdout))
     if options.tests != "none":
         test(outcome, copy, environment, NUMERICAL if options.tests == "all" else SHORT, options.jobs)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cm2.machine import cores, processor
+from cm2.environment.machine import cores, processor
 
 PACKAGES = ("torch", "numpy", "pyvinecopulib", "statsmodels")
 SYNCHRONISING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero", "aten::_unique2"}

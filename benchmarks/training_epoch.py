@@ -16,8 +16,8 @@ import torch
 from benchmarks._timing import arguments, report
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
-from cm2.experiments import build_method
-from cm2.training import INITIAL_STAYS, TrainingLoop, loader
+from cm2.methods import build_method
+from cm2.runs.trainer import INITIAL_STAYS, TrainingLoop, loader
 from data_prep import prepare_synthetic
 
 

@@ -6,22 +6,26 @@ The names below are the package's front door; the mathematics is in ``cm2.copula
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cm2 import _moved
+
 if TYPE_CHECKING:
     from cm2.cohorts import load_cohort
     from cm2.config import Config
-    from cm2.experiments import Run, RunStore, evaluate, fit, fit_all
-    from cm2.model import CM2
+    from cm2.methods.cm2 import CM2
+    from cm2.runs.store import Run, RunStore, evaluate, fit, fit_all
 
 __all__ = ["CM2", "Config", "Run", "RunStore", "evaluate", "fit", "fit_all", "load_cohort"]
 
+_moved.install()
+
 _HOMES = {
-    "CM2": "cm2.model",
+    "CM2": "cm2.methods.cm2",
     "Config": "cm2.config",
-    "Run": "cm2.experiments",
-    "RunStore": "cm2.experiments",
-    "evaluate": "cm2.experiments",
-    "fit": "cm2.experiments",
-    "fit_all": "cm2.experiments",
+    "Run": "cm2.runs.store",
+    "RunStore": "cm2.runs.store",
+    "evaluate": "cm2.runs.store",
+    "fit": "cm2.runs.store",
+    "fit_all": "cm2.runs.store",
     "load_cohort": "cm2.cohorts",
 }
 

@@ -20,9 +20,10 @@ from cm2 import tables
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.copulas import make
-from cm2.experiments import Run, RunStore, fit, provenance
 from cm2.plots import alpha_over_epochs, copula_densities, density_grid, over_components, overview, style
 from cm2.progress import Progress
+from cm2.runs.provenance import provenance
+from cm2.runs.store import Run, RunStore, fit
 
 
 @dataclass(frozen=True)

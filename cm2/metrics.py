@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cm2.config.names import choose
+
 Scorer = Callable[[NDArray], NDArray]
 BLOCK = 4_000_000
 """Counts held in memory at a time."""
@@ -249,7 +251,7 @@ def _array(x: ArrayLike) -> NDArray:
 def _name(metric: str | Callable[..., float]) -> str:
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
     if name not in WEIGHTED:
-        raise ValueError(f"metric: unknown {name!r}; choose one of {', '.join(WEIGHTED)}")
+        raise ValueError(f"metric: unknown {name!r}; {choose(name, WEIGHTED)}")
     return name
 
 
@@ -337,3 +339,29 @@ WEIGHTED: dict[str, Callable[[NDArray, NDArray], Scorer]] = {
     "aupr": _weighted_aupr,
     "brier": _weighted_brier,
 }
+
+
+def over_stays(values: NDArray, statistic: Callable[..., NDArray], replicates: int = 1000, seed: int = 0) -> list[Interval]:
+    """A statistic of each column with its 95 % percentile bootstrap interval over the stays (Efron and Tibshirani 1993, section 13.3).
+
+    Args:
+        values: ``(n, columns)``, one row for each stay; all columns see the same resamples.
+        statistic: takes an array and ``axis``, for example ``numpy.mean``.
+        replicates: number of resamples.
+        seed: of the resamples.
+
+    Returns:
+        One interval for each column.
+
+    Raises:
+        ValueError: no stay, or values that are not finite.
+    """
+    if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"over_stays: expected finite values (n, columns) with n >= 1, got {values.shape}")
+    rng = np.random.default_rng(seed)
+    rows = max(1, BLOCK // values.size)
+    sizes = [min(rows, replicates - start) for start in range(0, replicates, rows)]
+    drawn = [statistic(values[rng.integers(0, len(values), size=(size, len(values)))], axis=1) for size in sizes]
+    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+    ends = zip(statistic(values, axis=0), low, high, strict=True)
+    return [Interval(*(float(end) for end in each)) for each in ends]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from cm2.machine import describe
+from cm2.environment.machine import describe
 
 
 def home() -> Path:

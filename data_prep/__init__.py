@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cm2.extras import require
+from cm2.environment.extras import require
 
 if TYPE_CHECKING:
     from data_prep.fabricate import fabricate_mimic3, fabricate_mimic4

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from cm2 import cli, figures, tables
 from cm2.cli import known
 from cm2.cohorts.cohort import SPLITS
+from cm2.cohorts.missingness import MECHANISMS
 from cm2.config import PROFILES
-from cm2.experiments import METHODS
-from cm2.numerics.absence import MECHANISMS
+from cm2.methods import METHODS
 from cm2.tables.spec import roles
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from cm2 import metrics
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.metrics import aupr, auroc, bootstrap, brier, holm, paired_bootstrap, paired_bootstraps, summary
 
 ORACLE = {"auroc": roc_auc_score, "aupr": average_precision_score, "brier": brier_score_loss}

@@ -268,6 +268,6 @@ def test_warnings_of_other_libraries_that_say_nothing_to_the_user():
         warn("The dataloader does not have many workers", "lightning.pytorch.trainer.connectors.data_connector")
         assert not shown
         warn("something else", "joblib.externals.loky.process_executor")
-        warn(says, "cm2.model")
+        warn(says, "cm2.methods.cm2")
         warn("overflow", "numpy", RuntimeWarning)
         assert len(shown) == 3

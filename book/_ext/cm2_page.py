@@ -8,7 +8,7 @@ from typing import Any
 from cm2_results import stopped
 from sphinx.application import Sphinx
 
-from cm2.machine import describe
+from cm2.environment.machine import describe
 
 
 def _record(app: Sphinx, page: str) -> Path:

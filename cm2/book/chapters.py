@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cm2.config.names import choose
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -176,8 +178,8 @@ def resolve_parameters(
     """
     for name in only:
         if name not in chapters:
-            raise ValueError(f"there is no chapter {name!r}; known: {', '.join(chapters)}")
-    known = sorted(path.stem for path in (Path(__file__).parents[1] / "profiles").glob("*.toml"))
+            raise ValueError(f"there is no chapter {name!r}; {choose(name, chapters)}")
+    known = sorted(path.stem for path in (Path(__file__).parents[1] / "config" / "profiles").glob("*.toml"))
     given = {"profile": profile} | {name: _scalar(value) for name, value in (parameters or {}).items()}
     if given["profile"] not in known:
         raise ValueError(f"there is no profile {given['profile']!r}; known: {', '.join(known)}")

@@ -5,7 +5,7 @@ processor to processor. A check therefore names the distance it allows. Where th
 from its standard error, so that a check of something true fails by chance less than once in a million builds of the book.
 
 Example:
-    >>> from cm2.checks import check
+    >>> from cm2.book.checks import check
     >>> check("the mean of 10,000 uniform draws", 0.5021, near=0.5, standard_error=0.0029)
     >>> check("the margin integrates to one", 1.0000003, near=1, within=1e-5)
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cm2.machine import describe
+from cm2.environment.machine import describe
 
 SIGMAS = 6.0
 """Standard errors that a check allows: a normal deviate is further out with probability 2e-9, 500 checks of a build with 1e-6."""

@@ -16,7 +16,7 @@ from cm2.book.cache import Cache, Execution
 from cm2.book.chapters import Chapter
 from cm2.book.failure import Failure, Failures
 from cm2.book.launch import Launcher
-from cm2.machine import cores
+from cm2.environment.machine import cores
 
 # a chapter's figures are vectors with repeatable ids and no date, whoever executes the book
 _KERNEL_CONFIG = """\

@@ -19,7 +19,7 @@ from cm2.book.execute import Executor
 from cm2.book.failure import ChapterError, Failure, Failures
 from cm2.book.process import Task, child_environment
 from cm2.book.render import render, stage, unexecuted
-from cm2.extras import require_extra
+from cm2.environment.extras import require_extra
 from cm2.progress import duration
 
 logger = logging.getLogger("cm2.book")
@@ -163,7 +163,7 @@ def _source(root: Path, environment: Mapping[str, str]) -> Callable[[], Mapping[
     def source() -> Mapping[str, Any]:
         return {"commit": commit(root), "machine": json.loads(facts.communicate()[0])}
 
-    run = [sys.executable, "-P", "-m", "cm2.machine"]
+    run = [sys.executable, "-P", "-m", "cm2.environment.machine"]
     facts = subprocess.Popen(run, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root)
     return source
 

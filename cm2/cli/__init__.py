@@ -29,7 +29,7 @@ from cm2.cli.options import (
     below,
     pairs,
 )
-from cm2.extras import explain, require_extra
+from cm2.environment.extras import explain, require_extra
 from cm2.progress import quiet_libraries
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -87,7 +87,7 @@ def train(
 
     Example: cm2 train --cohort cohorts/physionet2012 --profile open --seed 0 --set model.link=scalar
     """
-    from cm2.experiments import RunStore, fit_all, record_over_seeds
+    from cm2.runs.store import RunStore, fit_all, record_over_seeds
 
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
     options = {"jobs": jobs, "devices": devices, "progress": True}
@@ -113,8 +113,8 @@ def evaluate(
     Example: cm2 evaluate .cm2/runs/0123456789abcdef --cohort cohorts/physionet2012 --absent laboratory=0.5
     """
     from cm2.cohorts import load_cohort
-    from cm2.experiments import Run
-    from cm2.experiments import evaluate as evaluate_run
+    from cm2.runs.store import Run
+    from cm2.runs.store import evaluate as evaluate_run
 
     if not (run / "metrics.json").is_file():
         raise ValueError(f"{run} is not a finished run; `cm2 runs` lists those of the store")
@@ -128,7 +128,7 @@ def runs(store: Store = None) -> None:
 
     Example: cm2 runs
     """
-    from cm2.experiments import RunStore
+    from cm2.runs.store import RunStore
 
     for run in RunStore(store).runs():
         config, where = run.config, run.environment
@@ -155,7 +155,7 @@ def table(
 
     Example: cm2 table 2 --cohort cohorts/synthetic --profile quick --seeds 2 --jobs 2
     """
-    from cm2.experiments import RunStore
+    from cm2.runs.store import RunStore
     from cm2.tables import markdown
     from cm2.tables import table as make_table
 
@@ -178,8 +178,8 @@ def figure(
 
     Example: cm2 figure 3 --cohort cohorts/synthetic --profile quick
     """
-    from cm2.experiments import RunStore
     from cm2.figures import regenerate
+    from cm2.runs.store import RunStore
 
     for path in regenerate(int(number), cohort, profile, out, seeds, jobs, pairs(settings, convert=str), RunStore(store)):
         typer.echo(path)
@@ -204,8 +204,8 @@ def search(
     Example: cm2 search --cohort cohorts/physionet2012 --profile open --trials 100 --jobs 2
     """
     require_extra("search")
-    from cm2 import search as searching
-    from cm2.experiments import RunStore
+    from cm2.runs import search as searching
+    from cm2.runs.store import RunStore
 
     options = {"settings": pairs(settings, convert=str), "seeds": seeds, "grid": grid or searching.GRID, "store": RunStore(store)}
     found = searching.search(_cohort_with(task, cohort), method, task, profile, trials, jobs, **options)

@@ -16,14 +16,16 @@ from typing import Any
 
 from cm2.config import PROFILES, did_you_mean
 
-PACKAGE = PROFILES.parent
+PACKAGE = PROFILES.parents[1]
 TABLES = PACKAGE / "tables"
 
 
 @cache
 def methods() -> tuple[str, ...]:
-    """The keys of ``cm2.experiments.METHODS``."""
-    return (*_keys("experiments.py", "METHODS"), *_keys("baselines/__init__.py", "BASELINES"))
+    """The keys of ``cm2.methods.METHODS``: the ``name`` of every class of that room."""
+    files = sorted((PACKAGE / "methods").rglob("*.py"), key=lambda path: (len(path.parts), path))
+    names = (name for path in files for node in _tree(path).body if isinstance(node, ast.ClassDef) and (name := _class_name(node)))
+    return tuple(sorted(names))
 
 
 @cache
@@ -65,8 +67,8 @@ def splits() -> tuple[str, ...]:
 
 @cache
 def mechanisms() -> tuple[str, ...]:
-    """``cm2.numerics.absence.MECHANISMS``."""
-    return ast.literal_eval(_value("numerics/absence.py", "MECHANISMS"))
+    """``cm2.cohorts.missingness.MECHANISMS``."""
+    return ast.literal_eval(_value("cohorts/missingness.py", "MECHANISMS"))
 
 
 def chapters() -> list[str]:
@@ -108,7 +110,7 @@ def one_of(what: str, names: Callable[[], Collection[str]], own: str = "") -> Ca
     return check
 
 
-def _tree(source: str) -> ast.Module:
+def _tree(source: str | Path) -> ast.Module:
     return ast.parse((PACKAGE / source).read_text(encoding="utf-8"))
 
 
@@ -121,9 +123,10 @@ def _value(source: str, variable: str) -> Any:
     raise LookupError(f"{source} assigns nothing to {variable}")
 
 
-def _keys(source: str, variable: str) -> list[str]:
-    """Keys, as far as they are written out, of a module's dictionary."""
-    return [key.value for key in _value(source, variable).keys if isinstance(key, ast.Constant)]
+def _class_name(node: ast.ClassDef) -> str:
+    """What a class statement assigns to ``name``; empty if nothing."""
+    found = (s.value for s in node.body if isinstance(s, ast.AnnAssign) and ast.unparse(s.target) == "name")
+    return next((value.value for value in found if isinstance(value, ast.Constant)), "")
 
 
 def _epochs(profile: str) -> int:

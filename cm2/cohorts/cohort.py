@@ -14,9 +14,10 @@ import pandas as pd
 from torch import Tensor
 
 from cm2.batch import Modality
+from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
-from cm2.numerics.absence import check, take_away
+from cm2.config.names import choose
 from cm2.progress import Progress
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Cohort:
         Args:
             split: ``train``, ``valid`` or ``test``.
             task: name of the outcome.
-            absent: fraction, by modality, of the stays having it that lose it; see ``cm2.numerics.absence``.
+            absent: fraction, by modality, of the stays having it that lose it; see ``cm2.cohorts.missingness``.
             mechanism: ``mcar``, ``mar`` or ``mnar``.
             seed: of the stable hash that decides which stays lose it.
             matched: leaves out stays that lack a modality to begin with.
@@ -172,7 +173,7 @@ class Cohort:
             ValueError: an unknown split, task, modality or mechanism, a rate outside [0, 1], or a split without stays.
         """
         if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+            raise ValueError(f"unknown split {split!r}; {choose(split, SPLITS)}")
         if task not in self.tasks:
             raise ValueError(f"unknown task {task!r}; the cohort {self.name} has {', '.join(self.tasks)}")
         names = list(self.manifest["modalities"])

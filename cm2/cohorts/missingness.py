@@ -26,6 +26,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtri
 from scipy.stats import rankdata
 
+from cm2.config.names import choose
+
 MECHANISMS = ("mcar", "mar", "mnar")
 STRENGTH = 1.5
 
@@ -96,7 +98,7 @@ def take_away(
 def check(names: Sequence[str], absent: Mapping[str, float], mechanism: str) -> None:
     """Refuses what ``take_away`` cannot do; see there."""
     if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism: unknown value {mechanism!r}; choose one of {', '.join(MECHANISMS)}")
+        raise ValueError(f"mechanism: unknown value {mechanism!r}; {choose(mechanism, MECHANISMS)}")
     for name, rate in absent.items():
         if name not in names:
             raise ValueError(f"absent: unknown modality {name!r}; this cohort has {', '.join(names)}")

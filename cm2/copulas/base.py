@@ -11,9 +11,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from cm2.copulas.concordance import spearman_rho
-from cm2.copulas.points import refuse_boundary, touches_boundary
-from cm2.copulas.tails import Tails, to_unit_interval
+from cm2.copulas.law_dependence import spearman_rho
+from cm2.copulas.tails import Tails, refuse_boundary, to_unit_interval, touches_boundary
 from cm2.numerics.blocks import block_sizes, blockwise
 from cm2.numerics.elementary import LOG_HALF
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from cm2.copulas.dependence import pairs_of
+from cm2.copulas.sample_dependence import pairs_of
 from cm2.numerics.roots import monotone_root
 
 if TYPE_CHECKING:

@@ -1,16 +1,23 @@
-"""The learnable side of a copula: a module that holds parameters and returns a law."""
+"""The learnable side of a copula: a module that holds parameters and returns a law; and the one list of families by name."""
 
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from cm2.config.names import enter
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.estimation import Fit, fit
+from cm2.copulas.inference.estimation import Fit, fit
+
+FAMILIES: dict[str, type["Copula"]] = {}
+"""Families by name. A class that sets ``name`` enters itself; every list of families is taken from here by the flags of the class."""
 
 
 class Copula(nn.Module):
     """A learnable copula: parameters registered without constraint; calling it returns the law they stand for.
+
+    A subclass that sets ``name`` becomes a family of that name, which ``make``, ``select``, vines, the simulator and the command line
+    then know. Its flags say where it takes part.
 
     Args:
         dim: number of coordinates, at least 2.
@@ -20,6 +27,16 @@ class Copula(nn.Module):
     """
 
     name: ClassVar[str]
+    selectable: ClassVar[bool] = True
+    """Whether ``select`` tries it when no families are named: it can be fitted from its default start."""
+    pair: ClassVar[bool] = True
+    """Whether ``make(name, 2)`` gives a pair copula of a vine."""
+    simulated: ClassVar[bool] = True
+    """Whether the simulator draws cohorts from it: its parameters are numbers."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        enter(FAMILIES, cls, "copula")
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -46,7 +63,7 @@ class Copula(nn.Module):
         raise ValueError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
 
     def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> Fit:
-        """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `cm2.copulas.estimation.fit`."""
+        """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `inference.estimation.fit`."""
         return fit(self, u, method, **options)
 
     def _start_at(self, u: Tensor) -> None:

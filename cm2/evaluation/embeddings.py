@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cm2.cohorts import Stays
+from cm2.cohorts.missingness import stable_uniform, take_away
 from cm2.config import Config
-from cm2.joint import CopulaJoint, CopulaJointDistribution
-from cm2.links import LINKS
-from cm2.numerics.absence import stable_uniform, take_away
+from cm2.joint import CopulaJointDistribution
+from cm2.joint.links import LINKS
+from cm2.methods.contract import Embeds, Method, copula_joint
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Embedded:
     def hide(self, target: int, rate: float = 0.0, seed: int = 0) -> Tensor:
         """Which modalities are given for the target ``(n, M)``: it is hidden, the others each with probability ``rate``.
 
-        Of what a stay would lose, one is kept. What is hidden at a rate is hidden at every higher one (`cm2.numerics.absence`).
+        Of what a stay would lose, one is kept. What is hidden at a rate is hidden at every higher one (`cm2.cohorts.missingness`).
         """
         given = self.present.clone()
         given[:, target] = False
@@ -52,7 +53,7 @@ class Embedded:
 
 
 @torch.inference_mode()
-def embed_stays(method: nn.Module, config: Config, stays: Stays) -> Embedded:
+def embed_stays(method: Method, config: Config, stays: Stays) -> Embedded:
     """The embeddings of a split under a trained method.
 
     Args:
@@ -63,7 +64,7 @@ def embed_stays(method: nn.Module, config: Config, stays: Stays) -> Embedded:
     Raises:
         ValueError: the method has no embeddings.
     """
-    from cm2.training import loader  # Lightning, which takes seconds
+    from cm2.runs.trainer import loader  # Lightning, which takes seconds
 
     if reason := cannot_embed(method):
         raise ValueError(f"{config.method}: {reason}")
@@ -73,14 +74,14 @@ def embed_stays(method: nn.Module, config: Config, stays: Stays) -> Embedded:
     return Embedded(z.float(), present, stays.stay_id, tuple(m.name for m in stays.modalities))
 
 
-def cannot_embed(method: nn.Module) -> str:
+def cannot_embed(method: Method) -> str:
     """Why a method has no vector of the same width for each modality; empty if it has."""
-    return "" if hasattr(method, "embed") else "has no vector of one width for each modality"
+    return "" if isinstance(method, Embeds) else "has no vector of one width for each modality"
 
 
-def cannot_score(method: nn.Module) -> str:
+def cannot_score(method: Method) -> str:
     """Why a method has no density of its embeddings; empty if it has a law that its loss fits."""
-    if not isinstance(joint := getattr(method, "joint", None), CopulaJoint):
+    if (joint := copula_joint(method)) is None:
         return "has no law of its embeddings"
     if joint.link not in LINKS:
         return f"its link {joint.link} is no density"
@@ -90,12 +91,13 @@ def cannot_score(method: nn.Module) -> str:
     return "its law takes no part in the loss" if unfitted else ""
 
 
-def law_of(method: nn.Module) -> CopulaJointDistribution:
+def law_of(method: Method) -> CopulaJointDistribution:
     """The fitted law of a method's embeddings, without gradients, on the processor.
 
     Raises:
         ValueError: it has none.
     """
-    if reason := cannot_score(method):
+    joint, reason = copula_joint(method), cannot_score(method)
+    if joint is None or reason:
         raise ValueError(f"{type(method).__name__}: {reason}")
-    return method.joint.cpu().requires_grad_(False)(validate_args=False)
+    return joint.cpu().requires_grad_(False)(validate_args=False)

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cm2.evaluation.scores import energy_score
 from cm2.joint import CopulaJointDistribution
-from cm2.metrics import Interval
-from cm2.scores import energy_score, over_stays
+from cm2.metrics import Interval, over_stays
 
 WAYS = ("conditional", "marginal", "mean", "zero")
 DRAWS = 32

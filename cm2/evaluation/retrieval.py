@@ -25,8 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cm2.joint import CopulaJointDistribution
-from cm2.metrics import Interval
-from cm2.scores import over_stays
+from cm2.metrics import Interval, over_stays
 
 AT = (1, 5, 10)
 PAIRS = 16_384

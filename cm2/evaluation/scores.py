@@ -7,15 +7,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-from cm2.metrics import BLOCK, Interval
 
 
 @dataclass(frozen=True)
@@ -80,29 +75,3 @@ def energy_test(x: Tensor, y: Tensor, permutations: int = 199, seed: int = 0) ->
     statistic = 2 * across / (n * m) - within_first / (n * (n - 1)) - within_second / (m * (m - 1))
     p_value = float((statistic >= statistic[0]).double().mean())
     return TwoSample(float(statistic[0]), p_value)
-
-
-def over_stays(values: NDArray, statistic: Callable[..., NDArray], replicates: int = 1000, seed: int = 0) -> list[Interval]:
-    """A statistic of each column with its 95 % percentile bootstrap interval over the stays (Efron and Tibshirani 1993, section 13.3).
-
-    Args:
-        values: ``(n, columns)``, one row for each stay; all columns see the same resamples.
-        statistic: takes an array and ``axis``, for example ``numpy.mean``.
-        replicates: number of resamples.
-        seed: of the resamples.
-
-    Returns:
-        One interval for each column.
-
-    Raises:
-        ValueError: no stay, or values that are not finite.
-    """
-    if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"over_stays: expected finite values (n, columns) with n >= 1, got {values.shape}")
-    rng = np.random.default_rng(seed)
-    rows = max(1, BLOCK // values.size)
-    sizes = [min(rows, replicates - start) for start in range(0, replicates, rows)]
-    drawn = [statistic(values[rng.integers(0, len(values), size=(size, len(values)))], axis=1) for size in sizes]
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
-    ends = zip(statistic(values, axis=0), low, high, strict=True)
-    return [Interval(*(float(end) for end in each)) for each in ends]

@@ -1,7 +1,7 @@
 r"""The joint law of the modalities' embeddings: Gaussian mixtures tied by a copula.
 
 Sklar's theorem joins univariate margins. A copula of the *joint* distribution functions of vectors, the paper's equation 7 as
-printed, is in general no distribution at all (Genest, Quesada Molina, Rodriguez Lallena 1995). Three links of `cm2.links` keep the
+printed, is in general no distribution at all (Genest, Quesada Molina, Rodriguez Lallena 1995). Three links of `cm2.joint.links` keep the
 paper's idea and are exact; ``link="paper"`` is the printed formula.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from cm2.copulas import Copula
-from cm2.links import ALL_LINKS, Link, PerDimension
+from cm2.joint.links import ALL_LINKS, Link, PerDimension
 from cm2.marginals import GaussianMixture, GaussianMixtureDistribution
 
 Impute = Literal["conditional", "marginal"]
@@ -28,7 +28,7 @@ class CopulaJoint(nn.Module):
         copula: law on :math:`(0, 1)^M`, of any family, vines included; for ``link="dimension"`` also a list of d of them, or one with
             parameters of shape ``(d,)``.
         marginals: M mixtures, one per modality, with the same d and the same number of components K.
-        link: ``"component"``, ``"scalar"``, ``"dimension"``, or ``"paper"``, which is no density for d > 1 (see `cm2.links`).
+        link: ``"component"``, ``"scalar"``, ``"dimension"``, or ``"paper"``, which is no density for d > 1 (see `cm2.joint.links`).
         types: ``"independent"`` labels, or ``"joint"`` (only ``"component"``): a K x ... x K table of label weights, its margins the
             mixtures' weights. The table starts as the product of the mixtures' own weights.
 
@@ -193,7 +193,7 @@ class CopulaJointDistribution(Distribution):
         return self.link.tie(parts, (present | fills)[:, None].expand(-1, len(candidates), -1))[1]
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        """Draws ``(*sample_shape, ..., M, d)``; which parameters the gradients reach is said at each link in `cm2.links`."""
+        """Draws ``(*sample_shape, ..., M, d)``; which parameters the gradients reach is said at each link in `cm2.joint.links`."""
         z = self.link.mixture.mean.new_zeros(self.batch_shape + self.event_shape)
         absent = torch.zeros(z.shape[:-1], dtype=torch.bool, device=z.device)
         draws = self.link.conditional(self._placeholder(z, absent), absent, torch.Size(sample_shape).numel())
@@ -209,7 +209,7 @@ class CopulaJointDistribution(Distribution):
             how: ``"conditional"`` on the present modalities, or ``"marginal"``, the paper's draw from f_m alone.
 
         Returns:
-            ``(n_draws, ..., M, d)``; differentiable (see `cm2.links`; marginal draws: every parameter of the mixture).
+            ``(n_draws, ..., M, d)``; differentiable (see `cm2.joint.links`; marginal draws: every parameter of the mixture).
 
         Raises:
             ValueError: ``how`` unknown, ``n_draws`` < 1, and as for `terms`.

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
+from cm2.marginals.rosenblatt import chain, implicit_reparameterise, invert
 from cm2.numerics.elementary import log1mexp, log_expm1
 from cm2.numerics.gamma import log_gamma_tails
 from cm2.numerics.normal import log_ndtr
-from cm2.rosenblatt import chain, implicit_reparameterise, invert
 
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cm2.alignment import ALIGNMENTS
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.copulas import make
-from cm2.embedding import ModalityEmbeddings, is_complete
-from cm2.fusion import ConcatFusion, LSTMFusion
 from cm2.joint import CopulaJoint, CopulaJointDistribution
 from cm2.marginals import GaussianMixture
-from cm2.released import ReleasedScore
-from cm2.weights import WeightNetwork
+from cm2.methods.alignment_losses import ALIGNMENTS
+from cm2.methods.contract import Method
+from cm2.methods.released_score import ReleasedScore
+from cm2.networks.embedding import ModalityEmbeddings, is_complete
+from cm2.networks.fusion import ConcatFusion, LSTMFusion
+from cm2.networks.mixture_weights import WeightNetwork
 
 
-class CM2(nn.Module):
+class CM2(Method):
     r"""Cross-modal alignment by a copula of Gaussian mixtures, trained with the clinical task.
 
     The loss of a batch (paper, section 3.3, with the two weights kept apart and absent modalities integrated out) is
@@ -41,15 +43,12 @@ class CM2(nn.Module):
         ValueError: fewer than two modalities.
     """
 
-    version = "2"
+    name: ClassVar[str] = "cm2"
+    version: ClassVar[str] = "2"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__()
-        if len(modalities) < 2:
-            raise ValueError(f"CM2 ties modalities to each other: expected two or more, got {[m.name for m in modalities]}")
+        super().__init__(config, modalities)
         self.config = config.model
-        self.names = tuple(m.name for m in modalities)
-        self.epoch = 0
         dim = self.config.embedding_dim
         self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.config.normalisation)
         self.joint = self._build_law(dim)
@@ -76,10 +75,6 @@ class CM2(nn.Module):
         """Embeddings with absent ones drawn ``(n_draws, B, M, d)``; present ones are as ``embed`` gives them."""
         z, present = self.embed(batch)
         return self._fill(z, present, n_draws, complete=is_complete(batch))
-
-    def predict(self, batch: Batch) -> Tensor:
-        """Probability of the outcome ``(B,)``: the mean over the draws of absent embeddings."""
-        return self.predictive(batch)[0]
 
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and between-draw variance of the probability, each ``(B,)``; the variance is 0 where nothing is drawn."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cm2.encoders import orthogonal_lstm
+from cm2.networks.encoders import orthogonal_lstm
 
 
 class LSTMFusion(nn.Module):

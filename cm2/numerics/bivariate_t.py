@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from cm2.copulas.normal_probability import tanh_sinh
+from cm2.numerics.bivariate_normal import tanh_sinh
 from cm2.numerics.student_t import arc_log_tails
 from cm2.numerics.student_t_integral import log_cosh, quantile_slope
 

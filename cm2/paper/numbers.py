@@ -29,7 +29,7 @@ from typing import Any
 
 import pandas as pd
 
-from cm2.config import did_you_mean
+from cm2.config.names import choose
 
 HERE = Path(__file__).parent
 TABLES = tuple(range(1, 12))
@@ -64,7 +64,7 @@ def printed(table: int | None = None, **where: str) -> pd.DataFrame:
     wanted: dict[str, Any] = where if table is None else {"table": table, **where}
     for name, value in wanted.items():
         if name not in frame:
-            raise ValueError(f"printed numbers have no column {name!r}; choose one of {', '.join(frame)}{did_you_mean(name, frame)}")
+            raise ValueError(f"printed numbers have no column {name!r}; {choose(name, frame)}")
         frame = frame[frame[name] == value]
     return frame.reset_index(drop=True)
 

@@ -23,10 +23,12 @@ from filelock import FileLock, Timeout
 
 from cm2.cohorts import Cohort
 from cm2.config import Config
-from cm2.experiments import RunStore, build_method, fit_all, provenance, tokenised
-from cm2.extras import require
+from cm2.environment.extras import require
+from cm2.methods import build_method, tokenised
 from cm2.progress import Progress
 from cm2.results import home
+from cm2.runs.provenance import provenance
+from cm2.runs.store import RunStore, fit_all
 
 if TYPE_CHECKING:
     from optuna import Study

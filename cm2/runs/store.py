@@ -4,81 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
-from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from filelock import FileLock
 from joblib import delayed
 from safetensors.torch import load_model, save_model
-from torch import nn
 
-from cm2.baselines import BASELINES
 from cm2.cohorts import Cohort, load_cohort
-from cm2.config import Config, did_you_mean
-from cm2.encoders import pretrained_tokenizer
-from cm2.machine import describe
+from cm2.config import Config
+from cm2.methods import METHODS, Method, build_method, tokenised
 from cm2.metrics import mean_over_seeds, summary
-from cm2.model import CM2
 from cm2.progress import Progress
 from cm2.results import home, record
-
-METHODS: dict[str, type[nn.Module]] = {"cm2": CM2, **BASELINES}
-EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
-SMOKE_OPTIONS = {"image_size": 32}
-
-
-def embedded_cohort(profile: str = "quick", seed: int = 0, **options: Any) -> Cohort:
-    """The simulated cohort that the book trains on: prepared once under ``home() / "cohorts"``, found from then on.
-
-    Args:
-        profile: decides the number of stays (300 for ``smoke``, of small images, 2,000 for ``quick``, ...).
-        seed: of every draw.
-        options: further arguments of ``data_prep.prepare_synthetic``, for example ``family="frank"``.
-    """
-    if profile not in EMBEDDED_STAYS:
-        raise ValueError(f"unknown profile {profile!r}; choose one of {', '.join(EMBEDDED_STAYS)}")
-    options = SMOKE_OPTIONS | options if profile == "smoke" else options
-    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8] if options else "default"
-    out = home() / "cohorts" / f"synthetic-{profile}-{seed}-{digest}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_name(f".{out.name}.lock")):
-        path = import_module("data_prep").prepare_synthetic(out, stays=EMBEDDED_STAYS[profile], seed=seed, **options)
-    return load_cohort(path)
-
-
-def tokenised(cohort: Cohort, config: Config) -> Cohort:
-    """The cohort with the configuration's modalities, its texts as the configuration's text encoder wants them."""
-    text = config.encoder.text
-    return cohort.with_modalities(config.modalities).with_text(
-        text.max_length, text.vocabulary, pretrained_tokenizer(text.pretrained) if text.pretrained else None
-    )
-
-
-def build_method(config: Config, cohort: Cohort) -> nn.Module:
-    """The untrained method of a configuration, its random start decided by ``config.seed``.
-
-    Args:
-        config: of the run.
-        cohort: see ``tokenised``.
-
-    Raises:
-        ValueError: an unknown method; the message lists what is known.
-    """
-    if config.method not in METHODS:
-        raise ValueError(f"unknown method {config.method!r}; choose one of {', '.join(METHODS)}{did_you_mean(config.method, METHODS)}")
-    torch.manual_seed(config.seed)
-    return METHODS[config.method](config, cohort.modalities)
+from cm2.runs.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -112,7 +56,7 @@ class Run:
         """``split``, ``stay_id``, ``label``, ``probability``, ``variance``."""
         return pd.read_parquet(self.path / "predictions.parquet")
 
-    def load_method(self, cohort: Cohort) -> nn.Module:
+    def load_method(self, cohort: Cohort) -> Method:
         """The trained method, in evaluation mode.
 
         Raises:
@@ -172,7 +116,10 @@ class RunStore:
         return run
 
     def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: Progress, devices: int) -> Path:
-        from cm2.training import predictions, train  # Lightning takes seconds to import, which a call that finds its runs need not wait for
+        from cm2.runs.trainer import (  # Lightning takes seconds to import, which a call that finds its runs need not wait for
+            predictions,
+            train,
+        )
 
         started, source = time.monotonic(), provenance(cohort)
         cohort = tokenised(cohort, config)
@@ -272,40 +219,13 @@ def evaluate(
     Returns:
         As ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
     """
-    from cm2.training import predictions
+    from cm2.runs.trainer import predictions
 
     with Progress(f"evaluating {run.config.method} seed {run.config.seed}", show=progress):
         cohort = tokenised(cohort, run.config)
         stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
         frame = predictions(run.load_method(cohort), run.config, stays, progress=True)
         return summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
-
-
-def provenance(cohort: Cohort) -> dict[str, Any]:
-    """Where a number comes from: cohort, versions, commit, device, machine and date."""
-    return {
-        "cohort": cohort.name,
-        "cohort_checksum": cohort.checksum,
-        "cm2": version("cm2"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
-        "machine": describe(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
-
-
-def _commit() -> str:
-    """The commit of the checkout this package runs from, with ``+`` if files differ; empty outside a checkout."""
-    folder = Path(__file__).parent
-    git = ["git", "-C", str(folder)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--", str(folder)], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return commit + ("+" if changed.strip() else "")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -7,19 +7,20 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Sampler
 
 from cm2.batch import Batch
 from cm2.cohorts import Stays
 from cm2.config import Config, TrainConfig
+from cm2.methods.contract import FitsStays, Method
 from cm2.metrics import aupr, auroc
 from cm2.progress import Progress
 
@@ -28,21 +29,6 @@ VALIDATION = 2**31
 """Stands for the epoch in the seed of validation and prediction: more epochs than anybody trains."""
 
 logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # device lists and advertisements
-
-
-class Method(Protocol):
-    """What the trainer asks of a method; CM² and every baseline have it."""
-
-    epoch: int
-    version: str
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars by name; ``loss`` is minimised, the others are recorded."""
-        ...
-
-    def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the probability, each ``(B,)``."""
-        ...
 
 
 class EpochSampler(Sampler[list[int]]):
@@ -105,7 +91,7 @@ class TrainingLoop(LightningModule):
     ``history`` has one row per epoch: the training loss terms, validation AUROC and AUPR, and the state of the law.
     """
 
-    def __init__(self, method: nn.Module, config: Config, sampler: EpochSampler | None = None) -> None:
+    def __init__(self, method: Method, config: Config, sampler: EpochSampler | None = None) -> None:
         super().__init__()
         self.method = method
         self.config = config
@@ -119,7 +105,7 @@ class TrainingLoop(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with a step of its own for the parameters of the law, where the method has one."""
         train = self.config.train
-        law = list(getattr(self.method, "law_parameters", list)())
+        law = self.method.law_parameters()
         known = {id(p) for p in law}
         groups = [{"params": [p for p in self.method.parameters() if id(p) not in known], "weight_decay": train.weight_decay}]
         if law:
@@ -166,7 +152,7 @@ class TrainingLoop(LightningModule):
         """Adds the epoch's row to the history."""
         row: dict[str, float] = {"epoch": self.current_epoch}
         row |= {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
-        row |= self._valid | getattr(self.method, "state_of_law", dict)()
+        row |= self._valid | self.method.state_of_law()
         self.history.append(row)
 
     def predict_step(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
@@ -214,15 +200,14 @@ class _Shown(Callback):
 
 
 def train(
-    method: nn.Module, config: Config, train: Stays, valid: Stays, folder: Path, progress: bool = True, devices: int = 1
+    method: Method, config: Config, train: Stays, valid: Stays, folder: Path, progress: bool = True, devices: int = 1
 ) -> pd.DataFrame:
     """Trains a method and leaves it with the weights of its best validation epoch.
 
     A folder that holds ``checkpoints/last.ckpt`` is continued from there, with the same result as an unbroken run.
 
     Args:
-        method: see ``Method``; initialised here from a first batch where it has ``initialise``. One that has
-            ``fit_stays(train, valid)``, which returns the history's rows, is trained by that alone.
+        method: initialised here from a first batch; one that `FitsStays` is trained by that alone.
         config: of the run; ``config.seed`` decides everything random.
         train: stays to learn from.
         valid: stays whose AUROC chooses the epoch.
@@ -233,12 +218,12 @@ def train(
     Returns:
         The history, one row per epoch.
     """
-    if hasattr(method, "fit_stays"):
+    if isinstance(method, FitsStays):
         return _save_history(method.fit_stays(train, valid), folder)
     last = folder / "checkpoints" / "last.ckpt"
     loaders = (loader(train, config.train, config.seed, shuffle=True), loader(valid, config.train))
     loop = TrainingLoop(method, config, loaders[0].sampler)
-    if not last.is_file() and hasattr(method, "initialise"):
+    if not last.is_file():
         order = np.random.default_rng(config.seed).permutation(len(train))
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
     callbacks = [
@@ -261,7 +246,7 @@ def _save_history(rows: list[dict[str, float]], folder: Path) -> pd.DataFrame:
     return history
 
 
-def predictions(method: nn.Module, config: Config, stays: Stays, progress: bool = False) -> pd.DataFrame:
+def predictions(method: Method, config: Config, stays: Stays, progress: bool = False) -> pd.DataFrame:
     """Predictions of a split: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws), in the split's order."""
     batches = loader(stays, config.train)
     with Progress("predicting", len(batches), "batch", show=progress) as shown:

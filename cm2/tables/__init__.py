@@ -4,10 +4,9 @@
 all tables share through the run store, ``statistics`` makes the numbers and ``text`` prints them beside the paper's.
 """
 
-from cm2.tables.kept import kept_table
 from cm2.tables.planning import plan
 from cm2.tables.result import Cell, TableResult, read
-from cm2.tables.run import fit_entries, table
+from cm2.tables.run import fit_entries, kept_table, table
 from cm2.tables.spec import Row, Section, TableSpec, load_table, table_names
 from cm2.tables.text import as_printed, differences, markdown, notes, values
 from cm2.tables.verdicts import tally, verdict_grid, verdicts

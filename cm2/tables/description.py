@@ -14,8 +14,8 @@ import numpy as np
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.disclosure import credentialed, guard, guard_flow
-from cm2.experiments import provenance
 from cm2.results import kept
+from cm2.runs.provenance import provenance
 from cm2.tables.counts import count_groups
 
 FORMAT = 1

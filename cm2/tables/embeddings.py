@@ -15,12 +15,13 @@ from joblib import delayed
 from torch import nn
 
 from cm2.cohorts import Cohort
-from cm2.embedded import Embedded, cannot_embed, cannot_score, embed_stays, law_of
-from cm2.experiments import Run, build_method, tokenised
-from cm2.imputation import impute_scores, spread, summarise
+from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, embed_stays, law_of
+from cm2.evaluation.imputation import impute_scores, spread, summarise
+from cm2.evaluation.retrieval import cosine_standings, standings
+from cm2.methods import build_method, tokenised
 from cm2.metrics import Interval, mean_over_seeds
 from cm2.progress import Progress, quiet_libraries
-from cm2.retrieval import cosine_standings, standings
+from cm2.runs.store import Run
 from cm2.tables.planning import Entry
 from cm2.tables.result import Cell
 from cm2.tables.spec import TableSpec

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from cm2.cohorts import Cohort
-from cm2.config import Config, did_you_mean
-from cm2.experiments import METHODS, RunStore, build_method, tokenised
+from cm2.config import Config
+from cm2.config.names import choose, did_you_mean
+from cm2.methods import METHODS, build_method, tokenised
+from cm2.runs.store import RunStore
 from cm2.tables.spec import Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
 
 ABSENT = {"partial": ("absent", "absent_test"), "partial_train": ("absent",), "partial_test": ("absent_test",)}
@@ -105,7 +107,7 @@ def _rows(spec: TableSpec, only: Sequence[str]) -> list[Row]:
     labels = [row.label for row in spec.row]
     for label in only:
         if label not in labels:
-            raise ValueError(f"table {spec.name} has no row {label!r}; choose from {', '.join(labels)}{did_you_mean(label, labels)}")
+            raise ValueError(f"table {spec.name} has no row {label!r}; {choose(label, labels)}")
     return [row for row in spec.row if not only or row.label in (*only, spec.reference)]
 
 
@@ -113,7 +115,7 @@ def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
     known = [*role.tasks, *role.tasks.values()]
     for task in tasks:
         if task not in known:
-            raise ValueError(f"the cohort {cohort.name} has no task {task!r}; choose from {', '.join(known)}{did_you_mean(task, known)}")
+            raise ValueError(f"the cohort {cohort.name} has no task {task!r}; {choose(task, known)}")
     return {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
 
 

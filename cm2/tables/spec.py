@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cm2.cohorts import Cohort
-from cm2.config import did_you_mean
+from cm2.config.names import choose, did_you_mean
 
 HERE = Path(__file__).parent
 SETTINGS = ("matched", "partial", "partial_train", "partial_test")
@@ -116,7 +116,7 @@ def load_table(name: str | int | Path) -> TableSpec:
     text, known = str(name), table_names()
     path = Path(text) if text.endswith(".toml") else HERE / f"{'table-' if text.isdigit() else ''}{text}.toml"
     if not path.is_file() or path.stem == "cohorts":
-        raise ValueError(f"there is no table {text!r}; choose one of {', '.join(known)}{did_you_mean(text, known)}, or give a TOML file")
+        raise ValueError(f"there is no table {text!r}; {choose(text, known)}, or give a TOML file")
     tree = tomllib.loads(path.read_text())
     tree["row"] = tuple(_read(Row, entry, path) for entry in tree.get("row", ()))
     tree["section"] = tuple(_read(Section, entry, path) for entry in tree.get("section", ()))
@@ -171,14 +171,14 @@ def _read(cls: type, entry: Mapping[str, Any], path: Path) -> Any:
 
 def _check(spec: TableSpec, path: Path) -> None:
     if spec.kind not in KINDS:
-        raise ValueError(f"{path.name}: kind {spec.kind!r} is unknown; choose one of {', '.join(KINDS)}")
+        raise ValueError(f"{path.name}: kind {spec.kind!r} is unknown; {choose(spec.kind, KINDS)}")
     for section in spec.section:
         if section.setting not in SETTINGS:
-            raise ValueError(f"{path.name}: setting {section.setting!r} is unknown; choose one of {', '.join(SETTINGS)}")
+            raise ValueError(f"{path.name}: setting {section.setting!r} is unknown; {choose(section.setting, SETTINGS)}")
     labels = [row.label for row in spec.row]
     if len(set(labels)) < len(labels):
         raise ValueError(f"{path.name}: two rows have the same label")
     if labels and spec.reference not in labels:
-        raise ValueError(f"{path.name}: the reference {spec.reference!r} is not a row; choose one of {', '.join(labels)}")
+        raise ValueError(f"{path.name}: the reference {spec.reference!r} is not a row; {choose(spec.reference, labels)}")
     if spec.kind != "counts" and not (spec.row and spec.section):
         raise ValueError(f"{path.name}: a table of {spec.kind} needs rows and sections")

@@ -11,10 +11,10 @@ import pandas as pd
 from joblib import delayed
 from scipy.stats import ttest_1samp, ttest_ind_from_stats
 
-from cm2.experiments import Run
 from cm2.metrics import Difference, bootstrap, holm, mean_over_seeds, paired_bootstraps
 from cm2.paper import printed
 from cm2.progress import Progress
+from cm2.runs.store import Run
 from cm2.tables.planning import Entry
 from cm2.tables.result import Cell
 from cm2.tables.spec import Role, TableSpec

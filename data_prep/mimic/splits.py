@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cm2.numerics.absence import stable_uniform
+from cm2.cohorts.missingness import stable_uniform
 
 RATIOS = {"mimic3": (0.15, 0.18), "mimic4": (0.20, 0.10)}
 """Test subjects among all, validation subjects among the rest, as in the lists of the two benchmarks."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cm2.numerics.absence import stable_uniform
+from cm2.cohorts.missingness import stable_uniform
 from cm2.progress import Progress
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set

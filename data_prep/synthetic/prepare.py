@@ -12,7 +12,7 @@ import pandas as pd
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
-from cm2.numerics.absence import check, stable_uniform, take_away
+from cm2.cohorts.missingness import check, stable_uniform, take_away
 from cm2.progress import Progress
 from data_prep.channels import continuous_columns, feature_names, units
 from data_prep.synthetic.image import draw_images

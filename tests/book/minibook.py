@@ -72,7 +72,7 @@ def tails() -> nbformat.NotebookNode:
         code('profile = "quick"\nseed = 0\nn = 500', tags=["parameters"]),
         code(
             "import numpy as np\nfrom matplotlib import pyplot as plt\nfrom myst_nb import glue\n\n"
-            "from cm2.checks import check\nfrom cm2.results import record"
+            "from cm2.book.checks import check\nfrom cm2.results import record"
         ),
         markdown(
             "## Definitions\n\n"
@@ -120,7 +120,7 @@ def preface() -> nbformat.NotebookNode:
         ),
         code('profile = "quick"\nseed = 0', tags=["parameters"]),
         code(
-            "from cm2.checks import check\nfrom cm2.results import read\n\n"
+            "from cm2.book.checks import check\nfrom cm2.results import read\n\n"
             'check("a correlation", abs(read("tails", "correlation")), below=1)'
         ),
     ]

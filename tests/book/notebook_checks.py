@@ -72,7 +72,7 @@ def _silent(notebook: Any) -> Iterable[str]:
     """Assertions that say nothing when they fail on another machine."""
     for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "code" and (found := re.search(r"^\s*assert\b.*|^.*testing\.assert_.*", cell.source, re.MULTILINE)):
-            yield f"cell {number} asserts without a word ({found[0].strip()[:60]}); use cm2.checks.check"
+            yield f"cell {number} asserts without a word ({found[0].strip()[:60]}); use cm2.book.checks.check"
 
 
 def _template(notebook: Any) -> Iterable[str]:

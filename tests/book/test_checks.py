@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from cm2.checks import FALSE_ALARM, SIGMAS, CheckError, check
-from cm2.machine import describe, machine
+from cm2.book.checks import FALSE_ALARM, SIGMAS, CheckError, check
+from cm2.environment.machine import describe, machine
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from cm2.book.launch import Launcher
 from cm2.book.pages import place, reader_notebook, stopped_page
 from cm2.book.process import child_environment
 from cm2.book.runner import execute
-from cm2.machine import describe
+from cm2.environment.machine import describe
 
 TOC = """\
 format: jb-book

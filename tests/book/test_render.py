@@ -9,7 +9,7 @@ import minibook
 import pytest
 
 from cm2.book import RenderError, build
-from cm2.machine import describe
+from cm2.environment.machine import describe
 
 REAL = minibook.REPOSITORY / "_build" / "html"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cm2.machine import describe
+from cm2.environment.machine import describe
 from cm2.results import read, record
 
 

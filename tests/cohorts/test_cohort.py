@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.cohorts import load_cohort
+from cm2.cohorts.missingness import stable_uniform, take_away
 from cm2.cohorts.text import tokenise
-from cm2.numerics.absence import stable_uniform, take_away
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 N = 300

@@ -8,10 +8,9 @@ import torch
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cm2.checks import FALSE_ALARM, check
-from cm2.copulas.dependence import sample_kendall_tau
-
-from .conftest import ELLIPTICAL, FAMILIES, LEARNABLE, MIXED, ROTATED, make, strong, unfitted, vine
+from cm2.book.checks import FALSE_ALARM, check
+from cm2.copulas.sample_dependence import sample_kendall_tau
+from tests.copulas.conftest import ELLIPTICAL, FAMILIES, LEARNABLE, MIXED, ROTATED, make, strong, unfitted, vine
 
 BOTH = [(name, dim) for name in FAMILIES + MIXED for dim in (2, 3, 5)] + [(name, 2) for name in ROTATED] + [("vine", d) for d in (2, 3, 4)]
 every_law = pytest.mark.parametrize(("name", "dim"), BOTH)

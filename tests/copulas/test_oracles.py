@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import make
-from cm2.copulas.dependence import sample_kendall_tau
+from cm2.copulas.sample_dependence import sample_kendall_tau
 
 CORNERS = [1e-12, 1e-4, 0.3, 0.9, 1 - 1e-12]
 GRID = {

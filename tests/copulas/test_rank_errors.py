@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make, pseudo_observations
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy import stats
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make
-from cm2.copulas.concordance import pair_rule, spearman_rho
-from cm2.copulas.dependence import sample_kendall_tau, sample_spearman_rho
-from cm2.copulas.gumbel import GumbelDistribution
+from cm2.copulas.families.gumbel import GumbelDistribution
+from cm2.copulas.law_dependence import pair_rule, spearman_rho
+from cm2.copulas.sample_dependence import sample_kendall_tau, sample_spearman_rho
 
 MAPS = {
     "gumbel": [1e-6, 0.1, 0.5, 0.95],

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cm2.numerics.absence import stable_uniform
+from cm2.cohorts.missingness import stable_uniform
 from data_prep.channels import CHANNELS, continuous_columns
 from data_prep.fabricate import fabricate_mimic3, fabricate_mimic4
 from data_prep.fabricate.facts import item_variables

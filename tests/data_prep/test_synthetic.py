@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import roc_auc_score
 
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.cohorts import load_cohort
 from data_prep import prepare_synthetic
 from data_prep.channels import CHANNELS, continuous_columns, feature_names

@@ -16,10 +16,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cm2 import cli
-from cm2.extras import MissingExtraError, explain, install_command, modules, require, require_extra
+from cm2.environment.extras import MissingExtraError, explain, install_command, modules, require, require_extra
 from tests.test_layers import SOURCES, imported
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 MIMIC3, MIMIC4 = (["prepare", name, "--raw", "raw", "--out", "out"] for name in ("mimic3", "mimic4"))
@@ -63,7 +63,7 @@ def test_the_installed_metadata_are_those_of_the_checkout():
 def test_every_library_of_every_extra_is_found_under_its_name():
     assert set(modules()) == set(PROJECT["optional-dependencies"])
     strange = [name for names in modules().values() for name in names if find_spec(name) is None]
-    assert not strange, f"{strange}: not the names that are imported; add them to cm2.extras._IMPORTED_AS"
+    assert not strange, f"{strange}: not the names that are imported; add them to cm2.environment.extras._IMPORTED_AS"
 
 
 def required(distribution: str) -> set[str]:
@@ -140,7 +140,7 @@ assert "torch" not in sys.modules
 def test_a_user_of_the_library_gets_the_same_sentence(tmp_path):
     code = """
 from importlib import import_module
-from cm2.extras import MissingExtraError
+from cm2.environment.extras import MissingExtraError
 for package in ("data_prep", "data_prep.mimic"):
     for name in import_module(package).__all__:
         if "mimic" in name:

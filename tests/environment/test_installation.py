@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("tail", "awk", "grep", "uname", "mkdir", "cat", "touch", "cp", "chmod")
 PYTHON = """#!/bin/sh
 case "$*" in

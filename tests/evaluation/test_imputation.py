@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from cm2.checks import check
-from cm2.imputation import WAYS, impute_scores, summarise
-from cm2.scores import over_stays
+from cm2.book.checks import check
+from cm2.evaluation.imputation import WAYS, impute_scores, summarise
+from cm2.metrics import over_stays
+from tests.evaluation.test_retrieval import RHO, bivariate_normal, drawn, given
 from tests.joint.laws import joint
-from tests.test_retrieval import RHO, bivariate_normal, drawn, given
 
 STAYS = 400
 

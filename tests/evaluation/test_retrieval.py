@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from cm2 import retrieval
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make
+from cm2.evaluation.retrieval import Standing, cosine_standings, standings
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
-from cm2.retrieval import Standing, cosine_standings, standings
 
 RHO = 0.8
 
@@ -102,7 +102,7 @@ def test_hypergeometric_recall_is_the_mean_over_all_subsets():
 def test_chunks_change_nothing(monkeypatch):
     z = drawn(30)
     whole = standings(bivariate_normal(), z, given(30), z[:, 1], 1)["dependence"]
-    monkeypatch.setattr("cm2.retrieval.PAIRS", 70)
+    monkeypatch.setattr("cm2.evaluation.retrieval.PAIRS", 70)
     assert np.array_equal(whole.better, standings(bivariate_normal(), z, given(30), z[:, 1], 1)["dependence"].better)
 
 

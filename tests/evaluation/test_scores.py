@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from cm2.checks import check
-from cm2.scores import energy_score, energy_test
+from cm2.book.checks import check
+from cm2.evaluation.scores import energy_score, energy_test
 
 
 def test_energy_score_is_the_definition() -> None:

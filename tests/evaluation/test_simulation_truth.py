@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cm2.cohorts import Cohort, load_cohort
-from cm2.truth import Truth
+from cm2.evaluation.simulation_truth import Truth
 from data_prep import prepare_synthetic
 from data_prep.synthetic.law import make_law
 

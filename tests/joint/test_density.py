@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make
 from cm2.joint import CopulaJoint
 from joint.laws import FAMILIES, LINK_NAMES, POLE, copula, joint, mixture

@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import make
-from cm2.copulas.dependence import sample_kendall_tau
+from cm2.copulas.sample_dependence import sample_kendall_tau
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
 from joint.laws import FAMILIES, LINK_NAMES, copula, joint

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make
 from cm2.joint import CopulaJoint
-from cm2.links import ALL_LINKS, LINKS
+from cm2.joint.links import ALL_LINKS, LINKS
 from cm2.marginals import GaussianMixture
 from joint.laws import FAMILIES, copula, joint, mixture
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.marginals import GaussianMixture, GaussianMixtureDistribution, draw_labels
 
 DIM, COMPONENTS = 4, 3

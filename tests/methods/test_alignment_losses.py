@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cm2.alignment import ALIGNMENTS, cosine_alignment, kl_alignment
-from cm2.checks import check
+from cm2.book.checks import check
+from cm2.methods.alignment_losses import ALIGNMENTS, cosine_alignment, kl_alignment
 
 every_alignment = pytest.mark.parametrize("name", ALIGNMENTS)
 

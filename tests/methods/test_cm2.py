@@ -7,8 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.embedding import EmbeddingNormalisation
-from cm2.model import CM2
+from cm2.methods.cm2 import CM2
+from cm2.networks.embedding import EmbeddingNormalisation
 
 STAYS = 12
 

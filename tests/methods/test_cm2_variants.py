@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.model import CM2
-from cm2.released import ReleasedScore
+from cm2.methods.cm2 import CM2
+from cm2.methods.released_score import ReleasedScore
 
 KINDS = (
     Modality("series", "series", (6, 4)),

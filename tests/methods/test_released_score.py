@@ -10,8 +10,8 @@ from scipy import stats
 from torch.nn import functional as F
 
 from benchmarks._released_loss import ReleasedLoss
-from cm2.checks import check
-from cm2.released import FAMILIES, ReleasedScore, bell, misprinted_frank
+from cm2.book.checks import check
+from cm2.methods.released_score import FAMILIES, ReleasedScore, bell, misprinted_frank
 
 DIM = 256
 every_family = pytest.mark.parametrize("family", FAMILIES)

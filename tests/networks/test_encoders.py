@@ -11,7 +11,7 @@ from torch import nn
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
-from cm2.encoders import (
+from cm2.networks.encoders import (
     LSTMEncoder,
     ResNetEncoder,
     TextEncoder,
@@ -328,7 +328,7 @@ def test_vision_transformer_b_16_is_the_known_one():
 
 def test_pretrained_positions_are_interpolated_to_other_images(monkeypatch):
     state = ViTEncoder(224).network.state_dict()
-    monkeypatch.setattr("cm2.encoders.image.imagenet_weights", lambda name: {**state, **HEAD})
+    monkeypatch.setattr("cm2.networks.encoders.image.imagenet_weights", lambda name: {**state, **HEAD})
     encoder = ViTEncoder(64, pretrained=True)
     assert torch.equal(encoder.network.conv_proj.weight, state["conv_proj.weight"])
     assert encoder.network.encoder.pos_embedding.shape == (1, 1 + 16, 768)

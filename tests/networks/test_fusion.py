@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cm2.fusion import ConcatFusion, LSTMFusion
+from cm2.networks.fusion import ConcatFusion, LSTMFusion
 
 
 def test_last_state_of_the_top_layer():

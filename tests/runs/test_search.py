@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from cm2 import Run, RunStore
-from cm2.experiments import fit_all
-from cm2.extras import MissingExtraError
+from cm2.environment.extras import MissingExtraError
 from cm2.progress.tree import innermost
-from cm2.search import GRID, read_grid, search, write
+from cm2.runs.search import GRID, read_grid, search, write
+from cm2.runs.store import fit_all
 from tests.tables.conftest import FAST
 
 optuna = pytest.importorskip("optuna")
@@ -70,12 +70,12 @@ def test_a_second_call_continues(tiny, store, grid, tmp_path, monkeypatch, capsy
     state, told = tmp_path / "state", []
     first = search(tiny, trials=2, grid=grid, store=store, folder=state, **OPTIONS)
     with monkeypatch.context() as patch:
-        patch.setattr("cm2.search.fit_all", lambda *given: told.append(innermost().state().words) or fit_all(*given))
+        patch.setattr("cm2.runs.search.fit_all", lambda *given: told.append(innermost().state().words) or fit_all(*given))
         more = search(tiny, trials=3, grid=grid, store=store, folder=state, **OPTIONS)
     assert told == [("search", "2 of 3 cells")] and not capsys.readouterr().err
     assert len(first.trials) == 2 and len(more.trials) == 3
     assert set(first.trials["runs"]) < set(more.trials["runs"])
-    monkeypatch.setattr("cm2.search.fit_all", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("cm2.runs.search.fit_all", lambda *_: pytest.fail("trained again"))
     assert search(tiny, trials=3, grid=grid, store=store, folder=state, **OPTIONS).trials.equals(more.trials)
 
 
@@ -87,7 +87,7 @@ def test_a_killed_search_takes_its_cells_up_again(tiny, store, grid, tmp_path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cm2.search.fit_all", killed)
+        patch.setattr("cm2.runs.search.fit_all", killed)
         with pytest.raises(KeyboardInterrupt):
             search(tiny, trials=1, grid=grid, store=store, folder=state, **OPTIONS)
     found = search(tiny, trials=1, grid=grid, store=store, folder=state, **OPTIONS)

@@ -15,8 +15,9 @@ from joblib import parallel_config
 from safetensors.torch import load_file, save_file
 
 from cm2 import Config, RunStore, evaluate, fit, load_cohort
-from cm2.experiments import Run, build_method, fit_all, record_over_seeds, tokenised
-from cm2.training import EpochSampler, predictions
+from cm2.methods import build_method, tokenised
+from cm2.runs.store import Run, fit_all, record_over_seeds
+from cm2.runs.trainer import EpochSampler, predictions
 
 SMOKE = {"train.epochs": 3, "train.patience": 3, "modalities": ["series", "note"]}
 
@@ -57,7 +58,7 @@ def test_the_best_validation_epoch_is_kept(run):
 
 
 def test_a_second_call_trains_nothing(run, small_cohort, store, monkeypatch):
-    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained again"))
     again = fit(Config.from_profile("smoke", SMOKE), small_cohort, store, progress=False)
     assert again.path == run.path
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cm2 import Run
-from cm2.embedded import Embedded, cannot_embed, cannot_score, embed_stays, law_of
-from cm2.experiments import METHODS, build_method, tokenised
-from cm2.imputation import WAYS
-from cm2.retrieval import cosine_standings, standings
+from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, embed_stays, law_of
+from cm2.evaluation.imputation import WAYS
+from cm2.evaluation.retrieval import cosine_standings, standings
+from cm2.methods import METHODS, build_method, tokenised
 from cm2.tables import load_table, markdown, plan, read, table
 from tests.tables.conftest import FAST
 
@@ -84,7 +84,7 @@ def test_the_two_tables_share_runs(aligned, imputed):
 
 
 def test_a_table_that_no_row_can_have_says_so_before_training(tiny, store, tmp_path, monkeypatch):
-    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained"))
     path = tmp_path / "mine.toml"
     path.write_text(
         'title = "mine"\nkind = "imputation"\nreference = "A"\n[[row]]\nlabel = "A"\nmethod = "mmtm"\n[[section]]\nlabel = "all"\n'

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from cm2 import RunStore
-from cm2.experiments import METHODS
+from cm2.methods import METHODS
+from cm2.methods.cm2 import CM2
 from cm2.metrics import holm, mean_over_seeds, paired_bootstrap
-from cm2.model import CM2
 from cm2.tables import markdown, read, table
 from cm2.tables.statistics import PER_TEST, REPLICATES, replicate_test
 from tests.tables.conftest import FAST
@@ -79,7 +79,7 @@ def test_files_say_the_same_and_where_it_comes_from(families, tiny):
 def test_a_second_call_trains_and_computes_nothing(families, tiny, store, monkeypatch):
     result, out = families
     before = {p: p.stat().st_mtime_ns for p in out.iterdir()}
-    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr("cm2.tables.statistics.paired_bootstraps", lambda *_, **__: pytest.fail("computed again"))
     assert table(6, tiny, "smoke", seeds=2, settings=FAST, store=store, out=out) == result
     assert {p: p.stat().st_mtime_ns for p in out.iterdir()} == before
@@ -153,7 +153,7 @@ def test_the_papers_p_value_is_a_matter_of_replicates():
 
 @pytest.mark.parametrize("content", ['{"format": 99}', "nonsense", "[]"])
 def test_a_file_of_another_version_stops_before_training(content, tiny, store, tmp_path, monkeypatch):
-    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "table-6.json").write_text(content)
     with pytest.raises(ValueError, match=r"table-6.json.*(format 99|format None|not a table)"):
         table(6, tiny, "smoke", seeds=9, settings=FAST, store=store, out=tmp_path)
@@ -162,7 +162,7 @@ def test_a_file_of_another_version_stops_before_training(content, tiny, store, t
 
 def test_a_method_that_does_not_fit_stops_before_training(tiny, store, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "picky", Picky)
-    monkeypatch.setattr("cm2.training.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="row Picky: picky needs a modality of kind image"):
         table(own_table(tmp_path, {"CM2": "cm2", "Picky": "picky"}), tiny, "smoke", 1, settings=FAST | {"model.dropout": 0.5}, store=store)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cm2.tables import Cell, TableResult
-from cm2.tables.words import findings
+from cm2.tables.verdicts import findings
 
 
 def result(*differences):

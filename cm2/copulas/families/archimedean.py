@@ -8,7 +8,7 @@ from torch import Size, Tensor
 from torch.autograd.function import FunctionCtx
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.independence import IndependenceDistribution
+from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.module import Copula
 from cm2.copulas.tails import Tails, to_unit_interval, uniform_tails
 from cm2.numerics.elementary import log1mexp

@@ -4,7 +4,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.concordance import check_tau
+from cm2.copulas.law_dependence import check_tau
 from cm2.copulas.module import Copula, parameter
 
 
@@ -36,7 +36,7 @@ class EllipticalDistribution(CopulaDistribution):
         return tau if self.dim == 2 else tau + tau.mT + torch.eye(self.dim, dtype=tau.dtype, device=tau.device)
 
     def cdf_with_error(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """`cdf` and its standard error, each (...): that of :mod:`cm2.copulas.rectangle`, 0 in two dimensions.
+        """`cdf` and its standard error, each (...): that of :mod:`cm2.numerics.orthants`, 0 in two dimensions.
 
         Raises:
             ValueError: as `cdf`.

@@ -7,12 +7,12 @@ import torch
 from torch import Size, Tensor
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.correlation import EllipticalCopula, EllipticalDistribution, solve_lower, times
-from cm2.copulas.independence import IndependenceDistribution
-from cm2.copulas.normal_probability import bivariate_normal_cdf
-from cm2.copulas.rectangle import multivariate_normal_cdf
+from cm2.copulas.families.elliptical import EllipticalCopula, EllipticalDistribution, solve_lower, times
+from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.tails import Tails, open_unit_interval, to_unit_interval
+from cm2.numerics.bivariate_normal import bivariate_normal_cdf
 from cm2.numerics.normal import normal_cdf, normal_quantile, normal_quantile_at, normal_tails
+from cm2.numerics.orthants import multivariate_normal_cdf
 
 
 class GaussianDistribution(EllipticalDistribution):

@@ -8,11 +8,11 @@ from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.clayton import Clayton
-from cm2.copulas.concordance import between_pairs, kendall_tau
-from cm2.copulas.gaussian import Gaussian
-from cm2.copulas.gumbel import Gumbel
-from cm2.copulas.independence import IndependenceDistribution
+from cm2.copulas.families.clayton import Clayton
+from cm2.copulas.families.gaussian import Gaussian
+from cm2.copulas.families.gumbel import Gumbel
+from cm2.copulas.families.independence import IndependenceDistribution
+from cm2.copulas.law_dependence import between_pairs, kendall_tau
 from cm2.copulas.module import Copula, parameter
 from cm2.copulas.tails import Tails, uniform_tails
 from cm2.numerics.roots import monotone_root
@@ -29,7 +29,7 @@ class MixtureDistribution(CopulaDistribution):
     (McLachlan and Peel 2000, section 1.4).
 
     The quantile of h lies between those of its components and is solved for the logit of :math:`u_1`. Spearman's ρ and the coefficients of
-    tail dependence are means of those of the components. Kendall's τ is not; see `cm2.copulas.concordance.kendall_tau`.
+    tail dependence are means of those of the components. Kendall's τ is not; see `cm2.copulas.law_dependence.kendall_tau`.
 
     Args:
         laws: the components, of one dim.
@@ -258,6 +258,8 @@ class Mixture(Copula):
     """
 
     name: ClassVar[str] = "mixture"
+    selectable: ClassVar[bool] = False  # which copulas it mixes is for the caller to say
+    simulated: ClassVar[bool] = False
     shown: ClassVar[tuple[str, ...]] = ("weights",)
 
     def __init__(self, dim: int, copulas: Sequence[Copula] | None = None, weights: Sequence[float] | Tensor | None = None) -> None:

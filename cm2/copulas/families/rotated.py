@@ -8,12 +8,12 @@ import torch
 from torch import Size, Tensor
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.independence import IndependenceDistribution
+from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.module import Copula
 from cm2.copulas.tails import Tails, open_unit_interval
 
 if TYPE_CHECKING:
-    from cm2.copulas.estimation import Fit
+    from cm2.copulas.inference.estimation import Fit
 
 ROTATIONS = (0, 90, 180, 270)
 
@@ -167,8 +167,8 @@ class Rotated(Copula):
         return RotatedDistribution(self.copula(validate_args), self.rotation, validate_args)
 
     def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> "Fit":
-        """Fits the copula inside to the reflected sample (n, 2); see `cm2.copulas.estimation.fit`."""
-        from cm2.copulas.estimation import check_sample
+        """Fits the copula inside to the reflected sample (n, 2); see `cm2.copulas.inference.estimation.fit`."""
+        from cm2.copulas.inference.estimation import check_sample
 
         u = check_sample(u, 2, sum(each.numel() for each in self.parameters()))
         report = self.copula.fit(reflect(u, self.rotation), method, **options)

@@ -7,12 +7,12 @@ import torch
 from torch import Size, Tensor, nn
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.correlation import EllipticalCopula, EllipticalDistribution, solve_lower, times
-from cm2.copulas.independence import IndependenceDistribution
+from cm2.copulas.families.elliptical import EllipticalCopula, EllipticalDistribution, solve_lower, times
+from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.module import parameter
-from cm2.copulas.rectangle import multivariate_t_cdf
-from cm2.copulas.t_probability import arc, bivariate_t_cdf, conditional_arc, scaled_sinh, unconditional_arc
 from cm2.copulas.tails import Tails, to_unit_interval
+from cm2.numerics.bivariate_t import arc, bivariate_t_cdf, conditional_arc, scaled_sinh, unconditional_arc
+from cm2.numerics.orthants import multivariate_t_cdf
 from cm2.numerics.student_t import arc_log_tails, arc_quantile, arc_quantile_at
 from cm2.numerics.student_t_integral import half_step, log_cosh
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cm2.copulas.dependence import kendall_terms, mid_ranks, pairs_of
-from cm2.copulas.likelihood import (
+from cm2.config.names import choose
+from cm2.copulas.inference.likelihood import (
     LogLikelihood,
     covariance_of,
     natural_parameters,
@@ -23,6 +23,7 @@ from cm2.copulas.likelihood import (
     set_raw,
     standard_errors_of,
 )
+from cm2.copulas.sample_dependence import kendall_terms, mid_ranks, pairs_of
 from cm2.numerics.maximise import hessian_of, maximise, maximise_scalar
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_
             (0, 1) or a constant column; "kendall_tau" for a family it does not determine.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+        raise ValueError(f"unknown method {method!r}; {choose(method, METHODS)}")
     if copula(validate_args=False).batch_shape:
         raise ValueError(f"the {copula.name} copula has parameters of batch shape {tuple(copula().batch_shape)}; fit them one by one")
     u = check_sample(u, copula.dim, sum(each.numel() for each in copula.parameters()))

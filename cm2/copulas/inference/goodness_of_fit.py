@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cm2.config.names import choose
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.estimation import check_sample, pseudo_observations
+from cm2.copulas.inference.estimation import check_sample, pseudo_observations
 from cm2.copulas.module import Copula
 
 STATISTICS = ("rosenblatt", "cramer_von_mises")
@@ -117,7 +118,7 @@ def goodness_of_fit_test(
         ValueError: unknown statistic; n_bootstrap below 1; a sample that `fit` would refuse.
     """
     if statistic not in STATISTICS:
-        raise ValueError(f"unknown statistic {statistic!r}; choose one of {', '.join(STATISTICS)}")
+        raise ValueError(f"unknown statistic {statistic!r}; {choose(statistic, STATISTICS)}")
     if n_bootstrap < 1:
         raise ValueError(f"n_bootstrap is {n_bootstrap}; a p-value needs at least one sample, and 200 to be of use")
     check_sample(u, copula.dim, sum(each.numel() for each in copula.parameters()))

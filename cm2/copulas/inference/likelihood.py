@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from cm2.copulas.dependence import mean_above
+from cm2.copulas.sample_dependence import mean_above
 from cm2.numerics.blocks import BLOCK
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cm2.copulas.estimation import Fit
+from cm2.copulas.inference.estimation import Fit
 from cm2.copulas.module import Copula
 
 if TYPE_CHECKING:

@@ -9,24 +9,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cm2.copulas.clayton import Clayton
-from cm2.copulas.dependence import sample_kendall_tau
-from cm2.copulas.estimation import Fit, check_sample
-from cm2.copulas.frank import Frank
-from cm2.copulas.gaussian import Gaussian
-from cm2.copulas.gumbel import Gumbel
-from cm2.copulas.independence import Independence
-from cm2.copulas.joe import Joe
-from cm2.copulas.mixture import Mixture
-from cm2.copulas.module import Copula
-from cm2.copulas.report import Candidate, Selection
-from cm2.copulas.student import Student
+from cm2.config.names import choose, did_you_mean
+from cm2.copulas.families.mixture import Mixture
+from cm2.copulas.inference.estimation import Fit, check_sample
+from cm2.copulas.inference.report import Candidate, Selection
+from cm2.copulas.module import FAMILIES, Copula
+from cm2.copulas.sample_dependence import sample_kendall_tau
 from cm2.copulas.tails import open_unit_interval
 
-SELECTABLE: dict[str, type[Copula]] = {family.name: family for family in (Independence, Gaussian, Student, Clayton, Gumbel, Frank, Joe)}
 CRITERIA = ("held_out", "aic", "bic")
 _SAME = 0.05
 CORRECTIONS = ("none", "akaike", "schwarz")
+
+
+def selectable() -> dict[str, type[Copula]]:
+    """The families that are tried when none is named, by name."""
+    return {name: family for name, family in sorted(FAMILIES.items()) if family.selectable}
 
 
 def select(
@@ -50,7 +48,7 @@ def select(
 
     Args:
         u: sample of uniforms, (n, dim), in (0, 1).
-        families: names out of `SELECTABLE`, all of them without it; or modules, as mixtures, of which copies are fitted, each from the
+        families: names out of `selectable()`, all of them without it; or modules, as mixtures, of which copies are fitted, each from the
             parameters that it has.
         criterion: one of `CRITERIA`.
         rotations: in two dimensions, rotate the families that reach positive dependence only: by 0 and 180 degrees where Kendall's tau is
@@ -62,7 +60,7 @@ def select(
     Raises:
         ValueError: unknown family, criterion or correction; folds outside [2, n/10]; a sample that `fit` would refuse.
     """
-    names = list(SELECTABLE) if families is None else list(families)
+    names = list(selectable()) if families is None else list(families)
     u = _check(u, names, criterion, correction, folds)
     combinations = candidates(u, names, rotations)
     fitted = [_fit(u, *each) for each in combinations]
@@ -102,7 +100,7 @@ def fit_best_pair(
     Raises:
         ValueError: as for `select`.
     """
-    names = list(SELECTABLE) if families is None else list(families)
+    names = list(selectable()) if families is None else list(families)
     u = _check(u, names, criterion, "none", 5)
     combinations = candidates(u, names, rotations)
     fitted = [_fit(u, *each, standard_errors=False) for each in combinations]
@@ -121,7 +119,7 @@ def candidates(u: Tensor, names: Sequence[str | Copula], rotations: bool) -> lis
         tau = sample_kendall_tau(u[:: max(1, len(u) // 5000)])
         clear = tau.value.abs() > 2 * tau.standard_error
         turns = (0, 90, 180, 270) if not clear else (0, 180) if tau.value > 0 else (90, 270)
-    one_sided = lambda name: u.shape[1] == 2 and name in SELECTABLE and SELECTABLE[name].kendall_tau_range(2) == (0.0, 1.0)
+    one_sided = lambda name: u.shape[1] == 2 and isinstance(name, str) and FAMILIES[name].kendall_tau_range(2) == (0.0, 1.0)
     return [(name, turn) for name in names for turn in (turns if one_sided(name) else (0,))]
 
 
@@ -137,7 +135,7 @@ def rotated(copula: Copula, rotation: int) -> Copula:
     """The copula turned."""
     if rotation == 0:
         return copula
-    from cm2.copulas.rotated import Rotated
+    from cm2.copulas.families.rotated import Rotated
 
     return Rotated(copula, rotation)
 
@@ -174,19 +172,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def check_choice(names: Sequence[str | Copula], criterion: str) -> None:
-    """Raises ValueError for a name that is not in `SELECTABLE`, for no candidate at all, and for an unknown criterion."""
-    unknown = [name for name in names if not isinstance(name, Copula) and name not in SELECTABLE]
+    """Raises ValueError for a name that is not in `selectable()`, for no candidate at all, and for an unknown criterion."""
+    known = selectable()
+    unknown = [name for name in names if not isinstance(name, Copula) and name not in known]
     if unknown or not names:
         named = repr(unknown[0]) if unknown else "nothing"
-        raise ValueError(f"families names {named}; choose out of {', '.join(SELECTABLE)}")
+        raise ValueError(
+            f"families names {named}; choose out of {', '.join(known)}{did_you_mean(str(unknown[0]), known) if unknown else ''}"
+        )
     if criterion not in CRITERIA:
-        raise ValueError(f"unknown criterion {criterion!r}; choose one of {', '.join(CRITERIA)}")
+        raise ValueError(f"unknown criterion {criterion!r}; {choose(criterion, CRITERIA)}")
 
 
 def _check(u: Tensor, names: Sequence[str | Copula], criterion: str, correction: str, folds: int) -> Tensor:
     check_choice(names, criterion)
     if correction not in CORRECTIONS:
-        raise ValueError(f"unknown correction {correction!r}; choose one of {', '.join(CORRECTIONS)}")
+        raise ValueError(f"unknown correction {correction!r}; {choose(correction, CORRECTIONS)}")
     u = check_sample(u, None, 1)
     if criterion == "held_out" and len(u) < 20:
         raise ValueError(f"u has {len(u)} rows; held-out likelihood needs at least 20, two folds of 10; rank by aic or bic")
@@ -196,7 +197,7 @@ def _check(u: Tensor, names: Sequence[str | Copula], criterion: str, correction:
 
 
 def _fit(u: Tensor, family: str | Copula, rotation: int, standard_errors: bool = True) -> tuple[Copula, Fit]:
-    copula = (copy.deepcopy(family) if isinstance(family, Copula) else SELECTABLE[family](u.shape[1])).to(u)
+    copula = (copy.deepcopy(family) if isinstance(family, Copula) else FAMILIES[family](u.shape[1])).to(u)
     return copula, copula.fit(rotate(u, rotation), standard_errors=standard_errors)
 
 

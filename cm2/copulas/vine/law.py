@@ -9,10 +9,9 @@ import torch
 from torch import Size, Tensor
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.dependence import pairs_of, sample_kendall_tau
-from cm2.copulas.independence import IndependenceDistribution
-from cm2.copulas.points import refuse_boundary
-from cm2.copulas.tails import Tails, to_unit_interval, uniform_tails
+from cm2.copulas.families.independence import IndependenceDistribution
+from cm2.copulas.sample_dependence import pairs_of, sample_kendall_tau
+from cm2.copulas.tails import Tails, refuse_boundary, to_unit_interval, uniform_tails
 from cm2.copulas.vine.nodes import lattice
 from cm2.copulas.vine.patterns import draw_patterns, log_density_of_patterns
 from cm2.copulas.vine.recursion import Recursion

@@ -8,16 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from cm2.config.names import choose
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.clayton import Clayton
-from cm2.copulas.frank import Frank
-from cm2.copulas.gaussian import Gaussian
-from cm2.copulas.gumbel import Gumbel
-from cm2.copulas.independence import Independence
-from cm2.copulas.joe import Joe
-from cm2.copulas.mixture import Mixture
-from cm2.copulas.module import Copula
-from cm2.copulas.student import Student
+from cm2.copulas.module import FAMILIES, Copula
 from cm2.copulas.tails import to_unit_interval
 from cm2.copulas.vine.law import VineDistribution
 from cm2.copulas.vine.recursion import Recursion
@@ -48,6 +41,9 @@ class Vine(Copula):
     """
 
     name: ClassVar[str] = "vine"
+    selectable: ClassVar[bool] = False  # see `select_vine`
+    pair: ClassVar[bool] = False
+    simulated: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -105,9 +101,9 @@ class Vine(Copula):
 
 
 def _pair_family(name: str) -> type[Copula]:
-    known = {family.name: family for family in (Independence, Gumbel, Frank, Clayton, Joe, Gaussian, Student, Mixture)}
+    known = {name: family for name, family in FAMILIES.items() if family.pair}
     if name not in known:
-        raise ValueError(f"unknown pair_family {name!r}; choose one of {', '.join(known)}")
+        raise ValueError(f"unknown pair_family {name!r}; {choose(name, sorted(known))}")
     return known[name]
 
 

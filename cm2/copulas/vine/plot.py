@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.rotated import RotatedDistribution
+from cm2.copulas.families.rotated import RotatedDistribution
 from cm2.copulas.vine.law import VineDistribution
 from cm2.copulas.vine.module import Vine
 from cm2.copulas.vine.report import VineSelection

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.dependence import kendall_terms, pairs_of
-from cm2.copulas.estimation import Fit, check_sample
-from cm2.copulas.module import Copula
-from cm2.copulas.rotated import Rotated
-from cm2.copulas.selection import SELECTABLE, candidates, check_choice, fit_best_pair, rotated
+from cm2.copulas.families.rotated import Rotated
+from cm2.copulas.inference.estimation import Fit, check_sample
+from cm2.copulas.inference.selection import candidates, check_choice, fit_best_pair, rotated, selectable
+from cm2.copulas.module import FAMILIES, Copula
+from cm2.copulas.sample_dependence import kendall_terms, pairs_of
 from cm2.copulas.tails import to_unit_interval
 from cm2.copulas.vine.module import Vine
 from cm2.copulas.vine.recursion import Recursion
@@ -53,8 +53,8 @@ def select_vine(
 
     Args:
         u: sample of uniforms, (n, dim), in (0, 1); of data by `pseudo_observations`.
-        families: names out of `cm2.copulas.selection.SELECTABLE`, all of them without it; or modules of dim 2, as mixtures, of which
-            copies are fitted. With "independence" among them an edge may be found to need no parameter.
+        families: names out of `cm2.copulas.inference.selection.selectable()`, all of them without it; or modules of dim 2, as mixtures, of
+            which copies are fitted. With "independence" among them an edge may be found to need no parameter.
         structure: trees that are given; only families are chosen then. What `Vine` takes: a `VineStructure`, an R-vine matrix, "c", "d".
         truncation: number of trees; what is left out is conditional independence.
         criterion: "bic", "aic" or "held_out", edge by edge.
@@ -68,7 +68,7 @@ def select_vine(
         ValueError: unknown family or criterion; a sample with too few rows, NaN, values outside (0, 1), a constant column, or one that
             another determines; a structure or truncation that `Vine` would refuse; a share that leaves fewer than 10 points on either side.
     """
-    names = list(SELECTABLE) if families is None else list(families)
+    names = list(selectable()) if families is None else list(families)
     _check_candidates(names, criterion)
     sample = check_sample(u, None, 2)
     _refuse_copies(sample)
@@ -175,7 +175,7 @@ def _best_unseen(pair: Tensor, names: Sequence[str | Copula], seen: Tensor) -> t
     """The family that, fitted to the points seen, has the greatest log density at the others."""
     found = []
     for family, rotation in candidates(pair[seen], names, True):
-        copula = family if isinstance(family, Copula) else rotated(SELECTABLE[family](2), rotation)
+        copula = family if isinstance(family, Copula) else rotated(FAMILIES[family](2), rotation)
         copula, report = _fit(copula, pair[seen])
         with torch.no_grad():
             found.append((copula(validate_args=False).log_prob(pair[~seen]).sum().item(), copula, report))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cm2.baselines.text import build_released_encoder
 from cm2.batch import Batch, Modality
-from cm2.config import Config, EncoderConfig, did_you_mean
-from cm2.embedding import check_modalities
-from cm2.encoders import build_encoder
+from cm2.config import Config, EncoderConfig
+from cm2.config.names import choose
+from cm2.methods.baselines.text import build_released_encoder
+from cm2.methods.contract import Method
+from cm2.networks.embedding import check_modalities
+from cm2.networks.encoders import build_encoder
 
 
-class Baseline(nn.Module, ABC):
+class Baseline(Method):
     """A method that CM² is compared with, trained by the same trainer on the same batches.
 
     A method of one head gives ``logits``; one with more overrides ``loss`` and, where the prediction is no head's, ``probability``.
@@ -30,20 +31,9 @@ class Baseline(nn.Module, ABC):
         ValueError: too few modalities.
     """
 
-    version = "1"
-    fewest: ClassVar[int] = 2
-    """The smallest number of modalities that the method makes sense for."""
-    unused_parameters: Mapping[str, str] = {}
-    """Why parameters whose name starts with the key receive no gradient from the loss."""
-
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__()
-        if len(modalities) < self.fewest:
-            given = [m.name for m in modalities]
-            raise ValueError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; add one to the cohort")
+        super().__init__(config, modalities)
         self.config = config.baseline
-        self.names = tuple(m.name for m in modalities)
-        self.epoch = 0
 
     @property
     def released(self) -> bool:
@@ -68,10 +58,6 @@ class Baseline(nn.Module, ABC):
         task = cross_entropy(self.logits(batch), batch.label)
         return {"loss": task, "task": task.detach()}
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Probability of the outcome ``(B,)``."""
-        return self.predictive(batch)[0]
-
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Probability and its variance between draws, each ``(B,)``; nothing is drawn, so the variance is 0."""
         self.check(batch)
@@ -86,8 +72,7 @@ class Baseline(nn.Module, ABC):
         """The modality that the configuration names, or the default. Raises ValueError for one that the cohort lacks."""
         name = self.config.modality or default
         if name not in self.names:
-            near = did_you_mean(name, self.names)
-            raise ValueError(f"baseline.modality: the cohort has no modality {name!r}; choose one of {', '.join(self.names)}{near}")
+            raise ValueError(f"baseline.modality: the cohort has no modality {name!r}; {choose(name, self.names)}")
         return name
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cm2.baselines.base import Baseline, cross_entropy
-from cm2.baselines.summaries import Summaries
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.methods.baselines.summaries import Summaries
 from cm2.metrics import aupr, auroc
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class BoostedTrees(Baseline):
         modalities: those of the cohort, one or more.
     """
 
+    name: ClassVar[str] = "boosted_trees"
     fewest = 1
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from cm2.baselines.base import Baseline
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.embedding import gather, present_values, spread
-from cm2.encoders import Features
+from cm2.methods.baselines.base import Baseline
+from cm2.networks.embedding import gather, present_values, spread
+from cm2.networks.encoders import Features
 
 BOTTLENECK = 7
 RELEASED_CONTEXT = 16
@@ -62,6 +63,8 @@ class DAFT(Baseline):
     Raises:
         ValueError: a modality to be modulated that the cohort lacks.
     """
+
+    name: ClassVar[str] = "daft"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cm2.baselines.base import Baseline, cross_entropy
-from cm2.baselines.drfuse_encoders import twin_encoder
-from cm2.baselines.late_fusion import mean_log_odds
-from cm2.baselines.unified import zero_where_absent
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.embedding import present_values, spread
+from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.methods.baselines.drfuse_encoders import twin_encoder
+from cm2.methods.baselines.late_fusion import mean_log_odds
+from cm2.methods.baselines.unified import zero_where_absent
+from cm2.networks.embedding import present_values, spread
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class DrFuse(Baseline):
     Raises:
         ValueError: d is not a multiple of the transformer's heads.
     """
+
+    name: ClassVar[str] = "drfuse"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

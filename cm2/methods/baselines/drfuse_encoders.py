@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cm2.baselines.text import build_released_encoder
 from cm2.batch import Modality, Value
 from cm2.config import Config
-from cm2.encoders import ResNetEncoder, build_encoder
+from cm2.methods.baselines.text import build_released_encoder
+from cm2.networks.encoders import ResNetEncoder, build_encoder
 
 POSITIONS = 350
 

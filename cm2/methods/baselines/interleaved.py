@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from cm2.baselines.attention import Attention
-from cm2.baselines.base import Baseline
-from cm2.baselines.states import states
-from cm2.baselines.time_attention import TimeAttention, TimeEmbedding
 from cm2.batch import Batch, Modality, Value
 from cm2.config import Config, InterleavedConfig
-from cm2.embedding import present_values, spread
-from cm2.encoders import build_encoder
+from cm2.methods.baselines.attention import Attention
+from cm2.methods.baselines.base import Baseline
+from cm2.methods.baselines.states import states
+from cm2.methods.baselines.time_attention import TimeAttention, TimeEmbedding
+from cm2.networks.embedding import present_values, spread
+from cm2.networks.encoders import build_encoder
 
 
 class GatedSeries(nn.Module):
@@ -116,6 +117,8 @@ class Interleaved(Baseline):
     Raises:
         ValueError: a width that is not a multiple of the heads.
     """
+
+    name: ClassVar[str] = "interleaved"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

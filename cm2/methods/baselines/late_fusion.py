@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from cm2.baselines.base import Baseline, cross_entropy
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.embedding import present_values, spread
-from cm2.encoders import build_encoder
+from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.networks.embedding import present_values, spread
+from cm2.networks.encoders import build_encoder
 
 
 class LateFusion(Baseline):
@@ -25,6 +26,8 @@ class LateFusion(Baseline):
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
     """
+
+    name: ClassVar[str] = "late_fusion"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

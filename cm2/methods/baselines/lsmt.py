@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cm2.baselines.attention import Attention
-from cm2.baselines.base import Baseline
-from cm2.baselines.lsmt_tokens import LatentTokens, PatchTokens
-from cm2.baselines.states import states
 from cm2.batch import Batch, Modality
 from cm2.config import Config, LSMTConfig
-from cm2.embedding import present_values, spread
-from cm2.encoders import build_encoder
+from cm2.methods.baselines.attention import Attention
+from cm2.methods.baselines.base import Baseline
+from cm2.methods.baselines.lsmt_tokens import LatentTokens, PatchTokens
+from cm2.methods.baselines.states import states
+from cm2.networks.embedding import present_values, spread
+from cm2.networks.encoders import build_encoder
 
 
 class TokenBlock(nn.Module):
@@ -66,6 +67,8 @@ class LSMT(Baseline):
     Raises:
         ValueError: images that do not fall into patches, or a width that is not a multiple of its heads.
     """
+
+    name: ClassVar[str] = "lsmt"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

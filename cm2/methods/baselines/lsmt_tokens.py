@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cm2.baselines.attention import Attention
 from cm2.config import LSMTConfig
-from cm2.encoders import Features
+from cm2.methods.baselines.attention import Attention
+from cm2.networks.encoders import Features
 
 BANDS, HIGHEST = 6, 10
 """Fourier bands of a step's place in the series, and the highest sampling rate that they resolve."""

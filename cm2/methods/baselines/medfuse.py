@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from cm2.baselines.base import Baseline
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.embedding import ModalityEmbeddings
-from cm2.fusion import LSTMFusion
+from cm2.methods.baselines.base import Baseline
+from cm2.networks.embedding import ModalityEmbeddings
+from cm2.networks.fusion import LSTMFusion
 
 RELEASED_LENGTH = 2
 
@@ -32,6 +33,8 @@ class MedFuse(Baseline):
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
     """
+
+    name: ClassVar[str] = "medfuse"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from cm2.baselines.base import Baseline, cross_entropy
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.embedding import gather, present_values, spread
-from cm2.encoders import Features
+from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.networks.embedding import gather, present_values, spread
+from cm2.networks.encoders import Features
 
 
 class ChannelGates(nn.Module):
@@ -59,6 +60,8 @@ class MMTM(Baseline):
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
     """
+
+    name: ClassVar[str] = "mmtm"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from cm2.baselines.base import Baseline, cross_entropy
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.embedding import present_values, spread
-from cm2.encoders import build_encoder
+from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.networks.embedding import present_values, spread
+from cm2.networks.encoders import build_encoder
 
 
 class SingleModality(Baseline):
@@ -27,12 +28,13 @@ class SingleModality(Baseline):
         ValueError: a modality that the cohort lacks.
     """
 
+    name: ClassVar[str] = "single_modality"
     fewest = 1
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
-        self.name = self.chosen(default=self.names[0])
-        self.encoder = build_encoder(next(m for m in modalities if m.name == self.name), config.encoder)
+        self.modality = self.chosen(default=self.names[0])
+        self.encoder = build_encoder(next(m for m in modalities if m.name == self.modality), config.encoder)
         self.dropout = nn.Dropout(self.config.dropout)
         self.head = nn.Linear(self.encoder.output_dim, 1)
         self.frequency = nn.Parameter(torch.zeros(()))
@@ -49,9 +51,9 @@ class SingleModality(Baseline):
         return {"loss": own, "task": cross_entropy(logits.detach(), batch.label)}
 
     def _parts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        present = batch.present[:, self.names.index(self.name)]
-        if batch.rows[self.name].numel() == 0:
+        present = batch.present[:, self.names.index(self.modality)]
+        if batch.rows[self.modality].numel() == 0:
             return self.frequency.expand(len(batch)), present
-        z = self.encoder(present_values(batch, self.name))
-        own = spread(self.head(self.dropout(z)).squeeze(-1).float(), batch, self.name)
+        z = self.encoder(present_values(batch, self.modality))
+        own = spread(self.head(self.dropout(z)).squeeze(-1).float(), batch, self.modality)
         return torch.where(present, own, self.frequency), present

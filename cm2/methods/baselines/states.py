@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cm2.batch import Value
-from cm2.encoders import Features, LSTMEncoder
+from cm2.networks.encoders import Features, LSTMEncoder
 
 
 def states(encoder: nn.Module, value: Value) -> tuple[Tensor, Tensor]:

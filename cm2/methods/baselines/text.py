@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
-from cm2.encoders import Features, build_encoder
+from cm2.networks.encoders import Features, build_encoder
 
 
 class WidenedText(nn.Module):

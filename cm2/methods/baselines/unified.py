@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from cm2.baselines.base import Baseline
 from cm2.batch import Batch, Modality, Value
 from cm2.config import Config
-from cm2.embedding import ModalityEmbeddings
+from cm2.methods.baselines.base import Baseline
+from cm2.networks.embedding import ModalityEmbeddings
 
 
 class Unified(Baseline):
@@ -27,6 +28,8 @@ class Unified(Baseline):
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
     """
+
+    name: ClassVar[str] = "unified"
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

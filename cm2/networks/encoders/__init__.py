@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from cm2.encoders.features import Features
-from cm2.encoders.image import ResNetEncoder, ViTEncoder
-from cm2.encoders.pretrained import pretrained_tokenizer
-from cm2.encoders.series import FullPrecisionLSTM, LSTMEncoder, TransformerEncoder, orthogonal_lstm
-from cm2.encoders.text import TextEncoder
-from cm2.encoders.vector import VectorEncoder
+from cm2.config.names import choose
+from cm2.networks.encoders.features import Features
+from cm2.networks.encoders.image import ResNetEncoder, ViTEncoder
+from cm2.networks.encoders.pretrained import pretrained_tokenizer
+from cm2.networks.encoders.series import FullPrecisionLSTM, LSTMEncoder, TransformerEncoder, orthogonal_lstm
+from cm2.networks.encoders.text import TextEncoder
+from cm2.networks.encoders.vector import VectorEncoder
 
 if TYPE_CHECKING:
     from cm2.batch import Modality
@@ -51,7 +52,7 @@ def build_encoder(modality: Modality, config: EncoderConfig) -> nn.Module:
         ValueError: a kind that has no encoder.
     """
     if modality.kind not in BUILDERS:
-        raise ValueError(f"modality {modality.name!r}: no encoder for kind {modality.kind!r}; choose one of {', '.join(BUILDERS)}")
+        raise ValueError(f"modality {modality.name!r}: no encoder for kind {modality.kind!r}; {choose(modality.kind, BUILDERS)}")
     return BUILDERS[modality.kind](modality, config)
 
 

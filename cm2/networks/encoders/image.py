@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cm2.encoders.features import Features
-from cm2.encoders.pretrained import imagenet_weights
+from cm2.networks.encoders.features import Features
+from cm2.networks.encoders.pretrained import imagenet_weights
 
 
 class ResNetEncoder(nn.Module):

@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from cm2.encoders.features import Features
+from cm2.networks.encoders.features import Features
 
 
 class FullPrecisionLSTM(nn.LSTM):

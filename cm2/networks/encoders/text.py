@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from cm2.encoders.features import Features
-from cm2.encoders.pretrained import reachable, warn_once
+from cm2.networks.encoders.features import Features
+from cm2.networks.encoders.pretrained import reachable, warn_once
 
 if TYPE_CHECKING:
     from transformers import BertModel

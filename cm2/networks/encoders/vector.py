@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cm2.encoders.features import Features
+from cm2.networks.encoders.features import Features
 
 
 class VectorEncoder(nn.Module):

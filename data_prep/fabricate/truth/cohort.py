@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cm2.numerics.absence import stable_uniform
+from cm2.cohorts.missingness import stable_uniform
 
 STEPS = (
     *("ICU stays", "one care unit", "known admission and patient", "only stay of its admission"),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy import special, stats
 
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import make
-from cm2.copulas.dependence import sample_kendall_tau
-from cm2.copulas.joe import JoeDistribution, joe_tau, log1p_times_exp
+from cm2.copulas.families.joe import JoeDistribution, joe_tau, log1p_times_exp
+from cm2.copulas.sample_dependence import sample_kendall_tau
 
 EDGES = [1e-12, 1e-5, 0.3, 0.9, 1 - 1e-12]
 PAIRS = [(u, v) for u in EDGES for v in EDGES]

@@ -4,11 +4,10 @@ import pytest
 import torch
 from scipy import stats
 
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import Mixture, make
-from cm2.copulas.dependence import sample_kendall_tau, sample_spearman_rho
-
-from .conftest import strong
+from cm2.copulas.sample_dependence import sample_kendall_tau, sample_spearman_rho
+from tests.copulas.conftest import strong
 
 
 def gumbel_and_gaussian(dim=3, weights=(0.6, 0.4)):

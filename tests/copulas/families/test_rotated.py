@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import Rotated, RotatedDistribution, make
 
 VALUES = {"gumbel": 2.5, "clayton": 1.7, "joe": 3.0, "frank": 5.0}

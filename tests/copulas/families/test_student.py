@@ -6,10 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import StudentDistribution, make
-
-from .conftest import check_slopes, slope
+from tests.copulas.conftest import check_slopes, slope
 
 CORRELATION = torch.tensor([[1.0, 0.6, -0.3], [0.6, 1.0, 0.2], [-0.3, 0.2, 1.0]], dtype=torch.float64)
 

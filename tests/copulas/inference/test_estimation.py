@@ -7,12 +7,11 @@ import pytest
 import torch
 from scipy import optimize
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make
-from cm2.copulas.estimation import pseudo_observations
+from cm2.copulas.inference.estimation import pseudo_observations
 from cm2.numerics.maximise import hessian_of, maximise, maximise_scalar
-
-from .conftest import LEARNABLE, strong
+from tests.copulas.conftest import LEARNABLE, strong
 
 ONE = {
     "gumbel": [1.05, 2.0, 12.0],

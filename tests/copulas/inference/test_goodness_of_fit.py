@@ -7,12 +7,11 @@ import pytest
 import torch
 from joblib import parallel_config
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make
-from cm2.copulas.estimation import pseudo_observations
-from cm2.copulas.goodness_of_fit import STATISTICS, cramer_von_mises, empirical_copula, goodness_of_fit_test, rosenblatt_distance
-
-from .conftest import FAMILIES, strong
+from cm2.copulas.inference.estimation import pseudo_observations
+from cm2.copulas.inference.goodness_of_fit import STATISTICS, cramer_von_mises, empirical_copula, goodness_of_fit_test, rosenblatt_distance
+from tests.copulas.conftest import FAMILIES, strong
 
 
 @pytest.mark.parametrize("dim", [2, 3])

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import stats
 
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import make
-from cm2.copulas.dependence import sample_kendall_tau
-from cm2.copulas.mixture import Mixture
-from cm2.copulas.selection import candidates, fit_best_pair, holm, rotate, select, vuong
+from cm2.copulas.families.mixture import Mixture
+from cm2.copulas.inference.selection import candidates, fit_best_pair, holm, rotate, select, vuong
+from cm2.copulas.sample_dependence import sample_kendall_tau
 
 TRUTHS = [("gumbel", 0, 0.5), ("clayton", 180, 0.5), ("clayton", 90, 0.5), ("joe", 270, 0.5), ("frank", 0, -0.5), ("gaussian", 0, 0.5)]
 TWIN = {

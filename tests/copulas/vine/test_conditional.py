@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cm2.checks import FALSE_ALARM, check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import make
 from cm2.copulas.vine import Vine, VineStructure
 from cm2.copulas.vine.hidden import plan

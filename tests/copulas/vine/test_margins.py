@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make
 from cm2.copulas.vine import Vine, VineDistribution, VineStructure
 from cm2.copulas.vine.hidden import plan

@@ -9,10 +9,10 @@ import pytest
 import pyvinecopulib as pv
 import torch
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import make
 from cm2.copulas.base import to_unit_interval
-from cm2.copulas.dependence import sample_kendall_tau
+from cm2.copulas.sample_dependence import sample_kendall_tau
 from cm2.copulas.vine import Edge, Vine, VineStructure, select_vine
 from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.selection import maximum_spanning_tree

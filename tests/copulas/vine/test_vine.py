@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cm2.checks import check
+from cm2.book.checks import check
 from cm2.copulas import FAMILIES, Vine, VineDistribution, VineStructure, make, select
-from cm2.copulas.estimation import check_sample
+from cm2.copulas.inference.estimation import check_sample
 from tests.copulas.conftest import check_slopes
 
 REGULAR = VineStructure(4, [[(0, 1), (1, 2), (1, 3)], [(0, 2, [1]), (2, 3, [1])], [(0, 3, [1, 2])]])

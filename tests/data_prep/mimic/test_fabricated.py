@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cm2 import load_cohort
-from cm2.checks import check
+from cm2.book.checks import check
 from data_prep import prepare_mimic3, prepare_mimic4
 from data_prep.channels import CHANNELS, continuous_columns
 from data_prep.mimic.films import read_film

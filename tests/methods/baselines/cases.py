@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.experiments import METHODS
+from cm2.methods import METHODS
 
 SERIES = Modality("series", "series", (6, 4))
 NOTE = Modality("note", "text", (8,), vocabulary=50)

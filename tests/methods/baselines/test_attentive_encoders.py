@@ -2,9 +2,8 @@
 
 import pytest
 
-from cm2.baselines import BASELINES
-
-from .cases import IMAGE, NOTE, SERIES, build, changed, make_batch
+from cm2.methods.baselines import BASELINES
+from tests.methods.baselines.cases import IMAGE, NOTE, SERIES, build, changed, make_batch
 
 MODALITIES = (SERIES, IMAGE, NOTE)
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from cm2.baselines.summaries import Summaries
 from cm2.batch import Batch, Modality
-
-from .cases import IMAGE, MIXED, NOTE, SERIES, BatchStays, build, changed, make_batch
+from cm2.methods.baselines.summaries import Summaries
+from tests.methods.baselines.cases import IMAGE, MIXED, NOTE, SERIES, BatchStays, build, changed, make_batch
 
 
 def classifier(columns, label, **options):

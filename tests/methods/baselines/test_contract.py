@@ -6,12 +6,11 @@ import torch
 from safetensors.torch import load_model, save_model
 
 from cm2 import Config, RunStore, fit
-from cm2.baselines import BASELINES
 from cm2.batch import Batch
-from cm2.experiments import METHODS, tokenised
-from cm2.training import predictions
-
-from .cases import CM2, DESCRIPTORS, MIXED, NOTE, SERIES, Waits, build, changed, learn, make_batch, predicted
+from cm2.methods import METHODS, tokenised
+from cm2.methods.baselines import BASELINES
+from cm2.runs.trainer import predictions
+from tests.methods.baselines.cases import CM2, DESCRIPTORS, MIXED, NOTE, SERIES, Waits, build, changed, learn, make_batch, predicted
 
 ONE_VARIANT = ("late_fusion", "single_modality", "boosted_trees", "lsmt", "interleaved")  # not in the released code
 VARIANTS = [
@@ -35,7 +34,7 @@ def ready(name, modalities, batch, variant="original", **overrides):
 def reads(method, batch, name):
     """The stays whose prediction depends on this modality by the method's own definition."""
     present = batch.present[:, batch.modalities.index(name)]
-    if isinstance(method, BASELINES["single_modality"]) and method.name != name:
+    if isinstance(method, BASELINES["single_modality"]) and method.modality != name:
         return torch.zeros_like(present)
     if isinstance(method, BASELINES["medfuse"]) and method.released:
         return present & (batch.present.cumsum(dim=1)[:, batch.modalities.index(name)] <= 2)

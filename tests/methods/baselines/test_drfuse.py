@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cm2.baselines.drfuse import _divergence, _ranking
-from cm2.baselines.late_fusion import mean_log_odds
-
-from .cases import IMAGE, MIXED, SERIES, build, make_batch
+from cm2.methods.baselines.drfuse import _divergence, _ranking
+from cm2.methods.baselines.late_fusion import mean_log_odds
+from tests.methods.baselines.cases import IMAGE, MIXED, SERIES, build, make_batch
 
 EVERY = torch.ones(3, 2, dtype=torch.bool)
 

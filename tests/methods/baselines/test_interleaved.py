@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from cm2.baselines.interleaved import GatedSeries, InterleavedBlock
-from cm2.baselines.time_attention import TimeAttention, TimeEmbedding
 from cm2.batch import Modality
 from cm2.config import InterleavedConfig
-
-from .cases import MIXED, NOTE, SERIES, build, make_batch
+from cm2.methods.baselines.interleaved import GatedSeries, InterleavedBlock
+from cm2.methods.baselines.time_attention import TimeAttention, TimeEmbedding
+from tests.methods.baselines.cases import MIXED, NOTE, SERIES, build, make_batch
 
 SIZES = InterleavedConfig(width=8, time=6, heads=2, layers=1, steps=10)
 

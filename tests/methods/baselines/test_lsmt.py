@@ -4,12 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from cm2.baselines.attention import Attention
-from cm2.baselines.lsmt import _positions
-from cm2.baselines.lsmt_tokens import LatentTokens, PatchTokens
 from cm2.config import LSMTConfig
-
-from .cases import IMAGE, MIXED, NOTE, SERIES, build, make_batch
+from cm2.methods.baselines.attention import Attention
+from cm2.methods.baselines.lsmt import _positions
+from cm2.methods.baselines.lsmt_tokens import LatentTokens, PatchTokens
+from tests.methods.baselines.cases import IMAGE, MIXED, NOTE, SERIES, build, make_batch
 
 
 def test_attention_is_torchs_where_heads_divide_the_width():

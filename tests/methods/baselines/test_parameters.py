@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cm2.baselines import BASELINES
 from cm2.batch import Modality
 from cm2.config import Config
+from cm2.methods.baselines import BASELINES
 
 SERIES = Modality("series", "series", (24, 76))
 IMAGE = Modality("image", "image", (224, 224))

@@ -1,0 +1,36 @@
+"""The simulated cohort that the book trains on, prepared on first use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import import_module
+from typing import Any
+
+from filelock import FileLock
+
+from cm2.cohorts.cohort import Cohort, load_cohort
+from cm2.config.names import choose
+from cm2.results import home
+
+EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
+SMOKE_OPTIONS = {"image_size": 32}
+
+
+def embedded_cohort(profile: str = "quick", seed: int = 0, **options: Any) -> Cohort:
+    """The simulated cohort that the book trains on: prepared once under ``home() / "cohorts"``, found from then on.
+
+    Args:
+        profile: decides the number of stays (300 for ``smoke``, of small images, 2,000 for ``quick``, ...).
+        seed: of every draw.
+        options: further arguments of ``data_prep.prepare_synthetic``, for example ``family="frank"``.
+    """
+    if profile not in EMBEDDED_STAYS:
+        raise ValueError(f"unknown profile {profile!r}; {choose(profile, EMBEDDED_STAYS)}")
+    options = SMOKE_OPTIONS | options if profile == "smoke" else options
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8] if options else "default"
+    out = home() / "cohorts" / f"synthetic-{profile}-{seed}-{digest}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        path = import_module("data_prep").prepare_synthetic(out, stays=EMBEDDED_STAYS[profile], seed=seed, **options)
+    return load_cohort(path)

@@ -1,0 +1,94 @@
+"""Hyper-parameters of CM²."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cm2.config.checks import one_of, positive
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """CM²: embeddings, their law, what is drawn for an absent modality, fusion."""
+
+    embedding_dim: int = 64
+    """Dimension d of every modality's embedding (paper: 256)."""
+    normalisation: str = "layer"
+    """``layer``: each embedding has mean 0 and variance 1 over its coordinates; ``batch``: each coordinate over the stays of a training
+    batch; ``l2``: unit norm (released code); ``none``."""
+    components: int = 3
+    """Components K of each Gaussian mixture (paper: 3)."""
+    minimum_scale: float = 0.05
+    """Floor of a component's standard deviation: without one the likelihood of a mixture is unbounded."""
+    family: str = "gumbel"
+    """Copula family, see ``cm2.copulas.FAMILIES``: ``gumbel``, ..., a ``mixture`` of three, or for three and more modalities a ``vine``
+    (the D-vine in their order)."""
+    pair_family: str = "gaussian"
+    """Family of a vine's pair copulas; with Gaussian ones the vine is a Gaussian copula."""
+    link: str = "component"
+    """How the copula ties embeddings: ``component``, ``scalar`` or ``dimension``, which are exact; ``paper``, the printed formula, which
+    is no density of vectors; or ``released``, the score of the released program, weighted by ``lambda_copula`` alone."""
+    types: str = "independent"
+    """Whether the mixtures' labels are ``independent`` between modalities or have a ``joint`` table."""
+    weights: str = "learned"
+    """Weights of each mixture: ``learned``, the same for all stays, or ``predicted`` from the stay's other present modalities (paper)."""
+    alignment: str = "copula"
+    """What aligns embeddings: the ``copula``'s joint law, or in the place of its terms ``cosine`` or ``kl`` (paper, Table 4)."""
+    lambda_alignment: float = 1.0
+    """Weight of the cosine or KL alignment (released code: 1)."""
+    impute: str = "conditional"
+    """Embedding of an absent modality: ``conditional`` draw, ``marginal`` draw (paper), ``zero``, ``mean`` or ``token``."""
+    n_draws: int = 8
+    """Draws averaged in a prediction when a modality is absent."""
+    lambda_mix: float = 1e-3
+    """Weight of the mixtures' log-likelihood, per stay (paper: 1e-6 to 1e-5, inert)."""
+    lambda_copula: float = 1e-3
+    """Weight of the dependence term, per stay; 0 leaves the copula's parameter where it starts."""
+    stop_gradient: str = "none"
+    """Term whose gradient does not reach the encoders, while the law is fitted all the same: ``none``; ``mixture``, so that the dependence
+    alone shapes the embeddings; ``copula``, so that the mixtures alone do; or ``both``."""
+    temperature: float = 0.0
+    """T of the annealing: the task loss is multiplied by 1/max(exp(-T·epoch), 1e-3); 0 switches it off."""
+    fusion: str = "lstm"
+    """What joins the embeddings before the classifier: an ``lstm`` over the modalities, or ``concat``, side by side (paper, Table 5)."""
+    fusion_reads: str = "all"
+    """Embeddings that fusion reads: ``all``, imputed ones included; only ``present`` ones (released code); or of those the ``first_two``
+    (released code for three modalities, where the third is never read)."""
+    fusion_hidden: int = 512
+    """Width of the fusion LSTM."""
+    fusion_layers: int = 2
+    """Layers of the fusion LSTM (paper: two; released code: one)."""
+    dropout: float = 0.1
+    """Before the classifier."""
+
+    def __post_init__(self) -> None:
+        one_of("model.normalisation", self.normalisation, ("layer", "batch", "l2", "none"))
+        one_of("model.link", self.link, ("component", "scalar", "dimension", "paper", "released"))
+        one_of("model.types", self.types, ("independent", "joint"))
+        one_of("model.weights", self.weights, ("learned", "predicted"))
+        one_of("model.alignment", self.alignment, ("copula", "cosine", "kl"))
+        one_of("model.fusion", self.fusion, ("lstm", "concat"))
+        one_of("model.fusion_reads", self.fusion_reads, ("all", "present", "first_two"))
+        one_of("model.impute", self.impute, ("conditional", "marginal", "zero", "mean", "token"))
+        one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))
+        if self.types == "joint" and self.link != "component":
+            raise ValueError(f"model.types: joint is a table of component labels, which link {self.link} has none of; use link component")
+        self._check_combination()
+        positive(**{"model.embedding_dim": self.embedding_dim, "model.components": self.components, "model.n_draws": self.n_draws})
+
+    def _check_combination(self) -> None:
+        if self.link in ("paper", "released") and self.impute == "conditional":
+            raise ValueError(
+                f"model.impute: link {self.link} is no law that an embedding could be drawn from given others; "
+                "use impute marginal, zero, mean or token"
+            )
+        if self.link == "released" and self.weights != "learned":
+            raise ValueError("model.weights: link released has free weights of its own; use weights learned")
+        if self.link == "released" and self.stop_gradient not in ("none", "both"):
+            raise ValueError(
+                f"model.stop_gradient: link released has one score, of which {self.stop_gradient} is no part; use none or both"
+            )
+        if self.weights == "predicted" and self.types == "joint":
+            raise ValueError("model.weights: a joint table of types has weights of its own; use types independent or weights learned")
+        if self.fusion_reads != "all" and self.impute == "token":
+            raise ValueError("model.impute: a token that fusion never reads cannot be learnt; use fusion_reads all or another impute")

@@ -1,0 +1,47 @@
+"""Plain trees of values, as TOML and JSON hold them, made into frozen dataclasses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from cm2.config.names import did_you_mean
+
+
+def build(cls: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
+    """A dataclass from a tree; ValueError for a field it does not have or a value of another type."""
+    hints = get_type_hints(cls)
+    unknown = sorted(set(tree) - set(hints))
+    if unknown:
+        known = [f.name for f in fields(cls)]
+        raise ValueError(f"unknown field {prefix}{unknown[0]}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
+    return cls(**{name: _convert(hints[name], value, f"{prefix}{name}") for name, value in tree.items()})
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name}: a group of fields, got {value!r}; set one of its fields, for example {name}.{fields(kind)[0].name}")
+        return build(kind, value, f"{name}.")
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if get_origin(kind) is dict:
+        pairs = json.loads(value) if isinstance(value, str) else value
+        return {str(k): float(v) for k, v in pairs.items()}
+    if get_origin(kind) is tuple:
+        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return tuple(str(part) for part in parts)
+    if kind is bool and isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise ValueError(f"{name}: expected true or false, got {value!r}")
+        return value.lower() == "true"
+    try:
+        converted = kind(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected {kind.__name__}, got {value!r}") from error
+    if kind is int and float(value) != converted:
+        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    return converted

@@ -1,0 +1,39 @@
+"""How a method is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cm2.config.checks import positive
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a method is trained; the same for every method."""
+
+    epochs: int = 100
+    """At most (paper: 100)."""
+    patience: int = 15
+    """Epochs without a better validation AUROC before training stops (paper: 15)."""
+    batch_size: int = 32
+    """Stays per step (paper: 32 for MIMIC-IV, 16 for MIMIC-III)."""
+    learning_rate: float = 1e-4
+    """Adam's step for the networks."""
+    law_learning_rate: float = 1e-2
+    """Adam's step for mixtures and copula: Adam moves by its step whatever the gradient's size, so 1e-4 would only count steps."""
+    beta_1: float = 0.9
+    """Adam's first decay."""
+    beta_2: float = 0.999
+    """Adam's second decay (released code: 0.9)."""
+    weight_decay: float = 0.0
+    """Adam's weight decay."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient; 0 switches clipping off."""
+    precision: str = "32-true"
+    """Lightning's precision, for example ``bf16-mixed``."""
+    workers: int = 0
+    """Loading processes; a batch is one gather from memory maps, so 0 is right unless the disk is slow."""
+
+    def __post_init__(self) -> None:
+        named = {name: getattr(self, name) for name in ("epochs", "patience", "batch_size", "learning_rate", "law_learning_rate")}
+        positive(**{f"train.{name}": value for name, value in named.items()})

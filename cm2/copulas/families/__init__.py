@@ -1,0 +1,1 @@
+"""The copula families, one file each."""

@@ -1,0 +1,1 @@
+"""Fitting a copula to a sample, choosing its family, testing the choice."""

@@ -1,0 +1,57 @@
+"""Copula families by name: every module of ``cm2.copulas.families`` is read, and what it defines is found in `FAMILIES`."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from torch import Tensor
+
+from cm2.config.names import choose, did_you_mean
+from cm2.copulas import families
+from cm2.copulas.families.rotated import Rotated, check_rotation
+from cm2.copulas.module import FAMILIES, Copula
+
+__all__ = ["FAMILIES", "make"]
+
+for _module in iter_modules(families.__path__):
+    import_module(f"{families.__name__}.{_module.name}")  # its class enters itself into FAMILIES
+
+
+def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor | None = None, **parameters: Any) -> Copula:
+    """A learnable copula by name; without parameters it starts near, not at, independence.
+
+    Args:
+        name: one of `FAMILIES`.
+        dim: number of coordinates, at least 2.
+        rotation: 0, 90, 180 or 270 degrees, the last three for dim 2 only; see `RotatedDistribution`.
+        kendall_tau: Kendall's tau between two coordinates (of the rotated law), instead of the parameter that it determines.
+        **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian, student: `rho` (dim 2) or `correlation` (dim, dim); student: `nu`;
+            mixture: `copulas`, a list of modules, and `weights`; vine: `structure`, `pair_copulas`, one list of modules of dim 2 per tree,
+            and `truncation`, see `Vine`.
+
+    Raises:
+        ValueError: unknown name or parameter, or a value outside its range.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"unknown copula {name!r}; {choose(name, sorted(FAMILIES))}")
+    family = FAMILIES[name]
+    known = [key for key in inspect.signature(family).parameters if key != "dim"]
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(
+            f"the {name} copula has no parameter {unknown[0]!r}; it takes {', '.join(known) or 'none'}{did_you_mean(unknown[0], known)}"
+        )
+    if rotation:
+        check_rotation(rotation, dim)
+        inner = -kendall_tau if kendall_tau is not None and rotation != 180 else kendall_tau
+        return Rotated(make(name, dim, kendall_tau=inner, **parameters), rotation)
+    if kendall_tau is not None:
+        implied = family.from_kendall_tau(kendall_tau, dim)
+        twice = sorted(set(implied) & set(parameters))
+        if twice:
+            raise ValueError(f"both kendall_tau and {twice[0]} are given, and each determines the other; give one of them")
+        parameters |= implied
+    return family(dim, **parameters)

@@ -1,0 +1,1 @@
+"""What the package finds where it runs: the machine, and the optional packages that are installed."""

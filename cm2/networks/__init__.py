@@ -1,0 +1,1 @@
+"""Networks: encoders of one modality, embeddings, fusion, weights of mixtures."""

@@ -1,0 +1,42 @@
+"""Where a number comes from."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cm2.cohorts import Cohort
+from cm2.environment.machine import describe
+
+
+def provenance(cohort: Cohort) -> dict[str, Any]:
+    """Where a number comes from: cohort, versions, commit, device, machine and date."""
+    return {
+        "cohort": cohort.name,
+        "cohort_checksum": cohort.checksum,
+        "cm2": version("cm2"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+        "machine": describe(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _commit() -> str:
+    """The commit of the checkout this package runs from, with ``+`` if files differ; empty outside a checkout."""
+    folder = Path(__file__).parents[1]
+    git = ["git", "-C", str(folder)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--", str(folder)], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if changed.strip() else "")
