@@ -3,7 +3,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTHON ?=
 # what `make check` runs: rules, templates, and the quickest tests of each floor
-QUICK := $(addprefix tests/,test_house_rules.py test_layers.py test_readme.py book/test_checks.py environment/test_installation.py test_config.py \
+QUICK := $(addprefix tests/,test_house_rules.py test_layers.py test_readme.py book/test_checks.py environment/test_installation.py config \
   test_batch.py test_metrics.py marginals numerics truth copulas/test_oracles.py copulas/test_fast_path.py joint/test_density.py \
   tables/test_spec.py) \
   tests/book/test_chapters.py::test_the_template

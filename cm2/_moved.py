@@ -62,9 +62,11 @@ class _Old(Loader):
         self.homes = homes
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """As for any module."""
         return None
 
     def exec_module(self, module: ModuleType) -> None:
+        """Imports the new modules and looks up in them what is asked for."""
         homes = [import_module(home) for home in self.homes]
         module.__doc__ = homes[0].__doc__
 
@@ -81,13 +83,15 @@ class MovedFinder(MetaPathFinder):
     """Finds modules under the names that they had before they moved."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """The view of an old name, with a warning; None for any other."""
         if not name.startswith("cm2."):
             return None
         package, _, rest = name.rpartition(".")
         homes = MOVED.get(name) or tuple(f"{home}.{rest}" for home in MOVED.get(package, ())[:1])
         if not homes:
             return None
-        warnings.warn(f"{name} has moved to {' and '.join(homes)}; the old name goes with the next release", DeprecationWarning, stacklevel=2)
+        told = f"{name} has moved to {' and '.join(homes)}; the old name goes with the next release"
+        warnings.warn(told, DeprecationWarning, stacklevel=2)
         return ModuleSpec(name, _Old(homes), is_package=True)
 
 

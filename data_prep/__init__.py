@@ -9,7 +9,7 @@ from cm2.environment.extras import require
 
 if TYPE_CHECKING:
     from data_prep.fabricate import fabricate_mimic3, fabricate_mimic4
-    from data_prep.mimic import prepare_mimic3, prepare_mimic4
+    from data_prep.mimic.prepare import prepare_mimic3, prepare_mimic4
     from data_prep.physionet2012 import prepare_physionet2012
     from data_prep.synthetic import prepare_synthetic
 
@@ -18,16 +18,12 @@ __all__ = ["fabricate_mimic3", "fabricate_mimic4", "prepare_mimic3", "prepare_mi
 _HOMES = {
     "fabricate_mimic3": "data_prep.fabricate",
     "fabricate_mimic4": "data_prep.fabricate",
-    "prepare_mimic3": "data_prep.mimic.prepare",
-    "prepare_mimic4": "data_prep.mimic.prepare",
+    "prepare_mimic3": "data_prep.mimic",
+    "prepare_mimic4": "data_prep.mimic",
     "prepare_physionet2012": "data_prep.physionet2012",
     "prepare_synthetic": "data_prep.synthetic",
 }
-# libraries of extras that each imports
-_NEEDS = {
-    "data_prep.fabricate": ("PIL",),
-    "data_prep.mimic.prepare": ("duckdb", "PIL"),
-}
+_NEEDS = {"data_prep.fabricate": ("PIL",)}  # libraries of extras; data_prep.mimic asks for its own
 
 
 def __getattr__(name: str) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,8 +14,32 @@ from torch.utils.data import Dataset
 
 from cm2.batch import Batch, Modality, Value
 
-if TYPE_CHECKING:
-    from cm2.cohorts.cohort import Cohort
+
+class StaySource(Protocol):
+    """Where stays come from; `cm2.cohorts.Cohort` is one."""
+
+    @property
+    def stays(self) -> pd.DataFrame:
+        """A row for each stay: ``stay_id``, ``split``, an outcome a column."""
+        ...
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """In the order of the columns of ``present``."""
+        ...
+
+    @property
+    def padding(self) -> int:
+        """Id of the token that fills a text up."""
+        ...
+
+    def array(self, name: str) -> np.ndarray:
+        """A series, image or vector modality of all stays."""
+        ...
+
+    def tokens(self, name: str) -> dict[str, Tensor]:
+        """A text modality of all stays: ``input_ids`` and ``attention_mask``."""
+        ...
 
 
 class Stays(Dataset[Batch]):
@@ -31,7 +56,7 @@ class Stays(Dataset[Batch]):
         kept: number of stays that kept a modality only because they would have been empty.
     """
 
-    def __init__(self, cohort: Cohort, rows: np.ndarray, label: np.ndarray, present: np.ndarray, kept: int = 0) -> None:
+    def __init__(self, cohort: StaySource, rows: np.ndarray, label: np.ndarray, present: np.ndarray, kept: int = 0) -> None:
         self.cohort = cohort
         self.rows = rows
         self.kept = kept

@@ -4,18 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.sample_dependence import pairs_of
 from cm2.numerics.roots import monotone_root
 
-if TYPE_CHECKING:
-    from cm2.copulas.base import CopulaDistribution
+
+class Law(Protocol):
+    """What a measure of dependence asks of a law; `cm2.copulas.base.CopulaDistribution` has it."""
+
+    dim: int
+
+    @property
+    def batch_shape(self) -> Size:
+        """Batch shape of the parameters."""
+        ...
+
+    @property
+    def kendall_tau(self) -> Tensor:
+        """One value for all pairs, or a matrix."""
+        ...
+
+    @property
+    def flipped(self) -> Law:
+        """The law of (u2, u1)."""
+        ...
+
+    def h_tails(self, log_u: Tensor, log1m_u: Tensor) -> tuple[Tensor, Tensor]:
+        """Tails of the conditional CDF of the second coordinate given the first."""
+        ...
+
+    def marginalise(self, keep: Tensor) -> Law:
+        """The law of the coordinates to keep."""
+        ...
+
+    def _like(self) -> Tensor:
+        """A tensor of the law's dtype and device."""
+        ...
+
 
 _REACH = 37.0  # the logistic function at -37 is below half an ulp of one
 
@@ -58,7 +89,7 @@ def cross_rule(width: Tensor, steps: tuple[int, int] = (240, 240)) -> tuple[Tens
     return log_u, log1m_u, torch.exp((log_u + log1m_u).sum(-1)) * (step_m.unsqueeze(-1) * step_t.unsqueeze(-2)).flatten(-2)
 
 
-def kendall_tau(law: CopulaDistribution, width: Tensor) -> Tensor:
+def kendall_tau(law: Law, width: Tensor) -> Tensor:
     r"""Kendall's τ of a bivariate law (Nelsen 2006, section 5.1), shape of the batch.
 
     .. math:: \tau = 4\iint C\,dC - 1 = 1 - 4\iint \frac{\partial C}{\partial u_1}\frac{\partial C}{\partial u_2}\,du_1\,du_2
@@ -77,7 +108,7 @@ def kendall_tau(law: CopulaDistribution, width: Tensor) -> Tensor:
     return 1 - 4 * (weight * first * second).sum(0)
 
 
-def between_pairs(measure: Callable[[CopulaDistribution], Tensor], law: CopulaDistribution, alike: bool) -> Tensor:
+def between_pairs(measure: Callable[[Law], Tensor], law: Law, alike: bool) -> Tensor:
     """A measure of bivariate laws for a law of any dim.
 
     Returns:
@@ -95,7 +126,7 @@ def between_pairs(measure: Callable[[CopulaDistribution], Tensor], law: CopulaDi
     return torch.stack([torch.stack(row, -1) for row in rows], -1)
 
 
-def spearman_rho(law: CopulaDistribution) -> Tensor:
+def spearman_rho(law: Law) -> Tensor:
     r"""Spearman's :math:`\rho = 12\iint(C - uv) = 12\iint(1-v)\{h(u, v) - u\}\,du\,dv` between two coordinates, shape of the batch.
 
     By parts in v, so that only the conditional CDF is needed. For :math:`\tau < 0` the rule runs along the other diagonal. Accurate to

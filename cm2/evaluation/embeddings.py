@@ -12,8 +12,7 @@ from cm2.cohorts import Stays
 from cm2.cohorts.missingness import stable_uniform, take_away
 from cm2.config import Config
 from cm2.joint import CopulaJointDistribution
-from cm2.joint.links import LINKS
-from cm2.methods.contract import Embeds, Method, copula_joint
+from cm2.methods.contract import Embeds, Method
 
 
 @dataclass(frozen=True)
@@ -81,14 +80,7 @@ def cannot_embed(method: Method) -> str:
 
 def cannot_score(method: Method) -> str:
     """Why a method has no density of its embeddings; empty if it has a law that its loss fits."""
-    if (joint := copula_joint(method)) is None:
-        return "has no law of its embeddings"
-    if joint.link not in LINKS:
-        return f"its link {joint.link} is no density"
-    if method.weight_network is not None:
-        return "its weights are predicted from the other modalities, so its margins are not those of one joint law"
-    unfitted = {"joint.", "joint.copula"} & set(method.unused_parameters)
-    return "its law takes no part in the loss" if unfitted else ""
+    return method.why_no_law()
 
 
 def law_of(method: Method) -> CopulaJointDistribution:
@@ -97,7 +89,6 @@ def law_of(method: Method) -> CopulaJointDistribution:
     Raises:
         ValueError: it has none.
     """
-    joint, reason = copula_joint(method), cannot_score(method)
-    if joint is None or reason:
-        raise ValueError(f"{type(method).__name__}: {reason}")
+    if (joint := method.embedding_law()) is None:
+        raise ValueError(f"{type(method).__name__}: {method.why_no_law()}")
     return joint.cpu().requires_grad_(False)(validate_args=False)

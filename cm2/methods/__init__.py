@@ -28,7 +28,7 @@ def build_method(config: Config, cohort: Cohort) -> Method:
         ValueError: an unknown method; the message lists what is known.
     """
     if config.method not in METHODS:
-        raise ValueError(f"unknown method {config.method!r}; {choose(config.method, METHODS)}")
+        raise ValueError(f"unknown method {config.method!r}; {choose(config.method, sorted(METHODS))}")
     torch.manual_seed(config.seed)
     return METHODS[config.method](config, cohort.modalities)
 

@@ -14,6 +14,7 @@ from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.copulas import make
 from cm2.joint import CopulaJoint, CopulaJointDistribution
+from cm2.joint.links import LINKS
 from cm2.marginals import GaussianMixture
 from cm2.methods.alignment_losses import ALIGNMENTS
 from cm2.methods.contract import Method
@@ -141,6 +142,20 @@ class CM2(Method):
         state = {"kendall_tau": float(pairs.mean()), "mean_scale": float(scales.mean())}
         alpha = getattr(copula, "alpha", getattr(copula, "rho", None))
         return state if alpha is None or alpha.numel() != 1 else {"alpha": float(alpha), **state}
+
+    def embedding_law(self) -> CopulaJoint | None:
+        """The law of the embeddings, where it is a density and the loss fits it."""
+        return None if self.why_no_law() or isinstance(self.joint, ReleasedScore) else self.joint
+
+    def why_no_law(self) -> str:
+        """Why the joint law is no density of the embeddings; empty if it is one that the loss fits."""
+        if isinstance(self.joint, ReleasedScore):
+            return "has no law of its embeddings"
+        if self.joint.link not in LINKS:
+            return f"its link {self.joint.link} is no density"
+        if self.weight_network is not None:
+            return "its weights are predicted from the other modalities, so its margins are not those of one joint law"
+        return "its law takes no part in the loss" if {"joint.", "joint.copula"} & set(self.unused_parameters) else ""
 
     @property
     def unused_parameters(self) -> dict[str, str]:

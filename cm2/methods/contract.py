@@ -40,10 +40,6 @@ class Method(nn.Module, ABC):
     """The smallest number of modalities that the method makes sense for."""
     unused_parameters: Mapping[str, str] = {}
     """Why parameters whose name starts with the key receive no gradient from the loss."""
-    joint: nn.Module | None = None
-    """The distribution of the embeddings, a `cm2.joint.CopulaJoint` where it is a density; None for a method without one."""
-    weight_network: nn.Module | None = None
-    """What predicts the weights of the joint distribution's mixtures from the other modalities, if anything does."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -81,6 +77,14 @@ class Method(nn.Module, ABC):
         """Scalars worth a column in the history at the end of an epoch; none by default."""
         return {}
 
+    def embedding_law(self) -> CopulaJoint | None:
+        """The joint distribution of the embeddings that training fitted; None without one."""
+        return None
+
+    def why_no_law(self) -> str:
+        """Why `embedding_law` is None, as the end of a sentence that begins with the method; empty if it is one."""
+        return "has no law of its embeddings"
+
 
 @runtime_checkable
 class FitsStays(Protocol):
@@ -98,8 +102,3 @@ class Embeds(Protocol):
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings ``(B, M, d)``, whatever where absent, and ``present`` ``(B, M)`` bool."""
         ...
-
-
-def copula_joint(method: Method) -> CopulaJoint | None:
-    """The joint distribution of a method's embeddings where it has one that is a `CopulaJoint`."""
-    return method.joint if isinstance(method.joint, CopulaJoint) else None

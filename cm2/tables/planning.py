@@ -10,7 +10,7 @@ import numpy as np
 
 from cm2.cohorts import Cohort
 from cm2.config import Config
-from cm2.config.names import choose, did_you_mean
+from cm2.config.names import choose
 from cm2.methods import METHODS, build_method, tokenised
 from cm2.runs.store import RunStore
 from cm2.tables.spec import Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
@@ -141,8 +141,7 @@ def _configs(profile: str, overrides: Mapping[str, Any], seeds: int, row: Row) -
     except ValueError as error:
         raise ValueError(f"row {row.label}: {error}") from None
     if first.method not in METHODS:
-        known = ", ".join(METHODS)
-        raise ValueError(f"row {row.label}: unknown method {first.method!r}; choose one of {known}{did_you_mean(first.method, METHODS)}")
+        raise ValueError(f"row {row.label}: unknown method {first.method!r}; {choose(first.method, sorted(METHODS))}")
     return tuple(replace(first, seed=seed) for seed in range(seeds))
 
 

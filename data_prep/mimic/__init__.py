@@ -1,7 +1,9 @@
 """MIMIC-III and MIMIC-IV: a researcher's own, credentialed copy becomes a prepared cohort. Needs DuckDB and Pillow, the extra ``prep``."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cm2.environment.extras import require
 from data_prep.mimic.quirks import SENTENCES, Quirks
 
 if TYPE_CHECKING:
@@ -11,9 +13,12 @@ __all__ = ["SENTENCES", "Quirks", "prepare_mimic3", "prepare_mimic4"]
 
 
 def __getattr__(name: str) -> Any:
-    """The preparations as ``data_prep`` finds them, on first use: the quirks can be listed without DuckDB."""
+    """Imports the preparations on first use: the quirks can be listed without DuckDB.
+
+    Raises:
+        MissingExtraError: DuckDB or Pillow is not installed.
+    """
     if name not in __all__:
         raise AttributeError(f"module 'data_prep.mimic' has no attribute {name!r}")
-    import data_prep
-
-    return getattr(data_prep, name)
+    require("duckdb", "PIL")
+    return getattr(import_module("data_prep.mimic.prepare"), name)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from test_model import Synchronisations
+from test_cm2 import Synchronisations
 from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality

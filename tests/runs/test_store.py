@@ -172,7 +172,7 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
 
 
 def test_unknown_method_is_named(small_cohort):
-    with pytest.raises(ValueError, match="unknown method 'medfuse3'; choose one of cm2"):
+    with pytest.raises(ValueError, match="unknown method 'medfuse3'; choose one of boosted_trees, cm2"):
         build_method(Config.from_profile("smoke", {"method": "medfuse3"}), small_cohort)
 
 

@@ -85,7 +85,7 @@ def test_a_modality_is_missing_in_training_or_in_testing_alone(small_cohort, mon
 def test_a_table_of_some_tasks(tiny):
     headings = {e.task for e in plan(load_table(6), tiny, "smoke", seeds=1, tasks=["death"])}
     assert headings == {"death"}
-    with pytest.raises(ValueError, match=r"no task 'deth'; choose from death, .*did you mean 'death'"):
+    with pytest.raises(ValueError, match=r"no task 'deth'; choose one of death, .*did you mean 'death'"):
         plan(load_table(6), tiny, "smoke", seeds=1, tasks=["deth"])
 
 

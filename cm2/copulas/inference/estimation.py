@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from cm2.config.names import choose
 from cm2.copulas.inference.likelihood import (
+    Fittable,
     LogLikelihood,
     covariance_of,
     natural_parameters,
@@ -25,9 +25,6 @@ from cm2.copulas.inference.likelihood import (
 )
 from cm2.copulas.sample_dependence import kendall_terms, mid_ranks, pairs_of
 from cm2.numerics.maximise import hessian_of, maximise, maximise_scalar
-
-if TYPE_CHECKING:
-    from cm2.copulas.module import Copula
 
 METHODS = ("maximum_likelihood", "kendall_tau")
 _ENOUGH, _SHARE = 16_384, 16  # from so many points on a start is found on every sixteenth
@@ -76,7 +73,7 @@ class Fit:
 
 
 @torch.enable_grad()  # the score is needed where the caller has switched gradients off, too
-def fit(copula: Copula, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
+def fit(copula: Fittable, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
     r"""Estimates a copula's parameters from a sample and sets them in the module.
 
     Maximum likelihood: one parameter by the root of the score, started at Kendall's tau; several by BFGS, started at Kendall's tau where
@@ -152,7 +149,7 @@ def check_sample(u: Tensor, dim: int | None, n_parameters: int) -> Tensor:
     return u.detach().double()
 
 
-def _by_likelihood(copula: Copula, u: Tensor, standard_errors: bool, ranks: bool) -> Fit:
+def _by_likelihood(copula: Fittable, u: Tensor, standard_errors: bool, ranks: bool) -> Fit:
     count = sum(each.numel() for each in copula.parameters())
     if count == 0:
         with torch.no_grad():
@@ -164,7 +161,7 @@ def _by_likelihood(copula: Copula, u: Tensor, standard_errors: bool, ranks: bool
     return _vector(copula, u, few, standard_errors, ranks)
 
 
-def _start(copula: Copula, u: Tensor) -> tuple[float, float, float] | None:
+def _start(copula: Fittable, u: Tensor) -> tuple[float, float, float] | None:
     """Sets the parameters that Kendall's tau determines, and returns `_raw_places`; None with several parameters or without such a map."""
     family, dim = type(copula), copula.dim
     if not _has_map(family, dim):
@@ -180,7 +177,7 @@ def _start(copula: Copula, u: Tensor) -> tuple[float, float, float] | None:
 
 
 @lru_cache
-def _has_map(family: type[Copula], dim: int) -> bool:
+def _has_map(family: type[Fittable], dim: int) -> bool:
     try:
         return bool(family.from_kendall_tau(torch.tensor(0.2, dtype=torch.float64), dim))
     except ValueError:
@@ -188,7 +185,7 @@ def _has_map(family: type[Copula], dim: int) -> bool:
 
 
 @lru_cache
-def _raw_places(family: type[Copula], dim: int) -> tuple[float, float, float]:
+def _raw_places(family: type[Fittable], dim: int) -> tuple[float, float, float]:
     """The raw parameter of a family of one parameter at the lower end of the range of tau, at 0.2, and at the upper end."""
     low, high = _tau_ends(family, dim)
     values = [family.from_kendall_tau(torch.tensor(tau, dtype=torch.float64), dim) for tau in (low, 0.2, high)]
@@ -196,12 +193,12 @@ def _raw_places(family: type[Copula], dim: int) -> tuple[float, float, float]:
     return lower, inner, upper
 
 
-def _tau_ends(family: type[Copula], dim: int) -> tuple[float, float]:
+def _tau_ends(family: type[Fittable], dim: int) -> tuple[float, float]:
     lower, upper = family.kendall_tau_range(dim)
     return max(lower, -_NEAR_ONE) if lower < 0 else _NEAR_ZERO, min(upper, _NEAR_ONE)
 
 
-def _fitting_tau(copula: Copula, tau: Tensor) -> Tensor:
+def _fitting_tau(copula: Fittable, tau: Tensor) -> Tensor:
     """From those of the pairs: the matrix where the law has one, else their mean."""
     if copula(validate_args=False).kendall_tau.dim() == 0:
         return tau.mean()
@@ -210,7 +207,7 @@ def _fitting_tau(copula: Copula, tau: Tensor) -> Tensor:
     return matrix.index_put((rows, columns), tau).index_put((columns, rows), tau)
 
 
-def _set(copula: Copula, parameters: dict[str, Tensor]) -> None:
+def _set(copula: Fittable, parameters: dict[str, Tensor]) -> None:
     """Puts natural parameters into a module; those not named stay."""
     known = {name: getattr(copula, name).detach() for name in copula.shown} | {k: v.detach() for k, v in parameters.items()}
     with torch.no_grad():
@@ -218,7 +215,7 @@ def _set(copula: Copula, parameters: dict[str, Tensor]) -> None:
             own.copy_(found)
 
 
-def _scalar(copula: Copula, u: Tensor, few: Tensor | None, places: tuple[float, float, float], ranks: bool) -> Fit:
+def _scalar(copula: Fittable, u: Tensor, few: Tensor | None, places: tuple[float, float, float], ranks: bool) -> Fit:
     def along(sample: Tensor) -> Callable[[float], tuple[float, float]]:
         likelihood = LogLikelihood(copula, sample)
 
@@ -251,7 +248,7 @@ def _scalar(copula: Copula, u: Tensor, few: Tensor | None, places: tuple[float, 
     )
 
 
-def _vector(copula: Copula, u: Tensor, few: Tensor | None, standard_errors: bool, ranks: bool) -> Fit:
+def _vector(copula: Fittable, u: Tensor, few: Tensor | None, standard_errors: bool, ranks: bool) -> Fit:
     def mean(sample: Tensor) -> tuple[LogLikelihood, Callable[[np.ndarray], tuple[float, np.ndarray]]]:
         likelihood = LogLikelihood(copula, sample)
         scaled = lambda raw: tuple(each / len(sample) for each in likelihood(raw))
@@ -282,7 +279,7 @@ def _vector(copula: Copula, u: Tensor, few: Tensor | None, standard_errors: bool
 
 
 def _report(
-    copula: Copula,
+    copula: Fittable,
     method: str,
     n: int,
     log_likelihood: float,
@@ -299,7 +296,7 @@ def _report(
     return Fit(copula.name, method, n, sum(each.numel() for each in parameters), log_likelihood, plain(natural), plain(errors), **outcome)
 
 
-def _by_tau(copula: Copula, u: Tensor, standard_errors: bool) -> Fit:
+def _by_tau(copula: Fittable, u: Tensor, standard_errors: bool) -> Fit:
     terms = kendall_terms(u)
     tau = terms.mean(0).requires_grad_()
     low, high = _tau_ends(type(copula), copula.dim)

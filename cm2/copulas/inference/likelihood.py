@@ -3,34 +3,65 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
+from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.sample_dependence import mean_above
 from cm2.numerics.blocks import BLOCK
 
-if TYPE_CHECKING:
-    from cm2.copulas.module import Copula
+
+class Fittable(Protocol):
+    """What fitting asks of a module; `cm2.copulas.module.Copula` has it."""
+
+    name: str
+    dim: int
+
+    def __call__(self, validate_args: bool | None = None) -> CopulaDistribution:
+        """The law at the current parameters."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The raw parameters."""
+        ...
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The module itself and those inside."""
+        ...
+
+    @staticmethod
+    def kendall_tau_range(dim: int) -> tuple[float, float]:
+        """Ends of the values of Kendall's τ that the family reaches."""
+        ...
+
+    @staticmethod
+    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+        """The parameters at which Kendall's τ is `tau`."""
+        ...
+
+    def _start_at(self, u: Tensor) -> None:
+        """Sets parameters to where maximum likelihood for a sample is to start."""
+        ...
 
 
-def natural_parameters(copula: Copula) -> dict[str, Tensor]:
+def natural_parameters(copula: Fittable) -> dict[str, Tensor]:
     """The parameters under the names of the literature, differentiable; of a copula made of copulas with their places in front."""
     found = {(place, name): getattr(module, name) for place, module in copula.named_modules() for name in getattr(module, "shown", ())}
     names = [name for _, name in found]
     return {name if names.count(name) == 1 else f"{place}.{name}".lstrip("."): value for (place, name), value in found.items()}
 
 
-def raw_of(copula: Copula) -> np.ndarray:
+def raw_of(copula: Fittable) -> np.ndarray:
     """The raw parameters in a row, (k,)."""
     return parameters_to_vector(copula.parameters()).detach().cpu().numpy().astype(np.float64)
 
 
-def set_raw(copula: Copula, raw: np.ndarray) -> None:
+def set_raw(copula: Fittable, raw: np.ndarray) -> None:
     """Puts raw parameters (k,) into the module."""
     with torch.no_grad():
         start = 0
@@ -48,7 +79,7 @@ class LogLikelihood:
         u: sample, (n, dim).
     """
 
-    def __init__(self, copula: Copula, u: Tensor) -> None:
+    def __init__(self, copula: Fittable, u: Tensor) -> None:
         self.copula, self.n, self.evaluations = copula, len(u), 0
         with torch.no_grad():
             law = copula(validate_args=False)
@@ -86,7 +117,7 @@ def covariance_of(information: np.ndarray) -> np.ndarray:
     return covariance
 
 
-def rank_covariance_of(copula: Copula, u: Tensor, information: np.ndarray) -> np.ndarray:
+def rank_covariance_of(copula: Fittable, u: Tensor, information: np.ndarray) -> np.ndarray:
     r"""The covariance of the raw estimate where the margins are unknown and `u` are ranks: the ranks' own error counts as well.
 
     With the score :math:`s` and the mean information :math:`H`, :math:`H^{-1}VH^{-1}/n`, where :math:`V` is the covariance of
@@ -110,7 +141,7 @@ def rank_covariance_of(copula: Copula, u: Tensor, information: np.ndarray) -> np
     return inverse
 
 
-def _rank_terms(copula: Copula, u: Tensor, k: int) -> Tensor:
+def _rank_terms(copula: Fittable, u: Tensor, k: int) -> Tensor:
     """Per point its share in the score of raw parameter number k, through its density and through everybody's ranks, (n,)."""
     raw = raw_of(copula)
     step = 1e-4 * (1 + abs(raw[k]))

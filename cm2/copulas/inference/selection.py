@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cm2.config.names import choose, did_you_mean
 from cm2.copulas.families.mixture import Mixture
+from cm2.copulas.families.rotated import Rotated
 from cm2.copulas.inference.estimation import Fit, check_sample
 from cm2.copulas.inference.report import Candidate, Selection
 from cm2.copulas.module import FAMILIES, Copula
@@ -135,8 +136,6 @@ def rotated(copula: Copula, rotation: int) -> Copula:
     """The copula turned."""
     if rotation == 0:
         return copula
-    from cm2.copulas.families.rotated import Rotated
-
     return Rotated(copula, rotation)
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
+from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.tails import Tails
 from cm2.copulas.vine.hidden import Hidden, plan
 from cm2.copulas.vine.recursion import Recursion
-
-if TYPE_CHECKING:
-    from cm2.copulas.vine.law import VineDistribution
+from cm2.copulas.vine.structure import VineStructure
 
 UNREAD_DIM = 5
 """Up to this dim a mask that lies on a device is not read."""
@@ -22,7 +21,21 @@ UNREAD_DIM = 5
 Pattern = tuple[frozenset[int], Tensor | None]
 
 
-def log_density_of_patterns(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+class PairLaws(Protocol):
+    """The pair copulas of a vine on the edges of its trees; `cm2.copulas.vine.law.VineDistribution` is one."""
+
+    dim: int
+    structure: VineStructure
+    laws: Sequence[CopulaDistribution]
+    """One for each edge, in the order of ``structure.edges``."""
+
+    @property
+    def batch_shape(self) -> Size:
+        """Batch shape of the pair copulas' parameters."""
+        ...
+
+
+def log_density_of_patterns(law: PairLaws, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
     """Log density of the margin over the mask, which marks two or more coordinates per point; absent values are finite placeholders."""
     shape = torch.broadcast_shapes(log_u.shape[:-1], mask.shape[:-1], law.batch_shape)
     log_u, log1m_u, mask = (each.expand(*shape, law.dim) for each in (log_u, log1m_u, mask))
@@ -37,7 +50,7 @@ def log_density_of_patterns(law: VineDistribution, log_u: Tensor, log1m_u: Tenso
     return value
 
 
-def log_margin(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present: frozenset[int]) -> Tensor:
+def log_margin(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: frozenset[int]) -> Tensor:
     """Log density of the margin over one set of two or more coordinates, tails (..., dim) -> (...)."""
     points = _points(log_u, log1m_u)
     if plan(law.structure, present).hidden:
@@ -47,7 +60,7 @@ def log_margin(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present: f
     return sum((recursion.log_density(edge) for edge in edges), start=torch.zeros_like(log_u[..., 0]))
 
 
-def draw_patterns(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present: Tensor, levels: Tails) -> Tails:
+def draw_patterns(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: Tensor, levels: Tails) -> Tails:
     """Absent coordinates drawn at the levels (n_draws, ..., dim) given the present ones (..., dim); present ones are unspecified."""
     shape = levels[0].shape
     low, high = levels
@@ -69,7 +82,7 @@ def draw_patterns(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present
     return low, high
 
 
-def _draw(law: VineDistribution, log_u: Tensor, log1m_u: Tensor, present: frozenset[int], log_p: Tensor, log1m_p: Tensor) -> Tails:
+def _draw(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: frozenset[int], log_p: Tensor, log1m_p: Tensor) -> Tails:
     """One pattern: the hidden coordinates numerically, those that come after by the inverse Rosenblatt transform."""
     way = plan(law.structure, present)
     points = {v: tails for v, tails in _points(log_u, log1m_u).items() if v in present}
@@ -95,7 +108,7 @@ def _equals(mask: Tensor, present: frozenset[int]) -> Tensor:
     return torch.stack(same, -1).all(-1)
 
 
-def _patterns(law: VineDistribution, mask: Tensor, at_least: int) -> Iterator[Pattern]:
+def _patterns(law: PairLaws, mask: Tensor, at_least: int) -> Iterator[Pattern]:
     """The patterns to evaluate, and for each the rows of the flattened mask that show it (None: not known without reading the mask)."""
     if not _reads(mask, law.dim):
         yield from every_pattern(law.dim, at_least)

@@ -1,0 +1,5 @@
+"""The cohort and the store that the tests of tables share."""
+
+from tests.tables.conftest import store, tiny
+
+__all__ = ["store", "tiny"]
