@@ -1,12 +1,7 @@
-"""Writing a prepared cohort: whole or not at all.
-
-Layout (format 1): ``manifest.json``, ``stays.parquet`` and one file for each modality, all in the row order of
-``stays.parquet``. Rows of a stay that lacks a modality are placeholders (zeros, or a null text).
-"""
+"""Writing a prepared cohort: whole or not at all. Its format is described in ``cm2.cohorts.format``."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-FORMAT = 1
-SPLITS = ("train", "valid", "test")
+from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, SPLITS, STAYS, combined_checksum, file_sha256, write_manifest
+
 ROWS_AT_ONCE = 1024
 
 
@@ -64,6 +59,7 @@ class PreparedCohort:
         flow: the flow chart, one ``{"step", "stays", "dropped", "note"}`` after another.
         counts: anything else that was counted.
         extra: writes further files (the simulator's truth) below the folder it is handed.
+        credentialed: whether the data are under a use agreement, so that no small count of them may be shown; assumed unless denied.
     """
 
     name: str
@@ -76,6 +72,7 @@ class PreparedCohort:
     flow: list[dict[str, Any]]
     counts: dict[str, Any]
     extra: Callable[[Path], None] | None = None
+    credentialed: bool = True
 
 
 @contextmanager
@@ -92,8 +89,8 @@ def whole_or_nothing(out: Path) -> Iterator[Path]:
         raise
 
 
-def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str, Any]) -> bool:
-    """Whether ``out`` holds this very cohort.
+def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str, Any], credentialed: bool = True) -> bool:
+    """Whether ``out`` holds this very cohort. A manifest that does not say whether the cohort is credentialed is told so here.
 
     Raises:
         ValueError: ``out`` exists and is something else.
@@ -102,9 +99,11 @@ def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str
         return False
     asked = json.loads(json.dumps({"format": FORMAT, "name": name, "version": version, "parameters": dict(parameters)}))
     try:
-        manifest = json.loads((out / "manifest.json").read_text())
+        manifest = json.loads((out / MANIFEST).read_text())
         same = all(manifest[key] == value for key, value in asked.items())
         if same and all((out / file).stat().st_size == size for file, size in manifest["sizes"].items()):
+            if "credentialed" not in manifest:
+                write_manifest(out, manifest | {"credentialed": credentialed})
             return True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
@@ -127,10 +126,10 @@ def write_cohort(out: Path, cohort: PreparedCohort) -> Path:
     """
     _check(cohort)
     with whole_or_nothing(out) as folder:
-        columns = {f"present_{name}": modality.present.astype(bool) for name, modality in cohort.modalities.items()}
+        columns = {f"{PRESENT}{name}": modality.present.astype(bool) for name, modality in cohort.modalities.items()}
         labels = {task: cohort.stays[task].astype("int8") for task in cohort.tasks}
         stays = cohort.stays[["stay_id", "split"]].assign(**labels, **columns)
-        stays.to_parquet(folder / "stays.parquet", index=False)
+        stays.to_parquet(folder / STAYS, index=False)
         described = {name: _write_modality(folder, name, modality, stays) for name, modality in cohort.modalities.items()}
         if cohort.extra is not None:
             cohort.extra(folder)
@@ -200,6 +199,7 @@ def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, d
         "name": cohort.name,
         "source": cohort.source,
         "version": cohort.version,
+        "credentialed": cohort.credentialed,
         "created": datetime.now(UTC).date().isoformat(),
         "parameters": cohort.parameters,
         "stays": len(stays),
@@ -213,15 +213,4 @@ def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, d
         "checksums": checksums,
         "checksum": combined_checksum(checksums),
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def combined_checksum(checksums: Mapping[str, str]) -> str:
-    """SHA-256 over the lines ``<sha256>  <file>``, sorted by file."""
-    return hashlib.sha256("".join(f"{checksums[file]}  {file}\n" for file in sorted(checksums)).encode()).hexdigest()
+    write_manifest(folder, manifest)

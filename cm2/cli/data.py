@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +40,9 @@ def synthetic(
     stays: Annotated[int, typer.Option(help="Number of stays.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     family: Annotated[str, typer.Option(help="Copula family of the truth.")] = "gumbel",
-    alpha: Annotated[float, typer.Option(help="Its parameter.")] = 2.5,
+    alpha: Annotated[float | None, typer.Option(help="Parameter of an Archimedean family; 2.5 if not given.")] = None,
+    rho: Annotated[float | None, typer.Option(help="Correlation of an elliptical family; 0.5 if not given.")] = None,
+    nu: Annotated[float | None, typer.Option(help="Degrees of freedom of student; 8 if not given.")] = None,
     absent: Absent = [],  # noqa: B006 - typer reads the default
     mechanism: Mechanism = "mcar",
 ) -> None:
@@ -50,7 +51,8 @@ def synthetic(
     Example: cm2 prepare synthetic --stays 2000 --absent image=0.75 --out cohorts/synthetic
     """
     options = {"absent": pairs(absent)} if absent else {}
-    _report(_data_prep().prepare_synthetic(out, stays=stays, seed=seed, family=family, alpha=alpha, mechanism=mechanism, **options))
+    law = {"family": family, "alpha": alpha, "rho": rho, "nu": nu}
+    _report(_data_prep().prepare_synthetic(out, stays=stays, seed=seed, mechanism=mechanism, **law, **options))
 
 
 @prepare.command()
@@ -197,14 +199,15 @@ def _data_prep() -> Any:
 
 
 def _report(folder: Path) -> None:
-    from cm2.cohorts.disclosure import credentialed, guard_flow
+    from cm2.cohorts.disclosure import guard_flow
+    from cm2.cohorts.format import credentialed, read_manifest
 
-    manifest = json.loads((folder / "manifest.json").read_text())
-    for step in guard_flow(manifest["flow"]) if credentialed(manifest["name"]) else manifest["flow"]:
+    manifest = read_manifest(folder)
+    for step in guard_flow(manifest["flow"]) if credentialed(manifest) else manifest["flow"]:
         note = f"  {step['note']}" if step.get("note") else ""
         typer.echo(f"{step['stays']:>8,}  {step['step']}{note}")
     typer.echo(folder)
-    if credentialed(manifest["name"]):
-        from cm2.tables.verification import compare_with_paper, comparison_text
+    from cm2.tables.verification import compare_with_paper, comparison_text
 
-        typer.echo(comparison_text(compare_with_paper(folder)))
+    if len(compared := compare_with_paper(folder)):
+        typer.echo(comparison_text(compared))

@@ -61,8 +61,8 @@ def profiles() -> tuple[str, ...]:
 
 @cache
 def splits() -> tuple[str, ...]:
-    """``cm2.cohorts.cohort.SPLITS``."""
-    return ast.literal_eval(_value("cohorts/cohort.py", "SPLITS"))
+    """``cm2.cohorts.format.SPLITS``."""
+    return ast.literal_eval(_value("cohorts/format.py", "SPLITS"))
 
 
 @cache

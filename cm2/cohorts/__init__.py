@@ -1,6 +1,7 @@
 """Prepared cohorts: a folder that ``data_prep`` wrote, checked, mapped into memory and handed out as batches."""
 
-from cm2.cohorts.cohort import FORMAT, Cohort, load_cohort
+from cm2.cohorts.cohort import Cohort, load_cohort
+from cm2.cohorts.format import FORMAT, SPLITS
 from cm2.cohorts.stays import Stays
 
-__all__ = ["FORMAT", "Cohort", "Stays", "load_cohort"]
+__all__ = ["FORMAT", "SPLITS", "Cohort", "Stays", "load_cohort"]

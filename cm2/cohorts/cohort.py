@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from cm2.batch import Modality
+from cm2.cohorts.format import PRESENT, SPLITS, STAYS, combined_checksum, credentialed, file_sha256, read_manifest
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
@@ -22,9 +21,6 @@ from cm2.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-FORMAT = 1
-SPLITS = ("train", "valid", "test")
 
 
 class Cohort:
@@ -50,8 +46,8 @@ class Cohort:
         self.manifest = manifest
         self.max_length = max_length
         self.vocabulary_size = vocabulary_size
-        self.stays = pd.read_parquet(path / "stays.parquet")
-        self.present = self.stays[[f"present_{name}" for name in manifest["modalities"]]].to_numpy(dtype=bool)
+        self.stays = pd.read_parquet(path / STAYS)
+        self.present = self.stays[[f"{PRESENT}{name}" for name in manifest["modalities"]]].to_numpy(dtype=bool)
         self._given = tokenizer
         self._cache: dict[tuple[str, str], Any] = {}
 
@@ -72,6 +68,11 @@ class Cohort:
     def checksum(self) -> str:
         """SHA-256 over the files' checksums: equal for equal data, whenever and wherever it was prepared."""
         return self.manifest["checksum"]
+
+    @property
+    def credentialed(self) -> bool:
+        """Whether the data are under a use agreement, so that no count below ten may be shown."""
+        return credentialed(self.manifest)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -242,7 +243,7 @@ def load_cohort(
         ValueError: no manifest, another format, a missing file, or one whose size, checksum or shape is not the manifest's.
     """
     path = Path(path)
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     _verify_files(path, manifest, verify)
     cohort = Cohort(path, manifest, max_length, vocabulary_size, tokenizer)
     for name, entry in manifest["modalities"].items():
@@ -252,26 +253,9 @@ def load_cohort(
     return cohort
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / "manifest.json"
-    if not file.is_file():
-        raise ValueError(f"{path} is not a prepared cohort: it has no manifest.json; write one with `cm2 prepare`")
-    try:
-        manifest = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON ({error}); prepare the cohort again") from None
-    given = manifest.get("format") if isinstance(manifest, dict) else None
-    if given != FORMAT:
-        raise ValueError(f"{file}: format {given!r} is not supported, this version reads {FORMAT}; prepare the cohort again")
-    needed = ("name", "modalities", "tasks", "splits", "sizes", "checksums", "checksum")
-    if missing := [key for key in needed if key not in manifest]:
-        raise ValueError(f"{file}: the entry {missing[0]!r} is missing; prepare the cohort again")
-    return manifest
-
-
 def _verify_files(path: Path, manifest: dict[str, Any], verify: bool) -> None:
     checksums = manifest["checksums"]
-    total = hashlib.sha256("".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums)).encode()).hexdigest()
+    total = combined_checksum(checksums)
     if total != manifest["checksum"]:
         raise ValueError(
             f"{path / 'manifest.json'}: its checksum is {manifest['checksum']}, its files give {total}; prepare the cohort again"
@@ -284,10 +268,5 @@ def _verify_files(path: Path, manifest: dict[str, Any], verify: bool) -> None:
                 raise ValueError(f"{file} is missing, though the manifest lists it; prepare the cohort again")
             if file.stat().st_size != sizes[name]:
                 raise ValueError(f"{file} has {file.stat().st_size} bytes, the manifest says {sizes[name]}; prepare the cohort again")
-            if verify and (given := _sha256(file)) != checksums[name]:
+            if verify and (given := file_sha256(file)) != checksums[name]:
                 raise ValueError(f"{file}: wrong checksum {given}, the manifest says {checksums[name]}; prepare the cohort again")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -12,11 +12,6 @@ SUBSET = "stay in the cohort"
 """In the note of a step of a flow chart that is a subset of the cohort."""
 
 
-def credentialed(name: str) -> bool:
-    """Whether a cohort of this name comes from data under a use agreement."""
-    return name.startswith("mimic")
-
-
 def guard(parts: Mapping[str, int], hidden: Collection[str] = ()) -> dict[str, int | None]:
     """Counts that may be shown beside their sum.
 

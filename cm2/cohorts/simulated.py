@@ -17,16 +17,25 @@ EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
 SMOKE_OPTIONS = {"image_size": 32}
 
 
-def embedded_cohort(profile: str = "quick", seed: int = 0, **options: Any) -> Cohort:
+def embedded_cohort(
+    profile: str = "quick", seed: int = 0, family: str = "gumbel", link: str = "component", mechanism: str = "mcar"
+) -> Cohort:
     """The simulated cohort that the book trains on: prepared once under ``home() / "cohorts"``, found from then on.
 
     Args:
         profile: decides the number of stays (300 for ``smoke``, of small images, 2,000 for ``quick``, ...).
         seed: of every draw.
-        options: further arguments of ``data_prep.prepare_synthetic``, for example ``family="frank"``.
+        family: copula family of its truth.
+        link: how that copula ties the embeddings.
+        mechanism: how modalities go missing; see ``data_prep.prepare_synthetic``.
+
+    Raises:
+        ValueError: an unknown profile, or what ``data_prep.prepare_synthetic`` refuses.
     """
     if profile not in EMBEDDED_STAYS:
         raise ValueError(f"unknown profile {profile!r}; {choose(profile, EMBEDDED_STAYS)}")
+    usual = {"family": "gumbel", "link": "component", "mechanism": "mcar"}
+    options: dict[str, Any] = {k: v for k, v in {"family": family, "link": link, "mechanism": mechanism}.items() if v != usual[k]}
     options = SMOKE_OPTIONS | options if profile == "smoke" else options
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8] if options else "default"
     out = home() / "cohorts" / f"synthetic-{profile}-{seed}-{digest}"

@@ -62,9 +62,9 @@ class Copula(nn.Module):
         """
         raise ValueError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
 
-    def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> Fit:
+    def fit(self, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
         """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `inference.estimation.fit`."""
-        return fit(self, u, method, **options)
+        return fit(self, u, method, standard_errors, ranks)
 
     def _start_at(self, u: Tensor) -> None:
         """Sets parameters to where maximum likelihood for a sample (n, dim) is to start, in families without a map from Kendall's τ."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from cm2.cohorts import Cohort
 from cm2.cohorts.cohort import SPLITS
-from cm2.cohorts.disclosure import SMALLEST, credentialed, guard
+from cm2.cohorts.disclosure import SMALLEST, guard
 from cm2.paper import printed
 from cm2.tables.result import Cell
 from cm2.tables.spec import Role, TableSpec, role_of
@@ -44,7 +44,7 @@ def count_groups(cohort: Cohort, role: Role | None = None) -> list[dict[str, Any
     names = (role or role_of(cohort)).modalities
     groups = [(), *((name,) for name in names), *(names[:size] for size in range(2, len(names) + 1))]
     counted = [_count(cohort, group) for group in groups]
-    return [_withheld(entry, counted[0]) for entry in counted] if credentialed(cohort.name) else counted
+    return [_withheld(entry, counted[0]) for entry in counted] if cohort.credentialed else counted
 
 
 def _cells(spec: TableSpec, role: Role, group: dict[str, Any], task: str) -> Iterator[Cell]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cm2.cohorts import Cohort, load_cohort
-from cm2.cohorts.disclosure import credentialed, guard, guard_flow
+from cm2.cohorts.disclosure import guard, guard_flow
 from cm2.results import kept
 from cm2.runs.provenance import provenance
 from cm2.tables.counts import count_groups
@@ -39,7 +39,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
     return {
         "format": FORMAT,
         **{key: manifest[key] for key in ("name", "source", "version", "created", "checksum")},
-        "flow": guard_flow(flow) if credentialed(cohort.name) else flow,
+        "flow": guard_flow(flow) if cohort.credentialed else flow,
         "tasks": {name: task["description"] for name, task in manifest["tasks"].items()},
         "modalities": {name: {"kind": entry["kind"], "shape": entry["shape"]} for name, entry in manifest["modalities"].items()},
         "groups": count_groups(cohort),
@@ -112,5 +112,5 @@ def _variables(cohort: Cohort, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _share(cohort: Cohort, part: int, whole: int) -> float | None:
-    small = credentialed(cohort.name) and guard({"part": part, "rest": whole - part})["part"] is None
+    small = cohort.credentialed and guard({"part": part, "rest": whole - part})["part"] is None
     return None if small else round(part / whole, 6)

@@ -13,6 +13,7 @@ from typing import Any
 from joblib import delayed
 
 from cm2.cohorts import Cohort, load_cohort
+from cm2.cohorts.format import MANIFEST
 from cm2.config import Config
 from cm2.methods import METHODS
 from cm2.progress import Progress, quiet_libraries
@@ -159,7 +160,7 @@ def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seed
     stem, folder = load_table(name).file, kept()
     if folder is not None and (path := folder / str(cohort) / f"{stem}.json").is_file():
         return read(path)
-    if (Path(cohort) / "manifest.json").is_file():
+    if (Path(cohort) / MANIFEST).is_file():
         return table(name, load_cohort(cohort), profile, seeds, jobs, progress=False)
     known = sorted(path.parent.name for path in folder.glob(f"*/{stem}.json")) if folder is not None else []
     raise ValueError(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.cohort import SPLITS
+from cm2.cohorts.format import MANIFEST
 from cm2.paper import printed
 from cm2.progress import Progress
 from cm2.tables.counts import count_groups
@@ -47,8 +48,8 @@ def verify_cohort(path: Path) -> Verification:
     Raises:
         ValueError: not a prepared cohort at all.
     """
-    if not (path / "manifest.json").is_file():
-        raise ValueError(f"{path} is not a prepared cohort: it has no manifest.json; write one with `cm2 prepare`")
+    if not (path / MANIFEST).is_file():
+        raise ValueError(f"{path} is not a prepared cohort: it has no {MANIFEST}; write one with `cm2 prepare`")
     with Progress(f"verifying {path.name}", 1 + len(CHECKS), even=False) as progress:
         try:
             cohort = load_cohort(path)
@@ -169,7 +170,7 @@ def _series(cohort: Cohort) -> Iterator[Finding]:
         one_hot = [i for i, feature in enumerate(features) if "->" in feature and i not in masks]
         yield f"{name}: masks and categories are 0 or 1", "" if _binary(values, masks + one_hot) else "other values"
         statistics = cohort.manifest["normalisation"].get(name)
-        if statistics and cohort.name.startswith("mimic"):
+        if statistics and "features" in statistics and "split" in statistics:
             yield _standardised(cohort, name, statistics)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -22,23 +21,39 @@ MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "repor
 STAGES = 5  # and one for each modality
 
 
-def prepare_mimic3(raw: Path | str, out: Path | str, modalities: Sequence[str] = MODALITIES["mimic3"], **options: Any) -> Path:
+def prepare_mimic3(
+    raw: Path | str,
+    out: Path | str,
+    modalities: Sequence[str] = MODALITIES["mimic3"],
+    variant: str = "corrected",
+    quirks: Mapping[str, bool] | None = None,
+    split_lists: tuple[Path | str, Path | str] | None = None,
+    memory_limit: str = "3GB",
+    jobs: int = 2,
+    temporary: Path | str | None = None,
+) -> Path:
     """Prepares MIMIC-III v1.4: charted series and clinical notes of adults' ICU stays of 48 hours or more.
 
     Args:
         raw: folder of the tables, ``.csv`` or ``.csv.gz``, headers in either case.
         out: folder of the prepared cohort, written whole or not at all.
         modalities: ``series`` and, if the notes are to be read, ``note``.
-        **options: see ``prepare_mimic4``, without those of films and reports.
+        variant: this and what follows: see ``prepare_mimic4``.
+        quirks: single quirks to be switched on or off, by name.
+        split_lists: files of test and of validation subjects.
+        memory_limit: of DuckDB.
+        jobs: threads.
+        temporary: folder for what does not fit into memory.
 
     Returns:
         ``out``. If it holds this very cohort already, nothing is written.
 
     Raises:
-        ValueError: a table that is missing, damaged, of another release or not separated by commas; an unknown option; a step of the
+        ValueError: a table that is missing, damaged, of another release or not separated by commas; a step of the
             flow chart that leaves no stay; no space left; or an ``out`` that is something else.
     """
-    return _prepare(Path(raw), Path(out), MIMIC3, modalities, **options)
+    options = {"variant": variant, "quirks": quirks, "split_lists": split_lists, "memory_limit": memory_limit, "jobs": jobs}
+    return _prepare(Path(raw), Path(out), MIMIC3, modalities, temporary=temporary, **options)
 
 
 def prepare_mimic4(

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cm2.cohorts.format import SPLITS
 from cm2.cohorts.missingness import stable_uniform
 from cm2.progress import Progress
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
 from data_prep.physionet2012.variables import VARIABLES
-from data_prep.writer import SPLITS, PreparedCohort, PreparedModality, already_prepared, write_cohort
+from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
 
 VERSION = "1.0.0"
 SOURCE = (
@@ -87,7 +88,7 @@ def _prepare(
         "raw_checksums": {part.name: part.checksums for part in sets},
     }
     version = f"{VERSION}, preparation 1"
-    if already_prepared(out, "physionet2012", version, parameters):
+    if already_prepared(out, "physionet2012", version, parameters, credentialed=False):
         return out
     progress.stage("charting")
     with Progress("", len(names), "set") as charting:
@@ -99,9 +100,8 @@ def _prepare(
     modalities = _modalities(stays, charted)
     counts = _counts(sets, charted, stays, modalities)
     progress.stage("writing")
-    cohort = PreparedCohort(
-        "physionet2012", SOURCE, version, parameters, stays, modalities, TASKS, _flow(names, counts, stays, modalities), counts
-    )
+    flow = _flow(names, counts, stays, modalities)
+    cohort = PreparedCohort("physionet2012", SOURCE, version, parameters, stays, modalities, TASKS, flow, counts, credentialed=False)
     return write_cohort(out, cohort)
 
 

@@ -10,13 +10,16 @@ the plane of the types.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.linalg import helmert
 
-from cm2.copulas import make
+from cm2.config.names import choose
+from cm2.copulas import FAMILIES, Copula, make
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
 
@@ -26,7 +29,8 @@ SEPARATION = 6.0
 WEIGHTS = ((0.5, 0.3, 0.2), (0.45, 0.35, 0.2), (0.4, 0.35, 0.25))
 SEVERITY_OF_TYPE = (-0.5, 0.1, 0.9)
 LAW_SEED = 20251103
-ARCHIMEDEAN = ("gumbel", "frank", "clayton")
+PARAMETERS = {"alpha": 2.5, "rho": 0.5}
+"""Where a family has such a parameter and none is given."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +70,30 @@ class Law:
         return torch.stack(posteriors, dim=1).argmax(-1).numpy().astype(np.int8)
 
 
-def make_law(family: str = "gumbel", alpha: float = 2.5, rho: float = 0.5, dim: int = 8, link: str = "component") -> Law:
+def make_law(
+    family: str = "gumbel",
+    alpha: float | None = None,
+    rho: float | None = None,
+    nu: float | None = None,
+    dim: int = 8,
+    link: str = "component",
+) -> Law:
     """The law of the simulator.
 
     Args:
-        family: copula family, see ``cm2.copulas.make``.
-        alpha: parameter of ``gumbel``, ``frank`` and ``clayton``.
-        rho: correlation between every two modalities under ``gaussian``; above -1/2, since there are three.
+        family: copula family, one of `simulated_families`.
+        alpha: parameter of the Archimedean families; 2.5 without it.
+        rho: correlation between every two modalities of an elliptical family, above -1/2, since there are three; 0.5 without it.
+        nu: degrees of freedom of ``student``; that family's default without it.
         dim: coordinates d of an embedding, at least 2.
         link: ``component``, ``scalar`` or ``dimension``, see ``cm2.joint``.
 
     Raises:
-        ValueError: an unknown family or link, or a parameter outside its range.
+        ValueError: an unknown family or link, a parameter that the family does not have, or one outside its range.
     """
     if dim < 2:
         raise ValueError(f"dim: got {dim}; an embedding of the simulator has at least 2 coordinates")
+    parameters = copula_parameters(family, alpha, rho, nu)
     rng = np.random.default_rng(LAW_SEED)
     modalities = len(MODALITIES)
     rotation = np.stack([_rotation(rng, dim) for _ in MODALITIES])
@@ -90,7 +103,7 @@ def make_law(family: str = "gumbel", alpha: float = 2.5, rho: float = 0.5, dim: 
     scales = rng.uniform(0.8, 1.2, size=(modalities, TYPES, dim))
     with torch.random.fork_rng(devices=[]):  # modules start at random before they are given their values
         mixtures = [GaussianMixture.from_parameters(*map(torch.from_numpy, part)) for part in zip(weights, means, scales, strict=True)]
-        joint = CopulaJoint(_copula(family, alpha, rho), mixtures, link).double()
+        joint = CopulaJoint(_copula(family, parameters), mixtures, link).double()
     centre = np.einsum("mk,mki->mi", weights, means)
     deviation = np.einsum("mij,mkj->mki", rotation, means - centre[:, None])
     within = np.einsum("mij,mkj->mki", rotation**2, scales**2)
@@ -98,15 +111,35 @@ def make_law(family: str = "gumbel", alpha: float = 2.5, rho: float = 0.5, dim: 
     return Law(joint, rotation, centre, spread)
 
 
-def _copula(family: str, alpha: float, rho: float) -> torch.nn.Module:
-    dim = len(MODALITIES)
-    if family in ARCHIMEDEAN:
-        return make(family, dim, alpha=alpha)
-    if family == "gaussian":
-        if not -1 / (dim - 1) < rho < 1:
-            raise ValueError(f"rho: got {rho}; {dim} modalities need a correlation above {-1 / (dim - 1):g} and below 1")
-        return make(family, dim, correlation=torch.full((dim, dim), float(rho), dtype=torch.float64).fill_diagonal_(1.0))
-    return make(family, dim)
+def simulated_families() -> list[str]:
+    """Names of the copula families that a cohort can be simulated from."""
+    return sorted(name for name, family in FAMILIES.items() if family.simulated)
+
+
+def copula_parameters(family: str, alpha: float | None = None, rho: float | None = None, nu: float | None = None) -> dict[str, float]:
+    """All parameters of a family by name: those that are given, else the simulator's, else the family's own.
+
+    Raises:
+        ValueError: an unknown family, or a parameter that the family does not have.
+    """
+    if family not in (known := simulated_families()):
+        raise ValueError(f"family: no cohort is simulated from {family!r}; {choose(family, known)}")
+    own = inspect.signature(FAMILIES[family]).parameters
+    takes = [name for name in own if name not in ("dim", "correlation")]  # the simulator's correlation is one number
+    given = {name: value for name, value in (("alpha", alpha), ("rho", rho), ("nu", nu)) if value is not None}
+    if stray := [name for name in given if name not in takes]:
+        raise ValueError(f"{stray[0]}: the {family} copula takes no {stray[0]}; it takes {' and '.join(takes) or 'no parameter'}")
+    return {name: given.get(name, PARAMETERS.get(name, own[name].default)) for name in takes}
+
+
+def _copula(family: str, parameters: Mapping[str, float]) -> Copula:
+    dim, others = len(MODALITIES), dict(parameters)
+    if "rho" not in others:
+        return make(family, dim, **others)
+    rho = others.pop("rho")
+    if not -1 / (dim - 1) < rho < 1:
+        raise ValueError(f"rho: got {rho}; {dim} modalities need a correlation above {-1 / (dim - 1):g} and below 1")
+    return make(family, dim, correlation=torch.full((dim, dim), float(rho), dtype=torch.float64).fill_diagonal_(1.0), **others)
 
 
 def _rotation(rng: np.random.Generator, dim: int) -> np.ndarray:

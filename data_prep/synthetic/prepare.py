@@ -12,11 +12,12 @@ import pandas as pd
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
+from cm2.cohorts.format import SPLITS
 from cm2.cohorts.missingness import check, stable_uniform, take_away
 from cm2.progress import Progress
 from data_prep.channels import continuous_columns, feature_names, units
 from data_prep.synthetic.image import draw_images
-from data_prep.synthetic.law import ARCHIMEDEAN, MODALITIES, TYPES, Law, make_law
+from data_prep.synthetic.law import MODALITIES, TYPES, Law, copula_parameters, make_law
 from data_prep.synthetic.note import draw_notes
 from data_prep.synthetic.outcomes import (
     CALIBRATION_DRAWS,
@@ -30,7 +31,7 @@ from data_prep.synthetic.outcomes import (
     probabilities,
 )
 from data_prep.synthetic.series import draw_series
-from data_prep.writer import SPLITS, PreparedCohort, PreparedModality, already_prepared, write_cohort
+from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
 
 VERSION = "1"
 SOURCE = "simulated by data_prep.synthetic; no patient's data"
@@ -43,8 +44,9 @@ def prepare_synthetic(
     stays: int = 2000,
     seed: int = 0,
     family: str = "gumbel",
-    alpha: float = 2.5,
-    rho: float = 0.5,
+    alpha: float | None = None,
+    rho: float | None = None,
+    nu: float | None = None,
     link: str = "component",
     dim: int = 8,
     image_size: int = 64,
@@ -61,9 +63,10 @@ def prepare_synthetic(
         out: folder of the prepared cohort.
         stays: number of stays, at least 20; 65 % train, 15 % validate, 20 % test.
         seed: of every draw.
-        family: copula of the truth: ``gumbel``, ``frank``, ``clayton``, ``gaussian`` or ``independence``.
-        alpha: parameter of ``gumbel``, ``frank`` and ``clayton``; the other families have none.
-        rho: correlation of ``gaussian``, in (-1/2, 1); below 0 the modalities are opposite.
+        family: copula of the truth: ``gumbel``, ``frank``, ``clayton``, ``joe``, ``gaussian``, ``student`` or ``independence``.
+        alpha: parameter of the Archimedean families; 2.5 without it.
+        rho: correlation of ``gaussian`` and ``student``, in (-1/2, 1), below 0 the modalities are opposite; 0.5 without it.
+        nu: degrees of freedom of ``student``; 8 without it.
         link: how the copula ties embeddings: ``component``, ``scalar`` or ``dimension``.
         dim: coordinates of an embedding.
         image_size: pixels of an image's side, at least 32.
@@ -79,11 +82,11 @@ def prepare_synthetic(
     out, absent = Path(out), dict(absent)
     _check_sizes(stays, image_size)
     check(MODALITIES, absent, mechanism)
-    law = make_law(family, alpha, rho, dim, link)
-    own = {"alpha": alpha} if family in ARCHIMEDEAN else {"rho": rho} if family == "gaussian" else {}
+    law = make_law(family, alpha, rho, nu, dim, link)
+    own = copula_parameters(family, alpha, rho, nu)
     parameters = {"stays": stays, "seed": seed, "family": family, **own, "link": link, "dim": dim, "types": TYPES}
     parameters |= {"image_size": image_size, "absent": absent, "mechanism": mechanism}
-    if already_prepared(out, "synthetic", VERSION, parameters):
+    if already_prepared(out, "synthetic", VERSION, parameters, credentialed=False):
         return out
     with Progress("preparing synthetic", 5, even=False) as progress:
         progress.stage("law")
@@ -135,7 +138,7 @@ def _simulate(law: Law, parameters: dict[str, Any], progress: Progress) -> Prepa
         },
     ]
     write_truth = lambda folder: _write_truth(folder / "truth", law, parameters, intercepts, frame["stay_id"], z, truth)
-    return PreparedCohort("synthetic", SOURCE, VERSION, parameters, frame, modalities, TASKS, flow, counts, write_truth)
+    return PreparedCohort("synthetic", SOURCE, VERSION, parameters, frame, modalities, TASKS, flow, counts, write_truth, credentialed=False)
 
 
 def _observe(
@@ -187,7 +190,7 @@ def _write_truth(
     save_file({key: value.contiguous() for key, value in law.joint.state_dict().items()}, folder / "law.safetensors")
     mixtures = [mixture() for mixture in law.joint.marginals]
     described = {
-        **{key: parameters[key] for key in ("family", "alpha", "rho", "link", "dim", "types") if key in parameters},
+        **{key: parameters[key] for key in ("family", *copula_parameters(parameters["family"]), "link", "dim", "types")},
         "modalities": list(MODALITIES),
         "weights": [law.log_weights.exp().tolist() for law in mixtures],
         "means": [law.mean.tolist() for law in law.joint.marginals],

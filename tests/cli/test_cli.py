@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cm2 import cli, figures, tables
 from cm2.cli import known
-from cm2.cohorts.cohort import SPLITS
+from cm2.cohorts.format import SPLITS
 from cm2.cohorts.missingness import MECHANISMS
 from cm2.config import PROFILES
 from cm2.methods import METHODS

@@ -15,10 +15,12 @@ from sklearn.metrics import roc_auc_score
 
 from cm2.book.checks import FALSE_ALARM, check
 from cm2.cohorts import load_cohort
+from cm2.copulas import FAMILIES
+from cm2.evaluation.simulation_truth import Truth
 from data_prep import prepare_synthetic
 from data_prep.channels import CHANNELS, continuous_columns, feature_names
 from data_prep.synthetic import prepare
-from data_prep.synthetic.law import MODALITIES, SEPARATION, make_law
+from data_prep.synthetic.law import MODALITIES, SEPARATION, copula_parameters, make_law
 from data_prep.synthetic.outcomes import calibrate, draw_outcomes, expected_auroc, probabilities
 from data_prep.synthetic.series import CHARTING, draw_series
 
@@ -127,6 +129,28 @@ def test_dependence_of_severities(family, option, sign):
     x = law.factors(law.draw(4000, 0))
     tau = stats.kendalltau(x[:, 0, 0], x[:, 2, 0])
     assert (np.sign(tau.statistic) if tau.pvalue < FALSE_ALARM else 0) == sign
+
+
+@pytest.mark.parametrize("family", [name for name, each in FAMILIES.items() if each.simulated])
+def test_every_family_is_simulated_with_the_parameters_that_it_was_given(family, tmp_path):
+    takes = copula_parameters(family)
+    given = {name: {"alpha": 3.5, "rho": 0.3, "nu": 5.0}[name] for name in takes}
+    folder = prepare_synthetic(tmp_path / "c", stays=40, image_size=32, family=family, **given)
+    told = json.loads((folder / "truth" / "truth.json").read_text())
+    assert {name: told[name] for name in takes} == given == {k: load_cohort(folder).manifest["parameters"][k] for k in takes}
+    law = Truth.of(load_cohort(folder)).joint().copula()
+    for name, value in given.items():
+        own = law.correlation[0, 1] if name == "rho" else getattr(law, name)
+        assert float(own) == pytest.approx(value)
+    for stray in {"alpha", "rho", "nu"} - set(takes):
+        with pytest.raises(ValueError, match=f"the {family} copula takes no {stray}"):
+            make_law(family, **{stray: 0.4})
+
+
+@pytest.mark.parametrize(("family", "near"), [("mixture", ""), ("gumble", "did you mean 'gumbel'")])
+def test_a_family_that_cannot_be_simulated_is_named(family, near):
+    with pytest.raises(ValueError, match=f"no cohort is simulated from '{family}'.*{near}"):
+        make_law(family)
 
 
 def test_prevalences_and_oracle_of_the_law():

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cm2.cohorts import load_cohort
+from cm2.cohorts.format import read_manifest, write_manifest
 from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, whole_or_nothing, write_cohort
 
 
@@ -100,3 +102,17 @@ def test_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         write_cohort(tmp_path / "c", prepared(**changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cohort_is_credentialed_unless_its_manifest_denies_it(tmp_path):
+    asked = ("tiny", "1", {"seed": 0})
+    out = write_cohort(tmp_path / "c", prepared())
+    assert load_cohort(out).credentialed
+    manifest = read_manifest(out)
+    del manifest["credentialed"]
+    write_manifest(out, manifest)
+    before = load_cohort(out)
+    assert before.credentialed
+    assert already_prepared(out, *asked, credentialed=False)  # a folder from before the entry existed
+    assert not load_cohort(out).credentialed and load_cohort(out).checksum == before.checksum
+    assert already_prepared(out, *asked) and not load_cohort(out).credentialed

@@ -27,7 +27,9 @@ def write(out, name="tiny", complete=False, modalities=("bedside", "laboratory")
         for modality, kind, here in zip(modalities, kinds, present, strict=False)
     }
     tasks = dict.fromkeys(label, "made up")
-    return load_cohort(write_cohort(out, PreparedCohort(name, "made up", "1", {"complete": complete}, stays, parts, tasks, [], {})))
+    return load_cohort(
+        write_cohort(out, PreparedCohort(name, "made up", "1", {"complete": complete}, stays, parts, tasks, [], {}, credentialed=False))
+    )
 
 
 @pytest.fixture(scope="session")

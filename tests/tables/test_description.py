@@ -22,7 +22,7 @@ from tests.tables.conftest import write
 N = 400
 
 
-def notes_and_series(out, few_without=False, name="mimic3"):
+def notes_and_series(out, few_without=False, credentialed=True):
     """A cohort like MIMIC-III's: a masked series, a note for some, readmission containing death."""
     rng = np.random.default_rng(1)
     death = (rng.random(N) < 0.2).astype(int)
@@ -45,7 +45,8 @@ def notes_and_series(out, few_without=False, name="mimic3"):
         {"step": "second", "stays": N, "dropped": 3, "note": "b"},
     ]
     tasks = dict.fromkeys(("in_hospital_mortality", "readmission"), "made up")
-    return load_cohort(write_cohort(out, PreparedCohort(name, "made up", "1", {}, stays, modalities, tasks, flow, {})))
+    made = PreparedCohort("mimic3", "made up", "1", {}, stays, modalities, tasks, flow, {}, credentialed=credentialed)
+    return load_cohort(write_cohort(out, made))
 
 
 def numbers(tree):
@@ -67,7 +68,7 @@ def test_description_counts_what_the_table_of_counts_counts(tiny):
 
 
 def test_missing_variables_are_read_off_the_masks(tmp_path):
-    cohort = notes_and_series(tmp_path / "open", name="open")
+    cohort = notes_and_series(tmp_path / "open", credentialed=False)
     shares = {name: entry["absent"] for name, entry in describe(cohort)["variables"]["series"].items()}
     masks = cohort.array("series")[:, :, 2:]
     assert shares["a"]["steps"] == pytest.approx(1 - masks[:, :, 0].mean(), abs=1e-6)
@@ -144,5 +145,5 @@ def test_small_steps_of_a_flow_chart_are_joined():
 
 
 def test_an_open_cohort_is_described_in_full(tmp_path):
-    cohort = write(tmp_path / "tiny", name="open")
+    cohort = write(tmp_path / "tiny", name="tiny")
     assert all(isinstance(n, int) for entry in describe(cohort)["groups"] for n in entry["stays"].values())

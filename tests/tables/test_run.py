@@ -193,7 +193,7 @@ def test_counts_are_those_of_the_cohort(tiny, tmp_path):
 
 
 def test_small_counts_of_credentialed_stays_are_not_shown(tiny, monkeypatch, tmp_path):
-    monkeypatch.setitem(tiny.manifest, "name", "mimic3")
+    monkeypatch.setitem(tiny.manifest, "credentialed", True)
     small = tiny.stays.copy()
     small.loc[small.index[5:], "split"] = "train"
     monkeypatch.setattr(tiny, "stays", small)

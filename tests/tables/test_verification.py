@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cm2.cli import app
+from cm2.cohorts.format import SPLITS
 from cm2.tables.verification import compare_with_paper, comparison_text, verify_cohort
 from data_prep.channels import feature_names, units
-from data_prep.writer import SPLITS, PreparedCohort, PreparedModality, write_cohort
+from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 STAYS = 400
 TASKS = {"in_hospital_mortality": "death", "readmission": "return or death"}

@@ -2,18 +2,16 @@ r"""Pair copulas turned by 90, 180 or 270 degrees: the law of a pair of which on
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Size, Tensor
 
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.families.independence import IndependenceDistribution
+from cm2.copulas.inference.estimation import Fit, check_sample
 from cm2.copulas.module import Copula
 from cm2.copulas.tails import Tails, open_unit_interval
-
-if TYPE_CHECKING:
-    from cm2.copulas.inference.estimation import Fit
 
 ROTATIONS = (0, 90, 180, 270)
 
@@ -166,12 +164,10 @@ class Rotated(Copula):
         """The law at the current parameters."""
         return RotatedDistribution(self.copula(validate_args), self.rotation, validate_args)
 
-    def fit(self, u: Tensor, method: str = "maximum_likelihood", **options: Any) -> "Fit":
+    def fit(self, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
         """Fits the copula inside to the reflected sample (n, 2); see `cm2.copulas.inference.estimation.fit`."""
-        from cm2.copulas.inference.estimation import check_sample
-
         u = check_sample(u, 2, sum(each.numel() for each in self.parameters()))
-        report = self.copula.fit(reflect(u, self.rotation), method, **options)
+        report = self.copula.fit(reflect(u, self.rotation), method, standard_errors, ranks)
         return dataclasses.replace(report, name=self.name)
 
     def extra_repr(self) -> str:

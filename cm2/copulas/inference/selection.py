@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cm2.config.names import choose, did_you_mean
+from cm2.config.names import choose
 from cm2.copulas.families.mixture import Mixture
 from cm2.copulas.families.rotated import Rotated
 from cm2.copulas.inference.estimation import Fit, check_sample
@@ -174,11 +174,10 @@ def check_choice(names: Sequence[str | Copula], criterion: str) -> None:
     """Raises ValueError for a name that is not in `selectable()`, for no candidate at all, and for an unknown criterion."""
     known = selectable()
     unknown = [name for name in names if not isinstance(name, Copula) and name not in known]
-    if unknown or not names:
-        named = repr(unknown[0]) if unknown else "nothing"
-        raise ValueError(
-            f"families names {named}; choose out of {', '.join(known)}{did_you_mean(str(unknown[0]), known) if unknown else ''}"
-        )
+    if unknown:
+        raise ValueError(f"families names {unknown[0]!r}; {choose(unknown[0], known)}")
+    if not names:
+        raise ValueError(f"families names nothing; choose out of {', '.join(known)}")
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; {choose(criterion, CRITERIA)}")
 

@@ -169,7 +169,7 @@ def test_rotated_points_stay_inside():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"families": ["tawn"]}, r"families names 'tawn'; choose out of independence, gaussian"),
+        ({"families": ["tawn"]}, r"families names 'tawn'; choose one of clayton, frank"),
         ({"families": []}, r"families names nothing"),
         ({"criterion": "p"}, r"unknown criterion 'p'; choose one of held_out, aic, bic"),
         ({"correction": "p"}, r"unknown correction 'p'; choose one of none, akaike, schwarz"),

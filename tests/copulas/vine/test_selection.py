@@ -267,7 +267,7 @@ def changed(column, value):
         (changed(0, SAMPLE[:, 0].round()), {}, r"outside \(0, 1\)"),
         (changed(2, SAMPLE[:, 0]), {}, "columns 0 and 2 of u determine each other"),
         (changed(1, 1 - SAMPLE[:, 2] ** 2), {}, "columns 1 and 2 of u determine each other"),
-        (SAMPLE, {"families": ["gaussian", "bb1"]}, "families names 'bb1'; choose out of independence"),
+        (SAMPLE, {"families": ["gaussian", "bb1"]}, "families names 'bb1'; choose one of clayton"),
         (SAMPLE, {"families": []}, "families names nothing"),
         (SAMPLE, {"families": [make("frank", 3)]}, "a frank copula of dim 3; pair copulas have dim 2"),
         (SAMPLE, {"criterion": "mbic"}, "unknown criterion 'mbic'; choose one of held_out, aic, bic"),

@@ -141,7 +141,7 @@ def test_the_start_and_the_pair_of_two():
         ({"pair_copulas": [[make("gumbel", 2)]]}, r"trees of \[1\] copulas given, this structure has trees of \[3\] edges"),
         ({"pair_copulas": [[make("gumbel", 2)] * 2 + [make("gumbel", 3)]]}, r"copula of edge \(2, 3\) has dim 3; pair copulas have dim 2"),
         ({"pair_copulas": [[make("gumbel", 2)] * 2 + ["gumbel"]]}, r"copula of edge \(2, 3\) is a str; give modules"),
-        ({"pair_family": "gumble"}, r"unknown pair_family 'gumble'; choose one of independence, gumbel"),
+        ({"pair_family": "gumble"}, r"unknown pair_family 'gumble'; choose one of clayton, frank"),
         ({"alpha": 2.0}, r"no parameter 'alpha'; it takes structure, pair_copulas, truncation"),
         ({"kendall_tau": 0.5}, r"no parameter that Kendall's tau would determine"),
     ],
