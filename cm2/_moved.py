@@ -17,7 +17,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "cm2.checks": ("cm2.book.checks",),
     "cm2.embedded": ("cm2.evaluation.embeddings",),
     "cm2.embedding": ("cm2.networks.embedding",),
-    "cm2.encoders": ("cm2.networks.encoders",),
+    "cm2.encoders": ("cm2.networks.encoders", "cm2.kinds"),
     "cm2.experiments": ("cm2.runs.store", "cm2.methods", "cm2.cohorts.simulated", "cm2.runs.provenance"),
     "cm2.extras": ("cm2.environment.extras",),
     "cm2.fusion": ("cm2.networks.fusion",),

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Kind = Literal["series", "image", "text", "vector"]
 Value = Tensor | dict[str, Tensor]
 
 
@@ -23,14 +21,14 @@ class Modality:
 
     Args:
         name: unique within a cohort, for example ``"series"`` or ``"laboratory"``.
-        kind: ``"series"`` (steps, features), ``"image"`` (height, width) in [0, 1], ``"text"`` (token ids), ``"vector"``
-            (features).
+        kind: one of ``cm2.kinds``: ``"series"`` (steps, features), ``"image"`` (height, width) in [0, 1], ``"text"`` (token ids),
+            ``"vector"`` (features).
         shape: shape of one stay's value without the batch dimension; for text ``(max_length,)``.
         vocabulary: number of token ids; only for text.
     """
 
     name: str
-    kind: Kind
+    kind: str
     shape: tuple[int, ...]
     vocabulary: int = 0
 

@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, SPLITS, STAYS, combined_checksum, file_sha256, write_manifest
-
-ROWS_AT_ONCE = 1024
+from cm2.kinds import Data, kind
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class PreparedModality:
     """One modality of a cohort to be written.
 
     Args:
-        kind: ``series`` (n, T, F) float32, ``image`` (n, H, W) uint8, ``vector`` (n, F) float32 or ``text`` (n strings or None).
+        kind: one of ``cm2.kinds``: ``series`` (n, T, F), ``image`` (n, H, W), ``vector`` (n, F), ``text`` (n strings or None).
         data: the values, in the order of the stays.
         present: ``(n,)`` bool.
         features: names of the features, for series and vectors.
@@ -36,7 +35,7 @@ class PreparedModality:
     """
 
     kind: str
-    data: np.ndarray | list[str | None]
+    data: Data
     present: np.ndarray
     features: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
@@ -160,26 +159,9 @@ def _check(cohort: PreparedCohort) -> None:
 
 
 def _write_modality(folder: Path, name: str, modality: PreparedModality, stays: pd.DataFrame) -> dict[str, Any]:
-    if isinstance(modality.data, list):
-        file, shape = f"{name}.parquet", []
-        texts = [text if there else None for text, there in zip(modality.data, modality.present, strict=True)]
-        pd.DataFrame({"stay_id": stays["stay_id"], "text": pd.array(texts, dtype="str")}).to_parquet(folder / file, index=False)
-    else:
-        file, shape = f"{name}.npy", list(modality.data.shape[1:])
-        _save_rows(folder / file, modality)
+    file, shape = kind(modality.kind).write(folder, name, modality.data, modality.present, stays["stay_id"])
     described = {"kind": modality.kind, "file": file, "shape": shape, "features": modality.features, "units": modality.units}
     return described | {"present": int(modality.present.sum())} | modality.notes
-
-
-def _save_rows(path: Path, modality: PreparedModality) -> None:
-    """Row after row, so that an array larger than memory can be written from a memory map."""
-    data, dtype = np.asanyarray(modality.data), np.uint8 if modality.kind == "image" else np.float32
-    saved = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=data.shape)
-    for start in range(0, len(data), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        saved[rows] = data[rows]
-        saved[rows][~modality.present[rows]] = 0
-    saved.flush()
 
 
 def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, described: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts.cohort import Cohort
+from cm2.kinds import kind
+from cm2.kinds.contract import blocks
 
-ROWS_AT_ONCE = 2048
 TOLERANCE = 1e-5
 """Of a value, in standard deviations: what storing 32 bits leaves of it."""
 
@@ -66,13 +66,14 @@ def changes(first: Cohort, second: Cohort) -> Changes:
     frames, in_unit, in_read, moved = [], np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool)
     gained, lost, other = {}, {}, {}
     for name in (name for name in first.manifest["modalities"] if name in second.manifest["modalities"]):
-        if first.manifest["modalities"][name]["kind"] == "series":
+        own = kind(first.manifest["modalities"][name]["kind"])
+        if own.named_steps:
             frame, unit_stays, read_stays = _series(first, second, name, a, b)
             frames.append(frame)
             in_unit, in_read = in_unit | unit_stays, in_read | read_stays
             continue
         here, there = _present(first, name)[a], _present(second, name)[b]
-        alike = _alike(first, second, name, a, b)
+        alike = own.alike(first, second, name, a, b)
         gained[name], lost[name] = int((there & ~here).sum()), int((here & ~there).sum())
         other[name] = int((here & there & ~alike).sum())
         moved |= (here != there) | (here & there & ~alike)
@@ -119,7 +120,7 @@ def _series(first: Cohort, second: Cohort, name: str, a: np.ndarray, b: np.ndarr
     tolerance = TOLERANCE * np.maximum(scale_a, scale_b)
     sums: dict[str, Any] = {key: np.zeros(len(features)) for key in ("cells", "stays", "sum", "read_cells", "read_sum")}
     in_unit, in_read = np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool)
-    for rows in _blocks(len(a)):
+    for rows in blocks(len(a)):
         x, y = (cohort.array(name)[at[rows]].astype(np.float64) for cohort, at in ((first, a), (second, b)))
         read, unit = np.abs(y - x), np.abs(y * scale_b + shift_b - x * scale_a - shift_a)
         differs, reads = unit > tolerance, read > TOLERANCE
@@ -137,21 +138,5 @@ def _series(first: Cohort, second: Cohort, name: str, a: np.ndarray, b: np.ndarr
     return frame, in_unit, in_read
 
 
-def _alike(first: Cohort, second: Cohort, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``(len(a),)`` bool: whether the modality's value is the same in both."""
-    if first.manifest["modalities"][name]["kind"] == "text":
-        here, there = first.texts(name), second.texts(name)
-        return np.array([here[i] == there[j] for i, j in zip(a, b, strict=True)], dtype=bool)
-    x, y = first.array(name), second.array(name)
-    if x.shape[1:] != y.shape[1:]:
-        return np.zeros(len(a), dtype=bool)
-    axes = tuple(range(1, x.ndim))
-    return np.concatenate([(x[a[rows]] == y[b[rows]]).all(axis=axes) for rows in _blocks(len(a))] or [np.zeros(0, dtype=bool)])
-
-
 def _present(cohort: Cohort, name: str) -> np.ndarray:
     return cohort.present[:, list(cohort.manifest["modalities"]).index(name)]
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + ROWS_AT_ONCE, n)) for start in range(0, n, ROWS_AT_ONCE))

@@ -17,6 +17,7 @@ from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
 from cm2.config.names import choose
+from cm2.kinds import kind
 from cm2.progress import Progress
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ class Cohort:
         """Id of the tokenizer's padding token."""
         return int(self._tokenizer.pad_token_id)
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids of the tokenizer in use."""
+        return len(self._tokenizer)
+
     def with_text(self, max_length: int = 512, vocabulary_size: int = 2000, tokenizer: PreTrainedTokenizerBase | None = None) -> Cohort:
         """The same cohort, its texts cut and tokenised otherwise; see the class for the arguments."""
         if (max_length, vocabulary_size, tokenizer) == (self.max_length, self.vocabulary_size, self._given):
@@ -120,7 +126,7 @@ class Cohort:
             ValueError: the cohort has no training text, or the sizes leave no room for a word.
         """
         train = (self.stays["split"] == "train").to_numpy()
-        names = [name for name, entry in self.manifest["modalities"].items() if entry["kind"] == "text"]
+        names = [name for name, entry in self.manifest["modalities"].items() if kind(entry["kind"]).tokenised]
         texts = [text for name in names for text, use in zip(self.texts(name), train, strict=True) if use and text is not None]
         return train_tokenizer(texts, vocabulary_size, max_length)
 
@@ -149,7 +155,7 @@ class Cohort:
         For series and vectors the mean square of the (standardised) values, for images the mean grey, for texts the number of
         words. Missingness that is not completely at random depends on it.
         """
-        return self._cached("summary", name, lambda: self._summarise(name))
+        return self._cached("summary", name, lambda: kind(self._entry(name)["kind"]).extremity(self, name))
 
     def split(
         self,
@@ -204,23 +210,13 @@ class Cohort:
         return entries[name]
 
     def _modality(self, name: str, entry: dict[str, Any]) -> Modality:
-        if entry["kind"] != "text":
-            return Modality(name, entry["kind"], tuple(entry["shape"]))
-        return Modality(name, "text", tuple(self.tokens(name)["input_ids"].shape[1:]), len(self._tokenizer))
+        return kind(entry["kind"]).modality(self, name, entry)
 
     def _read_texts(self, name: str) -> list[str | None]:
         frame = pd.read_parquet(self.path / self._entry(name)["file"])
         if not frame["stay_id"].equals(self.stays["stay_id"]):
             raise ValueError(f"{self._entry(name)['file']}: its stays are not those of stays.parquet in the same order; prepare again")
         return [text if isinstance(text, str) else None for text in frame["text"]]
-
-    def _summarise(self, name: str) -> np.ndarray:
-        kind = self._entry(name)["kind"]
-        if kind == "text":
-            return np.array([len((text or "").split()) for text in self.texts(name)], dtype=np.float64)
-        blocks = np.array_split(np.arange(len(self.stays)), max(1, len(self.stays) // 4096))
-        power = 1 if kind == "image" else 2
-        return np.concatenate([(self.array(name)[b].astype(np.float64) ** power).reshape(len(b), -1).mean(axis=1) for b in blocks])
 
 
 def load_cohort(
@@ -247,9 +243,7 @@ def load_cohort(
     _verify_files(path, manifest, verify)
     cohort = Cohort(path, manifest, max_length, vocabulary_size, tokenizer)
     for name, entry in manifest["modalities"].items():
-        if entry["kind"] != "text" and cohort.array(name).shape != (len(cohort.stays), *entry["shape"]):
-            expected = (len(cohort.stays), *entry["shape"])
-            raise ValueError(f"{path / entry['file']}: expected shape {expected}, got {cohort.array(name).shape}; prepare the cohort again")
+        kind(entry["kind"]).check(cohort, name, entry)
     return cohort
 
 

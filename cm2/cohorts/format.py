@@ -20,6 +20,8 @@ MANIFEST = "manifest.json"
 STAYS = "stays.parquet"
 PRESENT = "present_"
 """Before a modality's name: the column that says which stays have it."""
+SEPARATOR = "\f"
+"""Between the documents of a stay's text."""
 REQUIRED = ("name", "modalities", "tasks", "splits", "sizes", "checksums", "checksum")
 """Entries of a manifest that a cohort cannot be read without."""
 

@@ -6,39 +6,21 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from cm2.batch import Batch, Modality, Value
+from cm2.kinds import Stored, kind
 
 
-class StaySource(Protocol):
+class StaySource(Stored, Protocol):
     """Where stays come from; `cm2.cohorts.Cohort` is one."""
-
-    @property
-    def stays(self) -> pd.DataFrame:
-        """A row for each stay: ``stay_id``, ``split``, an outcome a column."""
-        ...
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """In the order of the columns of ``present``."""
-        ...
-
-    @property
-    def padding(self) -> int:
-        """Id of the token that fills a text up."""
-        ...
-
-    def array(self, name: str) -> np.ndarray:
-        """A series, image or vector modality of all stays."""
-        ...
-
-    def tokens(self, name: str) -> dict[str, Tensor]:
-        """A text modality of all stays: ``input_ids`` and ``attention_mask``."""
         ...
 
 
@@ -92,15 +74,8 @@ class Stays(Dataset[Batch]):
         at = np.asarray(indices, dtype=np.int64)
         where = torch.from_numpy(at)
         present = self.present[where]
-        values = {m.name: self._values(m, self.rows[at], present[:, i]) for i, m in enumerate(self.modalities)}
+        values = {m.name: kind(m.kind).values(self.cohort, m.name, self.rows[at], present[:, i]) for i, m in enumerate(self.modalities)}
         return Batch(values, present, self.label[where], self.stay_id[where])
-
-    def _values(self, modality: Modality, rows: np.ndarray, present: Tensor) -> Value:
-        if modality.kind == "text":
-            return self._text(self.cohort.tokens(modality.name), rows, present)
-        data = torch.from_numpy(np.asarray(self.cohort.array(modality.name)[rows]))
-        data = data.float().div_(255) if modality.kind == "image" else data
-        return data if bool(present.all()) else data.masked_fill_(~present.view(-1, *[1] * (data.ndim - 1)), 0)
 
     def collate(self, samples: Batch | Sequence[Batch]) -> Batch:
         """Joins batches into one; hands a batch through."""
@@ -109,12 +84,6 @@ class Stays(Dataset[Batch]):
         values = {name: self._join([s.values[name] for s in samples]) for name in samples[0].values}
         tensors = (torch.cat([getattr(s, part) for s in samples]) for part in ("present", "label", "stay_id"))
         return Batch(values, *tensors)
-
-    def _text(self, tokens: dict[str, Tensor], rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
-        mask = tokens["attention_mask"][rows] * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
-        width = max(int(mask.sum(dim=-1).max()), 1) if len(rows) else 1
-        ids, mask = tokens["input_ids"][rows][..., :width], mask[..., :width]
-        return {"input_ids": ids.masked_fill(mask == 0, self.cohort.padding), "attention_mask": mask}
 
     def _join(self, values: list[Value]) -> Value:
         if not isinstance(values[0], dict):

@@ -15,6 +15,7 @@ from cm2.config import Config
 from cm2.copulas import make
 from cm2.joint import CopulaJoint, CopulaJointDistribution
 from cm2.joint.links import LINKS
+from cm2.kinds import build_encoder
 from cm2.marginals import GaussianMixture
 from cm2.methods.alignment_losses import ALIGNMENTS
 from cm2.methods.contract import Method
@@ -51,7 +52,7 @@ class CM2(Method):
         super().__init__(config, modalities)
         self.config = config.model
         dim = self.config.embedding_dim
-        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.config.normalisation)
+        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, build_encoder, self.config.normalisation)
         self.joint = self._build_law(dim)
         self.token = nn.Parameter(0.02 * torch.randn(len(self.names), dim)) if self.config.impute == "token" else None
         self.fusion = self._build_fusion(dim)

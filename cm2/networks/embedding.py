@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality, Value
 from cm2.config import EncoderConfig
-from cm2.networks.encoders import build_encoder
 
 
 class EmbeddingNormalisation(nn.Module):
@@ -52,9 +51,9 @@ class ModalityEmbeddings(nn.Module):
         modalities: those of the cohort.
         config: of the encoders, one group for each kind.
         dim: d, width of every embedding.
+        build: gives a modality's encoder, as ``cm2.kinds.build_encoder`` does.
         normalisation: see ``EmbeddingNormalisation``.
         always_project: whether an encoder whose output is ``dim`` wide already has a projection too (released code: it has none).
-        build: gives a modality's encoder.
     """
 
     def __init__(
@@ -62,9 +61,9 @@ class ModalityEmbeddings(nn.Module):
         modalities: Sequence[Modality],
         config: EncoderConfig,
         dim: int,
+        build: Callable[[Modality, EncoderConfig], nn.Module],
         normalisation: str = "none",
         always_project: bool = True,
-        build: Callable[[Modality, EncoderConfig], nn.Module] = build_encoder,
     ) -> None:
         super().__init__()
         self.dim = dim

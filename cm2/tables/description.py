@@ -14,6 +14,7 @@ import numpy as np
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.disclosure import guard, guard_flow
+from cm2.kinds import kind
 from cm2.results import kept
 from cm2.runs.provenance import provenance
 from cm2.tables.counts import count_groups
@@ -43,7 +44,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
         "tasks": {name: task["description"] for name, task in manifest["tasks"].items()},
         "modalities": {name: {"kind": entry["kind"], "shape": entry["shape"]} for name, entry in manifest["modalities"].items()},
         "groups": count_groups(cohort),
-        "variables": {name: _variables(cohort, name) for name, entry in manifest["modalities"].items() if entry["kind"] == "series"},
+        "variables": {name: _variables(cohort, name) for name, entry in manifest["modalities"].items() if kind(entry["kind"]).named_steps},
         "provenance": provenance(cohort),
     }
 

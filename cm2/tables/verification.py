@@ -14,6 +14,7 @@ import pandas as pd
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.cohort import SPLITS
 from cm2.cohorts.format import MANIFEST
+from cm2.kinds import kind
 from cm2.paper import printed
 from cm2.progress import Progress
 from cm2.tables.counts import count_groups
@@ -149,21 +150,13 @@ def _labels(cohort: Cohort) -> Iterator[Finding]:
 
 def _placeholders(cohort: Cohort) -> Iterator[Finding]:
     for (name, entry), present in zip(cohort.manifest["modalities"].items(), cohort.present.T, strict=True):
-        absent = np.flatnonzero(~present)
-        if entry["kind"] == "text":
-            texts = cohort.texts(name)
-            filled = sum(texts[row] is not None for row in absent)
-            lacking = sum(texts[row] is None for row in np.flatnonzero(present))
-            yield f"{name}: a text exactly where it is present", f"{filled} too many, {lacking} too few" if filled or lacking else ""
-        else:
-            filled = sum(bool(cohort.array(name)[rows].any()) for rows in np.array_split(absent, max(1, len(absent) // 512)))
-            yield f"{name}: zeros where it is absent", "other values" if filled else ""
+        yield kind(entry["kind"]).misplaced(cohort, name, present)
 
 
 def _series(cohort: Cohort) -> Iterator[Finding]:
     for name, entry in cohort.manifest["modalities"].items():
         features: list[str] = entry["features"]
-        if entry["kind"] != "series" or not any(feature.startswith("mask->") for feature in features):
+        if not kind(entry["kind"]).named_steps or not any(feature.startswith("mask->") for feature in features):
             continue
         values = cohort.array(name)
         masks = [i for i, feature in enumerate(features) if feature.startswith("mask->")]

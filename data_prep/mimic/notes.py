@@ -19,7 +19,6 @@ from data_prep.mimic.raw import MIMIC3, find_table, header, open_text, reading
 from data_prep.mimic.stays import HOURS
 
 LAST = 5
-SEPARATOR = "\f"
 """Between the documents of one text."""
 
 LONGEST_FIELD = 1 << 24

@@ -11,13 +11,14 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from cm2.cohorts.format import SEPARATOR
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.mimic.events import clean_events, read_events
 from data_prep.mimic.films import SHORT_SIDE, VIEW, decode_films, last_films
 from data_prep.mimic.flow import Flow, draw_flow
 from data_prep.mimic.labels import TASKS, in_hospital_mortality, readmission
-from data_prep.mimic.notes import LAST, SEPARATOR, first_events, last_notes, read_notes
+from data_prep.mimic.notes import LAST, first_events, last_notes, read_notes
 from data_prep.mimic.quirks import SENTENCES, Quirks
 from data_prep.mimic.raw import Release
 from data_prep.mimic.reports import read_report, report_path, report_sections

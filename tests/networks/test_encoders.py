@@ -11,6 +11,7 @@ from torch import nn
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
+from cm2.kinds import build_encoder
 from cm2.networks.encoders import (
     LSTMEncoder,
     ResNetEncoder,
@@ -18,7 +19,6 @@ from cm2.networks.encoders import (
     TransformerEncoder,
     VectorEncoder,
     ViTEncoder,
-    build_encoder,
     pretrained,
     text,
 )
@@ -121,7 +121,7 @@ def test_the_layers_of_a_series_drop_out_between_them():
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match=r"'ecg': no encoder for kind 'wave'; choose one of series, image, text, vector"):
+    with pytest.raises(ValueError, match=r"unknown kind of modality 'wave'; choose one of image, series"):
         build_encoder(Modality("ecg", "wave", (3,)), SMALL)
 
 

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from cm2.batch import Batch, Modality
 from cm2.config import Config, EncoderConfig
 from cm2.config.names import choose
+from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
 from cm2.methods.contract import Method
 from cm2.networks.embedding import check_modalities
-from cm2.networks.encoders import build_encoder
 
 
 class Baseline(Method):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.kinds import kind
 from cm2.methods.baselines.base import Baseline
 from cm2.networks.embedding import gather, present_values, spread
 from cm2.networks.encoders import Features
@@ -69,33 +70,35 @@ class DAFT(Baseline):
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
         preferred = "series" if self.released else "image"
-        self.name = self.chosen(default=next((m.name for m in modalities if m.kind == preferred), self.names[0]))
-        ranks = {"image": 4 if config.encoder.image.kind == "resnet" else 3, "vector": 2}
-        self.rank = ranks.get(next(m.kind for m in modalities if m.name == self.name), 3)
+        self.modulated = self.chosen(default=next((m.name for m in modalities if m.kind == preferred), self.names[0]))
+        own = next(m for m in modalities if m.name == self.modulated)
+        self.rank = kind(own.kind).feature_ndim(config.encoder)
         self.encoders = nn.ModuleDict({m.name: self.build_encoder(m, config.encoder) for m in modalities})
-        others = [name for name in self.names if name != self.name]
+        others = [name for name in self.names if name != self.modulated]
         self.groups = [[name] for name in others] if self.released else [others]
         self.blocks = nn.ModuleList([self._block(group) for group in self.groups])
         self.dropout = nn.Dropout(self.config.dropout)
-        self.classifier = nn.Linear(self.encoders[self.name].output_dim, 1)
+        self.classifier = nn.Linear(self.encoders[self.modulated].output_dim, 1)
 
     def logits(self, batch: Batch) -> Tensor:
         """Log-odds of the outcome ``(B,)``."""
-        features = self.encoders[self.name].features(present_values(batch, self.name)) if batch.rows[self.name].numel() else None
+        features = (
+            self.encoders[self.modulated].features(present_values(batch, self.modulated)) if batch.rows[self.modulated].numel() else None
+        )
         scale, shift = self._modulation(features, batch)
         return self.classifier(self.dropout(self._pooled(features, scale, shift, batch))).squeeze(-1).float()
 
     def _block(self, group: Sequence[str]) -> AffineModulation:
-        channels = self.encoders[self.name].feature_dim
+        channels = self.encoders[self.modulated].feature_dim
         context = sum(self.encoders[name].output_dim for name in group)
         bottleneck = (RELEASED_CONTEXT + context if self.released else channels + context) // BOTTLENECK
         return AffineModulation(channels, context, max(bottleneck, 1))
 
     def _modulation(self, features: Features | None, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scale and shift of all blocks together; the mean of a modulated map is the modulated mean."""
-        channels = self.encoders[self.name].feature_dim
+        channels = self.encoders[self.modulated].feature_dim
         zero = batch.label.new_zeros(len(batch), channels, dtype=torch.float32)
-        mean = zero if features is None else spread(features.mean().float(), batch, self.name)
+        mean = zero if features is None else spread(features.mean().float(), batch, self.modulated)
         scale, shift = torch.ones_like(zero), zero
         for block, group in zip(self.blocks, self.groups, strict=True):
             alpha, beta = block(scale * mean + shift, torch.cat([self._context(batch, name) for name in group], dim=1))
@@ -109,9 +112,9 @@ class DAFT(Baseline):
         return spread(encoder(present_values(batch, name)).float(), batch, name)
 
     def _pooled(self, features: Features | None, scale: Tensor, shift: Tensor, batch: Batch) -> Tensor:
-        encoder, rows = self.encoders[self.name], batch.rows[self.name]
+        encoder, rows = self.encoders[self.modulated], batch.rows[self.modulated]
         if features is not None:
-            present = encoder.pool(features.affine(gather(scale, batch, self.name), gather(shift, batch, self.name))).float()
+            present = encoder.pool(features.affine(gather(scale, batch, self.modulated), gather(shift, batch, self.modulated))).float()
             if rows.numel() == len(batch):
                 return present
         position = shift.view(len(batch), *[1] * (self.rank - 2), shift.shape[1])

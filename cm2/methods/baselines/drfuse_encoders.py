@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from cm2.batch import Modality, Value
 from cm2.config import Config
+from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
-from cm2.networks.encoders import ResNetEncoder, build_encoder
+from cm2.networks.encoders import ResNetEncoder
 
 POSITIONS = 350
 

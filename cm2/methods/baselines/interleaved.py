@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality, Value
 from cm2.config import Config, InterleavedConfig
+from cm2.kinds import build_encoder, kind
 from cm2.methods.baselines.attention import Attention
 from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.states import states
 from cm2.methods.baselines.time_attention import TimeAttention, TimeEmbedding
 from cm2.networks.embedding import present_values, spread
-from cm2.networks.encoders import build_encoder
 
 
 class GatedSeries(nn.Module):
@@ -126,20 +126,20 @@ class Interleaved(Baseline):
         for name in ("width", "time"):
             if (width := getattr(sizes, name)) % sizes.heads:
                 raise ValueError(f"interleaved: {name} = {width} is not a multiple of heads = {sizes.heads}; change one of them")
-        read_raw = [m.name for m in modalities if m.kind == "series" and self.config.encoders == "own"]
+        read_raw = [m.name for m in modalities if kind(m.kind).named_steps and self.config.encoders == "own"]
         self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities if m.name not in read_raw})
         self.time = TimeEmbedding(sizes.time)
         self.grids = nn.ModuleDict()
         for m in modalities:
             width = m.shape[-1] if m.name in read_raw else self.encoders[m.name].feature_dim
-            if m.kind == "series":
+            if kind(m.kind).named_steps:
                 self.grids[m.name] = GatedSeries(width, sizes, dropout)
             else:
                 self.grids[m.name] = TimeAttention(width, sizes.width, sizes.time, sizes.heads, dropout)
         self.unused_parameters = {
             f"grids.{m.name}.{part}": "where there is a single position, every time of the grid attends to it"
             for m in modalities
-            if m.kind in ("image", "vector")
+            if not kind(m.kind).sequence
             for part in ("query", "key")
         }
         self.position = nn.Parameter(0.02 * torch.randn(sizes.steps, sizes.width))

@@ -39,7 +39,7 @@ class MedFuse(Baseline):
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
         dim = self.config.embedding_dim
-        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, always_project=False, build=self.build_encoder)
+        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.build_encoder, always_project=False)
         self.fusion = LSTMFusion(dim, self.config.fusion_hidden, layers=1)
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(self.fusion.output_dim, 1)

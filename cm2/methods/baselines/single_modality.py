@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.kinds import build_encoder
 from cm2.methods.baselines.base import Baseline, cross_entropy
 from cm2.networks.embedding import present_values, spread
-from cm2.networks.encoders import build_encoder
 
 
 class SingleModality(Baseline):

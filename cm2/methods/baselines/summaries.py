@@ -6,25 +6,17 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality, Value
-
-GRID = 8
+from cm2.kinds import ArrayKind, kind
 
 
 class Summaries(nn.Module):
     """Columns of a table, one group for each modality.
 
-    ========  ==========================================================================================================
-    kind      columns
-    ========  ==========================================================================================================
-    series    first, last, mean, standard deviation, minimum, maximum and least-squares slope of every channel; where a
-              cohort's channels include masks, the mean of a mask is the share of steps at which the channel was observed
-    image     means over an 8 x 8 grid; mean, standard deviation, minimum and maximum of all pixels
-    text      how often each of the chosen tokens occurs; number of tokens
-    vector    as it is
-    ========  ==========================================================================================================
+    Of a text, how often each of the chosen tokens occurs and the number of tokens; of any other modality what its kind says
+    (``cm2.kinds.ArrayKind.columns``): of a series whose features include masks, for example, the mean of a mask, which is the share of
+    steps at which the variable was observed.
 
     Args:
         modalities: those of the cohort.
@@ -33,11 +25,11 @@ class Summaries(nn.Module):
 
     def __init__(self, modalities: Sequence[Modality], tokens: int) -> None:
         super().__init__()
-        self.kinds = {m.name: m.kind for m in modalities}
+        self.kinds = {m.name: kind(m.kind) for m in modalities}
         for m in modalities:
-            if m.kind == "text":
+            if self.kinds[m.name].tokenised:
                 self.register_buffer(f"tokens_{m.name}", torch.zeros(min(tokens, m.vocabulary), dtype=torch.int64))
-        self.vocabulary = {m.name: m.vocabulary for m in modalities if m.kind == "text"}
+        self.vocabulary = {m.name: m.vocabulary for m in modalities if self.kinds[m.name].tokenised}
 
     def choose_tokens(self, batches: Iterable[Batch]) -> None:
         """Chooses the tokens to be counted from the training stays."""
@@ -68,23 +60,10 @@ class Summaries(nn.Module):
         if isinstance(value, dict):
             counts = _token_counts(value, self.vocabulary[name], present)
             return torch.cat([counts[:, self.get_buffer(f"tokens_{name}")], counts.sum(dim=1, keepdim=True)], dim=1)
-        if self.kinds[name] == "series":
-            return _series(value.float())
-        return _image(value.float()) if self.kinds[name] == "image" else value.float()
-
-
-def _series(x: Tensor) -> Tensor:
-    time = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)
-    time = time - time.mean()
-    slope = torch.einsum("t,btf->bf", time, x) / time.square().sum().clamp(min=1)  # one step has no slope
-    return torch.cat([x[:, 0], x[:, -1], x.mean(1), x.std(1, correction=0), x.amin(1), x.amax(1), slope], dim=1)
-
-
-def _image(x: Tensor) -> Tensor:
-    grid = F.adaptive_avg_pool2d(x[:, None], GRID).flatten(1)
-    pixels = x.flatten(1)
-    moments = torch.stack([pixels.mean(1), pixels.std(1, correction=0), pixels.amin(1), pixels.amax(1)], dim=1)
-    return torch.cat([grid, moments], dim=1)
+        own = self.kinds[name]
+        if not isinstance(own, ArrayKind):
+            raise TypeError(f"{name}: a {own.name} is neither tokens nor an array, so nothing is known that stands for it in a table")
+        return own.columns(value.float())
 
 
 def _token_counts(value: dict[str, Tensor], vocabulary: int, present: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
-from cm2.networks.encoders import Features, build_encoder
+from cm2.kinds import build_encoder, kind
+from cm2.networks.encoders import Features
 
 
 class WidenedText(nn.Module):
@@ -41,4 +42,4 @@ class WidenedText(nn.Module):
 def build_released_encoder(modality: Modality, config: EncoderConfig, text_dim: int) -> nn.Module:
     """As ``build_encoder``, texts widened to ``text_dim``."""
     encoder = build_encoder(modality, config)
-    return WidenedText(encoder, text_dim, config.text.dropout) if modality.kind == "text" else encoder
+    return WidenedText(encoder, text_dim, config.text.dropout) if kind(modality.kind).tokenised else encoder

@@ -34,7 +34,7 @@ class Unified(Baseline):
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
         dim = self.config.embedding_dim
-        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, always_project=False, build=self.build_encoder)
+        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.build_encoder, always_project=False)
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(dim * len(modalities), 1)
 

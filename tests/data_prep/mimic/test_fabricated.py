@@ -11,10 +11,11 @@ import pytest
 
 from cm2 import load_cohort
 from cm2.book.checks import check
+from cm2.cohorts.format import SEPARATOR
 from data_prep import prepare_mimic3, prepare_mimic4
 from data_prep.channels import CHANNELS, continuous_columns
 from data_prep.mimic.films import read_film
-from data_prep.mimic.notes import SEPARATOR, drawn_third
+from data_prep.mimic.notes import drawn_third
 from tests.data_prep.kinds import ONCE, kinds
 
 STAYS = 600

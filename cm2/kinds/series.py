@@ -1,0 +1,45 @@
+"""Time series: steps of features."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cm2.batch import Modality
+from cm2.config import EncoderConfig
+from cm2.kinds.contract import ArrayKind, Data
+from cm2.networks.encoders import LSTMEncoder, TransformerEncoder
+
+
+class Series(ArrayKind):
+    """Time series ``(T, F)`` on a grid of times, float32; some features may be masks of others."""
+
+    name: ClassVar[str] = "series"
+    named_steps: ClassVar[bool] = True
+    sequence: ClassVar[bool] = True
+
+    def example(self, n: int, rng: np.random.Generator) -> Data:
+        """Four steps of three features."""
+        return rng.normal(size=(n, 4, 3)).astype(np.float32)
+
+    def columns(self, value: Tensor) -> Tensor:
+        """First, last, mean, standard deviation, minimum, maximum and least-squares slope of every feature."""
+        time = torch.arange(value.shape[1], device=value.device, dtype=value.dtype)
+        time = time - time.mean()
+        slope = torch.einsum("t,btf->bf", time, value) / time.square().sum().clamp(min=1)  # one step has no slope
+        parts = [value[:, 0], value[:, -1], value.mean(1), value.std(1, correction=0), value.amin(1), value.amax(1), slope]
+        return torch.cat(parts, dim=1)
+
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
+        """An LSTM (paper), or a transformer (paper, Table 10)."""
+        c = config.series
+        if c.kind == "transformer":
+            return TransformerEncoder(modality.shape[-1], modality.shape[0], c.hidden, c.layers, c.heads, c.dropout)
+        return LSTMEncoder(modality.shape[-1], c.hidden, c.layers, c.dropout)
+
+    def feature_ndim(self, config: EncoderConfig) -> int:
+        """A state for each step, ``(B, T, C)``."""
+        return 3

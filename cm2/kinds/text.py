@@ -1,0 +1,76 @@
+"""Texts: notes and reports, one or several documents a stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+
+from cm2.batch import Modality
+from cm2.config import EncoderConfig
+from cm2.kinds.contract import Data, Kind, Stored
+from cm2.networks.encoders import TextEncoder
+
+
+class Text(Kind):
+    """Texts: stored as strings in ``<name>.parquet``, read as token ids and masks ``(L,)`` or, of several documents, ``(D, L)``."""
+
+    name: ClassVar[str] = "text"
+    tokenised: ClassVar[bool] = True
+    sequence: ClassVar[bool] = True
+
+    def example(self, n: int, rng: np.random.Generator) -> Data:
+        """Three to six words."""
+        return [" ".join(rng.choice(["lungs", "clear", "no", "effusion"], size=rng.integers(3, 7))) for _ in range(n)]
+
+    def write(self, folder: Path, name: str, data: Data, present: np.ndarray, stay_id: pd.Series) -> tuple[str, list[int]]:
+        """A null where it is absent."""
+        file = f"{name}.parquet"
+        texts = [text if there else None for text, there in zip(data, present, strict=True)]
+        pd.DataFrame({"stay_id": stay_id, "text": pd.array(texts, dtype="str")}).to_parquet(folder / file, index=False)
+        return file, []
+
+    def check(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> None:
+        """Nothing before the texts are read, which takes a while; ``Cohort.texts`` checks their order then."""
+
+    def misplaced(self, stored: Stored, name: str, present: np.ndarray) -> tuple[str, str]:
+        """A text exactly where it is present."""
+        texts = stored.texts(name)
+        filled = sum(texts[row] is not None for row in np.flatnonzero(~present))
+        lacking = sum(texts[row] is None for row in np.flatnonzero(present))
+        return f"{name}: a text exactly where it is present", f"{filled} too many, {lacking} too few" if filled or lacking else ""
+
+    def modality(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> Modality:
+        """Length and vocabulary are those of the tokenizer in use."""
+        return Modality(name, self.name, tuple(stored.tokens(name)["input_ids"].shape[1:]), stored.vocabulary)
+
+    def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
+        """Ids and masks, as wide as the longest document of the batch; padding where absent."""
+        tokens = stored.tokens(name)
+        mask = tokens["attention_mask"][rows] * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
+        width = max(int(mask.sum(dim=-1).max()), 1) if len(rows) else 1
+        ids, mask = tokens["input_ids"][rows][..., :width], mask[..., :width]
+        return {"input_ids": ids.masked_fill(mask == 0, stored.padding), "attention_mask": mask}
+
+    def alike(self, first: Stored, second: Stored, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Equal strings."""
+        here, there = first.texts(name), second.texts(name)
+        return np.array([here[i] == there[j] for i, j in zip(a, b, strict=True)], dtype=bool)
+
+    def extremity(self, stored: Stored, name: str) -> np.ndarray:
+        """Number of words."""
+        return np.array([len((text or "").split()) for text in stored.texts(name)], dtype=np.float64)
+
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
+        """A BERT (paper)."""
+        c = config.text
+        max_length = max(c.max_length, modality.shape[-1])
+        return TextEncoder(modality.vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, c.pretrained, c.dropout, c.pooling)
+
+    def feature_ndim(self, config: EncoderConfig) -> int:
+        """A vector for each token, ``(B, L, C)``."""
+        return 3
