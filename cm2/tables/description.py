@@ -30,7 +30,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
         cohort: a prepared cohort. Of a credentialed one nothing is given that tells of fewer than ten stays; None stands for it.
 
     Returns:
-        ``name``, ``source``, ``version``, ``created``, ``checksum``; ``flow``, the steps of the flow chart; ``tasks``, what a positive
+        ``name``, ``source``, ``version``, ``created``, ``checksum``, ``credentialed``; ``flow``, the steps of the flow chart; ``tasks``, what a positive
         is; ``modalities``, their kinds and shapes; ``groups``, see ``count_groups``;
         ``variables``, by series modality and variable: the share of the stays having the modality that lack the variable, and
         the share of their steps without a value; ``provenance``.
@@ -40,6 +40,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
     return {
         "format": FORMAT,
         **{key: manifest[key] for key in ("name", "source", "version", "created", "checksum")},
+        "credentialed": cohort.credentialed,
         "flow": guard_flow(flow) if cohort.credentialed else flow,
         "tasks": {name: task["description"] for name, task in manifest["tasks"].items()},
         "modalities": {name: {"kind": entry["kind"], "shape": entry["shape"]} for name, entry in manifest["modalities"].items()},
