@@ -1,32 +1,14 @@
-"""Tables 1 and 8: how many stays a cohort has, by split and by the modalities they have."""
+"""How many stays a cohort has, by split and by the modalities they have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cm2.cohorts import Cohort
 from cm2.cohorts.cohort import SPLITS
 from cm2.cohorts.disclosure import SMALLEST, guard
-from cm2.paper import printed
-from cm2.tables.result import Cell
-from cm2.tables.spec import Role, TableSpec, role_of
-
-
-def count_cells(spec: TableSpec, cohort: Cohort, role: Role) -> list[Cell]:
-    """Stays with every modality, with one and with the first two, three, ...; for each task with a known outcome if the table asks.
-
-    Args:
-        spec: a table of counts.
-        cohort: a prepared cohort; nothing but its list of stays is read.
-        role: its role.
-    """
-    return [
-        cell
-        for group in count_groups(cohort, role)
-        for task in (role.tasks if spec.by_task else [""])
-        for cell in _cells(spec, role, group, task)
-    ]
+from cm2.tables.spec import Role, role_of
 
 
 def count_groups(cohort: Cohort, role: Role | None = None) -> list[dict[str, Any]]:
@@ -45,17 +27,6 @@ def count_groups(cohort: Cohort, role: Role | None = None) -> list[dict[str, Any
     groups = [(), *((name,) for name in names), *(names[:size] for size in range(2, len(names) + 1))]
     counted = [_count(cohort, group) for group in groups]
     return [_withheld(entry, counted[0]) for entry in counted] if cohort.credentialed else counted
-
-
-def _cells(spec: TableSpec, role: Role, group: dict[str, Any], task: str) -> Iterator[Cell]:
-    entry = group["tasks"][role.tasks[task]] if task else {}
-    shown = entry["known"] if task else group["stays"]
-    counts = {name: shown[name] for name in SPLITS} | ({"positives": entry["positives"]["total"]} if task else {})
-    counts["total"] = shown["total"]
-    row = " | ".join(group["modalities"]) or "all"
-    section = "matched" if len(group["modalities"]) > 1 else "complete"
-    for column, count in counts.items():
-        yield Cell(section, row, task, column, count, printed=_printed(spec, role, row, task, column))
 
 
 def _count(cohort: Cohort, names: Sequence[str]) -> dict[str, Any]:
@@ -93,11 +64,3 @@ def _withheld(counted: dict[str, Any], everyone: dict[str, Any]) -> dict[str, An
 
 def _small(count: int) -> bool:
     return 0 < count < SMALLEST
-
-
-def _printed(spec: TableSpec, role: Role, row: str, task: str, column: str) -> dict[str, float | str] | None:
-    if row not in role.counted or spec.number is None:
-        return None
-    rows = printed(spec.number, row=role.counted[row], column=column)
-    rows = rows[rows["task"].isin((task, ""))]
-    return None if rows.empty else {"cohort": role.printed, "value": int(rows.iloc[0]["value"])}

@@ -30,10 +30,10 @@ def describe(cohort: Cohort) -> dict[str, Any]:
         cohort: a prepared cohort. Of a credentialed one nothing is given that tells of fewer than ten stays; None stands for it.
 
     Returns:
-        ``name``, ``source``, ``version``, ``created``, ``checksum``, ``credentialed``; ``flow``, the steps of the flow chart; ``tasks``, what a positive
-        is; ``modalities``, their kinds and shapes; ``groups``, see ``count_groups``;
-        ``variables``, by series modality and variable: the share of the stays having the modality that lack the variable, and
-        the share of their steps without a value; ``provenance``.
+        ``name``, ``source``, ``version``, ``created``, ``checksum``, ``credentialed``; ``flow``, the steps of the flow chart; ``tasks``,
+        what a positive is; ``modalities``, their kinds and shapes; ``groups``, see ``count_groups``; ``variables``, by series modality and
+        variable: the share of the stays having the modality that lack the variable, and the share of their steps without a value;
+        ``provenance``.
     """
     manifest = cohort.manifest
     flow = manifest["flow"]

@@ -1,37 +1,34 @@
-"""Tables of what embeddings are good for beside the prediction: alignment (retrieval) and imputation.
+"""Tables of what embeddings are good for beside the prediction: what alignment (retrieval) and imputation have in common.
 
 Both look at the test stays as the cohort has them: what a run's ``absent_test`` takes away for the prediction is there, since a modality
-can only be searched for, or compared with what fills it in, where it is known. The jobs hide modalities themselves.
+can only be searched for, or compared with what fills it in, where it is known. The kinds hide modalities themselves.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
 
-import torch
 from joblib import delayed
-from torch import nn
 
 from cm2.cohorts import Cohort
-from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, embed_stays, law_of
-from cm2.evaluation.imputation import impute_scores, spread, summarise
-from cm2.evaluation.retrieval import cosine_standings, standings
-from cm2.methods import build_method, tokenised
+from cm2.evaluation.embeddings import Embedded, cannot_embed, embed_stays
+from cm2.methods import Method, build_method, tokenised
 from cm2.metrics import Interval, mean_over_seeds
 from cm2.progress import Progress, quiet_libraries
 from cm2.runs.store import Run
-from cm2.tables.planning import Entry
-from cm2.tables.result import Cell
-from cm2.tables.spec import TableSpec
+from cm2.tables.contract import TableKind
+from cm2.tables.planning import TablePlan
+from cm2.tables.result import Cell, TableResult
+from cm2.tables.text import intervals
 
 RATES = (0.0, 0.25, 0.5, 0.75)
 """Of the other modalities of a stay, hidden completely at random; one of them is kept."""
-POOL = 100
-"""Candidates of a random set, the true one included."""
 MOST = 1000
-"""Stays that a job looks at; of more, a random sample."""
+"""Stays that a kind looks at; of more, a random sample."""
 
 
 class Finding(NamedTuple):
@@ -45,51 +42,78 @@ class Finding(NamedTuple):
     n: int
 
 
-def able(spec: TableSpec, entries: Sequence[Entry], cohort: Cohort) -> tuple[list[Entry], dict[str, str]]:
-    """The entries whose method can do the table's job, and why the other rows cannot; nothing is trained.
+class EmbeddingKind(TableKind):
+    """A question asked of the embeddings of every run; a subclass sets ``name`` and ``asked`` and answers with `findings`."""
 
-    Raises:
-        ValueError: none can, or one does not fit the cohort.
-    """
-    cannot: dict[str, str] = {}
-    for entry in {entry.row.label: entry for entry in entries}.values():
-        try:
-            method = build_method(entry.configs[0], tokenised(cohort, entry.configs[0]))
-        except ValueError as error:
-            raise ValueError(f"row {entry.row.label}: {error}") from None
-        if reason := CANNOT[spec.kind](method):
-            cannot[entry.row.label] = reason
-    left = [entry for entry in entries if entry.row.label not in cannot]
-    if not left:
-        reasons = "; ".join(f"{label} {reason}" for label, reason in cannot.items())
-        raise ValueError(f"table {spec.name}: none of these rows can do it: {reasons}")
-    return left, cannot
+    asked: ClassVar[str]
+    """The question and what the numbers are, below the table."""
 
+    @abstractmethod
+    def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
+        """Every number of one run.
 
-def embedding_cells(spec: TableSpec, entries: Sequence[Entry], runs: Mapping[str, Run], cohort: Cohort, jobs: int = 1) -> list[Cell]:
-    """Every number of a table of alignment or imputation.
+        Args:
+            embedded: its test stays.
+            method: trained.
+            label: of its row.
+        """
 
-    Args:
-        spec: the table.
-        entries: those of ``able``.
-        runs: by the digest of their configuration.
-        cohort: that they were trained on.
-        jobs: processes.
-    """
-    of = {config.digest(): entry.row.label for entry in entries for config in entry.configs}
-    work = [delayed(_findings)(spec.kind, runs[digest], cohort, label) for digest, label in of.items()]
-    with Progress("looking at embeddings", len(work), "run") as progress:
-        found = dict(zip(of, progress.parallel(work, jobs), strict=True))
-    several = len(spec.section) > 1
-    cells: dict[tuple[str, str, str, str], Cell] = {}
-    for entry in entries:
-        prefix = f"{entry.section.label}: " if several else ""
-        names = tuple(runs[config.digest()].path.name for config in entry.configs)
-        for seeds in zip(*(found[config.digest()] for config in entry.configs), strict=True):
-            cell = _cell(prefix + seeds[0].section, entry.task, seeds, names)
-            cells.setdefault((cell.section, cell.row, cell.task, cell.metric), cell)
-    order = {section: position for position, section in enumerate(dict.fromkeys(cell.section for cell in cells.values()))}
-    return sorted(cells.values(), key=lambda cell: order[cell.section])
+    def cannot(self, method: Method) -> str:
+        """Why a method cannot be asked, as the end of a sentence; empty if it can."""
+        return cannot_embed(method)
+
+    def able(self, plan: TablePlan) -> TablePlan:
+        """The plan without the rows whose method cannot be asked.
+
+        Raises:
+            ValueError: none can, or one does not fit the cohort.
+        """
+        cannot: dict[str, str] = {}
+        for entry in {entry.row.label: entry for entry in plan.entries}.values():
+            try:
+                method = build_method(entry.configs[0], tokenised(plan.cohort, entry.configs[0]))
+            except ValueError as error:
+                raise ValueError(f"row {entry.row.label}: {error}") from None
+            if reason := self.cannot(method):
+                cannot[entry.row.label] = reason
+        left = tuple(entry for entry in plan.entries if entry.row.label not in cannot)
+        if not left:
+            reasons = "; ".join(f"{label} {reason}" for label, reason in cannot.items())
+            raise ValueError(f"table {plan.spec.name}: none of these rows can do it: {reasons}")
+        return replace(plan, entries=left, cannot=cannot)
+
+    def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
+        """Every number over the seeds, in the order of the questions."""
+        of = {config.digest(): entry.row.label for entry in plan.entries for config in entry.configs}
+        work = [delayed(_findings)(self, plan.runs[digest], plan.cohort, label) for digest, label in of.items()]
+        with Progress("looking at embeddings", len(work), "run") as progress:
+            found = dict(zip(of, progress.parallel(work, jobs), strict=True))
+        several = len(plan.spec.section) > 1
+        cells: dict[tuple[str, str, str, str], Cell] = {}
+        for entry in plan.entries:
+            prefix = f"{entry.section.label}: " if several else ""
+            names = tuple(plan.runs[config.digest()].path.name for config in entry.configs)
+            for seeds in zip(*(found[config.digest()] for config in entry.configs), strict=True):
+                cell = _cell(prefix + seeds[0].section, entry.task, seeds, names)
+                cells.setdefault((cell.section, cell.row, cell.task, cell.metric), cell)
+        order = {section: position for position, section in enumerate(dict.fromkeys(cell.section for cell in cells.values()))}
+        return sorted(cells.values(), key=lambda cell: order[cell.section])
+
+    def show(self, cell: Cell) -> str:
+        """Three digits, with an interval or the values of two seeds; or that there were too few stays."""
+        if cell.value is None:
+            return f"too few stays: {cell.n}"
+        if cell.low is None or cell.low == cell.high:
+            return f"{cell.value:.3g}"
+        if len(cell.seeds) == 2:
+            return f"{cell.value:.3g} ({', '.join(f'{value:.3g}' for value in cell.seeds)})"
+        return f"{cell.value:.3g} [{cell.low:.3g}, {cell.high:.3g}]"
+
+    def notes(self, result: TableResult) -> str:
+        """The question, what the intervals are, and the rows that could not be asked."""
+        cannot = result.provenance.get("cannot", {})
+        listed = f"\n\nNot in the table: {'; '.join(f'{label} ({reason})' for label, reason in cannot.items())}." if cannot else ""
+        return f"{self.asked} {intervals(result).capitalize()}, over the test stays.{listed}\n"
 
 
 def _cell(section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...]) -> Cell:
@@ -99,78 +123,28 @@ def _cell(section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ..
         return Cell(section, first.row, task, first.metric, None, n=first.n)
     if first.row == "chance":
         return Cell(section, first.row, task, first.metric, first.interval.estimate, n=first.n)
-    values = tuple(finding.interval.estimate for finding in seeds)
+    of_seeds = [finding.interval for finding in seeds if finding.interval is not None]
+    values = tuple(interval.estimate for interval in of_seeds)
     over = mean_over_seeds(values) if len(values) > 1 else first.interval
-    bootstrap = tuple((finding.interval.low, finding.interval.high) for finding in seeds)
-    estimate = {"value": over.estimate, "low": over.low, "high": over.high, "seeds": values, "bootstrap": bootstrap}
-    return Cell(section, first.row, task, first.metric, n=first.n, runs=runs, **estimate)
+    return Cell(
+        section,
+        first.row,
+        task,
+        first.metric,
+        value=over.estimate,
+        low=over.low,
+        high=over.high,
+        seeds=values,
+        bootstrap=tuple((interval.low, interval.high) for interval in of_seeds),
+        n=first.n,
+        runs=runs,
+    )
 
 
-def _findings(kind: str, run: Run, cohort: Cohort, label: str) -> list[Finding]:
+def _findings(kind: EmbeddingKind, run: Run, cohort: Cohort, label: str) -> list[Finding]:
     with warnings.catch_warnings():
         quiet_libraries()
         cohort = tokenised(cohort, run.config)
         method = run.load_method(cohort)
         stays = cohort.split("test", run.config.task, seed=run.config.seed, matched=run.config.matched)
-        return list(JOB[kind](embed_stays(method, run.config, stays), method, label))
-
-
-def _alignment(embedded: Embedded, method: nn.Module, label: str) -> Iterator[Finding]:
-    """Every pair in both directions, in random sets and in the whole split; then each modality from all the others, thinned out."""
-    names, present = embedded.names, embedded.present
-    modalities = range(len(names))
-    for source in modalities:
-        for target in modalities:
-            if source != target:
-                given = present & (torch.arange(len(names)) == source)
-                yield from _retrieved(embedded, method, label, f"{names[source]} to {names[target]}", given, target, whole=True)
-    for target in modalities if len(names) > 2 else ():
-        for rate in RATES:
-            section = f"{names[target]} from the others, {rate:.0%} of them hidden"
-            yield from _retrieved(embedded, method, label, section, embedded.hide(target, rate), target, whole=False)
-
-
-def _retrieved(
-    embedded: Embedded, method: nn.Module, label: str, section: str, given: torch.Tensor, target: int, whole: bool
-) -> Iterator[Finding]:
-    rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
-    if len(rows) < 2:
-        yield Finding(f"{section}, of all", label, "recall_1", None, len(rows))
-        return
-    z = embedded.z[rows]
-    query = (z, given[rows], z[:, target], target)
-    found = {} if cannot_score(method) else standings(law_of(method), *query)
-    found["cosine"] = cosine_standings(*query)
-    pools = {f"of {POOL}": POOL} if len(rows) > POOL else {}
-    pools |= {"of all": None} if whole or not pools else {}
-    for pool, among in pools.items():
-        for metric, value in found["cosine"].chance(among).items():
-            yield Finding(f"{section}, {pool}", "chance", metric, Interval(value, value, value), len(rows))
-        for score, standing in found.items():
-            for metric, interval in standing.summary(among).items():
-                yield Finding(f"{section}, {pool}", f"{label}, {score}", metric, interval, len(rows))
-
-
-def _imputation(embedded: Embedded, method: nn.Module, label: str) -> Iterator[Finding]:
-    """Each modality filled in from the others, thinned out; where there is only one other, it is always kept."""
-    law = law_of(method)
-    for target, name in enumerate(embedded.names):
-        for rate in RATES if len(embedded.names) > 2 else RATES[:1]:
-            given = embedded.hide(target, rate)
-            section = f"{name}, {rate:.0%} of the others hidden"
-            rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
-            if len(rows) < 2:
-                yield Finding(section, label, "energy", None, len(rows))
-                continue
-            unit = float(spread(embedded.z[rows, target]))
-            for how, scores in impute_scores(law, embedded.z[rows], given[rows], target).items():
-                for metric, interval in (summarise(scores) | {"unit": Interval(unit, unit, unit)}).items():
-                    yield Finding(section, f"{label}, {how}", metric, interval, len(rows))
-
-
-def _cannot_impute(method: nn.Module) -> str:
-    return cannot_embed(method) or cannot_score(method)
-
-
-CANNOT: dict[str, Callable[[nn.Module], str]] = {"alignment": cannot_embed, "imputation": _cannot_impute}
-JOB: dict[str, Callable[[Embedded, nn.Module, str], Iterator[Finding]]] = {"alignment": _alignment, "imputation": _imputation}
+        return list(kind.findings(embed_stays(method, run.config, stays), method, label))

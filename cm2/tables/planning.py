@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,8 @@ from cm2.cohorts import Cohort
 from cm2.config import Config
 from cm2.config.names import choose
 from cm2.methods import METHODS, build_method, tokenised
-from cm2.runs.store import RunStore
+from cm2.runs.store import Run, RunStore
+from cm2.tables.result import FORMAT, PER_TEST, REPLICATES
 from cm2.tables.spec import Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
 
 ABSENT = {"partial": ("absent", "absent_test"), "partial_train": ("absent",), "partial_test": ("absent_test",)}
@@ -30,6 +34,56 @@ class Entry:
     """Heading of the task."""
     configs: tuple[Config, ...]
     """One for each seed."""
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """All that a table is made of, resolved once, before anything is trained."""
+
+    spec: TableSpec
+    cohort: Cohort
+    store: RunStore
+    """Where its runs are found and kept."""
+    role: Role
+    """How the cohort takes part."""
+    modalities: tuple[str, ...]
+    """Those of the cohort that the table takes."""
+    profile: str = ""
+    """Of its runs; empty where none is needed."""
+    seeds: int = 0
+    """0 to seeds - 1."""
+    entries: tuple[Entry, ...] = ()
+    """Rows of sections, by task."""
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    """Why the rows left out cannot have it, by label."""
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """Every run's place in the store, by the digest of its configuration, trained or not."""
+        return places(configurations(self.entries), self.cohort, self.store)
+
+    @cached_property
+    def key(self) -> str:
+        """Changes with the runs, the table and the way numbers are made of them; empty where no runs are needed."""
+        if not self.profile:
+            return ""
+        spec = self.spec
+        parts = [[e.section.label, e.row.label, e.task, [self.runs[c.digest()].path.name for c in e.configs]] for e in self.entries]
+        text = json.dumps([FORMAT, REPLICATES, PER_TEST, spec.title, spec.kind, spec.reference, parts])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where its numbers come from, beside the cohort and the machine; empty where no runs are needed."""
+        if not self.profile:
+            return {}
+        return {
+            **{"profile": self.profile, "seeds": self.seeds},
+            **({"cannot": dict(self.cannot)} if self.cannot else {}),
+            "modalities": list(self.modalities),
+            "versions": {config.method: METHODS[config.method].version for entry in self.entries for config in entry.configs},
+            "configurations": {run.path.name: digest for digest, run in self.runs.items()},
+        }
 
 
 def plan(
@@ -57,6 +111,20 @@ def plan(
     Raises:
         ValueError: a cohort that cannot have the table, an unknown row, task, method or option, no seed, or a split without both classes.
     """
+    return list(resolve(spec, cohort, RunStore(), profile, seeds, settings, only, tasks).entries)
+
+
+def resolve(
+    spec: TableSpec,
+    cohort: Cohort,
+    store: RunStore,
+    profile: str = "quick",
+    seeds: int = 2,
+    settings: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+) -> TablePlan:
+    """The plan of a table that is made of runs; arguments and errors are those of ``plan``, and ``store`` is where the runs are."""
     if seeds < 1:
         raise ValueError(f"seeds: expected 1 or more, got {seeds}")
     role, modalities = require(spec, cohort)
@@ -71,7 +139,17 @@ def plan(
                 overrides = base | dict(section.set) | dict(row.set) | {"method": row.method, "task": task}
                 entries.append(Entry(section, row, heading, _configs(profile, overrides, seeds, row)))
     _check_splits(entries, cohort)
-    return entries
+    return TablePlan(spec, cohort, store, role, modalities, profile, seeds, tuple(entries))
+
+
+def configurations(entries: Iterable[Entry]) -> dict[str, Config]:
+    """Every configuration once, by its digest, the first seed of everything before the second of anything."""
+    return {c.digest(): c for c in sorted((c for entry in entries for c in entry.configs), key=lambda c: c.seed)}
+
+
+def places(configs: Mapping[str, Config], cohort: Cohort, store: RunStore) -> dict[str, Run]:
+    """Where the store has the runs of these configurations, or will have them."""
+    return {digest: Run(store.root / store.key(config, cohort)) for digest, config in configs.items()}
 
 
 def require(spec: TableSpec, cohort: Cohort) -> tuple[Role, tuple[str, ...]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,17 +13,14 @@ from joblib import delayed
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.format import MANIFEST
 from cm2.config import Config
-from cm2.methods import METHODS
 from cm2.progress import Progress, quiet_libraries
 from cm2.results import kept
 from cm2.runs.provenance import provenance
 from cm2.runs.store import Run, RunStore
-from cm2.tables.counts import count_cells
-from cm2.tables.embeddings import JOB, able, embedding_cells
-from cm2.tables.planning import Entry, check_methods, plan, require
-from cm2.tables.result import ENDINGS, FORMAT, TableResult, read, write
-from cm2.tables.spec import TableSpec, load_table
-from cm2.tables.statistics import PER_TEST, REPLICATES, cells
+from cm2.tables.contract import TableKind, kind_of
+from cm2.tables.loading import load_table
+from cm2.tables.planning import Entry, TablePlan, check_methods, configurations, places, require, resolve
+from cm2.tables.result import ENDINGS, TableResult, read, write
 from cm2.tables.text import markdown
 
 
@@ -65,21 +60,20 @@ def table(
             file of another version in ``out``.
     """
     spec = load_table(name)
+    kind = kind_of(spec.kind)
     with Progress(f"table {spec.name}", show=progress):
         cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
         stem = "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
         stored = read(out / f"{stem}.json") if out is not None and (out / f"{stem}.json").is_file() else None
-        if spec.kind == "counts":
-            result = _counted(spec, cohort)
+        store = store or RunStore()
+        if kind.trained:
+            plan = resolve(spec, cohort, store, profile, seeds, settings, only, tasks)
+            check_methods(plan.entries, cohort, store)
+            plan = kind.able(plan)
+            fit_entries(plan.entries, cohort, store, jobs)
         else:
-            store = store or RunStore()
-            entries = plan(spec, cohort, profile, seeds, settings, only, tasks)
-            check_methods(entries, cohort, store)
-            entries, cannot = able(spec, entries, cohort) if spec.kind in JOB else (entries, {})
-            runs = fit_entries(entries, cohort, store, jobs)
-            key = _key(spec, entries, runs)
-            source = {"profile": profile, "seeds": seeds} | ({"cannot": cannot} if cannot else {})
-            result = stored if stored is not None and stored.key == key else _computed(spec, cohort, entries, runs, jobs, key, source)
+            plan = TablePlan(spec, cohort, store, *require(spec, cohort))
+        result = stored if stored is not None and kind.trained and stored.key == plan.key else _computed(kind, plan, jobs)
         if out is not None and (result is not stored or not all((out / f"{stem}.{ending}").is_file() for ending in ENDINGS)):
             write(result, markdown(result), out, stem)
     return result
@@ -96,12 +90,12 @@ def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs:
         store: where runs are found and kept.
         jobs: runs at the same time, through joblib's backend.
     """
-    configs = {c.digest(): c for c in sorted((c for entry in entries for c in entry.configs), key=lambda c: c.seed)}
+    configs = configurations(entries)
     missing = [config for config in configs.values() if store.find(config, cohort) is None]
     labels = {c.digest(): f"{entry.row.label} {entry.task}" for entry in reversed(entries) for c in entry.configs}
     with Progress("", len(missing), "run") as progress:
         progress.parallel([delayed(_fit)(store, config, cohort, labels[config.digest()]) for config in missing], jobs)
-    return {digest: Run(store.root / store.key(config, cohort)) for digest, config in configs.items()}
+    return places(configs, cohort, store)
 
 
 def _fit(store: RunStore, config: Config, cohort: Cohort, label: str) -> None:
@@ -114,34 +108,11 @@ def _fit(store: RunStore, config: Config, cohort: Cohort, label: str) -> None:
             raise
 
 
-def _key(spec: TableSpec, entries: Sequence[Entry], runs: Mapping[str, Run]) -> str:
-    """Changes with the runs, the table and the way numbers are made of them."""
-    parts = [[e.section.label, e.row.label, e.task, [runs[c.digest()].path.name for c in e.configs]] for e in entries]
-    text = json.dumps([FORMAT, REPLICATES, PER_TEST, spec.title, spec.kind, spec.reference, parts])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _computed(
-    spec: TableSpec,
-    cohort: Cohort,
-    entries: Sequence[Entry],
-    runs: Mapping[str, Run],
-    jobs: int,
-    key: str,
-    source: Mapping[str, Any],
-) -> TableResult:
-    role, modalities = require(spec, cohort)
-    configurations = {run.path.name: digest for digest, run in runs.items()}
-    versions = {config.method: METHODS[config.method].version for entry in entries for config in entry.configs}
-    source = {**provenance(cohort), **source, "modalities": list(modalities), "versions": versions, "configurations": configurations}
-    about_embeddings = spec.kind in JOB
-    found = embedding_cells(spec, entries, runs, cohort, jobs) if about_embeddings else cells(spec, role, entries, runs, jobs)
-    return TableResult(spec.name, spec.title, spec.kind, spec.reference, tuple(found), source, key)
-
-
-def _counted(spec: TableSpec, cohort: Cohort) -> TableResult:
-    role, _ = require(spec, cohort)
-    return TableResult(spec.name, spec.title, spec.kind, "", tuple(count_cells(spec, cohort, role)), provenance(cohort))
+def _computed(kind: TableKind, plan: TablePlan, jobs: int) -> TableResult:
+    spec, source = plan.spec, {**provenance(plan.cohort), **plan.source}
+    return TableResult(
+        spec.name, spec.title, spec.kind, spec.reference if kind.trained else "", tuple(kind.cells(plan, jobs)), source, plan.key
+    )
 
 
 def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seeds: int = 2, jobs: int = 1) -> TableResult:

@@ -1,19 +1,17 @@
-"""What a table is: rows, sections and what they change of a profile, read from one TOML file; and how a cohort takes part in it."""
+"""What a table is: rows, sections and what they change of a profile; and how a cohort takes part in it."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cm2.cohorts import Cohort
 from cm2.config.names import choose, did_you_mean
 
 HERE = Path(__file__).parent
-SETTINGS = ("matched", "partial", "partial_train", "partial_test")
-KINDS = ("results", "tests", "counts", "alignment", "imputation")
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,7 @@ class TableSpec:
     section: tuple[Section, ...] = ()
     """Its sections."""
     kind: str = "results"
-    """``results``, ``tests`` (their differences to the reference are the table), ``counts`` (of stays, nothing is trained), or what is
-    asked of the embeddings: ``alignment`` or ``imputation``."""
+    """Name of what its numbers are and how they are shown, see ``cm2.tables.contract.TABLE_KINDS``."""
     modalities: int = 2
     """How many modalities of the cohort take part; 0: all."""
     kinds: tuple[str, ...] = ()
@@ -100,35 +97,43 @@ class Role:
     """The paper's rows of Tables 1 and 8, by the modalities that a stay has to have."""
 
 
-def table_names() -> list[str]:
-    """Names of all tables, those of the paper first."""
-    stems = [path.stem for path in HERE.glob("*.toml") if path.stem != "cohorts"]
-    numbers = sorted(int(stem.removeprefix("table-")) for stem in stems if stem.startswith("table-"))
-    return [*map(str, numbers), *sorted(stem for stem in stems if not stem.startswith("table-"))]
+Block = TypeVar("Block", Row, Section, TableSpec, Role)
 
 
-def load_table(name: str | int | Path) -> TableSpec:
-    """A table of the package by its number or name, or one of the reader's own by the path of a TOML file.
+def read_block(cls: type[Block], block: Mapping[str, Any], path: Path) -> Block:
+    """A block of a TOML file as what it stands for.
 
     Raises:
-        ValueError: an unknown table, key, setting or kind, or a reference that is no row.
+        ValueError: a key that it does not have.
     """
-    text, known = str(name), table_names()
-    path = Path(text) if text.endswith(".toml") else HERE / f"{'table-' if text.isdigit() else ''}{text}.toml"
-    if not path.is_file() or path.stem == "cohorts":
-        raise ValueError(f"there is no table {text!r}; {choose(text, known)}, or give a TOML file")
-    tree = tomllib.loads(path.read_text())
-    tree["row"] = tuple(_read(Row, entry, path) for entry in tree.get("row", ()))
-    tree["section"] = tuple(_read(Section, entry, path) for entry in tree.get("section", ()))
-    spec = _read(TableSpec, tree | {"name": path.stem.removeprefix("table-")}, path)
-    _check(spec, path)
-    return spec
+    known = [f.name for f in fields(cls)]
+    if unknown := sorted(set(block) - set(known)):
+        raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in block.items()})
+
+
+def check_known(given: str, known: Iterable[str], what: str) -> None:
+    """Says that a name in a TOML file is none of those it can be.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if given not in (known := list(known)):
+        raise ValueError(f"{what} {given!r} is unknown; {choose(given, known)}")
 
 
 def roles() -> dict[str, Role]:
-    """The cohorts that ``cohorts.toml`` knows, by name."""
+    """The cohorts that ``cohorts.toml`` knows, by name.
+
+    Raises:
+        ValueError: an unknown key, or a modality that the cohort does not have.
+    """
     path = HERE / "cohorts.toml"
-    return {name: _read(Role, entry, path) for name, entry in tomllib.loads(path.read_text()).items()}
+    found = {name: read_block(Role, block, path) for name, block in tomllib.loads(path.read_text()).items()}
+    for name, role in found.items():
+        for modality in (*role.partial, *(part for group in role.counted for part in group.split(" | ") if group != "all")):
+            check_known(modality, role.modalities, f"{path.name}: {name}: modality")
+    return found
 
 
 def role_of(cohort: Cohort) -> Role:
@@ -160,25 +165,3 @@ def choose_modalities(spec: TableSpec, role: Role) -> tuple[str, ...] | None:
 def needs(spec: TableSpec) -> str:
     """What a table asks of a cohort, in words."""
     return " and ".join(f"a modality of kind {kind}" for kind in spec.kinds) or f"{spec.modalities or 2} modalities"
-
-
-def _read(cls: type, entry: Mapping[str, Any], path: Path) -> Any:
-    known = [f.name for f in fields(cls)]
-    if unknown := sorted(set(entry) - set(known)):
-        raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
-
-
-def _check(spec: TableSpec, path: Path) -> None:
-    if spec.kind not in KINDS:
-        raise ValueError(f"{path.name}: kind {spec.kind!r} is unknown; {choose(spec.kind, KINDS)}")
-    for section in spec.section:
-        if section.setting not in SETTINGS:
-            raise ValueError(f"{path.name}: setting {section.setting!r} is unknown; {choose(section.setting, SETTINGS)}")
-    labels = [row.label for row in spec.row]
-    if len(set(labels)) < len(labels):
-        raise ValueError(f"{path.name}: two rows have the same label")
-    if labels and spec.reference not in labels:
-        raise ValueError(f"{path.name}: the reference {spec.reference!r} is not a row; {choose(spec.reference, labels)}")
-    if spec.kind != "counts" and not (spec.row and spec.section):
-        raise ValueError(f"{path.name}: a table of {spec.kind} needs rows and sections")

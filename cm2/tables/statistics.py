@@ -1,4 +1,4 @@
-"""The numbers of a table from its runs: means over seeds, intervals, paired differences, corrected p-values."""
+"""The numbers of a table of results from its runs: means over seeds, intervals, paired differences, corrected p-values."""
 
 from __future__ import annotations
 
@@ -15,43 +15,37 @@ from cm2.metrics import Difference, bootstrap, holm, mean_over_seeds, paired_boo
 from cm2.paper import printed
 from cm2.progress import Progress
 from cm2.runs.store import Run
-from cm2.tables.planning import Entry
-from cm2.tables.result import Cell
-from cm2.tables.spec import Role, TableSpec
+from cm2.tables.planning import Entry, TablePlan
+from cm2.tables.result import PER_TEST, REPLICATES, Cell
 
 METRICS = ("auroc", "aupr")
-REPLICATES, PER_TEST = 2000, 100
-"""Resamples of the paired bootstrap: so many at least, and so many for each test of the table. The smallest p-value is 2 / (resamples + 1),
-which Holm's correction multiplies by the number of tests: it can fall to 0.02 in a table of any size."""
 
 
-def cells(spec: TableSpec, role: Role, entries: Sequence[Entry], runs: Mapping[str, Run], jobs: int = 1) -> list[Cell]:
-    """Every number of a table.
+def result_cells(plan: TablePlan, jobs: int = 1, tests: bool = False) -> list[Cell]:
+    """Every number of a table of results or tests.
 
     Args:
-        spec: the table.
-        role: of its cohort.
-        entries: see ``plan``.
-        runs: by the digest of their configuration.
+        plan: its runs are finished.
         jobs: processes.
+        tests: whether the tests are the table, so that the paper's stand beside, and are restated.
     """
-    of = {id(entry): [runs[config.digest()] for config in entry.configs] for entry in entries}
-    found = [_cell(entry, metric, of[id(entry)], role, spec.number) for entry in entries for metric in METRICS]
+    found = [_cell(plan, entry, metric, tests) for entry in plan.entries for metric in METRICS]
     blocks: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
+    for entry in plan.entries:
         blocks.setdefault((entry.section.label, entry.task), []).append(entry)
-    tests = len(METRICS) * sum(len(block) - 1 for block in blocks.values())
-    replicates = max(REPLICATES, PER_TEST * tests)
-    work = [delayed(_differences)(block, runs, spec.reference, replicates, spec.kind == "tests") for block in blocks.values()]
+    compared_rows = len(METRICS) * sum(len(block) - 1 for block in blocks.values())
+    replicates = max(REPLICATES, PER_TEST * compared_rows)
+    work = [delayed(_differences)(block, plan.runs, plan.spec.reference, replicates, tests) for block in blocks.values()]
     with Progress("comparing rows", len(work), "block") as progress:
         compared = dict(zip(blocks, progress.parallel(work, jobs), strict=True))
     return _corrected([replace(c, difference=compared[c.section, c.task].get((c.row, c.metric))) for c in found])
 
 
-def _cell(entry: Entry, metric: str, runs: Sequence[Run], role: Role, number: int | None) -> Cell:
-    tests = [run.metrics["test"] for run in runs]
-    values = tuple(test[metric] for test in tests)
-    intervals = tuple((test[f"{metric}_low"], test[f"{metric}_high"]) for test in tests)
+def _cell(plan: TablePlan, entry: Entry, metric: str, tests: bool) -> Cell:
+    runs = [plan.runs[config.digest()] for config in entry.configs]
+    measured = [run.metrics["test"] for run in runs]
+    values = tuple(test[metric] for test in measured)
+    intervals = tuple((test[f"{metric}_low"], test[f"{metric}_high"]) for test in measured)
     over = mean_over_seeds(values) if len(values) > 1 else None
     value, low, high = (over.estimate, over.low, over.high) if over else (values[0], *intervals[0])
     cell = Cell(
@@ -64,19 +58,19 @@ def _cell(entry: Entry, metric: str, runs: Sequence[Run], role: Role, number: in
         high=high,
         seeds=values,
         bootstrap=intervals,
-        n=int(tests[0]["n"]),
-        positives=int(tests[0]["positives"]),
+        n=int(measured[0]["n"]),
+        positives=int(measured[0]["positives"]),
         runs=tuple(run.path.name for run in runs),
     )
-    return _beside_printed(cell, number, entry, role)
+    return _beside_printed(cell, f"{metric}_p" if tests else metric, plan, entry)
 
 
-def _beside_printed(cell: Cell, number: int | None, entry: Entry, role: Role) -> Cell:
-    """The cell with the number that the paper prints in its place, if it prints one."""
+def _beside_printed(cell: Cell, column: str, plan: TablePlan, entry: Entry) -> Cell:
+    """The cell with the number that the paper prints in its place, in this column, if it prints one."""
+    number, role = plan.spec.number, plan.role
     label = entry.row.label if entry.row.printed is None else entry.row.printed
     if number is None or not label or not role.printed:
         return cell
-    column = f"{cell.metric}_p" if number == 11 else cell.metric
     where = {"cohort": role.printed, "setting": entry.section.setting, **entry.section.printed}
     rows = printed(number, row=label, task=entry.task, column=column, **where)
     if rows.empty:
@@ -157,6 +151,5 @@ def _same_stays(frames: Sequence[pd.DataFrame], base: Sequence[pd.DataFrame]) ->
 
 def _corrected(found: Sequence[Cell]) -> list[Cell]:
     """The cells with Holm's correction over all differences of the table."""
-    tested = [cell for cell in found if cell.difference]
-    adjusted = iter(holm([cell.difference["p"] for cell in tested]))
+    adjusted = iter(holm([cell.difference["p"] for cell in found if cell.difference]))
     return [replace(c, difference={**c.difference, "p_holm": next(adjusted)}) if c.difference else c for c in found]

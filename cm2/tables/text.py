@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cm2.paper import printed
+from cm2.tables.contract import kind_of
 from cm2.tables.result import Cell, TableResult
 
-NAMES = {"auroc": "AUROC", "aupr": "AUPR", "train": "Train", "valid": "Valid", "test": "Test", "total": "Total", "positives": "Positive"}
-NAMES |= {"recall_1": "recall at 1", "recall_5": "at 5", "recall_10": "at 10", "median_rank": "median rank"}
-NAMES |= {"energy": "energy score", "log_likelihood": "log-likelihood", "error": "error of the mean", "unit": "unit"}
+NAMES = {"auroc": "AUROC", "aupr": "AUPR"}
 COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
 Show = Callable[[Cell], str]
-ASKED = {
-    "alignment": "Which embedding of the modality belongs to the stay? Share of stays whose own is among the best 1, 5 and 10, and the"
-    " median of its rank, among all candidates or in random sets of 100 (exact expectation over the sets). Density: of stay and candidate"
-    " together; dependence: the same over the product of the margins, optimal for candidates drawn from the margin.",
-    "imputation": "A known modality is hidden and filled in from the stay's others. Energy score and error of the mean (small is good) and"
-    " log-likelihood (large is good) in units of the standard deviation of the embedding over the stays, which is shown: next to 0 all"
-    " stays have nearly the same embedding. An error of 1 is that of the stays' own mean. A point has no log-likelihood.",
-}
-"""Tables of what is asked of embeddings, and what they show."""
 
 
 def markdown(result: TableResult) -> str:
     """The table as people read it, with a line that says what its intervals are and where it comes from."""
     parts = [f"# {_heading(result)}\n"]
-    if result.kind != "tests":
+    if not kind_of(result.kind).differences_only:
         parts.append(values(result))
     if any(cell.difference for cell in result.cells):
         parts += [f"## Differences to {result.reference}\n", differences(result)]
@@ -42,8 +32,8 @@ def values(result: TableResult, task: str = "", paper: bool = True) -> str:
         task: heading of the only task shown; empty: all.
         paper: whether the paper's rows are shown.
     """
-    show = {"counts": _count, **dict.fromkeys(ASKED, _asked)}.get(result.kind, estimate)
-    return _grid(_of_task(result, task), show, paper)
+    kind = kind_of(result.kind)
+    return _grid(_of_task(result, task), kind.show, kind.headings, paper)
 
 
 def as_printed(table: int) -> str:
@@ -57,7 +47,7 @@ def as_printed(table: int) -> str:
     if rows.empty:
         raise ValueError(f"the paper's Table {table} prints no AUROC; choose one that does, for example 2")
     cells = [Cell(COHORTS[r.cohort], r.row, r.task, r.column, value=r.value, low=r.low, high=r.high) for r in rows.itertuples()]
-    return _grid(cells, lambda cell: f"{cell.value:.3f}" if math.isnan(cell.low) else estimate(cell), paper=False)
+    return _grid(cells, lambda cell: f"{cell.value:.3f}" if math.isnan(cell.low) else estimate(cell), NAMES, paper=False)
 
 
 def differences(result: TableResult, task: str = "") -> str:
@@ -73,14 +63,13 @@ def differences(result: TableResult, task: str = "") -> str:
     compared = [cell for cell in _of_task(result, task) if cell.difference]
     if not compared:
         raise ValueError(f"table {result.name} compares nothing{f' for {task}' if task else ''}")
-    return _grid(compared, difference, paper=result.kind == "tests")
+    kind = kind_of(result.kind)
+    return _grid(compared, difference, kind.headings, paper=kind.differences_only)
 
 
 def notes(result: TableResult) -> str:
     """What the intervals are and where the numbers come from."""
-    what = {"counts": "", **dict.fromkeys(ASKED, "embeddings")}.get(result.kind, "results")
-    about = {"embeddings": _notes_on_embeddings, "results": _notes}
-    return "\n".join(([about[what](result)] if what else []) + [_source(result)])
+    return "\n".join([*filter(None, [kind_of(result.kind).notes(result)]), _source(result)])
 
 
 def _of_task(result: TableResult, task: str) -> list[Cell]:
@@ -90,25 +79,11 @@ def _of_task(result: TableResult, task: str) -> list[Cell]:
     return [cell for cell in result.cells if task in ("", cell.task)]
 
 
-def _count(cell: Cell) -> str:
-    return "hidden" if cell.value is None else f"{cell.value:,.0f}"
-
-
 def estimate(cell: Cell) -> str:
     """``0.812 [0.790, 0.834]``; of two seeds, whose t interval would span everything, the values: ``0.812 (0.804, 0.820)``."""
     if len(cell.seeds) == 2:
         return f"{cell.value:.3f} ({', '.join(f'{value:.3f}' for value in cell.seeds)})"
     return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
-
-
-def _asked(cell: Cell) -> str:
-    if cell.value is None:
-        return f"too few stays: {cell.n}"
-    if cell.low is None or cell.low == cell.high:
-        return f"{cell.value:.3g}"
-    if len(cell.seeds) == 2:
-        return f"{cell.value:.3g} ({', '.join(f'{value:.3g}' for value in cell.seeds)})"
-    return f"{cell.value:.3g} [{cell.low:.3g}, {cell.high:.3g}]"
 
 
 def difference(cell: Cell) -> str:
@@ -127,13 +102,13 @@ def _printed(cell: Cell) -> str:
     return f"{value} [{p['low']:.3f}, {p['high']:.3f}]" if "low" in p else value
 
 
-def _grid(cells: Sequence[Cell], show: Show, paper: bool = True) -> str:
+def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper: bool) -> str:
     """Rows by section and label, columns by task and metric; the paper's row follows ours where it has one."""
     columns = list(dict.fromkeys((cell.task, cell.metric) for cell in cells))
     rows: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
     for cell in cells:
         rows.setdefault((cell.section, cell.row), {})[cell.task, cell.metric] = cell
-    lines = [["", *(f"{task} {NAMES.get(metric, metric)}".strip() for task, metric in columns)]]
+    lines = [["", *(f"{task} {headings.get(metric, metric)}".strip() for task, metric in columns)]]
     lines.append(["---"] * (len(columns) + 1))
     section = None
     for (block, label), found in rows.items():
@@ -150,35 +125,13 @@ def _heading(result: TableResult) -> str:
     return f"Table {result.name}. {result.title}" if result.name.isdigit() else result.title
 
 
-def _intervals(result: TableResult) -> str:
+def intervals(result: TableResult) -> str:
+    """What the intervals of a table of runs are, which depends on the number of seeds."""
     seeds = max(len(cell.seeds) for cell in result.cells)
     several = (
         "mean of two seeds and the value of either" if seeds == 2 else f"mean of {seeds} seeds with the 95 % Student t interval over them"
     )
     return several if seeds > 1 else "one seed with its 95 % bootstrap interval"
-
-
-def _notes_on_embeddings(result: TableResult) -> str:
-    cannot = result.provenance.get("cannot", {})
-    listed = f"\n\nNot in the table: {'; '.join(f'{label} ({reason})' for label, reason in cannot.items())}." if cannot else ""
-    return f"{ASKED[result.kind]} {_intervals(result).capitalize()}, over the test stays.{listed}\n"
-
-
-def _notes(result: TableResult) -> str:
-    own = _intervals(result)
-    tested = sum(cell.difference is not None for cell in result.cells)
-    text = f"Ours: {own}. Paper: one seed with a 95 % bootstrap interval over the test stays."
-    if tested:
-        text += (
-            f" Differences: row minus {result.reference}, averaged over the seeds, with the 95 % interval and p-value of the paired "
-            f"bootstrap on the same resamples of the test stays; Holm's correction over the {tested} tests of the table."
-        )
-    if result.kind == "tests":
-        text += (
-            " As printed: a two-sample t-test between 1,000 bootstrap replicates of either AUROC or AUPR, which is what the paper's"
-            " p-values look like. Its sample size is the number of replicates, which is ours to choose, not the number of stays."
-        )
-    return text + "\n"
 
 
 def _source(result: TableResult) -> str:

@@ -11,10 +11,9 @@ import pytest
 
 from cm2 import load_cohort
 from cm2.cohorts.disclosure import SMALLEST, guard, guard_flow
-from cm2.tables import load_table
-from cm2.tables.counts import count_cells, count_groups
+from cm2.tables import table
+from cm2.tables.counts import count_groups
 from cm2.tables.description import describe, group, kept_description, write_description
-from cm2.tables.spec import role_of
 from cm2.tables.verification import compare_with_paper
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 from tests.tables.conftest import write
@@ -57,8 +56,8 @@ def numbers(tree):
 
 
 def test_description_counts_what_the_table_of_counts_counts(tiny):
-    described, spec = describe(tiny), load_table(8)
-    for cell in count_cells(spec, tiny, role_of(tiny)):
+    described = describe(tiny)
+    for cell in table(8, tiny, progress=False).cells:
         entry = group(described, *(cell.row.split(" | ") if cell.row != "all" else []))["tasks"][cell.task]
         here = entry["positives"]["total"] if cell.metric == "positives" else entry["known"][cell.metric]
         assert here == cell.value

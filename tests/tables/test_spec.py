@@ -133,7 +133,11 @@ def test_the_known_cohort_loses_what_its_entry_says(tmp_path):
         ('title = "t"\n[[row]]\nlabel = "a"\n[[section]]\nlabel = "s"', "the reference 'CM2' is not a row; choose one of a"),
         ('title = "t"\n[[row]]\nlabel = "CM2"\n[[row]]\nlabel = "CM2"', "two rows have the same label"),
         ('title = "t"', "needs rows and sections"),
-        ('title = "t"\nkind = "count"', "kind 'count' is unknown"),
+        ('title = "t"\nkind = "count"', "kind 'count' is unknown; choose one of .*did you mean 'counts'"),
+        (
+            'title = "t"\n[[row]]\nlabel = "CM2"\nsections = ["partialy"]\n[[section]]\nlabel = "partially"',
+            "row CM2: section 'partialy' is unknown; choose one of partially .did you mean 'partially'",
+        ),
     ],
 )
 def test_a_table_that_is_not_one_is_named(text, message, tmp_path):

@@ -1,0 +1,69 @@
+"""Tables of alignment: whether a stay's embeddings find each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import torch
+
+from cm2.evaluation.embeddings import Embedded, cannot_score, law_of
+from cm2.evaluation.retrieval import cosine_standings, standings
+from cm2.methods import Method
+from cm2.metrics import Interval
+from cm2.tables.embeddings import MOST, RATES, EmbeddingKind, Finding
+
+POOL = 100
+"""Candidates of a random set, the true one included."""
+
+
+class Alignment(EmbeddingKind):
+    """Retrieval of one modality by another, and by all the others."""
+
+    name = "alignment"
+    headings: ClassVar[Mapping[str, str]] = {
+        "recall_1": "recall at 1",
+        "recall_5": "at 5",
+        "recall_10": "at 10",
+        "median_rank": "median rank",
+    }
+    asked = (
+        "Which embedding of the modality belongs to the stay? Share of stays whose own is among the best 1, 5 and 10, and the"
+        " median of its rank, among all candidates or in random sets of 100 (exact expectation over the sets). Density: of stay and"
+        " candidate together; dependence: the same over the product of the margins, optimal for candidates drawn from the margin."
+    )
+
+    def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
+        """Every pair in both directions, in random sets and in the whole split; then each modality from all the others, thinned out."""
+        names, present = embedded.names, embedded.present
+        modalities = range(len(names))
+        for source in modalities:
+            for target in modalities:
+                if source != target:
+                    given = present & (torch.arange(len(names)) == source)
+                    yield from _retrieved(embedded, method, label, f"{names[source]} to {names[target]}", given, target, whole=True)
+        for target in modalities if len(names) > 2 else ():
+            for rate in RATES:
+                section = f"{names[target]} from the others, {rate:.0%} of them hidden"
+                yield from _retrieved(embedded, method, label, section, embedded.hide(target, rate), target, whole=False)
+
+
+def _retrieved(
+    embedded: Embedded, method: Method, label: str, section: str, given: torch.Tensor, target: int, whole: bool
+) -> Iterator[Finding]:
+    rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
+    if len(rows) < 2:
+        yield Finding(f"{section}, of all", label, "recall_1", None, len(rows))
+        return
+    z = embedded.z[rows]
+    query = (z, given[rows], z[:, target], target)
+    found = {} if cannot_score(method) else standings(law_of(method), *query)
+    found["cosine"] = cosine_standings(*query)
+    pools: dict[str, int | None] = {f"of {POOL}": POOL} if len(rows) > POOL else {}
+    pools |= {"of all": None} if whole or not pools else {}
+    for pool, among in pools.items():
+        for metric, value in found["cosine"].chance(among).items():
+            yield Finding(f"{section}, {pool}", "chance", metric, Interval(value, value, value), len(rows))
+        for score, standing in found.items():
+            for metric, interval in standing.summary(among).items():
+                yield Finding(f"{section}, {pool}", f"{label}, {score}", metric, interval, len(rows))

@@ -1,0 +1,44 @@
+"""Tables of imputation: how well a stay's other modalities fill in one that is hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, law_of
+from cm2.evaluation.imputation import impute_scores, spread, summarise
+from cm2.methods import Method
+from cm2.metrics import Interval
+from cm2.tables.embeddings import MOST, RATES, EmbeddingKind, Finding
+
+
+class Imputation(EmbeddingKind):
+    """Scores of what is filled in, asked of methods with a law of their embeddings."""
+
+    name = "imputation"
+    headings: ClassVar[Mapping[str, str]] = {"energy": "energy score", "log_likelihood": "log-likelihood", "error": "error of the mean"}
+    asked = (
+        "A known modality is hidden and filled in from the stay's others. Energy score and error of the mean (small is good) and"
+        " log-likelihood (large is good) in units of the standard deviation of the embedding over the stays, which is shown: next to 0 all"
+        " stays have nearly the same embedding. An error of 1 is that of the stays' own mean. A point has no log-likelihood."
+    )
+
+    def cannot(self, method: Method) -> str:
+        """Why a method has no embeddings, or no law of them; empty if it has."""
+        return cannot_embed(method) or cannot_score(method)
+
+    def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
+        """Each modality filled in from the others, thinned out; where there is only one other, it is always kept."""
+        law = law_of(method)
+        for target, name in enumerate(embedded.names):
+            for rate in RATES if len(embedded.names) > 2 else RATES[:1]:
+                given = embedded.hide(target, rate)
+                section = f"{name}, {rate:.0%} of the others hidden"
+                rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
+                if len(rows) < 2:
+                    yield Finding(section, label, "energy", None, len(rows))
+                    continue
+                unit = float(spread(embedded.z[rows, target]))
+                for how, scores in impute_scores(law, embedded.z[rows], given[rows], target).items():
+                    for metric, interval in (summarise(scores) | {"unit": Interval(unit, unit, unit)}).items():
+                        yield Finding(section, f"{label}, {how}", metric, interval, len(rows))

@@ -1,0 +1,53 @@
+"""Tables by name, each read from one TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from cm2.config.names import choose
+from cm2.tables.contract import kind_of
+from cm2.tables.spec import HERE, Row, Section, TableSpec, check_known, read_block
+
+SETTINGS = ("matched", "partial", "partial_train", "partial_test")
+
+
+def table_names() -> list[str]:
+    """Names of all tables, those of the paper first."""
+    stems = [path.stem for path in HERE.glob("*.toml") if path.stem != "cohorts"]
+    numbers = sorted(int(stem.removeprefix("table-")) for stem in stems if stem.startswith("table-"))
+    return [*map(str, numbers), *sorted(stem for stem in stems if not stem.startswith("table-"))]
+
+
+def load_table(name: str | int | Path) -> TableSpec:
+    """A table of the package by its number or name, or one of the reader's own by the path of a TOML file.
+
+    Raises:
+        ValueError: an unknown table, key, setting, section or kind, or a reference that is no row.
+    """
+    text, known = str(name), table_names()
+    path = Path(text) if text.endswith(".toml") else HERE / f"{'table-' if text.isdigit() else ''}{text}.toml"
+    if not path.is_file() or path.stem == "cohorts":
+        raise ValueError(f"there is no table {text!r}; {choose(text, known)}, or give a TOML file")
+    tree = tomllib.loads(path.read_text())
+    tree["row"] = tuple(read_block(Row, block, path) for block in tree.get("row", ()))
+    tree["section"] = tuple(read_block(Section, block, path) for block in tree.get("section", ()))
+    spec = read_block(TableSpec, tree | {"name": path.stem.removeprefix("table-")}, path)
+    _check(spec, path)
+    return spec
+
+
+def _check(spec: TableSpec, path: Path) -> None:
+    kind = kind_of(spec.kind, f"{path.name}: ")
+    for section in spec.section:
+        check_known(section.setting, SETTINGS, f"{path.name}: setting")
+    for row in spec.row:
+        for label in row.sections:
+            check_known(label, [section.label for section in spec.section], f"{path.name}: row {row.label}: section")
+    labels = [row.label for row in spec.row]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"{path.name}: two rows have the same label")
+    if labels and spec.reference not in labels:
+        raise ValueError(f"{path.name}: the reference {spec.reference!r} is not a row; {choose(spec.reference, labels)}")
+    if kind.trained and not (spec.row and spec.section):
+        raise ValueError(f"{path.name}: a table of {spec.kind} needs rows and sections")

@@ -1,0 +1,51 @@
+"""Kinds of table: a new one is one class, which loading, computing and printing then know."""
+
+from __future__ import annotations
+
+import pytest
+
+from cm2.tables import TABLE_KINDS, Cell, TableKind, TablePlan, load_table, markdown, read, table
+from cm2.tables.contract import kind_of
+from tests.tables.conftest import FAST
+
+
+@pytest.fixture
+def stays_of_runs(monkeypatch):
+    """A kind of table that needs runs and shows how many test stays each has."""
+    monkeypatch.setattr("cm2.tables.contract.TABLE_KINDS", known := dict(TABLE_KINDS))
+
+    class Stays(TableKind):
+        name = "stays"
+        headings = {"n": "Stays"}  # noqa: RUF012
+
+        def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
+            sizes = {digest: int(run.metrics["test"]["n"]) for digest, run in plan.runs.items()}
+            return [Cell(e.section.label, e.row.label, e.task, "n", sizes[e.configs[0].digest()]) for e in plan.entries]
+
+        def show(self, cell: Cell) -> str:
+            return f"{cell.value} of them"
+
+    assert known["stays"] is Stays
+    return known
+
+
+def test_a_kind_of_table_is_one_class(stays_of_runs, tiny, store, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "mine"\nkind = "stays"\n[[row]]\nlabel = "CM2"\n[[section]]\nlabel = "all"\nsetting = "matched"\n')
+    result = table(path, tiny, "smoke", 1, settings=FAST, store=store, out=tmp_path, tasks=["death"], progress=False)
+    stays = tiny.split("test", "death", matched=True)
+    assert result.cell("CM2", "n").value == len(stays.label)
+    assert result.provenance["profile"] == "smoke" and len(result.provenance["configurations"]) == 1
+    text = markdown(result)
+    assert f"| CM2 | {len(stays.label)} of them |" in text and "death Stays" in text and "Source: cohort tiny" in text
+    assert read(tmp_path / "mine.json") == result
+
+
+def test_every_kind_has_a_table_and_a_name_of_its_own():
+    from cm2.tables import table_names
+
+    assert {load_table(name).kind for name in table_names()} == set(TABLE_KINDS)
+    with pytest.raises(ValueError, match=r"kind 'result' is unknown; choose one of alignment, .*did you mean 'results'"):
+        kind_of("result")
+    with pytest.raises(ValueError, match=r"kind of table 'tests' is cm2.tables.kinds.results.Tests already"):
+        type("Others", (TableKind,), {"name": "tests"})
