@@ -176,6 +176,19 @@ def test_draw_labels_has_the_given_probabilities():
     check("shares of the labels", share, near=probabilities, standard_error=torch.sqrt(probabilities * (1 - probabilities) / n))
 
 
+def test_initialise_shrinks_each_clusters_variance_by_one_pseudo_observation():
+    """Two clusters far apart, so that k-means finds them: (sum of squares + variance of all) / (count + 1)."""
+    first, second = torch.randn(5, 3, dtype=torch.float64), 100 + torch.randn(7, 3, dtype=torch.float64)
+    points = torch.cat([first, second])
+    mixture = GaussianMixture(2, 3, minimum_scale=1e-3).double()
+    mixture.initialise(points)
+    law = mixture()
+    expected = [((part - part.mean(0)).square().sum(0) + points.var(0, correction=0)) / (len(part) + 1) for part in (first, second)]
+    order = law.mean[:, 0].argsort()
+    torch.testing.assert_close(law.scale[order].square(), torch.stack(expected))
+    torch.testing.assert_close(law.log_weights.exp()[order], torch.tensor([5 / 12, 7 / 12], dtype=torch.float64))
+
+
 def test_initialise_separates_components_and_finds_them():
     truth = GaussianMixture.from_parameters([0.3, 0.7], torch.tensor([[-2.0] * 8, [2.0] * 8]), torch.full((2, 8), 0.5))
     mixture, n, weights = GaussianMixture(2, 8), 2_000, torch.tensor([0.3, 0.7])

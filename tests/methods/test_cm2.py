@@ -267,3 +267,25 @@ def test_weights_saved_before_the_embeddings_were_a_module_load():
     other = build(2, seed=1)
     other.load_state_dict(old)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in method.state_dict().items())
+
+
+def test_terms_per_dimension_count_the_coordinates_that_are_present():
+    present = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [True, False, False]]).repeat(3, 1)
+    terms = build(3, lambda_mix=1.0, lambda_copula=1.0).loss(make_batch(modalities(3), present))
+    coordinates = present.sum() / len(present) * Config.from_profile("smoke").model.embedding_dim
+    for name in ("mixture", "copula"):
+        torch.testing.assert_close(terms[f"{name}_per_dimension"], terms[name] / coordinates)
+
+
+def test_a_prediction_is_mean_and_variance_of_the_draws_probabilities():
+    present = torch.tensor([[True, True], [True, False], [False, True], [True, True]]).repeat(3, 1)
+    method, batch = build(2, n_draws=5).eval(), make_batch(modalities(2), present)
+    torch.manual_seed(3)
+    mean, variance = method.predictive(batch)
+    torch.manual_seed(3)
+    z = method.impute(batch, n_draws=5)
+    drawn = torch.stack([method.classifier(method.fusion(each)).squeeze(-1).sigmoid() for each in z])
+    torch.testing.assert_close(mean, drawn.mean(0))
+    torch.testing.assert_close(variance, (drawn - drawn.mean(0)).square().mean(0))  # of these draws, not an estimate for others
+    assert (variance[~present.all(1)] > 0).all()
+    assert method.predictive(make_batch(modalities(2), torch.ones(12, 2, dtype=torch.bool)))[1].max() == 0, "nothing is drawn"

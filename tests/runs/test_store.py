@@ -15,6 +15,7 @@ from joblib import parallel_config
 from safetensors.torch import load_file, save_file
 
 from cm2 import Config, RunStore, evaluate, fit, load_cohort
+from cm2.cohorts import Cohort
 from cm2.methods import build_method, tokenised
 from cm2.runs.store import Run, fit_all, record_over_seeds
 from cm2.runs.trainer import EpochSampler, predictions
@@ -89,6 +90,15 @@ def test_evaluate_takes_modalities_away(run, small_cohort):
     assert full["auroc"] == pytest.approx(run.metrics["test"]["auroc"], abs=1e-6)
     assert less["brier"] != full["brier"]  # ranks alone may stay as they are
     assert less["n"] == full["n"]
+
+
+@pytest.mark.parametrize("mechanism", ["mcar", "mar", "mnar"])
+def test_evaluate_masks_by_the_mechanism_the_seed_and_the_split_it_is_given(mechanism, run, small_cohort, monkeypatch):
+    asked = []
+    original = Cohort.split
+    monkeypatch.setattr(Cohort, "split", lambda self, *given: asked.append(given) or original(self, *given))
+    evaluate(run, small_cohort, "valid", {"note": 0.5}, mechanism, seed=3)
+    assert asked == [("valid", run.config.task, {"note": 0.5}, mechanism, 3, False)]
 
 
 def test_a_run_on_matched_stays_of_two_modalities(small_cohort, tmp_path):

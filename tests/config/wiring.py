@@ -1,0 +1,184 @@
+"""What each field of a configuration changes, and everything that it could change, computed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from cm2 import Config, RunStore, load_cohort
+from cm2.batch import Batch
+from cm2.cohorts import Cohort, Stays
+from cm2.kinds import KINDS, kind
+from cm2.methods import Method, build_method, tokenised
+from cm2.methods.contract import FitsStays
+from cm2.runs.trainer import TrainingLoop, loader, train
+from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
+
+N = 48
+
+
+@dataclass(frozen=True)
+class Case:
+    """A field's other value, and what follows from it.
+
+    Args:
+        value: another value than that of the base.
+        changes: the aspects of `Observer.observe` that differ; all others have to be equal. The run's key always differs.
+        base: what the base overrides of the profile ``smoke``; a series and a vector without it.
+    """
+
+    value: Any
+    changes: str
+    base: Mapping[str, Any] = field(default_factory=dict)
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all fields of a configuration that are values."""
+    for each in fields(config):
+        value = getattr(config, each.name)
+        yield from leaves(value, f"{prefix}{each.name}.") if is_dataclass(value) else (f"{prefix}{each.name}",)
+
+
+def made_up_cohort(out: Any) -> Cohort:
+    """One modality of each kind, two tasks, and stays that lack one."""
+    rng = np.random.default_rng(0)
+    present = {name: rng.random(N) < 0.8 for name in sorted(KINDS)}
+    present["series"][:] = True
+    modalities = {name: PreparedModality(name, kind(name).example(N, rng), here) for name, here in present.items()}
+    split = np.array(["train", "train", "valid", "test"])[np.arange(N) % 4]
+    labels = {"death": (rng.random(N) < 0.5).astype(int), "in_hospital_mortality": (rng.random(N) < 0.5).astype(int)}
+    stays = pd.DataFrame({"stay_id": np.arange(N), "split": split, **labels})
+    tasks = dict.fromkeys(labels, "made up")
+    made = PreparedCohort("mine", "made up", "1", {}, stays, modalities, tasks, [], {}, credentialed=False)
+    return load_cohort(write_cohort(out, made))
+
+
+class Stop(Exception):
+    """Ends a run where what was to be seen has been seen."""
+
+
+class Observer:
+    """Everything that a configuration could change, as plain values that can be compared.
+
+    Args:
+        cohort: that runs are on.
+        monkeypatch: of the test.
+        folder: for files of runs.
+    """
+
+    def __init__(self, cohort: Cohort, monkeypatch: pytest.MonkeyPatch, folder: Any) -> None:
+        self.cohort, self.patch, self.folder = cohort, monkeypatch, folder
+
+    def observe(self, config: Config) -> dict[str, Any]:
+        """Aspects by name."""
+        asked = self._downloads()
+        cohort = tokenised(self.cohort, config)
+        method = build_method(config, cohort)
+        stays = cohort.split("train", config.task)
+        batch = stays.batch(range(len(stays)))
+        seen: dict[str, Any] = {
+            "key": RunStore(self.folder).key(config, self.cohort),
+            "class": type(method).__name__,
+            "shapes": {name: tuple(value.shape) for name, value in method.state_dict().items()},
+            "start": plain(method.state_dict()),
+            "tokens": {name: plain(value) for name, value in batch.values.items() if isinstance(value, dict)},
+            "loader": self._loader(config, stays),
+            "downloads": asked,
+            **self._splits(config),
+        }
+        if isinstance(method, FitsStays):
+            return seen | {
+                "history": method.fit_stays(stays, cohort.split("valid", config.task)),
+                "prediction": self._predict(method, batch),
+            }
+        seen["prediction"] = self._predict(method, batch)
+        return seen | self._trained(method, config, batch) | {"trainer": self._trainer(config, stays)}
+
+    @staticmethod
+    def _predict(method: Method, batch: Batch) -> Any:
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return plain(method.eval().predictive(batch))
+
+    def _trained(self, method: Method, config: Config, batch: Batch) -> dict[str, Any]:
+        """The first step of an epoch that is not the first: loss, its terms, gradients; groups of the optimiser."""
+        torch.manual_seed(config.seed)
+        method.initialise(batch)
+        method.epoch = 2
+        torch.manual_seed(1)
+        terms = method.train().loss(batch)
+        terms["loss"].backward()
+        groups = TrainingLoop(method, config).configure_optimizers().param_groups
+        return {
+            "loss": plain(terms["loss"]),
+            "terms": plain({name: value for name, value in terms.items() if name != "loss"}),
+            "gradient": plain({name: p.grad for name, p in method.named_parameters() if p.grad is not None}),
+            "optimiser": [{k: len(v) if k == "params" else v for k, v in group.items()} for group in groups],
+        }
+
+    def _trainer(self, config: Config, stays: Stays) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+
+        def refuse(**options: Any) -> None:
+            told.update({k: v for k, v in options.items() if k != "callbacks"})
+            told["callbacks"] = [vars(c)["patience"] for c in options["callbacks"] if "patience" in vars(c)]
+            raise Stop
+
+        self.patch.setattr("cm2.runs.trainer.Trainer", refuse)
+        with pytest.raises(Stop):
+            train(build_method(config, tokenised(self.cohort, config)), config, stays, stays, self.folder, progress=False)
+        return told
+
+    def _loader(self, config: Config, stays: Stays) -> tuple[int, int, list[int]]:
+        made = loader(stays, config.train, config.seed, shuffle=True)
+        return made.num_workers, len(made), [index for batch in made.sampler for index in batch]
+
+    def _splits(self, config: Config) -> dict[str, Any]:
+        """The stays, the modalities left to them and the labels that a run trains, validates and tests on."""
+        seen: dict[str, Any] = {}
+
+        def note(method: Method, config: Config, train: Stays, valid: Stays, *_: Any, **__: Any) -> None:
+            seen.update(train=self._stays(train), valid=self._stays(valid))
+
+        def predicted(method: Method, config: Config, stays: Stays, **_: Any) -> pd.DataFrame:
+            if "predicted" in seen:  # the validation stays come first
+                seen["test"] = self._stays(stays)
+                raise Stop
+            seen["predicted"] = self._stays(stays)
+            return pd.DataFrame()
+
+        with self.patch.context() as patch, pytest.raises(Stop):
+            patch.setattr("cm2.runs.trainer.train", note)
+            patch.setattr("cm2.runs.trainer.predictions", predicted)
+            RunStore(self.folder / config.digest()).fit(config, self.cohort, progress=False)
+        assert seen.pop("predicted") == seen["valid"]
+        return seen
+
+    @staticmethod
+    def _stays(stays: Stays) -> dict[str, Any]:
+        names = [m.name for m in stays.modalities]
+        return {"id": stays.stay_id.tolist(), "names": names, "present": stays.present.tolist(), "label": stays.label.tolist()}
+
+    def _downloads(self) -> list[str]:
+        asked: list[str] = []
+        self.patch.setattr("cm2.networks.encoders.image.imagenet_weights", lambda name: asked.append(name))
+        self.patch.setattr("cm2.networks.encoders.text._pretrained_bert", lambda name, *_: asked.append(name))
+        self.patch.setattr("cm2.methods.pretrained_tokenizer", lambda name: asked.append(f"tokenizer {name}"))
+        return asked
+
+
+def plain(value: Any) -> Any:
+    """Tensors by shape and a digest of their bytes, so that one comparison tells whether two are the same."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape), hashlib.blake2b(value.detach().contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
