@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality, Value
 from cm2.config import EncoderConfig
+from cm2.networks.containers import ModulesByName
+from cm2.networks.encoders import Encoder
 
 
 class EmbeddingNormalisation(nn.Module):
@@ -61,20 +63,20 @@ class ModalityEmbeddings(nn.Module):
         modalities: Sequence[Modality],
         config: EncoderConfig,
         dim: int,
-        build: Callable[[Modality, EncoderConfig], nn.Module],
+        build: Callable[[Modality, EncoderConfig], Encoder],
         normalisation: str = "none",
         always_project: bool = True,
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.encoders = nn.ModuleDict({m.name: build(m, config) for m in modalities})
+        self.encoders = ModulesByName({m.name: build(m, config) for m in modalities})
         self.projections = nn.ModuleDict(
             {
                 name: nn.Linear(encoder.output_dim, dim) if always_project or encoder.output_dim != dim else nn.Identity()
                 for name, encoder in self.encoders.items()
             }
         )
-        self.normalisations = nn.ModuleDict({m.name: EmbeddingNormalisation(normalisation, dim) for m in modalities})
+        self.normalisations = ModulesByName({m.name: EmbeddingNormalisation(normalisation, dim) for m in modalities})
 
     def forward(self, batch: Batch) -> Tensor:
         """``(B, M, d)`` float32, zero where the modality is absent. Raises ValueError for a batch of other modalities."""

@@ -1,11 +1,12 @@
 """Networks that turn one modality of one stay into a vector: LSTM, residual network, Transformers, a small perceptron.
 
 An encoder sees only the stays that have its modality: the model gathers their rows, so an absent modality is never encoded. Every
-encoder has ``output_dim``, the width of what it returns, and works in two halves for the methods that exchange something between
-modalities before there is one vector of each: ``features(x)`` gives ``Features`` of ``feature_dim`` channels and ``pool(features)``
-the vector; ``encoder(x)`` is ``encoder.pool(encoder.features(x))``.
+encoder is an ``Encoder``: it has ``output_dim``, the width of what it returns, and works in two halves for the methods that exchange
+something between modalities before there is one vector of each: ``features(x)`` gives ``Features`` of ``feature_dim`` channels and
+``pool(features)`` the vector; ``encoder(x)`` is ``encoder.pool(encoder.features(x))``.
 """
 
+from cm2.networks.encoders.base import Encoder, FeatureNetwork
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.image import ResNetEncoder, ViTEncoder
 from cm2.networks.encoders.pretrained import pretrained_tokenizer
@@ -14,6 +15,8 @@ from cm2.networks.encoders.text import TextEncoder
 from cm2.networks.encoders.vector import VectorEncoder
 
 __all__ = [
+    "Encoder",
+    "FeatureNetwork",
     "Features",
     "FullPrecisionLSTM",
     "LSTMEncoder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 
@@ -39,5 +40,5 @@ class Features:
     def tokens(self) -> tuple[Tensor, Tensor]:
         """The positions in a row: values ``(B, L, C)`` and which of them count ``(B, L)``; a vector is one token."""
         values = self.values.flatten(1, -2) if self.values.ndim > 2 else self.values[:, None]
-        mask = values.new_ones(values.shape[:2], dtype=bool) if self.mask is None else self.mask.flatten(1)
+        mask = values.new_ones(values.shape[:2], dtype=torch.bool) if self.mask is None else self.mask.flatten(1)
         return values, mask

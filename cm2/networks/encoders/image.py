@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.pretrained import imagenet_weights
 
 
-class ResNetEncoder(nn.Module):
+class ResNetEncoder(Encoder):
     """Residual network of torchvision on grey images (He, Zhang, Ren, Sun, CVPR 2016).
 
     Images are repeated over three channels and normalised with ImageNet's statistics inside. A training batch with a single
@@ -42,12 +43,12 @@ class ResNetEncoder(nn.Module):
         self.network.fc = nn.Identity()
         self.standardise = _Standardise()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, H, W)`` in [0, 1] ``-> (B, output_dim)``. Raises ValueError for other axes or an image below 32 pixels."""
-        return self.pool(self.features(x))
-
     def features(self, x: Tensor) -> Features:
-        """The last residual block's maps, ``(B, H', W', output_dim)``."""
+        """The last residual block's maps, ``(B, H, W)`` in [0, 1] ``-> (B, H', W', output_dim)``.
+
+        Raises:
+            ValueError: other axes, or an image below 32 pixels.
+        """
         if x.ndim != 3 or min(x.shape[1:]) < self.smallest:
             raise ValueError(f"image: expected (B, H, W) with H, W >= {self.smallest}, got {tuple(x.shape)}; prepare grey, larger images")
         x = self.standardise(x)
@@ -74,7 +75,7 @@ class ResNetEncoder(nn.Module):
                 norm.train()
 
 
-class ViTEncoder(nn.Module):
+class ViTEncoder(Encoder):
     """Vision Transformer of torchvision on grey images (Dosovitskiy et al., ICLR 2021; paper, Table 10).
 
     Grey images become three channels as in ``ResNetEncoder``; the state of the class token is the embedding.
@@ -111,12 +112,12 @@ class ViTEncoder(nn.Module):
         self.output_dim = self.feature_dim = hidden
         self.standardise = _Standardise()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, side, side)`` in [0, 1] ``-> (B, output_dim)``. Raises ValueError for images of another shape."""
-        return self.pool(self.features(x))
-
     def features(self, x: Tensor) -> Features:
-        """Class token and patches after the last block, ``(B, 1 + patches, output_dim)``."""
+        """Class token and patches after the last block, ``(B, side, side)`` in [0, 1] ``-> (B, 1 + patches, output_dim)``.
+
+        Raises:
+            ValueError: images of another shape.
+        """
         n = self.network
         if x.ndim != 3 or x.shape[1:] != (n.image_size, n.image_size):
             raise ValueError(f"image: expected (B, {n.image_size}, {n.image_size}), got {tuple(x.shape)}; build the encoder for the cohort")
@@ -130,6 +131,9 @@ class ViTEncoder(nn.Module):
 
 class _Standardise(nn.Module):
     """Grey images ``(B, H, W)`` as three channels with ImageNet's statistics, ``(B, 3, H, W)``."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()

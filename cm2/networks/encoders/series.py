@@ -7,30 +7,12 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 
 
-class FullPrecisionLSTM(nn.LSTM):
-    """An LSTM in float32 under mixed precision too: some processors have no recurrence in bfloat16."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """As ``nn.LSTM``."""
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
-
-    def run(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Layers ``first`` to ``last - 1`` alone: ``(B, T, F) -> (B, T, hidden)``, F the width of what layer ``first`` reads."""
-        weights = [p for layer in self.all_weights[first:last] for p in layer]
-        state = weights[0].new_zeros(last - first, x.shape[0], self.hidden_size)
-        with torch.autocast(x.device.type, enabled=False), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")  # two layers' worth of copying
-            dropout = self.dropout if last - first > 1 else 0.0
-            arguments = (weights, True, last - first, dropout, self.training, False, True)
-            return torch.lstm(x.float(), (state, state), *arguments)[0]
-
-
-def orthogonal_lstm(features: int, hidden: int, layers: int, dropout: float) -> FullPrecisionLSTM:
-    """A batch-first LSTM with Xavier input weights, orthogonal recurrent weights and zero biases.
+class FullPrecisionLSTM(nn.RNNBase):
+    """A batch-first LSTM in float32 under mixed precision too: some processors have no recurrence in bfloat16.
 
     Args:
         features: width of a step.
@@ -38,7 +20,32 @@ def orthogonal_lstm(features: int, hidden: int, layers: int, dropout: float) -> 
         layers: stacked layers.
         dropout: between the layers.
     """
-    lstm = FullPrecisionLSTM(features, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+
+    def __init__(self, features: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__("LSTM", features, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """As ``nn.LSTM``, from a state of zeros."""
+        states, hidden, cell = self._layers(x, 0, self.num_layers)
+        return states, (hidden, cell)
+
+    def run(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Layers ``first`` to ``last - 1`` alone: ``(B, T, F) -> (B, T, hidden)``, F the width of what layer ``first`` reads."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")  # two layers' worth of copying
+            return self._layers(x, first, last)[0]
+
+    def _layers(self, x: Tensor, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+        weights: list[Tensor] = [p for layer in self.all_weights[first:last] for p in layer]
+        state = weights[0].new_zeros(last - first, x.shape[0], self.hidden_size)
+        dropout = self.dropout if last - first > 1 else 0.0
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.lstm(x.float(), (state, state), weights, True, last - first, dropout, self.training, False, True)
+
+
+def orthogonal_lstm(features: int, hidden: int, layers: int, dropout: float) -> FullPrecisionLSTM:
+    """A ``FullPrecisionLSTM`` with Xavier input weights, orthogonal recurrent weights and zero biases; see there for the arguments."""
+    lstm = FullPrecisionLSTM(features, hidden, layers, dropout)
     for name, parameter in lstm.named_parameters():
         if name.startswith("weight_ih"):
             nn.init.xavier_uniform_(parameter)
@@ -49,7 +56,7 @@ def orthogonal_lstm(features: int, hidden: int, layers: int, dropout: float) -> 
     return lstm
 
 
-class LSTMEncoder(nn.Module):
+class LSTMEncoder(Encoder):
     """Stacked LSTM over a time series; the last hidden state of the top layer is the embedding (paper, section 4.1).
 
     Args:
@@ -88,7 +95,7 @@ class LSTMEncoder(nn.Module):
         _check_series(x, self.lstm.input_size)
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(Encoder):
     """Self-attention over the steps of a time series; the mean over the steps is the embedding (paper, Table 10).
 
     Pre-norm blocks with a feed-forward part four times as wide, on a linear map of each step plus a learnt vector for its position.
@@ -116,12 +123,12 @@ class TransformerEncoder(nn.Module):
         self.blocks = nn.TransformerEncoder(block, layers, nn.LayerNorm(hidden), enable_nested_tensor=False)
         self.output_dim = self.feature_dim = hidden
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, T, F) -> (B, hidden)``. Raises ValueError for another number of axes or features, or too many steps."""
-        return self.pool(self.features(x))
-
     def features(self, x: Tensor) -> Features:
-        """States of the last block at every step, ``(B, T, hidden)``."""
+        """States of the last block at every step, ``(B, T, F) -> (B, T, hidden)``.
+
+        Raises:
+            ValueError: another number of axes or features, or too many steps.
+        """
         _check_series(x, self.project.in_features)
         if x.shape[1] > len(self.position):
             raise ValueError(f"series: {x.shape[1]} steps for an encoder of {len(self.position)}; build it for the longest series")

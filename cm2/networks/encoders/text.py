@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.pretrained import reachable, warn_once
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import BertModel
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(Encoder):
     """BERT over token ids, then the vector of [CLS] or the mean over tokens. The defaults are TinyBERT_General_4L_312D.
 
     Several documents of one text pass through BERT by themselves; their vectors are averaged (the released code, for the last five
@@ -65,12 +67,18 @@ class TextEncoder(nn.Module):
         self.bert = bert.train()
         self.output_dim = self.feature_dim = self.bert.config.hidden_size
 
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """``{"input_ids", "attention_mask"}``, ``(B, L)`` or ``(B, documents, L)``, to ``(B, hidden)``. Raises ValueError if too long."""
-        return self.pool(self.features(x))
-
     def features(self, x: dict[str, Tensor]) -> Features:
-        """Token states of the last block ``(B, L, hidden)``, or ``(B, documents, L, hidden)``, and which are no padding."""
+        """Token states of the last block, and which are no padding.
+
+        Args:
+            x: ``{"input_ids", "attention_mask"}``, both ``(B, L)`` or ``(B, documents, L)``.
+
+        Returns:
+            ``(B, L, hidden)`` or ``(B, documents, L, hidden)``.
+
+        Raises:
+            ValueError: another shape, or texts that are too long.
+        """
         ids, positions = x["input_ids"], self.bert.config.max_position_embeddings
         if ids.ndim not in (2, 3) or ids.shape[-1] > positions:
             raise ValueError(
@@ -133,15 +141,17 @@ def _load_bert(name: str, dropout: float) -> BertModel | None:
     from huggingface_hub import constants
     from transformers import BertModel
 
-    options = {"add_pooling_layer": False, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    load = partial(
+        BertModel.from_pretrained, name, add_pooling_layer=False, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+    )
     try:
-        return BertModel.from_pretrained(name, local_files_only=True, **options)
+        return load(local_files_only=True)
     except OSError as error:
         if Path(name).is_dir():
             raise ValueError(f"text encoder: no model in the folder {name}; give a folder written by save_pretrained") from error
     try:
         if not constants.HF_HUB_OFFLINE and reachable(constants.ENDPOINT):
-            return BertModel.from_pretrained(name, **options)
+            return load()
     except OSError:
         pass
     warn_once(f"pretrained text encoder {name}: not on this machine and the hub cannot be reached; the network starts at random")

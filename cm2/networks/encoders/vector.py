@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 
 
-class VectorEncoder(nn.Module):
+class VectorEncoder(Encoder):
     """One hidden layer on a modality that is a vector already, or that vector itself.
 
     Args:
@@ -21,12 +22,8 @@ class VectorEncoder(nn.Module):
         self.network = nn.Sequential(nn.Linear(features, hidden), nn.ReLU()) if hidden else nn.Identity()
         self.output_dim = self.feature_dim = hidden or features
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, F) -> (B, output_dim)``. Raises ValueError for another shape."""
-        return self.pool(self.features(x))
-
     def features(self, x: Tensor) -> Features:
-        """The hidden layer, ``(B, output_dim)``: no positions."""
+        """The hidden layer, ``(B, F) -> (B, output_dim)``: no positions. Raises ValueError for another shape."""
         if x.ndim != 2 or x.shape[-1] != self.width:
             raise ValueError(f"vector: expected (B, {self.width}), got {tuple(x.shape)}; build the encoder for the cohort's features")
         return Features(self.network(x))
