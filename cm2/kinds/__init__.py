@@ -3,12 +3,11 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from torch import nn
-
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.config.names import choose
 from cm2.kinds.contract import KINDS, ArrayKind, Data, Kind, Stored
+from cm2.networks.encoders import Encoder
 
 __all__ = ["KINDS", "ArrayKind", "Data", "Kind", "Stored", "build_encoder", "kind"]
 
@@ -27,7 +26,7 @@ def kind(name: str) -> Kind:
     return KINDS[name]()
 
 
-def build_encoder(modality: Modality, config: EncoderConfig) -> nn.Module:
+def build_encoder(modality: Modality, config: EncoderConfig) -> Encoder:
     """The encoder of a modality, at random.
 
     Args:

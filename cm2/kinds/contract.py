@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cm2.batch import Modality, Value
 from cm2.config import EncoderConfig
 from cm2.config.names import enter
+from cm2.networks.encoders import Encoder
 
 KINDS: dict[str, type[Kind]] = {}
 """Kinds by name; a subclass of `Kind` that sets ``name`` enters itself."""
@@ -118,8 +119,8 @@ class Kind(ABC):
         """``(n,)`` float64: how extreme each stay's value is, which missingness that is not at random depends on."""
 
     @abstractmethod
-    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
-        """The network that reads it; see ``cm2.networks.encoders`` for what it has to offer."""
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
+        """The network that reads it."""
 
     @abstractmethod
     def feature_ndim(self, config: EncoderConfig) -> int:

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds.contract import ArrayKind, Data, Stored
-from cm2.networks.encoders import ResNetEncoder, ViTEncoder
+from cm2.networks.encoders import Encoder, ResNetEncoder, ViTEncoder
 
 GRID = 8
 
@@ -42,7 +42,7 @@ class Image(ArrayKind):
         moments = torch.stack([pixels.mean(1), pixels.std(1, correction=0), pixels.amin(1), pixels.amax(1)], dim=1)
         return torch.cat([grid, moments], dim=1)
 
-    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """A residual network (paper), or a Vision Transformer (paper, Table 10), which reads square images only."""
         c = config.image
         if c.kind == "resnet":

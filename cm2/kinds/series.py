@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds.contract import ArrayKind, Data
-from cm2.networks.encoders import LSTMEncoder, TransformerEncoder
+from cm2.networks.encoders import Encoder, LSTMEncoder, TransformerEncoder
 
 
 class Series(ArrayKind):
@@ -33,7 +33,7 @@ class Series(ArrayKind):
         parts = [value[:, 0], value[:, -1], value.mean(1), value.std(1, correction=0), value.amin(1), value.amax(1), slope]
         return torch.cat(parts, dim=1)
 
-    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """An LSTM (paper), or a transformer (paper, Table 10)."""
         c = config.series
         if c.kind == "transformer":

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from torch import Tensor, nn
+from torch import Tensor
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds.contract import Data, Kind, Stored
-from cm2.networks.encoders import TextEncoder
+from cm2.networks.encoders import Encoder, TextEncoder
 
 
 class Text(Kind):
@@ -65,7 +65,7 @@ class Text(Kind):
         """Number of words."""
         return np.array([len((text or "").split()) for text in stored.texts(name)], dtype=np.float64)
 
-    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """A BERT (paper)."""
         c = config.text
         max_length = max(c.max_length, modality.shape[-1])

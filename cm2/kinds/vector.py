@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds.contract import ArrayKind, Data
-from cm2.networks.encoders import VectorEncoder
+from cm2.networks.encoders import Encoder, VectorEncoder
 
 
 class Vector(ArrayKind):
@@ -26,7 +26,7 @@ class Vector(ArrayKind):
         """As it is."""
         return value
 
-    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """A small perceptron."""
         return VectorEncoder(modality.shape[-1], config.vector.hidden)
 
