@@ -4,6 +4,7 @@ A point :math:`u` is handled as the pair of its tails :math:`(\log u, \log(1-u))
 forms it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -17,12 +18,11 @@ from cm2.numerics.blocks import block_sizes, blockwise
 from cm2.numerics.elementary import LOG_HALF
 
 
-class CopulaDistribution(Distribution):
+class CopulaDistribution(Distribution, ABC):
     r"""A law on :math:`(0, 1)^{dim}` with uniform margins.
 
-    A family implements `_log_density`, `_cdf`, `_conditional_tails`, `sample`, `kendall_tau`, `tail_dependence`, `marginalise`, `_tensors`
-    and `_rebuild`, in two dimensions also `_h_tails` and `_h_quantile`; shapes, masks and validation stand here. Sources: Sklar 1959;
-    Nelsen, *An Introduction to Copulas* (2006).
+    A family implements the abstract methods, and `rosenblatt_tails` if it goes beyond two dimensions; shapes, masks and validation stand
+    here. Sources: Sklar 1959; Nelsen, *An Introduction to Copulas* (2006).
 
     All mass lies in the open cube. A coordinate that is exactly 0 or 1 therefore has log density -inf, whatever the limit from inside;
     the CDF is exact on the closed cube; a conditional CDF is 0 or 1 there and its inverse returns the end of the interval; conditioning
@@ -274,14 +274,14 @@ class CopulaDistribution(Distribution):
     # what a family provides
 
     @property
+    @abstractmethod
     def kendall_tau(self) -> Tensor:
         """Kendall's τ between two coordinates, shape of the batch (a matrix where pairs differ)."""
-        raise TypeError(f"{type(self).__name__} must define kendall_tau")
 
     @property
+    @abstractmethod
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
         """(lower, upper) coefficients of tail dependence between two coordinates."""
-        raise TypeError(f"{type(self).__name__} must define tail_dependence")
 
     @property
     def discordant_tail_dependence(self) -> tuple[Tensor, Tensor]:
@@ -289,21 +289,21 @@ class CopulaDistribution(Distribution):
         zero = self._like().new_zeros(self.batch_shape)
         return zero, zero
 
+    @abstractmethod
     def marginalise(self, present: Tensor) -> "CopulaDistribution":
         """The copula of a subset of the coordinates, `present` a bool mask (dim,)."""
-        raise TypeError(f"{type(self).__name__} must define marginalise")
 
+    @abstractmethod
     def _like(self) -> Tensor:
         """A tensor with the law's dtype and device."""
-        raise TypeError(f"{type(self).__name__} must define _like")
 
+    @abstractmethod
     def _tensors(self) -> tuple[Tensor, ...]:
         """The tensors the law is a function of, each of shape (*batch, ...)."""
-        raise TypeError(f"{type(self).__name__} must define _tensors")
 
+    @abstractmethod
     def _rebuild(self, tensors: Sequence[Tensor]) -> "CopulaDistribution":
         """The same law with other values of `_tensors`."""
-        raise TypeError(f"{type(self).__name__} must define _rebuild")
 
     def _batched(self, batch_shape: Size) -> "CopulaDistribution":
         own = len(self.batch_shape)
@@ -313,25 +313,25 @@ class CopulaDistribution(Distribution):
         """Log density at points (..., dim) of the open cube that are floats: the place of a formula that is cheaper there."""
         return self._log_density(torch.log(u), torch.log1p(-u) if self._reads_upper_tail else None, None)
 
+    @abstractmethod
     def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         """Log density of the margin over `mask` (None: all), which marks at least two coordinates per point.
 
         `log1m_u` is None only where `_reads_upper_tail` is False and log u cannot have underflowed.
         """
-        raise TypeError(f"{type(self).__name__} must define _log_density")
 
+    @abstractmethod
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
         """CDF of the margin over `mask`, which may be empty."""
-        raise TypeError(f"{type(self).__name__} must define _cdf")
 
+    @abstractmethod
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
         """Tails of h at points (..., 2) given by their tails."""
-        raise TypeError(f"{type(self).__name__} must define _h_tails")
 
+    @abstractmethod
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         """Tails of the u_1 at conditional probability p (tails) given u_2 (tails)."""
-        raise TypeError(f"{type(self).__name__} must define _h_quantile")
 
+    @abstractmethod
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
         """One draw of every absent coordinate given the present ones, as tails; all of shape (..., dim)."""
-        raise TypeError(f"{type(self).__name__} must define _conditional_tails")

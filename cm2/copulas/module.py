@@ -1,5 +1,6 @@
 """The learnable side of a copula: a module that holds parameters and returns a law; and the one list of families by name."""
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ FAMILIES: dict[str, type["Copula"]] = {}
 """Families by name. A class that sets ``name`` enters itself; every list of families is taken from here by the flags of the class."""
 
 
-class Copula(nn.Module):
+class Copula(nn.Module, ABC):
     """A learnable copula: parameters registered without constraint; calling it returns the law they stand for.
 
     A subclass that sets ``name`` becomes a family of that name, which ``make``, ``select``, vines, the simulator and the command line
@@ -44,9 +45,9 @@ class Copula(nn.Module):
             raise ValueError(f"dim is {dim!r}; a copula needs an integer dim of at least 2")
         self.dim = dim
 
+    @abstractmethod
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
         """The law at the current parameters."""
-        raise TypeError(f"{type(self).__name__} must define forward")
 
     @staticmethod
     def kendall_tau_range(dim: int) -> tuple[float, float]:

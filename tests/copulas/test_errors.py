@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from cm2.copulas import FAMILIES, make
+from cm2.copulas import FAMILIES, Copula, make
+from cm2.copulas.families.archimedean import ArchimedeanDistribution
+from cm2.copulas.families.elliptical import EllipticalDistribution
+from cm2.copulas.families.gumbel import GumbelDistribution
 
 LAW = make("gumbel", 2, alpha=2.0)
 
@@ -80,6 +83,17 @@ def test_pair_functions_refuse_more_dimensions():
         law.h(torch.rand(3))
     with pytest.raises(ValueError, match=r"h_inverse is defined for dim 2"):
         law.h_inverse(torch.rand(3), torch.rand(3))
+
+
+def test_a_family_that_forgets_a_method_cannot_be_made():
+    with pytest.raises(TypeError, match=r"abstract class Copula .*forward"):
+        Copula(2)
+    with pytest.raises(TypeError, match=r"abstract class EllipticalDistribution .*_cdf_and_error"):
+        EllipticalDistribution(torch.eye(2))
+    for forgotten in sorted(ArchimedeanDistribution.__abstractmethods__):
+        family = type("Forgetful", (GumbelDistribution,), {forgotten: getattr(ArchimedeanDistribution, forgotten)})
+        with pytest.raises(TypeError, match=rf"abstract class Forgetful .*method {forgotten}$"):
+            family(torch.tensor(2.0), 2)
 
 
 def test_every_family_is_named():

@@ -1,5 +1,6 @@
 r"""What the Archimedean families share."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -55,8 +56,8 @@ class ArchimedeanDistribution(CopulaDistribution):
         P(U_j \le v \mid u_O) = \psi^{(n)}(t_O + \psi^{-1}(v)) / \psi^{(n)}(t_O).
 
     A family carries :math:`t_O` as a *state*, whichever function of it is accurate in its corner, and implements `_empty` (the state of no
-    coordinate), `_join` (add a coordinate), `_state_cdf` (psi), `_log_ratio` (the conditional CDF), `_quantile` (its inverse),
-    `_log_density` and `_frailty_tails` (the sampler of Marshall and Olkin 1988: :math:`U_j = \psi(E_j/V)`).
+    coordinate), `_join` (add a coordinate), `_log_ratio` (the conditional CDF), `_quantile` (its inverse), `_cdf`, `_log_density` and
+    `_frailty_tails` (the sampler of Marshall and Olkin 1988: :math:`U_j = \psi(E_j/V)`).
 
     Args:
         alpha: the parameter, shape of the batch.
@@ -89,9 +90,6 @@ class ArchimedeanDistribution(CopulaDistribution):
 
     def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
         return self._with(tensors[0], self.dim)
-
-    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
-        return torch.where(mask.any(-1), self._state_cdf(self._fold(log_u, log1m_u, mask)), 1.0)
 
     def _fold(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
         """State of the coordinates in `mask` (None: all), (...)."""
@@ -153,25 +151,25 @@ class ArchimedeanDistribution(CopulaDistribution):
 
     # what a family provides
 
+    @abstractmethod
     def _empty(self, like: Tensor) -> Tensor:
-        raise TypeError(f"{type(self).__name__} must define _empty")
+        """State of no coordinate, the shape of `like`."""
 
+    @abstractmethod
     def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
-        raise TypeError(f"{type(self).__name__} must define _join")
+        """The state with one coordinate more."""
 
-    def _state_cdf(self, state: Tensor) -> Tensor:
-        raise TypeError(f"{type(self).__name__} must define _state_cdf")
-
+    @abstractmethod
     def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
         """log P(U <= v | state of `count` coordinates)."""
-        raise TypeError(f"{type(self).__name__} must define _log_ratio")
 
+    @abstractmethod
     def _quantile(self, state: Tensor, count: Tensor, log_p: Tensor, log1m_p: Tensor) -> Tails:
         """Tails of the v at which the conditional CDF given `count` >= 1 coordinates (integers, shape of the state) is p."""
-        raise TypeError(f"{type(self).__name__} must define _quantile")
 
+    @abstractmethod
     def _frailty_tails(self, shape: Size) -> Tails:
-        raise TypeError(f"{type(self).__name__} must define _frailty_tails")
+        """Tails of draws of that shape, (*sample_shape, *batch, dim)."""
 
 
 class ArchimedeanCopula(Copula):

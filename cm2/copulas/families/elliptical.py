@@ -1,5 +1,7 @@
 r"""What the elliptical copulas share: correlation matrices without constraint, and the algebra of their Cholesky factors."""
 
+from abc import abstractmethod
+
 import torch
 from torch import Size, Tensor, nn
 
@@ -51,8 +53,9 @@ class EllipticalDistribution(CopulaDistribution):
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
         return self._cdf_and_error(log_u, log1m_u, mask)[0]
 
+    @abstractmethod
     def _cdf_and_error(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        raise TypeError(f"{type(self).__name__} must define _cdf_and_error")
+        """CDF of the margin over `mask`, which may be empty, and its standard error."""
 
     def _like(self) -> Tensor:
         return self.cholesky

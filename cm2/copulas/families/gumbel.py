@@ -152,8 +152,8 @@ class GumbelDistribution(ArchimedeanDistribution):
     def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
         return torch.logaddexp(self.alpha * state, self.alpha * log_neg_log(log_u, log1m_u)) / self.alpha
 
-    def _state_cdf(self, state: Tensor) -> Tensor:
-        return torch.exp(-torch.exp(state))
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        return torch.exp(-torch.exp(self._fold(log_u, log1m_u, mask)))
 
     def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
         after = self._join(state, log_v, log1m_v)

@@ -142,8 +142,8 @@ class JoeDistribution(ArchimedeanDistribution):
     def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
         return torch.logaddexp(state, log_neg_log(*_factor(log_u, log1m_u, self.alpha)))
 
-    def _state_cdf(self, state: Tensor) -> Tensor:
-        return -torch.expm1(exp_neg_exp_tails(state)[1] / self.alpha)
+    def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
+        return -torch.expm1(exp_neg_exp_tails(self._fold(log_u, log1m_u, mask))[1] / self.alpha)
 
     def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
         log_z, log1m_z = exp_neg_exp_tails(state)

@@ -186,6 +186,10 @@ class VineDistribution(CopulaDistribution):
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         return self._only._h_quantile(p, given)
 
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
+        low, high = draw_patterns(self, log_u, log1m_u, present, uniform_tails(Size((1, *log_u.shape)), log_u))
+        return low[0], high[0]
+
     def _recursion(self, log_u: Tensor, log1m_u: Tensor) -> Recursion:
         return Recursion(self.structure, self.laws, _columns(log_u, log1m_u))
 

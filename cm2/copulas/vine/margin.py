@@ -11,6 +11,8 @@ from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.tails import Tails
 from cm2.numerics.elementary import LOG_HALF
 
+_NO_H = "a pair of a vine that is joined through coordinates left out has no h; it has log_prob, cdf and conditional_sample"
+
 
 class VineMargin(CopulaDistribution):
     """The law of some coordinates of a vine, the others integrated out (errors: see `VineDistribution`).
@@ -73,6 +75,16 @@ class VineMargin(CopulaDistribution):
 
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
         return self.vine._cdf(*self._whole(log_u, log1m_u), self._whole_mask(mask, log_u))
+
+    def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
+        raise TypeError(_NO_H)
+
+    def _h_quantile(self, p: Tails, given: Tails) -> Tails:
+        raise TypeError(_NO_H)
+
+    def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
+        low, high = self.vine._conditional_tails(*self._whole(log_u, log1m_u), self._whole_mask(present, log_u))
+        return low[..., self.kept], high[..., self.kept]
 
     def _part(self, matrix: Tensor) -> Tensor:
         part = matrix[..., self.kept, :][..., self.kept]

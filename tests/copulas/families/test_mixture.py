@@ -75,6 +75,16 @@ def test_rosenblatt_gives_independent_uniforms():
     check("uniform, and uncorrelated in pairs", p, above=FALSE_ALARM / 6)
 
 
+def test_vines_are_components_like_others():
+    trees = lambda: [[make("gumbel", 2, alpha=2.0), make("clayton", 2, alpha=1.5)], [make("frank", 2, alpha=3.0)]]
+    vine = make("vine", 3, pair_copulas=trees())
+    law = make("mixture", 3, copulas=[vine, make("vine", 3, pair_copulas=trees())])()
+    u, present = vine().sample((4000,)), torch.tensor([True, False, False])
+    (mixed,), (alone,) = (each.conditional_sample(u, present.expand(4000, 3)) for each in (law, vine()))
+    p = [stats.ks_2samp(view(mixed.detach()), view(alone.detach())).pvalue for view in (lambda x: x[:, 0] * x[:, 2], lambda x: x[:, 1])]
+    check("draws given a coordinate are those of the one vine", p, above=FALSE_ALARM / 2)
+
+
 def test_without_components_it_starts_near_independence():
     law = make("mixture", 3)()
     assert len(law.laws) == 3

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from cm2.book.checks import check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import Rotated, RotatedDistribution, make
 
 VALUES = {"gumbel": 2.5, "clayton": 1.7, "joe": 3.0, "frank": 5.0}
@@ -52,6 +53,18 @@ def test_every_digit_is_kept_in_the_corners(name, rotation):
     back = law.h_inverse_tails(found, (low[:, 1], high[:, 1]))
     told = (torch.maximum(*found) < -1e-9) & (torch.minimum(*found) > -500)  # where h is neither 0 nor 1 to the last digit
     torch.testing.assert_close(back[0][told], low[:, 0][told], rtol=1e-5, atol=1e-9)
+
+
+@every_rotation
+def test_a_vine_is_turned_as_its_pair_is(rotation):
+    pair = make("gumbel", 2, alpha=2.5)
+    law, other = (Rotated(copula, rotation)() for copula in (make("vine", 2, pair_copulas=[[pair]]), pair))
+    u = torch.rand(100, 2)
+    for method in ("log_prob", "cdf", "h", "rosenblatt"):
+        torch.testing.assert_close(getattr(law, method)(u), getattr(other, method)(u))
+    drawn = law.conditional_sample(torch.tensor([0.5, 0.2]), torch.tensor([False, True]), 4000)
+    p = stats.kstest(law.h(drawn).detach(), "uniform").pvalue
+    check("h of draws given the other coordinate is uniform", p, above=FALSE_ALARM)
 
 
 def test_the_frank_copula_turned_is_that_of_the_other_sign():

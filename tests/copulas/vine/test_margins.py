@@ -115,7 +115,7 @@ def test_a_gaussian_vine_is_the_gaussian_copula():
 
 
 @pytest.mark.parametrize("present", [(0, 2), (0, 2, 3), (0, 3)])
-def test_margins_that_are_no_vine_have_every_operation(present):
+def test_margins_that_are_no_vine_have_every_operation_but_h(present):
     whole = vine()()
     law = whole.marginalise(mask(present))
     u = law.sample((500,))
@@ -128,6 +128,9 @@ def test_margins_that_are_no_vine_have_every_operation(present):
     check("points below are as many as the cdf says", below.mean(), near=value.detach(), standard_error=error, within=1e-3)
     assert law.expand((3,)).log_prob(u[:3]).shape == (3,)
     assert law.marginalise(torch.arange(len(present)) < 2).log_prob(u[:, :2]).shape == (500,)
+    if len(present) == 2:
+        with pytest.raises(TypeError, match="has no h; it has log_prob, cdf and conditional_sample"):
+            law.h(u)
 
 
 def test_single_precision_has_no_surprises():
