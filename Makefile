@@ -10,7 +10,7 @@ QUICK := $(addprefix tests/,test_house_rules.py test_layers.py test_readme.py bo
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check portable lint format figures env lock clean
+.PHONY: help book test check portable mutants lint format figures env lock clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: lint  ## A minute's worth of checks, for before a commit: style, chapters
 
 portable: $(STAMP)  ## Numerical tests and all chapters as other processors would compute them; a table of what differed (half an hour).
 	@$(VENV)/bin/python .ci/portable.py
+
+mutants: $(STAMP)  ## Change the code a little, in many places, and see whether a test notices (hours; continues where it stopped).
+	@$(VENV)/bin/python .ci/mutants.py
 
 lint: $(STAMP)  ## Check the style only.
 	@echo "style: ruff check, ruff format --check"
