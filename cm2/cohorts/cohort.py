@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ from cm2.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 
 class Cohort:
@@ -198,7 +200,7 @@ class Cohort:
         present, kept = take_away(self.present[rows], stay_id, names, absent, mechanism, seed, lambda name: self.summary(name)[rows])
         return Stays(self, rows, label[rows], present, kept)
 
-    def _cached(self, what: str, name: str, compute: Any) -> Any:
+    def _cached(self, what: str, name: str, compute: Callable[[], T]) -> T:
         if (what, name) not in self._cache:
             self._cache[what, name] = compute()
         return self._cache[what, name]

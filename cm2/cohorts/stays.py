@@ -82,12 +82,13 @@ class Stays(Dataset[Batch]):
         if isinstance(samples, Batch):
             return samples
         values = {name: self._join([s.values[name] for s in samples]) for name in samples[0].values}
-        tensors = (torch.cat([getattr(s, part) for s in samples]) for part in ("present", "label", "stay_id"))
-        return Batch(values, *tensors)
+        present, label, stay_id = (torch.cat([getattr(s, part) for s in samples]) for part in ("present", "label", "stay_id"))
+        return Batch(values, present, label, stay_id)
 
-    def _join(self, values: list[Value]) -> Value:
-        if not isinstance(values[0], dict):
-            return torch.cat(values)
-        width = max(value["input_ids"].shape[-1] for value in values)
+    def _join(self, values: Sequence[Value]) -> Value:
+        texts = [value for value in values if isinstance(value, dict)]
+        if not texts:
+            return torch.cat([value for value in values if isinstance(value, Tensor)])
+        width = max(text["input_ids"].shape[-1] for text in texts)
         fill = {"input_ids": self.cohort.padding, "attention_mask": 0}
-        return {part: torch.cat([pad(v[part], (0, width - v[part].shape[-1]), value=fill[part]) for v in values]) for part in fill}
+        return {part: torch.cat([pad(t[part], (0, width - t[part].shape[-1]), value=fill[part]) for t in texts]) for part in fill}
