@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student_t
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.special import stdtrit
 
 from cm2.config.names import choose
 
@@ -61,11 +60,15 @@ def auroc(label: ArrayLike, probability: ArrayLike) -> float:
     Raises:
         ValueError: shapes that disagree, a label that is neither 0 nor 1, a probability outside [0, 1] or NaN, a missing class.
     """
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(*_checked(label, probability)))
 
 
 def aupr(label: ArrayLike, probability: ArrayLike) -> float:
     """Area under the precision-recall curve as average precision, a step function without interpolation. Arguments as ``auroc``."""
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(*_checked(label, probability)))
 
 
@@ -88,7 +91,7 @@ def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
     if len(values) < 2:
         raise ValueError(f"mean_over_seeds: {len(values)} value has no spread; train two seeds or more")
     mean = float(np.mean(values))
-    half = float(student_t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Interval(mean, mean - half, mean + half)
 
 

@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
-    *("numerics", "environment", "_moved", "progress", "config", "batch", "results"),
+    *("numerics", "environment", "_moved", "progress", "config", "batch", "results", "metrics"),
     *("copulas", "marginals", "joint"),
-    *("networks", "kinds", "cohorts", "metrics", "methods"),
+    *("networks", "kinds", "cohorts", "methods"),
     *("runs", "evaluation"),
     *("paper", "tables", "plots", "figures"),
     *("book", "cli", "__main__"),

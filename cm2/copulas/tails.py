@@ -6,6 +6,7 @@ from torch import Size, Tensor
 from cm2.numerics.elementary import log1mexp
 
 Tails = tuple[Tensor, Tensor]
+"""(log u, log(1 - u)), of one shape."""
 
 
 def to_unit_interval(log_u: Tensor, log1m_u: Tensor) -> Tensor:
@@ -19,7 +20,7 @@ def open_unit_interval(u: Tensor) -> Tensor:
     return u.clamp(limits.tiny, 1 - limits.eps / 2)
 
 
-def uniform_tails(shape: Size, like: Tensor) -> tuple[Tensor, Tensor]:
+def uniform_tails(shape: Size, like: Tensor) -> Tails:
     """Tails (log p, log(1 - p)) of independent uniform draws, of `like`'s dtype and device; never infinite."""
     log_p = -torch.empty(shape, dtype=like.dtype, device=like.device).exponential_()
     return log_p, log1mexp(log_p)

@@ -15,12 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from cm2.copulas.tails import Tails
 from cm2.marginals import GaussianMixtureDistribution, draw_labels
 from cm2.numerics.elementary import LOG_HALF, log1mexp
 from cm2.numerics.gamma import inverse_log_gamma_tails, log_gamma_tails
 from cm2.numerics.normal import normal_quantile
-
-Tails = tuple[Tensor, Tensor]
 
 
 class TailCopula(Protocol):
@@ -70,7 +69,7 @@ class Link(ABC):
     def __init__(self, copula: TailCopula, mixture: GaussianMixtureDistribution, excess: Tensor | None = None) -> None:
         self.copula, self.mixture, self.excess = copula, mixture, excess
 
-    def terms(self, z: Tensor, present: Tensor | None) -> Tails:
+    def terms(self, z: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """log f_m ``(..., M)`` and the dependence term log f_O - sum of log f_m over the present ``(...)``.
 
         ``log f_m`` of absent modalities is 0; their rows of ``z`` are finite placeholders without influence.
@@ -82,7 +81,7 @@ class Link(ABC):
         """What each modality contributes by itself: tensors ``(..., M)`` or ``(..., M, width)``, each column from that row of z alone."""
 
     @abstractmethod
-    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+    def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """`terms` from the parts, whose columns may come from different stays."""
 
     @abstractmethod
@@ -105,7 +104,7 @@ class Component(Link):
     def parts(self, z: Tensor) -> Parts:
         return self.mixture.component_terms(z)
 
-    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+    def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         marginal, grid = self._grid(parts, present)
         return marginal, grid.logsumexp(-1)
 
@@ -125,7 +124,7 @@ class Component(Link):
         energy = _split(log_v, log1m_v, observed, z.shape[-1])
         return self.mixture.from_component(normal_quantile(-energy, log1mexp(-energy)), labels)
 
-    def _grid(self, parts: Parts, present: Tensor | None) -> Tails:
+    def _grid(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """log f_m ``(..., M)``, and per tuple of labels its log weight given z, ``(..., K^M)``.
 
         Weights are posterior probabilities of the labels, of order one: the densities themselves, of order d, have been divided
@@ -156,7 +155,7 @@ class Scalar(Link):
     def parts(self, z: Tensor) -> Parts:
         return self._uniforms(z)
 
-    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+    def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         marginal, log_v, log1m_v = parts
         if present is not None:
             marginal = torch.where(present, marginal, 0.0)
@@ -182,7 +181,7 @@ class Dimension(Link):
     def parts(self, z: Tensor) -> Parts:
         return self.mixture.rosenblatt_terms(z)
 
-    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+    def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         marginal, log_u, log1m_u = parts
         if present is not None:
             marginal = torch.where(present, marginal, 0.0)
@@ -210,7 +209,7 @@ class Paper(Link):
     def parts(self, z: Tensor) -> Parts:
         return self.mixture.cdf_terms(z)
 
-    def tie(self, parts: Parts, present: Tensor | None) -> Tails:
+    def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         marginal, log_u, log1m_u = parts
         if present is not None:
             marginal = torch.where(present, marginal, 0.0)

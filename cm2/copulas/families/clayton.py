@@ -8,10 +8,10 @@ from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
+from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistribution
 from cm2.copulas.law_dependence import check_tau
 from cm2.copulas.module import parameter
-from cm2.copulas.tails import many
+from cm2.copulas.tails import Tails, many
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1, log_neg_log
 
 _SMALL = 1e-16  # e^a - 1 is a to the last digit

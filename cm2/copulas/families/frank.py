@@ -8,10 +8,10 @@ from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails
+from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistribution
 from cm2.copulas.law_dependence import check_tau, invert, unit_integral
 from cm2.copulas.module import parameter
-from cm2.copulas.tails import many
+from cm2.copulas.tails import Tails, many
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, langevin, log1mexp, log1pexp, log_expc, log_neg_log
 from cm2.numerics.roots import monotone_root
 

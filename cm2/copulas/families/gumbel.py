@@ -9,9 +9,10 @@ from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails, excess_over_one, smallest_excess
+from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistribution, excess_over_one, smallest_excess
 from cm2.copulas.law_dependence import check_tau
 from cm2.copulas.module import parameter
+from cm2.copulas.tails import Tails
 from cm2.numerics.elementary import exp_neg_exp_tails, log_exp_plus, log_expm1, log_neg_log
 from cm2.numerics.roots import monotone_root
 

@@ -12,9 +12,10 @@ from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
-from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistribution, Tails, excess_over_one, smallest_excess
+from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistribution, excess_over_one, smallest_excess
 from cm2.copulas.law_dependence import check_tau, invert
 from cm2.copulas.module import parameter
+from cm2.copulas.tails import Tails
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1mexp, log1pexp, log_neg_log
 from cm2.numerics.roots import monotone_root
 

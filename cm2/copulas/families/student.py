@@ -137,7 +137,7 @@ class StudentDistribution(EllipticalDistribution):
         constant = constant - torch.log(factor.diagonal(dim1=-2, dim2=-1)).sum(-1)
         return constant + (nu + 1) * log_cosh(w).sum(-1) - (nu + count) / 2 * joint
 
-    def _cdf_and_error(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tails:
+    def _cdf_and_error(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         w, nu = self._scores(log_u, log1m_u), self.nu.double()
         if self.dim > 2:
             return self._narrow(multivariate_t_cdf(torch.where(mask, w, torch.inf), self.cholesky.double(), nu))

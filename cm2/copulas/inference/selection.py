@@ -17,6 +17,7 @@ from cm2.copulas.inference.report import Candidate, Selection
 from cm2.copulas.module import FAMILIES, Copula
 from cm2.copulas.sample_dependence import sample_kendall_tau
 from cm2.copulas.tails import open_unit_interval
+from cm2.metrics import holm
 
 CRITERIA = ("held_out", "aic", "bic")
 _SAME = 0.05
@@ -158,16 +159,6 @@ def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction
         return 0.0, 1.0
     statistic = (difference.sum().item() - penalty) / (math.sqrt(n) * spread)
     return statistic, math.erfc(abs(statistic) / math.sqrt(2))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
-    adjusted, least = [0.0] * len(p_values), 0.0
-    for place, k in enumerate(order):
-        least = max(least, min(1.0, (len(p_values) - place) * p_values[k]))
-        adjusted[k] = least
-    return adjusted
 
 
 def check_choice(names: Sequence[str | Copula], criterion: str) -> None:

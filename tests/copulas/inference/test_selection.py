@@ -10,7 +10,7 @@ from scipy import stats
 from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import make
 from cm2.copulas.families.mixture import Mixture
-from cm2.copulas.inference.selection import candidates, fit_best_pair, holm, rotate, select, vuong
+from cm2.copulas.inference.selection import candidates, fit_best_pair, rotate, select, vuong
 from cm2.copulas.sample_dependence import sample_kendall_tau
 
 TRUTHS = [("gumbel", 0, 0.5), ("clayton", 180, 0.5), ("clayton", 90, 0.5), ("joe", 270, 0.5), ("frank", 0, -0.5), ("gaussian", 0, 0.5)]
@@ -151,12 +151,6 @@ def test_vuong_has_its_level():
         x = torch.randn(200)
         p.append(vuong(-((x - 0.5) ** 2) / 2, -((x + 0.5) ** 2) / 2, 1, 1)[1])
     check("p-values of equally good laws are uniform", stats.kstest(p, "uniform").pvalue, above=FALSE_ALARM)
-
-
-def test_holm():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
 
 
 def test_rotated_points_stay_inside():
