@@ -32,10 +32,11 @@ portable: $(STAMP)  ## Numerical tests and all chapters as other processors woul
 mutants: $(STAMP)  ## Change the code a little, in many places, and see whether a test notices (hours; continues where it stopped).
 	@$(VENV)/bin/python .ci/mutants.py
 
-lint: $(STAMP)  ## Check the style only.
-	@echo "style: ruff check, ruff format --check"
+lint: $(STAMP)  ## Check style and types only.
+	@echo "style: ruff check, ruff format --check; types: mypy"
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
 
 format: $(STAMP)  ## Put the code into the project's format.
 	@$(VENV)/bin/ruff check --fix .

@@ -69,14 +69,17 @@ def mutate(name: str, sample: int, seed: int, timeout: float) -> list[Mutant]:
     copy, program = FOLDER / name, tool()
     session, settings = FOLDER / f"{name}.sqlite", FOLDER / f"{name}.toml"
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
-    told = {"module-path": path, "timeout": timeout, "excluded-modules": [], "test-command": f"OMP_NUM_THREADS=1 {shlex.join(command)}"}
+    told = {"module-path": path, "timeout": timeout, "excluded-modules": [], "test-command": shlex.join(command)}
     lines = ["[cosmic-ray]", *(f"{key} = {json.dumps(value)}" for key, value in told.items()), "[cosmic-ray.distributor]", 'name = "local"']
     settings.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy)}
     if not session.is_file():
         checkout(copy)
+        if subprocess.run(command, cwd=copy, env=environment, stdout=subprocess.DEVNULL).returncode:
+            raise SystemExit(f"mutants: {shlex.join(command)} fails without any mutation; mend that first")
         subprocess.run([str(program), "init", str(settings), str(session)], cwd=copy, check=True)
         draw(session, sample, seed)
-    subprocess.run([str(program), "exec", str(settings), str(session)], cwd=copy, check=True, env=dict(os.environ))
+    subprocess.run([str(program), "exec", str(settings), str(session)], cwd=copy, check=True, env=environment)
     return outcomes(session)
 
 
