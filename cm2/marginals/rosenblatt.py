@@ -11,11 +11,12 @@ The weights of all coordinates are one running softmax of cumulated log densitie
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from cm2.numerics.context import Context
 from cm2.numerics.normal import log_ndtr, normal_quantile, normal_tails
 
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
@@ -151,12 +152,12 @@ class _ImplicitSolve(torch.autograd.Function):
         return z.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[2:])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[None, Tensor, None, None, None]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[None, Tensor, None, None, None]:
         a, s, q = ctx.saved_tensors
         with torch.autocast(grad.device.type, enabled=False):
             rows = ((a / q[..., None, :]).mT @ s).tril(-1)  # J scaled by rows: its diagonal, here left out, is one

@@ -1,11 +1,11 @@
 r"""The bivariate normal distribution function."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+
+from cm2.numerics.context import Context
 
 _NODES = 141  # tanh-sinh nodes: absolute error below 1e-14 up to |ρ| = 0.999999
 _AT_ONCE = 1 << 17  # values of the integrand in cache
@@ -34,20 +34,22 @@ class _BivariateNormalCdf(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, k: Tensor, rho: Tensor, scale: Tensor) -> Tensor:
+    def forward(ctx: Context, h: Tensor, k: Tensor, rho: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(h, k, rho, scale)
         node, weight = tanh_sinh(h)
         end = torch.atan2(rho, scale)
         shape = torch.broadcast_shapes(h.shape, end.shape)
-        columns = [each.expand(shape).flatten().split(_AT_ONCE // len(node)) for each in (h, k)]
+        size = _AT_ONCE // len(node)
+        h_parts, k_parts = (each.expand(shape).flatten().split(size) for each in (h, k))
         # the angles of a single correlation are computed once
-        ends = [end.view(1)] * len(columns[0]) if end.numel() == 1 else end.expand(shape).flatten().split(_AT_ONCE // len(node))
-        integral = torch.cat([_integral(*part, node, weight) for part in zip(*columns, ends, strict=True)]).view(shape)
+        ends = [end.view(1)] * len(h_parts) if end.numel() == 1 else end.expand(shape).flatten().split(size)
+        parts = zip(h_parts, k_parts, ends, strict=True)
+        integral = torch.cat([_integral(*part, node, weight) for part in parts]).view(shape)
         # both terms are rounded: what cancels may come out as -1e-17
         return (torch.special.ndtr(h) * torch.special.ndtr(k) + integral / (2 * math.pi)).clamp_min(0)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
         h, k, rho, scale = ctx.saved_tensors
         residual_k, residual_h = (k - rho * h) / scale, (h - rho * k) / scale
         phi_h, phi_k = torch.exp(-h * h / 2) / math.sqrt(2 * math.pi), torch.exp(-k * k / 2) / math.sqrt(2 * math.pi)

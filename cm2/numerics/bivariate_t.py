@@ -4,13 +4,12 @@ Points are carried as :math:`w = \operatorname{arsinh}(x/\sqrt\nu)`, see :mod:`c
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from cm2.numerics.bivariate_normal import tanh_sinh
+from cm2.numerics.context import Context
 from cm2.numerics.student_t import arc_log_tails
 from cm2.numerics.student_t_integral import log_cosh, quantile_slope
 
@@ -69,11 +68,11 @@ class _BivariateTCdf(torch.autograd.Function):
         return torch.relu(u + v - 1) + integral * end / (2 * math.pi)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, v, first, second, rho, scale, nu = ctx.saved_tensors
         in_u, in_v, in_rho, in_nu = None, None, None, None
         given = lambda a, b: torch.exp(arc_log_tails(conditional_arc(a, b, rho, scale), nu + 1)[0])
@@ -125,11 +124,11 @@ class _SlopeInNu(torch.autograd.Function):
         return total * end / (4 * math.pi)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         pass
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, ...]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[None, ...]:
         # near u + v = 1 the integrand of the next derivative is all but a point mass
         raise RuntimeError("the gradient of the t copula's CDF in nu cannot be differentiated again; differentiate its h in nu instead")
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+
+from cm2.numerics.context import Context
 
 BLOCK = 65_536  # points: a column of doubles is half a second-level cache of 1 MiB, and calls cost little beside the work
 
@@ -15,6 +16,10 @@ Pointwise = Callable[[Tensor, Sequence[Tensor]], Tensor]
 def block_sizes(count: int) -> list[int]:
     """Sizes of the blocks that make up `count` points; one of 0 for none."""
     return [BLOCK] * (count // BLOCK) + ([count % BLOCK] if count % BLOCK or not count else [])
+
+
+class _FunctionContext(Context):
+    function: Pointwise
 
 
 class _Blockwise(torch.autograd.Function):
@@ -28,12 +33,12 @@ class _Blockwise(torch.autograd.Function):
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: _FunctionContext, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.function = inputs[0]
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _FunctionContext, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
@@ -47,7 +52,8 @@ class _Blockwise(torch.autograd.Function):
                 sums[0][block] = 0.0 if grads[0] is None else grads[0]
             for i, each in enumerate(grads[1:], 1):
                 if each is not None:
-                    sums[i] = each if sums[i] is None else sums[i] + each
+                    so_far = sums[i]
+                    sums[i] = each if so_far is None else so_far + each
         return None, *sums
 
 

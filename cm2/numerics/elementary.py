@@ -5,11 +5,11 @@ A probability :math:`u` travels through the package as the pair of its tails :ma
 """
 
 import math
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch import Size, Tensor
+
+from cm2.numerics.context import Context
 
 LOG_HALF = -math.log(2.0)
 _UNDERFLOW = -37.0  # e^-37 is below half an ulp of one in float64: there -log(1 - e^x) and e^x agree
@@ -21,11 +21,11 @@ class _Log1mExp(torch.autograd.Function):
         return torch.where(x > LOG_HALF, torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(x)))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: Context, grad: Tensor) -> Tensor:
         x, y = ctx.saved_tensors
         return -grad * torch.exp(x - y)
 
@@ -49,18 +49,22 @@ def log1pexp(x: Tensor) -> Tensor:
     return torch.logaddexp(x, torch.zeros_like(x))
 
 
+class _WeightContext(Context):
+    weight_shape: Size
+
+
 class _LogExpPlus(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor) -> Tensor:
         return torch.logaddexp(x, torch.log(weight))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: _WeightContext, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
         ctx.weight_shape = inputs[1].shape
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: _WeightContext, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, y = ctx.saved_tensors
         # the slope in a weight that is 0 itself may be beyond the largest number
         steep = torch.exp(-y.clamp_min(math.log(torch.finfo(y.dtype).tiny)))
@@ -100,11 +104,11 @@ class _LogExpc(torch.autograd.Function):
         return torch.log(torch.expm1(-size) / -size) + torch.relu(-x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0])
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: Context, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return grad * (langevin(x / 2) - 1) / 2
 

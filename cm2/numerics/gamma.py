@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from cm2.numerics.context import Context
 
 _SMALL = 1e-280
 _NEWTON_STEPS = 6
@@ -70,18 +71,22 @@ def _check_shape(shape: int) -> None:
         raise ValueError(f"shape of the Gamma law: expected an integer >= 1, got {shape!r}; pass the number of coordinates")
 
 
+class _ShapeContext(Context):
+    shape: int
+
+
 class _LogGammaTails(torch.autograd.Function):
     @staticmethod
     def forward(shape: int, t: Tensor) -> tuple[Tensor, Tensor]:
         return _forward(shape, t)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[int, Tensor], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: _ShapeContext, inputs: tuple[int, Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.shape = inputs[0]
         ctx.save_for_backward(inputs[1], *output)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad_q: Tensor, grad_p: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: _ShapeContext, grad_q: Tensor, grad_p: Tensor) -> tuple[None, Tensor]:
         t, log_q, log_p = ctx.saved_tensors
         log_g = _log_density(ctx.shape, t)
         return None, grad_p * (log_g - log_p).exp() - grad_q * (log_g - log_q).exp()
@@ -102,12 +107,12 @@ class _InverseLogGammaTails(torch.autograd.Function):
         return t
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[int, Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: _ShapeContext, inputs: tuple[int, Tensor, Tensor], output: Tensor) -> None:
         ctx.shape, log_q, log_p = inputs
         ctx.save_for_backward(output, log_q, log_p)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+    def backward(ctx: _ShapeContext, grad: Tensor) -> tuple[None, Tensor, Tensor]:
         t, log_q, log_p = ctx.saved_tensors
         upper = log_q < log_p
         slope = grad * (torch.where(upper, log_q, log_p) - _log_density(ctx.shape, t)).exp()

@@ -133,7 +133,7 @@ def maximise(
     if len(start) > 100:
         found = optimize.minimize(descent, start, jac=True, method="L-BFGS-B", options={"gtol": tolerance, "ftol": 0.0, "maxiter": 2000})
     else:
-        options = {"gtol": tolerance, "maxiter": 500}
+        options: dict[str, float | np.ndarray] = {"gtol": tolerance, "maxiter": 500}
         if hessian is not None and np.linalg.eigvalsh(hessian).max() < 0:
             inverse = np.linalg.inv(-hessian)
             options["hess_inv0"] = (inverse + inverse.T) / 2

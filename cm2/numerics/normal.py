@@ -5,11 +5,14 @@ and a comparison with `torch.where` costs as much as an exponential; what follow
 """
 
 import math
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+
+from cm2.numerics.context import Context
+
+Number = TypeVar("Number", float, Tensor)
 
 LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
@@ -69,13 +72,13 @@ class _LogTails(torch.autograd.Function):
         return *outputs, *slopes
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, bool], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, bool], output: tuple[Tensor, ...]) -> None:
         slopes = output[len(output) // 2 :]
         ctx.mark_non_differentiable(*slopes)
         ctx.save_for_backward(inputs[0], *slopes)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context, *grads: Tensor) -> tuple[Tensor, None]:
         z, *slopes = ctx.saved_tensors
         if torch.is_grad_enabled():
             slopes = [inverse_mills(z), -inverse_mills(-z)][: len(slopes)]
@@ -83,7 +86,7 @@ class _LogTails(torch.autograd.Function):
         return (first + rest[0] if rest else first), None
 
 
-def _mills(x: Tensor, square: Tensor) -> Tensor:
+def _mills(x: Number, square: Number) -> Number:
     """Mills ratio of the normal law for x >= 10, a convergent of Laplace's continued fraction (Abramowitz and Stegun 26.2.14)."""
     return ((square + 9) * square + 8) / (((square + 10) * square + 15) * x)
 
@@ -105,11 +108,11 @@ class _NormalQuantileAt(torch.autograd.Function):
         return _ndtri(u)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: Context, grad: Tensor) -> Tensor:
         (z,) = ctx.saved_tensors
         return grad * torch.exp(z * z * 0.5 + LOG_SQRT_TAU)
 
@@ -147,11 +150,11 @@ class _LogNdtri(torch.autograd.Function):
         return torch.where(log_p < limit, _log_ndtri_far(log_p.clamp(max=limit)), z)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: Context, grad: Tensor) -> Tensor:
         log_p, z = ctx.saved_tensors
         far = log_p < _FAR[log_p.dtype]
         beyond, within = torch.where(far, z, -40.0), torch.where(far, 0.0, log_p + z * z / 2 + LOG_SQRT_TAU)

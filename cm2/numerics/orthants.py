@@ -82,7 +82,8 @@ def multivariate_t_cdf(w: Tensor, cholesky: Tensor, nu: Tensor) -> tuple[Tensor,
     factors = cholesky.expand(*nu.shape, dim, dim).reshape(-1, dim, dim).unbind(0)
     # one nu at a time: its quantiles then come from a table
     values = [_single_t_cdf(*each) for each in zip(points, factors, nu.flatten().unbind(), strict=True)]
-    return tuple(torch.stack(each, 1).reshape(shape) for each in zip(*values, strict=True))
+    value, error = (torch.stack(each, 1).reshape(shape) for each in zip(*values, strict=True))
+    return value, error
 
 
 def _single_t_cdf(w: Tensor, cholesky: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +123,8 @@ def _sequential(limits: Tensor, cholesky: Tensor, points: Tensor, conditional: C
     rows = (cholesky @ cholesky.mT).gather(-2, order.unsqueeze(-1).expand(*order.shape, dim))
     factor = torch.linalg.cholesky_ex(rows.gather(-1, order.unsqueeze(-2).expand(*order.shape[:-1], dim, dim))).L
     limits = limits.gather(-1, order)
-    value, known, total = torch.ones_like(points[:, 0]), [], torch.ones_like(points[:, 0])
+    value, total = torch.ones_like(points[:, 0]), torch.ones_like(points[:, 0])
+    known: list[Tensor] = []
     for i in range(dim):
         row = factor[..., i, :]
         shift = sum((row[..., j, None] * known[j] for j in range(i)), start=torch.zeros_like(points[:, 0]))

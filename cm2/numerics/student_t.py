@@ -15,12 +15,10 @@ References:
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
+from cm2.numerics.context import Context
 from cm2.numerics.student_t_integral import (
     log_beta_half,
     log_cosh,
@@ -55,11 +53,11 @@ class _Quantile(torch.autograd.Function):
         return torch.copysign(w, log_u - log1m_u)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs, output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
         log_u, log1m_u, nu, w = ctx.saved_tensors
         size, lower = _size(w), log_u < log1m_u
         log_p = torch.where(lower, log_u, log1m_u)
@@ -85,11 +83,11 @@ class _QuantileAt(torch.autograd.Function):
         return torch.copysign(w, u - 0.5)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs, output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, nu, w = ctx.saved_tensors
         in_u, in_nu = None, None
         if ctx.needs_input_grad[0]:
@@ -112,11 +110,11 @@ class _LogTails(torch.autograd.Function):
         return torch.where(below, near, far), torch.where(below, far, near)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*inputs, *output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad_low: Tensor, grad_high: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad_low: Tensor, grad_high: Tensor) -> tuple[Tensor | None, ...]:
         w, nu, low, high = ctx.saved_tensors
         size, below = _size(w), w < 0
         in_w, in_nu = None, None

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+
+from cm2.numerics.context import Context
 
 _NODES, _TERMS = 24, 22
 _SPLIT = 1.5
@@ -39,11 +39,11 @@ class _LogCosh(torch.autograd.Function):
         return torch.exp(-2 * size).log1p_().add_(size).sub_(math.log(2))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: Context, grad: Tensor) -> Tensor:
         return grad * torch.tanh(ctx.saved_tensors[0])
 
 
@@ -72,11 +72,11 @@ class _HalfStep(torch.autograd.Function):
         return torch.log(ratio * torch.sqrt(shifted.squeeze(-1) / a)) + series
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: Context, grad: Tensor) -> Tensor:
         (a,) = ctx.saved_tensors
         return grad * half_step_slope(a)
 
@@ -100,7 +100,9 @@ def half_step_slope(a: Tensor) -> Tensor:
 def _half_step_terms(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Shifts 0, 1, ..., odd negative powers, and their coefficients."""
     powers = -1.0 - 2 * np.arange(len(_HALF_STEP))
-    return tuple(torch.from_numpy(np.array(value, dtype=float)).to(device) for value in (range(_SHIFT), powers, _HALF_STEP))
+    columns = (np.array(value, dtype=float) for value in (range(_SHIFT), powers, _HALF_STEP))
+    shift, power, coefficient = (torch.from_numpy(column).to(device) for column in columns)
+    return shift, power, coefficient
 
 
 def log_beta_half(nu: Tensor) -> Tensor:
@@ -118,12 +120,13 @@ def _rule(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Gauss-Legendre nodes and weights on (0, 1), and (1/2)_k / k!."""
     node, weight = gauss_legendre(_NODES)
     binomial = np.cumprod([1.0, *((k - 0.5) / k for k in range(1, _TERMS))])
-    return tuple(torch.from_numpy(value).to(device) for value in (node, weight, binomial))
+    nodes, weights, binomials = (torch.from_numpy(value).to(device) for value in (node, weight, binomial))
+    return nodes, weights, binomials
 
 
 def gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes in (0, 1) and weights, right to the last digit (one Newton step in long double from numpy's)."""
-    x = np.polynomial.legendre.leggauss(count)[0].astype(np.longdouble)
+    x: np.ndarray = np.polynomial.legendre.leggauss(count)[0].astype(np.longdouble)
     for _ in range(2):
         before, value = np.ones_like(x), x
         for n in range(1, count):
@@ -202,13 +205,13 @@ class _TailIntegral(torch.autograd.Function):
         return tail_moments(w, nu)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[2])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, *output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor | None, grad_mean: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor | None, grad_mean: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         w, nu, log_integral, mean, variance = ctx.saved_tensors
         level = log_cosh(w)
         hazard = torch.exp(-nu * level - log_integral)

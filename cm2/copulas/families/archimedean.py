@@ -2,16 +2,16 @@ r"""What the Archimedean families share."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Size, Tensor
-from torch.autograd.function import FunctionCtx
 
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.module import Copula
 from cm2.copulas.tails import Tails, to_unit_interval, uniform_tails
+from cm2.numerics.context import Context
 from cm2.numerics.elementary import log1mexp
 
 
@@ -23,11 +23,11 @@ class _SameChange(torch.autograd.Function):
         return value.expand(alpha.shape).clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         pass
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
 
 

@@ -1,10 +1,9 @@
 r"""The Clayton copula."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
@@ -12,6 +11,7 @@ from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistr
 from cm2.copulas.law_dependence import check_tau
 from cm2.copulas.module import parameter
 from cm2.copulas.tails import Tails, many
+from cm2.numerics.context import Context
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1, log_neg_log
 
 _SMALL = 1e-16  # e^a - 1 is a to the last digit
@@ -26,11 +26,11 @@ class _Overlap(torch.autograd.Function):
         return torch.where(least < -LOG_HALF, near, far)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs, output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, b, overlap = ctx.saved_tensors
         return (grad * torch.expm1(-b - overlap)).sum_to_size(a.shape), (grad * torch.expm1(-a - overlap)).sum_to_size(b.shape)
 

@@ -3,12 +3,11 @@ r"""The Joe copula."""
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from scipy.special import zeta
 from torch import Size, Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
@@ -16,6 +15,7 @@ from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistr
 from cm2.copulas.law_dependence import check_tau, invert
 from cm2.copulas.module import parameter
 from cm2.copulas.tails import Tails
+from cm2.numerics.context import Context
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1mexp, log1pexp, log_neg_log
 from cm2.numerics.roots import monotone_root
 
@@ -32,11 +32,11 @@ class _Log1pTimesExp(torch.autograd.Function):
         return torch.logaddexp(torch.log(a) + y, torch.zeros_like(y))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1], output)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor]:
         y, value = ctx.saved_tensors
         return grad * torch.exp(y - value).clamp_max(torch.finfo(y.dtype).max), -grad * torch.expm1(-value)
 
