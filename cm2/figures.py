@@ -19,7 +19,10 @@ from torch.distributions import Distribution
 from cm2 import tables
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
-from cm2.copulas import make
+from cm2.copulas import CopulaDistribution, make
+from cm2.methods import Method
+from cm2.methods.cm2 import CM2
+from cm2.methods.released_score import ReleasedScore
 from cm2.plots import alpha_over_epochs, copula_densities, density_grid, over_components, overview, style
 from cm2.progress import Progress
 from cm2.runs.provenance import provenance
@@ -87,7 +90,7 @@ def figure_2_fitted(
     laws, rows = {}, []
     for entry in chosen:
         run = runs[entry.configs[0].digest()]
-        law = run.load_method(cohort).joint.copula()
+        law = _fitted_copula(run.load_method(cohort), entry.row.label)
         tau = law.kendall_tau.item()
         laws[f"{entry.row.label}, τ = {tau:.2f}"] = law
         rows += [(entry.row.label, tau, *point) for point in _density_rows(law)]
@@ -144,14 +147,15 @@ def regenerate(
     if cohort is None and number > 2:
         raise ValueError(f"Figure {number} needs a training run: give the cohort's folder with --cohort")
     with Progress(f"figure {number}"):
-        cohort = cohort if cohort is None or isinstance(cohort, Cohort) else load_cohort(cohort)
-        options = {"settings": settings, "store": store}
+        if cohort is None:
+            return save(figure_1() if number == 1 else figure_2(), out, f"figure-{number}")
+        stays = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
         drawers: dict[int, Callable[[], Drawing]] = {
             1: figure_1,
-            2: (lambda: figure_2_fitted(cohort, profile, **options)) if cohort is not None else figure_2,
-            3: lambda: figure_3(*_gumbel_run(cohort, profile, **options)),
-            4: lambda: figure_4(_gumbel_run(cohort, profile, **options)[0]),
-            5: lambda: figure_5(cohort, profile, seeds, jobs, **options),
+            2: lambda: figure_2_fitted(stays, profile, settings, store),
+            3: lambda: figure_3(*_gumbel_run(stays, profile, settings, store)),
+            4: lambda: figure_4(_gumbel_run(stays, profile, settings, store)[0]),
+            5: lambda: figure_5(stays, profile, seeds, jobs, settings, store),
         }
         return save(drawers[number](), out, f"figure-{number}")
 
@@ -178,6 +182,12 @@ def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
 def _density_rows(law: Distribution) -> list[tuple[float, float, float]]:
     u, density = density_grid(law, points=50)
     return [(u[j], u[i], density[i, j]) for i in range(len(u)) for j in range(len(u))]
+
+
+def _fitted_copula(method: Method, label: str) -> CopulaDistribution:
+    if not isinstance(method, CM2) or isinstance(method.joint, ReleasedScore):
+        raise ValueError(f"row {label}: {method.why_no_law()}; Figure 2 shows fitted copulas")
+    return method.joint.copula()
 
 
 def _gumbel_run(

@@ -112,7 +112,7 @@ class Launcher:
             request = {"name": name, "specification": str(specification), "environment": dict(additions), "log": str(log)}
             if self.send(request):
                 return Forked(self, name)
-        return Fresh(specification, self._environment | additions, log, self._cwd)
+        return Fresh(specification, {**self._environment, **additions}, log, self._cwd)
 
     def send(self, request: Mapping[str, object]) -> bool:
         """Hand the warm process a request; False if it is gone."""

@@ -188,9 +188,9 @@ def _write_index(stage_folder: Path, html: Path) -> None:
 def _from_top(link: str, folder: str) -> str:
     if not link or link.startswith("#") or re.match(r"[a-z]+:", link):
         return link
-    path, mark, rest = re.match(r"([^?#]*)([?#]?)(.*)", link).groups()  # type: ignore[union-attr]
+    path, *rest = re.split(r"([?#])", link, maxsplit=1)
     moved = posixpath.normpath(posixpath.join(folder, path))
-    return ("./" if moved == "." else moved) + mark + rest
+    return "".join(["./" if moved == "." else moved, *rest])
 
 
 def unexecuted(chapters: Mapping[str, Chapter], tried: Iterable[str]) -> list[str]:

@@ -124,8 +124,10 @@ def kernel_manager(kernel: Waiting) -> type:
 
     class Provisioner(LocalProvisioner):
         async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
+            assert self.parent is not None
             kernel.begin(self.parent.connection_file)
-            self.process, self.pid, self.pgid = kernel, kernel.pid, kernel.pid
+            self.process = kernel  # type: ignore[assignment]  # it has all that is asked of a Popen
+            self.pid = self.pgid = kernel.pid
             return self.connection_info
 
     class Manager(AsyncKernelManager):

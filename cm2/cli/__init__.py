@@ -90,8 +90,8 @@ def train(
     from cm2.runs.store import RunStore, fit_all, record_over_seeds
 
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
-    options = {"jobs": jobs, "devices": devices, "progress": True}
-    for run in (runs := fit_all(configs, _cohort_with(task, cohort), RunStore(out), **options)):
+    runs = fit_all(configs, _cohort_with(task, cohort), RunStore(out), jobs, progress=True, devices=devices)
+    for run in runs:
         typer.echo(run.path)
         for split, metrics in run.metrics.items():
             typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
@@ -159,8 +159,8 @@ def table(
     from cm2.tables import markdown
     from cm2.tables import table as make_table
 
-    options = {"settings": pairs(settings, convert=str), "only": rows, "tasks": tasks, "store": RunStore(store), "out": out}
-    typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, **options)))
+    overrides = pairs(settings, convert=str)
+    typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, overrides, rows, tasks, RunStore(store), out)))
 
 
 @app.command(epilog=below("Figures", figures()))
@@ -207,8 +207,18 @@ def search(
     from cm2.runs import search as searching
     from cm2.runs.store import RunStore
 
-    options = {"settings": pairs(settings, convert=str), "seeds": seeds, "grid": grid or searching.GRID, "store": RunStore(store)}
-    found = searching.search(_cohort_with(task, cohort), method, task, profile, trials, jobs, **options)
+    found = searching.search(
+        _cohort_with(task, cohort),
+        method,
+        task,
+        profile,
+        trials,
+        jobs,
+        settings=pairs(settings, convert=str),
+        seeds=seeds,
+        grid=grid or searching.GRID,
+        store=RunStore(store),
+    )
     typer.echo(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
     typer.echo(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))
     for path in searching.write(found, out):

@@ -9,10 +9,9 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from cm2.config import PROFILES, did_you_mean
 
@@ -114,10 +113,12 @@ def _tree(source: str | Path) -> ast.Module:
     return ast.parse((PACKAGE / source).read_text(encoding="utf-8"))
 
 
-def _value(source: str, variable: str) -> Any:
+def _value(source: str, variable: str) -> ast.expr:
     """What a module assigns to a variable, as a syntax tree."""
     for node in _tree(source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        targets: Sequence[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
         if variable in map(ast.unparse, targets):
             return node.value
     raise LookupError(f"{source} assigns nothing to {variable}")
@@ -126,7 +127,7 @@ def _value(source: str, variable: str) -> Any:
 def _class_name(node: ast.ClassDef) -> str:
     """What a class statement assigns to ``name``; empty if nothing."""
     found = (s.value for s in node.body if isinstance(s, ast.AnnAssign) and ast.unparse(s.target) == "name")
-    return next((value.value for value in found if isinstance(value, ast.Constant)), "")
+    return next((value.value for value in found if isinstance(value, ast.Constant) and isinstance(value.value, str)), "")
 
 
 def _epochs(profile: str) -> int:

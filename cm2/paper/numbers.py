@@ -64,7 +64,7 @@ def printed(table: int | None = None, **where: str) -> pd.DataFrame:
     wanted: dict[str, Any] = where if table is None else {"table": table, **where}
     for name, value in wanted.items():
         if name not in frame:
-            raise ValueError(f"printed numbers have no column {name!r}; {choose(name, frame)}")
+            raise ValueError(f"printed numbers have no column {name!r}; {choose(name, map(str, frame.columns))}")
         frame = frame[frame[name] == value]
     return frame.reset_index(drop=True)
 

@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch.distributions import Distribution
 
+from cm2.copulas import CopulaDistribution
 from cm2.numerics.normal import normal_quantile, normal_tails
 from cm2.plots.basic import panels
 from cm2.plots.style import COLOURS, style
@@ -54,7 +55,7 @@ def copula_densities(laws: Mapping[str, Distribution], levels: Sequence[float] =
 
 
 @torch.no_grad()
-def normal_score_grid(law: Distribution, reach: float = 3.0, points: int = 121) -> tuple[np.ndarray, np.ndarray]:
+def normal_score_grid(law: CopulaDistribution, reach: float = 3.0, points: int = 121) -> tuple[np.ndarray, np.ndarray]:
     """Density of a bivariate copula's normal scores, the quantiles of the standard normal law in either coordinate.
 
     Args:
@@ -72,7 +73,7 @@ def normal_score_grid(law: Distribution, reach: float = 3.0, points: int = 121) 
 
 
 def normal_score_densities(
-    laws: Mapping[str, Distribution], columns: int = 3, levels: Sequence[float] = (0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
+    laws: Mapping[str, CopulaDistribution], columns: int = 3, levels: Sequence[float] = (0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
 ) -> Figure:
     """Contours of the densities of bivariate copulas with standard normal margins.
 
@@ -94,7 +95,7 @@ def normal_score_densities(
 
 
 @torch.no_grad()
-def conditional_quantiles(laws: Mapping[str, Distribution], columns: int = 3, reach: float = 3.0) -> Figure:
+def conditional_quantiles(laws: Mapping[str, CopulaDistribution], columns: int = 3, reach: float = 3.0) -> Figure:
     """Median and central intervals of 50 % and 90 % of the first coordinate given the second, on the scale of normal scores.
 
     Args:
@@ -103,12 +104,13 @@ def conditional_quantiles(laws: Mapping[str, Distribution], columns: int = 3, re
         reach: scores from -reach to reach.
     """
     z = torch.linspace(-reach, reach, 121, dtype=torch.float64)
-    given = tuple(tail.unsqueeze(-1).expand(-1, 5) for tail in normal_tails(z))
+    below, above = (tail.unsqueeze(-1).expand(-1, 5) for tail in normal_tails(z))
     level = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64).expand(len(z), 5)
     with style():
         figure, axes = panels(list(laws), columns, (r"$\Phi^{-1}(u_2)$, given", r"$\Phi^{-1}(u_1)$"))
         for ax, law in zip(axes, laws.values(), strict=True):
-            low, first, median, third, high = normal_quantile(*law.h_inverse_tails((level.log(), (1 - level).log()), given)).unbind(-1)
+            tails = law.h_inverse_tails((level.log(), (1 - level).log()), (below, above))
+            low, first, median, third, high = normal_quantile(*tails).unbind(-1)
             ax.fill_between(z, low, high, color=COLOURS[0], alpha=0.25, linewidth=0)
             ax.fill_between(z, first, third, color=COLOURS[0], alpha=0.35, linewidth=0)
             ax.plot(z, median, color=COLOURS[1])

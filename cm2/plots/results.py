@@ -80,7 +80,7 @@ def _forest(ax: Axes, part: pd.DataFrame, rows: list[str], reference: str, level
     ax.axvline(0, color=INK, linewidth=0.8)
     printed = part["printed_value"] if "printed_value" in part else pd.Series(dtype=float)
     for place, row in enumerate(rows):
-        if row not in part.index or pd.isna(part.loc[row, "difference_estimate"]):
+        if row not in part.index or pd.isna(part["difference_estimate"][row]):
             continue
         one = part.loc[row]
         fill = COLOURS[0] if one["difference_p_holm"] < level else "none"

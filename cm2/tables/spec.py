@@ -109,7 +109,8 @@ def read_block(cls: type[Block], block: Mapping[str, Any], path: Path) -> Block:
     known = [f.name for f in fields(cls)]
     if unknown := sorted(set(block) - set(known)):
         raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in block.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in block.items()}
+    return cls(**values)
 
 
 def check_known(given: str, known: Iterable[str], what: str) -> None:

@@ -46,8 +46,12 @@ def as_printed(table: int) -> str:
     rows = rows[rows["column"].isin(("auroc", "aupr"))]
     if rows.empty:
         raise ValueError(f"the paper's Table {table} prints no AUROC; choose one that does, for example 2")
-    cells = [Cell(COHORTS[r.cohort], r.row, r.task, r.column, value=r.value, low=r.low, high=r.high) for r in rows.itertuples()]
-    return _grid(cells, lambda cell: f"{cell.value:.3f}" if math.isnan(cell.low) else estimate(cell), NAMES, paper=False)
+    cells = [
+        Cell(COHORTS[row["cohort"]], row["row"], row["task"], row["column"], value=row["value"], low=row["low"], high=row["high"])
+        for row in rows.to_dict("records")
+    ]
+    show: Show = lambda cell: f"{cell.value:.3f}" if cell.low is None or math.isnan(cell.low) else estimate(cell)
+    return _grid(cells, show, NAMES, paper=False)
 
 
 def differences(result: TableResult, task: str = "") -> str:
@@ -87,8 +91,9 @@ def estimate(cell: Cell) -> str:
 
 
 def difference(cell: Cell) -> str:
-    """``-0.012 [-0.030, 0.006], p 0.2, Holm 0.8``, and the paper's test where it was restated."""
-    d = cell.difference
+    """``-0.012 [-0.030, 0.006], p 0.2, Holm 0.8``, and the paper's test where it was restated; empty where nothing was compared."""
+    if (d := cell.difference) is None:
+        return ""
     text = f"{d['estimate']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], p {d['p']:.2g}, Holm {d['p_holm']:.2g}"
     return f"{text}; as printed {d['p_replicates']:.2g}" if "p_replicates" in d else text
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
 from cm2.tables.result import Cell, TableResult
@@ -78,25 +80,27 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
     Raises:
         ValueError: nothing was compared in this metric.
     """
-    compared = [cell for cell in result.cells if cell.difference and cell.metric == metric]
+    compared = [(cell, d) for cell in result.cells if cell.metric == metric and (d := cell.difference)]
     if not compared:
         raise ValueError(f"table {result.name} compares nothing in {metric}")
-    ordered = sorted(compared, key=lambda cell: -abs(cell.difference["estimate"]))
-    distinct = [cell for cell in ordered if cell.difference["p_holm"] < level]
+    ordered = sorted(compared, key=lambda pair: -abs(pair[1]["estimate"]))
+    distinct = [(cell, d) for cell, d in ordered if d["p_holm"] < level]
     what = f"{NAMES[metric]} to “{result.reference}”"
     if not distinct:
         few, article = ("The only difference", "no") if len(compared) == 1 else (f"None of the {len(compared)} differences", "a")
-        largest = _place(ordered[0], f"with {ordered[0].difference['estimate']:+.3f}")
+        cell, d = ordered[0]
+        largest = _place(cell, f"with {d['estimate']:+.3f}")
         return f"{few} in {what} has {article} corrected p-value below {level:g}; the largest is that of {largest}."
     have = "has a corrected p-value" if len(distinct) == 1 else "have corrected p-values"
     rest = f", and {len(distinct) - named} more" if len(distinct) > named else ""
-    listed = ", ".join(_side(cell) for cell in distinct[:named]) + rest
-    return f"{len(distinct)} of the {len(compared)} differences in {what} {have} below {level:g}: {listed}. {_over_seeds(distinct)}"
+    listed = ", ".join(_side(cell, d["estimate"]) for cell, d in distinct[:named]) + rest
+    repeated = _over_seeds([d for _, d in distinct])
+    return f"{len(distinct)} of the {len(compared)} differences in {what} {have} below {level:g}: {listed}. {repeated}"
 
 
-def _over_seeds(cells: list[Cell]) -> str:
+def _over_seeds(found: Sequence[Mapping[str, float]]) -> str:
     """Whether other seeds of the training would say the same."""
-    tested = [cell.difference for cell in cells if "seeds_low" in cell.difference]
+    tested = [d for d in found if "seeds_low" in d]
     if not tested:
         return "One seed was trained, so that nothing is known about another."
     same = sum(d["seeds_low"] > 0 or d["seeds_high"] < 0 for d in tested)
@@ -105,8 +109,7 @@ def _over_seeds(cells: list[Cell]) -> str:
     return f"The t interval over the training seeds excludes 0 for {same} of these {len(tested)}."
 
 
-def _side(cell: Cell) -> str:
-    estimate = cell.difference["estimate"]
+def _side(cell: Cell, estimate: float) -> str:
     return _place(cell, f"{'above' if estimate > 0 else 'below'} by {abs(estimate):.3f}")
 
 

@@ -56,7 +56,8 @@ def verify_cohort(path: Path) -> Verification:
             cohort = load_cohort(path)
         except ValueError as error:
             return Verification([], [str(error)], pd.DataFrame())
-        checks, problems = ["every file has the size and checksum of the manifest"], []
+        checks = ["every file has the size and checksum of the manifest"]
+        problems: list[str] = []
         for name, check in CHECKS.items():
             progress.stage(name)
             for line, problem in check(cohort):
@@ -83,9 +84,9 @@ def compare_with_paper(path: Path) -> pd.DataFrame:
         if names not in groups:
             continue
         for table in (1, 8):
-            for cell in printed(table, row=label).itertuples():
-                here = _shown(groups[names], cell.column, role.tasks.get(cell.task) if role else None)
-                rows.append((table, label, cell.task, cell.column, int(cell.value), here))
+            for cell in printed(table, row=label).to_dict("records"):
+                here = _shown(groups[names], cell["column"], role.tasks.get(cell["task"]) if role else None)
+                rows.append((table, label, cell["task"], cell["column"], int(cell["value"]), here))
     frame = pd.DataFrame(rows, columns=["table", "row", "task", "column", "paper", "here"])
     frame["here"] = frame["here"].astype("Int64")
     frame["difference"] = frame["here"] - frame["paper"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from pandas.api.typing import NAType
 
 LEAST = 8
 
@@ -36,12 +40,13 @@ class Charted:
         self.counts[kind] += len(chosen)
         return chosen
 
-    def put(self, at: np.ndarray, **columns: object) -> None:
+    def put(self, at: np.ndarray, **columns: np.ndarray | str | int | NAType) -> None:
         """Sets columns of the events at positions ``at``."""
+        places = self.frame.columns.tolist()
         for name, values in columns.items():
-            self.frame.iloc[at, self.frame.columns.get_loc(name)] = values
+            self.frame.iloc[at, places.index(name)] = values
 
-    def add(self, at: np.ndarray, **columns: object) -> None:
+    def add(self, at: np.ndarray, **columns: np.ndarray | str) -> None:
         """Copies of the events at positions ``at``, with other values in some columns."""
         self.added.append(self.frame.iloc[at].assign(**columns))
 

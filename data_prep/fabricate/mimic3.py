@@ -115,8 +115,9 @@ def _events(hospital: Hospital) -> dict[str, pd.DataFrame]:
         frame = frame.assign(charttime=moments(rows["charttime"]), valuenum=numbers(rows["value"]), valueuom=rows["unit"])
         # a mark that no rule looks at
         frame["error"] = (hospital.rng.random(len(rows)) < 0.002).astype(int)
-        further = {} if table == "lab" else {"storetime": moments(rows["charttime"] + 420), "cgid": 20_001}
-        tables[name] = _upper(frame.assign(**further)).reindex(columns=TABLES3[name][1:])
+        if table != "lab":
+            frame = frame.assign(storetime=moments(rows["charttime"] + 420), cgid=20_001)
+        tables[name] = _upper(frame).reindex(columns=TABLES3[name][1:])
     return tables
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -24,11 +25,21 @@ class Scenario:
     editions: tuple[int, ...] = (3, 4)
 
 
-def _again(first: Icu, *then: Icu, gap: int, **options: object) -> Callable[[Population], None]:
+class _Visit(TypedDict, total=False):
+    """What an admission can have beside its stays, see ``Population.visit``."""
+
+    fate: str
+    listed: bool
+    codes: str
+    rest: int
+    birth_days: float
+
+
+def _again(first: Icu, *then: Icu, gap: int, **options: Unpack[_Visit]) -> Callable[[Population], None]:
     def make(population: Population) -> None:
         person = population.person()
         population.visit(person, first)
-        population.visit(person, *then, gap=gap, **options)  # type: ignore[arg-type]
+        population.visit(person, *then, gap=gap, **options)
 
     return make
 
@@ -39,8 +50,8 @@ def _overlap(population: Population) -> None:
     population.visit(person, Icu(), gap=-20 * HOUR)  # in intensive care under both admissions for some hours
 
 
-def _once(*stays: Icu, age: float | None = None, known: bool = True, **options: object) -> Callable[[Population], None]:
-    return lambda population: population.visit(population.person(age, known), *stays, **options)  # type: ignore[arg-type]
+def _once(*stays: Icu, age: float | None = None, known: bool = True, **options: Unpack[_Visit]) -> Callable[[Population], None]:
+    return lambda population: population.visit(population.person(age, known), *stays, **options)
 
 
 def _three(population: Population) -> None:

@@ -63,7 +63,8 @@ def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Relea
         "CREATE TABLE event (subject_id BIGINT, stay_id BIGINT, charttime TIMESTAMP, itemid BIGINT, value VARCHAR, unit VARCHAR,"
         " aside VARCHAR)"
     )
-    rows, paths = {}, {table: find_table(raw, release, table) for table in TABLES}
+    rows: dict[str, int] = {}
+    paths = {table: find_table(raw, release, table) for table in TABLES}
     sizes = {table: path.stat().st_size for table, path in paths.items()}
     with Progress("", sum(sizes.values()), "B") as progress:
         for table, path in paths.items():
@@ -80,7 +81,7 @@ def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Relea
                     ) LEFT JOIN owner USING (subject_id, hadm_id)
                 """)
             progress.advance(sizes[table])
-            rows[table] = connection.execute("SELECT count(*) FROM event").fetchone()[0] - sum(rows.values())  # type: ignore[index]
+            rows[table] = connection.execute("SELECT count(*) FROM event").fetchall()[0][0] - sum(rows.values())
     reasons = connection.execute("SELECT coalesce(aside, 'kept'), count(*) FROM event GROUP BY 1 ORDER BY 1").fetchall()
     return {"rows_of_the_items": rows, "rows": dict.fromkeys([*SET_ASIDE, "kept"], 0) | dict(reasons)}
 

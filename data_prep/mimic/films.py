@@ -39,7 +39,8 @@ def last_films(connection: duckdb.DuckDBPyConnection, folder: Path, stays: pd.Da
     within = (joined["time"] >= joined["intime"]) & (joined["time"] <= joined["intime"] + pd.Timedelta(hours=HOURS))
     frontal = within & (joined["viewposition"] == VIEW)
     chosen = joined[frontal].sort_values(["row", "time", "dicom_id"]).groupby("row").tail(1)
-    chosen = chosen.assign(hours=(chosen["time"] - chosen["intime"]) / pd.Timedelta(hours=1))
+    since: pd.Series[pd.Timedelta] = chosen["time"] - chosen["intime"]
+    chosen = chosen.assign(hours=since / pd.Timedelta(hours=1))
     counts = {
         "films": len(films),
         "films_without_time": int(films["time"].isna().sum()),

@@ -91,7 +91,7 @@ def last_notes(notes: pd.DataFrame, stays: pd.DataFrame, first_event: pd.Series 
     joined = notes.merge(stays[["hadm_id", "intime"]].assign(row=np.arange(len(stays))), on="hadm_id")
     if quirks.notes_beyond_48h:
         assert first_event is not None
-        since = joined["charttime"] - joined["hadm_id"].map(first_event)
+        since: pd.Series[pd.Timedelta] = joined["charttime"] - joined["hadm_id"].map(first_event)
         eligible = (since // HOUR) <= HOURS
     else:
         eligible = joined["charttime"] <= joined["intime"] + HOURS * HOUR

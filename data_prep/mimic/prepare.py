@@ -52,8 +52,7 @@ def prepare_mimic3(
         ValueError: a table that is missing, damaged, of another release or not separated by commas; a step of the
             flow chart that leaves no stay; no space left; or an ``out`` that is something else.
     """
-    options = {"variant": variant, "quirks": quirks, "split_lists": split_lists, "memory_limit": memory_limit, "jobs": jobs}
-    return _prepare(Path(raw), Path(out), MIMIC3, modalities, temporary=temporary, **options)
+    return _prepare(Path(raw), Path(out), MIMIC3, modalities, variant, quirks, split_lists, memory_limit, jobs, temporary)
 
 
 def prepare_mimic4(
@@ -93,8 +92,9 @@ def prepare_mimic4(
         ValueError: as ``prepare_mimic3``.
     """
     folders = {"films": Path(films or Path(raw) / "mimic-cxr-jpg"), "reports": Path(reports or Path(raw) / "mimic-cxr")}
-    options = {"variant": variant, "quirks": quirks, "split_lists": split_lists, "memory_limit": memory_limit, "jobs": jobs}
-    return _prepare(Path(raw), Path(out), MIMIC4, modalities, temporary=temporary, image_size=image_size, folders=folders, **options)
+    return _prepare(
+        Path(raw), Path(out), MIMIC4, modalities, variant, quirks, split_lists, memory_limit, jobs, temporary, image_size, folders
+    )
 
 
 def _prepare(
@@ -102,12 +102,12 @@ def _prepare(
     out: Path,
     release: Release,
     modalities: Sequence[str],
-    variant: str = "corrected",
-    quirks: Mapping[str, bool] | None = None,
-    split_lists: tuple[Path | str, Path | str] | None = None,
-    memory_limit: str = "3GB",
-    jobs: int = 2,
-    temporary: Path | str | None = None,
+    variant: str,
+    quirks: Mapping[str, bool] | None,
+    split_lists: tuple[Path | str, Path | str] | None,
+    memory_limit: str,
+    jobs: int,
+    temporary: Path | str | None,
     image_size: int = 224,
     folders: Mapping[str, Path] | None = None,
 ) -> Path:

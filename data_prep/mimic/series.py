@@ -52,7 +52,7 @@ def bin_events(connection: duckdb.DuckDBPyConnection, stays: pd.DataFrame) -> tu
                 SELECT row, variable, step, charttime, max(number) AS number FROM charted GROUP BY ALL
             ) GROUP BY ALL
         """).fetchnumpy()
-    used = int(connection.execute("SELECT count(*) FROM charted").fetchone()[0])  # type: ignore[index]
+    used = int(connection.execute("SELECT count(*) FROM charted").fetchall()[0][0])
     connection.execute("DROP TABLE charted")
     values = np.full((len(stays), STEPS, len(CHANNELS)), np.nan)
     values[found["row"], found["bin"], found["variable"]] = found["number"]

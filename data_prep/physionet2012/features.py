@@ -59,7 +59,7 @@ def chart(raw: RawSet) -> Charted:
     charted = np.bincount(record[~unnamed & ~first], minlength=n) > 0
     usable = ~unnamed & ~empty & ~unknown & ~late
     descriptors = _descriptors(raw, pd.DataFrame({"record": record, "name": code, "value": value})[first & usable], names, counts)
-    values = _bins(names, *(x[usable] for x in (code, record, minute, value)), n, counts)
+    values = _bins(names, code[usable], record[usable], minute[usable], value[usable], n, counts)
     values[~charted] = np.nan
     counts |= {"records_without_series": int((~charted).sum()), "records_without_series_ids": raw.record_id[~charted].tolist()}
     return Charted(values, charted, descriptors, counts)
@@ -86,8 +86,8 @@ def standardise(values: np.ndarray, train: np.ndarray, variables: list[Variable]
     seen = mask[train].sum(axis=(0, 1))
     if not seen.all():
         raise ValueError(f"{variables[int(seen.argmin())].name}: never charted in the training split; train on more records")
-    mean = np.nanmean(values[train], axis=(0, 1), dtype=np.float64)
-    std = np.nanstd(values[train], axis=(0, 1), dtype=np.float64)
+    mean = np.asarray(np.nanmean(values[train], axis=(0, 1), dtype=np.float64))
+    std = np.asarray(np.nanstd(values[train], axis=(0, 1), dtype=np.float64))
     std[std == 0] = 1.0
     for i, variable in enumerate(variables):
         if variable.fill is not None:

@@ -152,7 +152,8 @@ def _modalities(stays: pd.DataFrame, charted: list[Charted]) -> dict[str, Prepar
         ]
         there = ~np.isnan(values[:, :, columns]).all(axis=(1, 2))
         modalities[name] = PreparedModality("series", data, there, features, units + ["1"] * len(variables), statistics, notes)
-    texts = [admission_text(stay) for stay in descriptors.to_dict("records")]
+    known = descriptors.columns.tolist()
+    texts: list[str | None] = [admission_text(dict(zip(known, stay, strict=True))) for stay in descriptors.to_numpy().tolist()]
     modalities["admission"] = PreparedModality("text", texts, np.ones(len(stays), dtype=bool))
     return modalities
 
@@ -161,11 +162,12 @@ def _counts(sets: list[RawSet], charted: list[Charted], stays: pd.DataFrame, mod
     by_set: dict[str, Any] = {}
     for part, seen in zip(sets, charted, strict=True):
         outcomes = part.outcomes
+        by_unit = seen.descriptors["ICUType"].value_counts().sort_index()
         by_set[part.name] = seen.counts | {
             "outcomes": len(outcomes),
             "in_hospital_deaths": int(outcomes["In-hospital_death"].sum()),
             "unknown_length_of_stay": int((outcomes["Length_of_stay"] < 0).sum()),
-            "icu_types": {int(k): int(n) for k, n in seen.descriptors["ICUType"].value_counts().sort_index().items()},
+            "icu_types": dict(zip(by_unit.index.astype(int).tolist(), by_unit.tolist(), strict=True)),
             "age_range": [float(seen.descriptors["Age"].min()), float(seen.descriptors["Age"].max())],
         }
     present = {

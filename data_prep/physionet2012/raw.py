@@ -125,8 +125,8 @@ def _archive_members(archive: Path) -> Iterator[tuple[str, bytes]]:
         unpacked = gzip.decompress(archive.read_bytes())
         with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
             for member in tar:
-                if member.isfile():
-                    yield Path(member.name).name, tar.extractfile(member).read()  # type: ignore[union-attr]
+                if member.isfile() and (file := tar.extractfile(member)) is not None:
+                    yield Path(member.name).name, file.read()
     except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
         raise ValueError(f"{archive} is truncated or not a tar.gz archive ({error}); fetch it again") from None
 

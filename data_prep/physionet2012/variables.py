@@ -37,8 +37,10 @@ class Variable:
     fill: float | None = None
 
 
-def _bedside(name: str, meaning: str, unit: str, low: float, high: float, **more: object) -> Variable:
-    return Variable(name, "bedside", meaning, unit, low, high, **more)  # type: ignore[arg-type]
+def _bedside(
+    name: str, meaning: str, unit: str, low: float, high: float, log: bool = False, bin: str = "last", fill: float | None = None
+) -> Variable:
+    return Variable(name, "bedside", meaning, unit, low, high, log, bin, fill)
 
 
 def _laboratory(name: str, meaning: str, unit: str, low: float, high: float, log: bool = False) -> Variable:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ def copula_parameters(family: str, alpha: float | None = None, rho: float | None
 
 
 def _copula(family: str, parameters: Mapping[str, float]) -> Copula:
-    dim, others = len(MODALITIES), dict(parameters)
+    dim, others = len(MODALITIES), dict[str, Any](parameters)
     if "rho" not in others:
         return make(family, dim, **others)
     rho = others.pop("rho")

@@ -193,7 +193,7 @@ def _write_truth(
         **{key: parameters[key] for key in ("family", *copula_parameters(parameters["family"]), "link", "dim", "types")},
         "modalities": list(MODALITIES),
         "weights": [law.log_weights.exp().tolist() for law in mixtures],
-        "means": [law.mean.tolist() for law in law.joint.marginals],
+        "means": [marginal.get_parameter("mean").tolist() for marginal in law.joint.marginals],
         "scales": [mixture.scale.tolist() for mixture in mixtures],
         "factors": {"rotation": law.rotation.tolist(), "centre": law.centre.tolist(), "spread": law.spread.tolist()},
         "outcomes": {

@@ -67,8 +67,8 @@ def readmission(adults: pd.DataFrame, admissions: pd.DataFrame, variant: str) ->
     if variant == "released":
         ordered = adults.sort_values(["subject_id", "admittime", "dischtime"])
         gap = ordered.groupby("subject_id")["admittime"].shift(-1) - ordered["dischtime"]
-        again = np.floor(gap.dt.total_seconds() / 86400) < 30  # of the last one it is unknown, so False
-        return again.reindex(adults.index) | mortality(adults, variant)
+        soon = gap.dt.total_seconds() / 86400 < 30  # of the last one it is unknown, so False
+        return soon.reindex(adults.index) | mortality(adults, variant)
     pairs = adults[["subject_id", "dischtime"]].reset_index().merge(admissions[["subject_id", "admittime"]], on="subject_id")
     since = pairs["admittime"] - pairs["dischtime"]
     again = pairs["index"][(since >= pd.Timedelta(0)) & (since < pd.Timedelta(days=30))]

@@ -41,17 +41,17 @@ def used_notes(notes: pd.DataFrame, stays: pd.DataFrame, events: pd.DataFrame, v
     if variant == "released":
         notes = notes.drop_duplicates(["stay_id", "charttime"], keep="last")
         first = _first_event(stays, events)
-        start = notes["stay_id"].map(first)
-        notes = notes[np.floor((notes["charttime"] - start) / pd.Timedelta(hours=1)) <= 48]
+        since: pd.Series[pd.Timedelta] = notes["charttime"] - notes["stay_id"].map(first)
+        notes = notes[np.floor(since / pd.Timedelta(hours=1)) <= 48]
     else:
         notes = notes[(notes["iserror"] != "1") & (notes["charttime"] <= notes["intime"] + pd.Timedelta(hours=48))]
     notes = notes[notes["clean"] != ""]
     least = USED + 1 if variant == "released" else USED
-    rows = {int(stay): group["row_id"].tolist() for stay, group in notes.groupby("stay_id")}
+    rows = {int(str(stay)): group["row_id"].tolist() for stay, group in notes.groupby("stay_id")}
     return {stay: ids[-USED:] for stay, ids in rows.items() if len(ids) >= least}
 
 
 def _first_event(stays: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
     timed = events[["hadm_id", "charttime"]].merge(stays[["stay_id", "hadm_id", "intime"]], on="hadm_id")
-    hours = np.floor((timed["charttime"] - timed["intime"]) / pd.Timedelta(hours=1))
-    return timed[hours > 0].groupby("stay_id")["charttime"].min()
+    since: pd.Series[pd.Timedelta] = timed["charttime"] - timed["intime"]
+    return timed[np.floor(since / pd.Timedelta(hours=1)) > 0].groupby("stay_id")["charttime"].min()
