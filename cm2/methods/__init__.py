@@ -1,6 +1,6 @@
 """Every method that can be trained, by name: CM² and what it is compared with.
 
-A method is an ``nn.Module`` that keeps the contract of ``cm2.methods.contract``.
+A method is a `Method`; ``cm2.methods.contract`` says what that is.
 """
 
 from __future__ import annotations

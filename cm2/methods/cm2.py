@@ -123,8 +123,7 @@ class CM2(Method):
         training = self.training
         with self.embeddings.averages_start():
             z, _ = self.train().embed(batch)
-        for m, name in enumerate(self.names):
-            self.joint.marginals[m].initialise(z[batch.rows[name], m])
+        self.joint.initialise(z, batch.present)
         self.train(training)
 
     def law_parameters(self) -> list[nn.Parameter]:
@@ -189,37 +188,37 @@ class CM2(Method):
         if c.link == "released":
             return ReleasedScore(c.family, count, dim, c.components)
         marginals = [GaussianMixture(c.components, dim, minimum_scale=c.minimum_scale) for _ in self.names]
-        options = {"pair_family": c.pair_family} if c.family == "vine" else {}
-        return CopulaJoint(make(c.family, count, **options), marginals, link=c.link, types=c.types)
+        copula = make(c.family, count, pair_family=c.pair_family) if c.family == "vine" else make(c.family, count)
+        return CopulaJoint(copula, marginals, link=c.link, types=c.types)
 
     def _build_fusion(self, dim: int) -> LSTMFusion | ConcatFusion:
         c = self.config
         return LSTMFusion(dim, c.fusion_hidden, c.fusion_layers) if c.fusion == "lstm" else ConcatFusion(dim, len(self.names))
 
-    def _law(self, z: Tensor, present: Tensor) -> CopulaJointDistribution:
+    def _law(self, joint: CopulaJoint, z: Tensor, present: Tensor) -> CopulaJointDistribution:
         if self.weight_network is None:
-            return self.joint(validate_args=False)
-        own = torch.stack([mixture.logits for mixture in self.joint.marginals])
-        return self.joint(self.weight_network(z, present, own), validate_args=False)
+            return joint(validate_args=False)
+        own = torch.stack([mixture.logits for mixture in joint.marginals])
+        return joint(self.weight_network(z, present, own), validate_args=False)
 
     def _fill(self, z: Tensor, present: Tensor, n_draws: int, complete: bool) -> Tensor:
         how = self.config.impute
         if complete or how == "zero":
             return z.expand(n_draws, *z.shape)
-        if how == "token":
+        if self.token is not None:
             return torch.where(present[..., None], z, self.token).expand(n_draws, *z.shape)
         with torch.autocast(z.device.type, enabled=False):
             if how == "mean":
                 return torch.where(present[..., None], z, self._means(z, present)).expand(n_draws, *z.shape)
-            law = self.joint if isinstance(self.joint, ReleasedScore) else self._law(z, present)
-            return law.impute(z, present, n_draws, how=how)
+            law = self.joint if isinstance(self.joint, ReleasedScore) else self._law(self.joint, z, present)
+            return law.impute(z, present, n_draws, how="marginal" if how == "marginal" else "conditional")
 
     def _means(self, z: Tensor, present: Tensor) -> Tensor:
         """Mean of each modality's mixture ``(M, d)``, or of each stay's ``(B, M, d)`` where the weights are predicted."""
         if isinstance(self.joint, ReleasedScore):
             return self.joint.expected()
         if self.weight_network is not None:
-            mixture = self._law(z, present).link.mixture
+            mixture = self._law(self.joint, z, present).link.mixture
             return (mixture.log_weights.exp()[..., None] * mixture.mean).sum(dim=-2)
         laws = [marginal(validate_args=False) for marginal in self.joint.marginals]
         return torch.stack([(law.log_weights.exp()[:, None] * law.mean).sum(dim=0) for law in laws])
@@ -233,17 +232,17 @@ class CM2(Method):
             with torch.autocast(z.device.type, enabled=False):
                 score = self.joint(filled.detach() if c.stop_gradient == "both" else filled).mean()
             return {"score": (-c.lambda_copula, score)}
-        mixture, copula = self._law_terms(z, present)
+        mixture, copula = self._law_terms(self.joint, z, present)
         return {"mixture": (-c.lambda_mix, mixture), "copula": (-c.lambda_copula, copula)}
 
-    def _law_terms(self, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def _law_terms(self, joint: CopulaJoint, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(z.device.type, enabled=False):
             stop, fixed = self.config.stop_gradient, z.detach()
             given = fixed if stop == "both" else z
-            law = self._law(given, present)
+            law = self._law(joint, given, present)
             marginal, dependence = law.terms(given, present)
             if stop in ("mixture", "copula"):
-                law = law if self.weight_network is None else self._law(fixed, present)
+                law = law if self.weight_network is None else self._law(joint, fixed, present)
                 again = law.terms(fixed, present)
                 marginal, dependence = (again[0], dependence) if stop == "mixture" else (marginal, again[1])
         return torch.where(present, marginal, 0).sum(dim=-1).mean(), dependence.mean()

@@ -38,8 +38,6 @@ class Method(nn.Module, ABC):
     """Part of a run's key: raise it when the same configuration no longer gives the same weights."""
     fewest: ClassVar[int] = 2
     """The smallest number of modalities that the method makes sense for."""
-    unused_parameters: Mapping[str, str] = {}
-    """Why parameters whose name starts with the key receive no gradient from the loss."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -69,6 +67,11 @@ class Method(nn.Module, ABC):
     def initialise(self, batch: Batch) -> None:
         """Starts parameters from the stays of a first batch, before the first step; nothing by default."""
 
+    @property
+    def unused_parameters(self) -> Mapping[str, str]:
+        """Why parameters whose name starts with the key receive no gradient from the loss; empty by default."""
+        return {}
+
     def law_parameters(self) -> list[nn.Parameter]:
         """Parameters trained with the step ``train.law_learning_rate``; none by default."""
         return []
@@ -86,11 +89,24 @@ class Method(nn.Module, ABC):
         return "has no law of its embeddings"
 
 
+class Stays(Protocol):
+    """The stays of a split; `cm2.cohorts.Stays` is one."""
+
+    label: Tensor
+    """``(n,)``, 0 or 1."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The stays at these positions."""
+        ...
+
+
 @runtime_checkable
 class FitsStays(Protocol):
     """A method that is not trained by gradient steps: it sees all stays of both splits at once."""
 
-    def fit_stays(self, train: Any, valid: Any) -> list[dict[str, float]]:
+    def fit_stays(self, train: Stays, valid: Stays) -> list[dict[str, float]]:
         """Fits the method; returns the history's rows. ``valid`` may choose, it may not teach."""
         ...
 

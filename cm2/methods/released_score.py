@@ -172,7 +172,8 @@ def _gumbel(log_u: Sequence[Tensor], alpha: Tensor) -> Tensor:
 
 
 def _frank(log_u: Sequence[Tensor], alpha: Tensor) -> Tensor:
-    return misprinted_frank(*(bell(each) for each in log_u), alpha)
+    u, v = (bell(each) for each in log_u)
+    return misprinted_frank(u, v, alpha)
 
 
 def misprinted_frank(u: Tensor, v: Tensor, alpha: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Mapping, ValuesView
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from torch import nn
 
@@ -19,3 +19,17 @@ class ModulesByName(nn.ModuleDict, Generic[M]):
         def __getitem__(self, key: str) -> M: ...
         def items(self) -> ItemsView[str, M]: ...
         def values(self) -> ValuesView[M]: ...
+
+
+class ModulesInOrder(nn.ModuleList, Generic[M]):
+    """``nn.ModuleList`` of networks of one type."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, modules: Iterable[M]) -> None: ...
+        @overload
+        def __getitem__(self, idx: slice) -> ModulesInOrder[M]: ...
+        @overload
+        def __getitem__(self, idx: int) -> M: ...
+        def __getitem__(self, idx: int | slice) -> M | ModulesInOrder[M]: ...
+        def __iter__(self) -> Iterator[M]: ...

@@ -146,7 +146,7 @@ def test_stop_gradient_keeps_the_law_from_the_encoders(stop, reached):
     batch = make_batch(modalities(2), present=torch.ones(STAYS, 2, dtype=torch.bool))
     terms = {}
     original = method._law_terms
-    method._law_terms = lambda z, present: terms.setdefault("law", original(z, present))
+    method._law_terms = lambda *given: terms.setdefault("law", original(*given))
     method.loss(batch)
     torch.stack(terms["law"]).sum().backward() if reached else None
     weight = next(method.embeddings.encoders["series"].parameters())

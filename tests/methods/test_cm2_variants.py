@@ -258,7 +258,7 @@ def test_predicted_weights_learn_which_component_a_stay_has():
         optimiser = torch.optim.Adam(parameters, lr=0.05)
         for _ in range(60):
             optimiser.zero_grad()
-            value = method._law_terms(z, present)[0]
+            value = method._law_terms(method.joint, z, present)[0]
             (-value).backward()
             optimiser.step()
         mixture[weights] = value.item()
@@ -272,8 +272,8 @@ def test_one_term_alone_can_shape_the_embeddings(stop, term, weights):
     alone, both = build(stop_gradient=stop, weights=weights), build(weights=weights)
     present = torch.ones(5, 3, dtype=torch.bool)
     z = [torch.randn(5, 3, 8, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2)]
-    sum(alone._law_terms(z[0], present)).backward()
-    both._law_terms(z[1], present)[term].backward()
+    sum(alone._law_terms(alone.joint, z[0], present)).backward()
+    both._law_terms(both.joint, z[1], present)[term].backward()
     torch.testing.assert_close(z[0].grad, z[1].grad)
     assert all(p.grad is not None and p.grad.any() for p in alone.joint.parameters())
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality
@@ -16,6 +16,7 @@ from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
 from cm2.methods.contract import Method
 from cm2.networks.embedding import check_modalities
+from cm2.networks.encoders import Encoder
 
 
 class Baseline(Method):
@@ -40,7 +41,7 @@ class Baseline(Method):
         """Whether this is the variant of the CM² authors' program."""
         return self.config.variant == "released"
 
-    def build_encoder(self, modality: Modality, config: EncoderConfig) -> nn.Module:
+    def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """The encoder that this variant has for a modality."""
         return build_released_encoder(modality, config, self.config.text_dim) if self.released else build_encoder(modality, config)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -13,24 +13,13 @@ from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.methods.baselines.base import Baseline, cross_entropy
 from cm2.methods.baselines.summaries import Summaries
+from cm2.methods.contract import Stays
 from cm2.metrics import aupr, auroc
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
 CHUNK = 512
-
-
-class Stays(Protocol):
-    """The stays of a split, see ``cm2.cohorts.Stays``."""
-
-    label: Tensor
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """The stays at these positions."""
-        ...
 
 
 class BoostedTrees(Baseline):
@@ -50,6 +39,12 @@ class BoostedTrees(Baseline):
 
     name: ClassVar[str] = "boosted_trees"
     fewest = 1
+    intercept: Tensor
+    feature: Tensor
+    threshold: Tensor
+    child: Tensor
+    missing_left: Tensor
+    value: Tensor
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

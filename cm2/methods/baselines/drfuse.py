@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
 from math import sqrt
+from operator import add
 from typing import ClassVar
 
 import torch
@@ -124,13 +126,13 @@ class DrFuse(Baseline):
         own = [self.heads[name](parts.distinct[:, m]).squeeze(-1).float() for m, name in enumerate(self.names)]
         each = torch.stack([*own, self.shared_head(parts.pooled).squeeze(-1).float()], dim=1)
         task = cross_entropy(parts.logits, label)
-        heads = sum(cross_entropy(each[:, t], label, _with_shared(present)[:, t]) for t in range(each.shape[1]))
+        heads = reduce(add, (cross_entropy(each[:, t], label, _with_shared(present)[:, t]) for t in range(each.shape[1])))
         alignment = self._alignment(parts.shared.float(), present)
         cosine = F.cosine_similarity(parts.shared.float(), parts.distinct.float(), dim=-1).abs()
         orthogonality = (torch.where(present, cosine, 0).sum(dim=0) / present.sum(dim=0).clamp(min=1)).sum()
         ranking = _ranking(parts.weights, each.detach(), label, present)
         terms = {"task": task, "alignment": alignment, "orthogonality": orthogonality, "ranking": ranking}
-        return {"loss": heads + sum(terms.values()), **{name: term.detach() for name, term in terms.items()}}
+        return {"loss": heads + reduce(add, terms.values()), **{name: term.detach() for name, term in terms.items()}}
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         both = [self._encode_one(batch, m, name) for m, name in enumerate(self.names)]

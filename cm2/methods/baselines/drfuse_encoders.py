@@ -9,7 +9,7 @@ from cm2.batch import Modality, Value
 from cm2.config import Config
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
-from cm2.networks.encoders import ResNetEncoder
+from cm2.networks.encoders import Encoder, ResNetEncoder
 
 POSITIONS = 350
 
@@ -23,10 +23,10 @@ class TwinEncoder(nn.Module):
         dim: d.
     """
 
-    def __init__(self, shared: nn.Module, distinct: nn.Module, dim: int) -> None:
+    def __init__(self, shared: Encoder, distinct: Encoder, dim: int) -> None:
         super().__init__()
         self.networks = nn.ModuleList([shared, distinct])
-        self.projections = nn.ModuleList([nn.Linear(network.output_dim, dim) for network in self.networks])
+        self.projections = nn.ModuleList([nn.Linear(network.output_dim, dim) for network in (shared, distinct)])
 
     def forward(self, value: Value) -> tuple[Tensor, Tensor]:
         """The modality's value to two representations, each ``(n, d)``."""
@@ -64,7 +64,7 @@ class TwinTransformer(nn.Module):
         return self.shared(common).mean(dim=1), self.distinct(common).mean(dim=1)
 
 
-def twin_encoder(modality: Modality, config: Config) -> nn.Module:
+def twin_encoder(modality: Modality, config: Config) -> TwinEncoder | TwinTransformer:
     """The two networks of a modality, of DrFuse's own kind or the common one.
 
     Args:
@@ -77,9 +77,11 @@ def twin_encoder(modality: Modality, config: Config) -> nn.Module:
         steps, features = modality.shape
         return TwinTransformer(features, steps, dim, sizes.heads, sizes.feedforward, baseline.dropout)
     if own and modality.kind == "image":
-        shared, distinct = (ResNetEncoder(sizes.image_depth, config.encoder.image.pretrained) for _ in range(2))
-        distinct.network.conv1, distinct.network.bn1 = shared.network.conv1, shared.network.bn1  # one stem
-        return TwinEncoder(shared, distinct, dim)
+        first, second = (ResNetEncoder(sizes.image_depth, config.encoder.image.pretrained) for _ in range(2))
+        second.network.conv1, second.network.bn1 = first.network.conv1, first.network.bn1  # one stem
+        return TwinEncoder(first, second, dim)
     if baseline.variant == "released":
-        return TwinEncoder(*(build_released_encoder(modality, config.encoder, baseline.text_dim) for _ in range(2)), dim)
-    return TwinEncoder(*(build_encoder(modality, config.encoder) for _ in range(2)), dim)
+        shared, distinct = (build_released_encoder(modality, config.encoder, baseline.text_dim) for _ in range(2))
+    else:
+        shared, distinct = (build_encoder(modality, config.encoder) for _ in range(2))
+    return TwinEncoder(shared, distinct, dim)

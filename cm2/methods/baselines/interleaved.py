@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from cm2.methods.baselines.attention import Attention
 from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.states import states
 from cm2.methods.baselines.time_attention import TimeAttention, TimeEmbedding
+from cm2.networks.containers import ModulesByName, ModulesInOrder
 from cm2.networks.embedding import present_values, spread
 
 
@@ -62,8 +63,11 @@ class InterleavedBlock(nn.Module):
     def __init__(self, count: int, sizes: InterleavedConfig, dropout: float) -> None:
         super().__init__()
         dim, heads = sizes.width, sizes.heads
-        each = lambda build: nn.ModuleList([build() for _ in range(count)])
-        self.norms = nn.ModuleList([each(lambda: nn.LayerNorm(dim)) for _ in range(3)])
+
+        def each(build: Callable[[], nn.Module]) -> nn.ModuleList:
+            return nn.ModuleList([build() for _ in range(count)])
+
+        self.norms = ModulesInOrder([each(lambda: nn.LayerNorm(dim)) for _ in range(3)])
         self.itself, self.others = (each(lambda: Attention(dim, heads, dim // heads, dropout=dropout)) for _ in range(2))
         self.feedforward = each(lambda: nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * dim, dim)))
         self.dropout = nn.Dropout(dropout)
@@ -127,7 +131,7 @@ class Interleaved(Baseline):
             if (width := getattr(sizes, name)) % sizes.heads:
                 raise ValueError(f"interleaved: {name} = {width} is not a multiple of heads = {sizes.heads}; change one of them")
         read_raw = [m.name for m in modalities if kind(m.kind).named_steps and self.config.encoders == "own"]
-        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities if m.name not in read_raw})
+        self.encoders = ModulesByName({m.name: build_encoder(m, config.encoder) for m in modalities if m.name not in read_raw})
         self.time = TimeEmbedding(sizes.time)
         self.grids = nn.ModuleDict()
         for m in modalities:
@@ -136,12 +140,7 @@ class Interleaved(Baseline):
                 self.grids[m.name] = GatedSeries(width, sizes, dropout)
             else:
                 self.grids[m.name] = TimeAttention(width, sizes.width, sizes.time, sizes.heads, dropout)
-        self.unused_parameters = {
-            f"grids.{m.name}.{part}": "where there is a single position, every time of the grid attends to it"
-            for m in modalities
-            if not kind(m.kind).sequence
-            for part in ("query", "key")
-        }
+        self.single_positions = [m.name for m in modalities if not kind(m.kind).sequence]
         self.position = nn.Parameter(0.02 * torch.randn(sizes.steps, sizes.width))
         self.blocks = nn.ModuleList([InterleavedBlock(len(self.names), sizes, dropout) for _ in range(sizes.layers)])
         self.norms = nn.ModuleDict({name: nn.LayerNorm(sizes.width) for name in self.names})
@@ -149,6 +148,12 @@ class Interleaved(Baseline):
         self.residual = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Dropout(dropout), nn.Linear(joint, joint))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(joint, 1)
+
+    @property
+    def unused_parameters(self) -> dict[str, str]:
+        """What compares times, where there is one time only."""
+        reason = "where there is a single position, every time of the grid attends to it"
+        return {f"grids.{name}.{part}": reason for name in self.single_positions for part in ("query", "key")}
 
     def logits(self, batch: Batch) -> Tensor:
         """Log-odds of the outcome ``(B,)``."""
@@ -170,6 +175,6 @@ class Interleaved(Baseline):
         return spread(z.float(), batch, name)
 
     def _positions(self, value: Value, name: str) -> tuple[Tensor, Tensor]:
-        if name in self.encoders:
-            return states(self.encoders[name], value)
-        return value, value.new_ones(value.shape[:2], dtype=torch.bool)
+        if isinstance(value, Tensor) and name not in self.encoders:
+            return value, value.new_ones(value.shape[:2], dtype=torch.bool)
+        return states(self.encoders[name], value)

@@ -13,6 +13,7 @@ from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.networks.containers import ModulesByName
 from cm2.networks.embedding import present_values, spread
 
 
@@ -31,7 +32,7 @@ class LateFusion(Baseline):
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
-        self.encoders = nn.ModuleDict({m.name: build_encoder(m, config.encoder) for m in modalities})
+        self.encoders = ModulesByName({m.name: build_encoder(m, config.encoder) for m in modalities})
         self.heads = nn.ModuleDict({name: nn.Linear(encoder.output_dim, 1) for name, encoder in self.encoders.items()})
         self.dropout = nn.Dropout(self.config.dropout)
 

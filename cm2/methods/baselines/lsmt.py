@@ -17,7 +17,9 @@ from cm2.methods.baselines.attention import Attention
 from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.lsmt_tokens import LatentTokens, PatchTokens
 from cm2.methods.baselines.states import states
+from cm2.networks.containers import ModulesByName
 from cm2.networks.embedding import present_values, spread
+from cm2.networks.encoders import FeatureNetwork
 
 
 class TokenBlock(nn.Module):
@@ -73,7 +75,7 @@ class LSMT(Baseline):
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
         sizes = self.config.lsmt
-        self.encoders = nn.ModuleDict({m.name: _token_encoder(m, config) for m in modalities})
+        self.encoders = ModulesByName({m.name: _token_encoder(m, config) for m in modalities})
         self.projections = nn.ModuleDict({name: nn.Linear(encoder.feature_dim, sizes.width) for name, encoder in self.encoders.items()})
         self.class_token = nn.Parameter(torch.randn(sizes.width))
         self.modality = nn.Parameter(0.02 * torch.randn(len(self.names), sizes.width))
@@ -111,7 +113,7 @@ def _positions(tokens: Tensor) -> Tensor:
     return F.pad(torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1), (0, width - 2 * len(even)))
 
 
-def _token_encoder(modality: Modality, config: Config) -> nn.Module:
+def _token_encoder(modality: Modality, config: Config) -> FeatureNetwork:
     sizes, own = config.baseline.lsmt, config.baseline.encoders == "own"
     if own and modality.kind == "series":
         return LatentTokens(modality.shape[-1], sizes)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cm2.config import LSMTConfig
 from cm2.methods.baselines.attention import Attention
-from cm2.networks.encoders import Features
+from cm2.networks.encoders import FeatureNetwork, Features
 
 BANDS, HIGHEST = 6, 10
 """Fourier bands of a step's place in the series, and the highest sampling rate that they resolve."""
@@ -63,7 +63,7 @@ class LatentBlock(nn.Module):
         return latents + self.feedforward[1](latents)
 
 
-class LatentTokens(nn.Module):
+class LatentTokens(FeatureNetwork):
     r"""A series as a fixed number of latents that read it again and again (Jaegle et al., "Perceiver", ICML 2021).
 
     Each step is joined by :math:`t`, :math:`\sin(\pi f_k t)`, :math:`\cos(\pi f_k t)`, its place t from -1 to 1 at six frequencies
@@ -97,7 +97,7 @@ class LatentTokens(nn.Module):
         return Features(latents)
 
 
-class PatchTokens(nn.Module):
+class PatchTokens(FeatureNetwork):
     """A Vision Transformer's class token and patches after its last block (Dosovitskiy et al., ICLR 2021).
 
     The method's own is ViT-S/16 for 384 pixels, from ImageNet weights, on three colours. This one starts at random, on one: three equal

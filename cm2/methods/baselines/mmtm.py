@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.networks.containers import ModulesByName
 from cm2.networks.embedding import gather, present_values, spread
 from cm2.networks.encoders import Features
 
@@ -66,7 +67,7 @@ class MMTM(Baseline):
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
         self.first = next((m.name for m in modalities if m.kind == "series"), self.names[0])
-        self.encoders = nn.ModuleDict({m.name: self.build_encoder(m, config.encoder) for m in modalities})
+        self.encoders = ModulesByName({m.name: self.build_encoder(m, config.encoder) for m in modalities})
         others = [name for name in self.names if name != self.first]
         self.groups = [(name, self.first) for name in others] if self.released else [self.names]
         self.units = nn.ModuleList([self._unit(group) for group in self.groups])

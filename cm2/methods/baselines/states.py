@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from cm2.batch import Value
-from cm2.networks.encoders import Features, LSTMEncoder
+from cm2.networks.encoders import FeatureNetwork, Features, LSTMEncoder
 
 
-def states(encoder: nn.Module, value: Value) -> tuple[Tensor, Tensor]:
+def states(encoder: FeatureNetwork, value: Value) -> tuple[Tensor, Tensor]:
     """States before they are pooled, in a row.
 
     Args:

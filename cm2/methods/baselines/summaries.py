@@ -38,10 +38,11 @@ class Summaries(nn.Module):
         holding = {name: torch.zeros(size) for name, size in self.vocabulary.items()}
         texts = dict.fromkeys(self.vocabulary, 0)
         for batch in batches:
-            for name, size in self.vocabulary.items():
-                counts = _token_counts(batch.values[name], size, batch.present[:, batch.modalities.index(name), None])
-                holding[name] += (counts > 0).sum(dim=0)
-                texts[name] += batch.rows[name].numel()
+            for m, (name, value) in enumerate(batch.values.items()):
+                if isinstance(value, dict):
+                    counts = _token_counts(value, self.vocabulary[name], batch.present[:, m, None])
+                    holding[name] += (counts > 0).sum(dim=0)
+                    texts[name] += batch.rows[name].numel()
         for name, count in holding.items():
             share = count / max(texts[name], 1)
             chosen = self.get_buffer(f"tokens_{name}")

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds import build_encoder, kind
-from cm2.networks.encoders import Features
+from cm2.networks.encoders import Encoder, Features
 
 
-class WidenedText(nn.Module):
+class WidenedText(Encoder):
     """A text encoder whose vector goes through dropout and a linear layer; it has no positions left to exchange anything at.
 
     Args:
@@ -19,27 +19,23 @@ class WidenedText(nn.Module):
         dropout: before the layer.
     """
 
-    def __init__(self, encoder: nn.Module, width: int, dropout: float) -> None:
+    def __init__(self, encoder: Encoder, width: int, dropout: float) -> None:
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(encoder.output_dim, width)
         self.output_dim = self.feature_dim = width
 
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """Token ids and mask ``(B, L)`` to ``(B, width)``."""
-        return self.linear(self.dropout(self.encoder(x)))
-
     def features(self, x: dict[str, Tensor]) -> Features:
-        """The vector itself, ``(B, width)``."""
-        return Features(self(x))
+        """Token ids and mask ``(B, L)`` to the vector, ``(B, width)``."""
+        return Features(self.linear(self.dropout(self.encoder(x))))
 
     def pool(self, features: Features) -> Tensor:
         """The vector itself."""
         return features.values
 
 
-def build_released_encoder(modality: Modality, config: EncoderConfig, text_dim: int) -> nn.Module:
+def build_released_encoder(modality: Modality, config: EncoderConfig, text_dim: int) -> Encoder:
     """As ``build_encoder``, texts widened to ``text_dim``."""
     encoder = build_encoder(modality, config)
     return WidenedText(encoder, text_dim, config.text.dropout) if kind(modality.kind).tokenised else encoder
