@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, SPLITS, STAYS, combined_checksum, file_sha256, write_manifest
+from cm2.config.names import choose
 from cm2.kinds import Data, kind
 
 
@@ -140,8 +141,8 @@ def _check(cohort: PreparedCohort) -> None:
     stays = cohort.stays
     if not stays["stay_id"].is_unique:
         raise ValueError(f"stay {stays['stay_id'][stays['stay_id'].duplicated()].iloc[0]} occurs twice; a cohort has one row per stay")
-    if unknown := set(stays["split"]) - set(SPLITS):
-        raise ValueError(f"unknown split {sorted(unknown)[0]!r}; use {', '.join(SPLITS)}")
+    if unknown := sorted(set(stays["split"]) - set(SPLITS)):
+        raise ValueError(f"unknown split {unknown[0]!r}; {choose(str(unknown[0]), SPLITS)}")
     for task in cohort.tasks:
         if not stays[task].isin((-1, 0, 1)).all():
             raise ValueError(f"{task}: labels are 0, 1 or -1 (unknown), got {sorted(set(stays[task]) - {-1, 0, 1})[0]}")

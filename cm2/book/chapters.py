@@ -144,8 +144,7 @@ def execution_order(chapters: Mapping[str, Chapter]) -> list[str]:
                 f"chapters wait for each other: {' -> '.join((*waiting, name))}; take one name out of their cm2.after metadata"
             )
         if name not in chapters:
-            known = ", ".join(chapters)
-            raise ValueError(f"chapter {waiting[-1]} declares to come after {name}, which is not in the book; known: {known}")
+            raise ValueError(f"chapter {waiting[-1]} declares to come after {name}, which is not in the book; {choose(name, chapters)}")
         if name not in order:
             for earlier in chapters[name].after:
                 visit(earlier, (*waiting, name))
@@ -182,7 +181,7 @@ def resolve_parameters(
     known = sorted(path.stem for path in (Path(__file__).parents[1] / "config" / "profiles").glob("*.toml"))
     given = {"profile": profile} | {name: _scalar(value) for name, value in (parameters or {}).items()}
     if given["profile"] not in known:
-        raise ValueError(f"there is no profile {given['profile']!r}; known: {', '.join(known)}")
+        raise ValueError(f"there is no profile {given['profile']!r}; {choose(str(given['profile']), known)}")
     for name in parameters or ():
         _refuse_unknown(name, chapters, only)
     resolved: dict[str, dict[str, Any]] = {}
@@ -194,11 +193,14 @@ def resolve_parameters(
 
 def _refuse_unknown(parameter: str, chapters: Mapping[str, Chapter], only: Sequence[str]) -> None:
     for name in only:
-        if parameter not in chapters[name].defaults:
-            raise ValueError(f"{parameter!r} is not a parameter of chapter {name}; known: {', '.join(chapters[name].defaults) or 'none'}")
-    known = sorted({known for chapter in chapters.values() for known in chapter.defaults})
-    if parameter not in known:
-        raise ValueError(f"{parameter!r} is not a parameter of any chapter; known: {', '.join(known) or 'none'}")
+        if parameter not in (known := list(chapters[name].defaults)):
+            raise ValueError(f"{parameter!r} is not a parameter of chapter {name}; {_known(parameter, known)}")
+    if parameter not in (known := sorted({name for chapter in chapters.values() for name in chapter.defaults})):
+        raise ValueError(f"{parameter!r} is not a parameter of any chapter; {_known(parameter, known)}")
+
+
+def _known(parameter: str, known: Sequence[str]) -> str:
+    return choose(parameter, known) if known else "there is none"
 
 
 def _scalar(value: Any) -> Any:

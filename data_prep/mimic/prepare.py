@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from cm2.config.names import did_you_mean
 from cm2.progress import Progress
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, described, find_table
@@ -149,7 +150,7 @@ def _prepare(
 def _check_modalities(release: Release, modalities: Sequence[str]) -> None:
     known = MODALITIES[release.name]
     if strange := [name for name in modalities if name not in known]:
-        raise ValueError(f"unknown modality {strange[0]!r}; {release.title} has {', '.join(known)}")
+        raise ValueError(f"unknown modality {strange[0]!r}; {release.title} has {', '.join(known)}{did_you_mean(strange[0], known)}")
     if "series" not in modalities or ("report" in modalities and "image" not in modalities):
         raise ValueError(f"modalities: got {', '.join(modalities)}; series is always read, and a report belongs to an image")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+
+from cm2.config.names import choose
 
 VARIANTS = ("corrected", "released")
 
@@ -50,7 +51,5 @@ class Quirks:
         for what, given, known in (("variant", [variant], VARIANTS), ("quirk", list(switched or {}), names)):
             for name in given:
                 if name not in known:
-                    near = difflib.get_close_matches(name, known, n=1)
-                    offer = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                    raise ValueError(f"unknown {what} {name!r}; {offer}")
+                    raise ValueError(f"unknown {what} {name!r}; {choose(name, known)}")
         return replace(cls(**dict.fromkeys(names, variant == "released")), **dict(switched or {}))

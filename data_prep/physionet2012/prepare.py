@@ -11,6 +11,7 @@ import pandas as pd
 
 from cm2.cohorts.format import SPLITS
 from cm2.cohorts.missingness import stable_uniform
+from cm2.config.names import choose
 from cm2.progress import Progress
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
@@ -112,7 +113,7 @@ def _check_arguments(train_sets: tuple[str, ...], test_sets: tuple[str, ...], va
     names = train_sets + test_sets
     for name in names:
         if name not in KNOWN_SETS:
-            raise ValueError(f"unknown set {name!r}; the challenge has {', '.join(KNOWN_SETS)}")
+            raise ValueError(f"unknown set {name!r}; {choose(name, KNOWN_SETS)}")
         if names.count(name) > 1:
             raise ValueError(f"set {name!r} is named twice in train_sets and test_sets; each set has one role")
     if not 0 < valid_fraction < 1:

@@ -43,7 +43,7 @@ def test_parameters_go_where_they_are_declared(book):
 @pytest.mark.parametrize(
     ("only", "parameters", "words"),
     [
-        ([], {"sede": 3}, ["'sede'", "known: n, profile, seed"]),
+        ([], {"sede": 3}, ["'sede'", "choose one of n, profile, seed (did you mean 'seed'?)"]),
         (["preface"], {"n": 3}, ["'n'", "chapter preface", "profile, seed"]),
         (["preamble"], {}, ["'preamble'", "preface, tails"]),
         ([], {"n": "many"}, ["n of chapter tails", "int", "'many'"]),
@@ -65,7 +65,7 @@ def test_a_whole_number_does_for_a_float(tmp_path):
 
 def test_the_table_of_contents_is_checked(tmp_path):
     root = minibook.write(tmp_path, tails=tiny(after=["nowhere"]))
-    with pytest.raises(ValueError, match=r"after nowhere.*known: preface, tails"):
+    with pytest.raises(ValueError, match=r"after nowhere.*choose one of preface, tails"):
         read_chapters(root)
     minibook.write(tmp_path / "circle", tails=tiny(after=["preface"]))
     with pytest.raises(ValueError, match="wait for each other"):

@@ -236,7 +236,7 @@ def test_broken_files(raw, case):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_sets": ("d",)}, "unknown set 'd'; the challenge has a, b, c"),
+        ({"train_sets": ("d",)}, "unknown set 'd'; choose one of a, b, c"),
         ({"train_sets": ("c",)}, "set 'c' is named twice"),
         ({"test_sets": ()}, "test_sets is empty"),
         ({"valid_fraction": 1.5}, "valid_fraction: got 1.5"),

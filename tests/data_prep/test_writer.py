@@ -91,7 +91,7 @@ def with_modality(name, **changes):
     ("changes", "message"),
     [
         (with_stays(stay_id=[7, 7, 8, 9]), "stay 7 occurs twice"),
-        (with_stays(split=["train", "dev", "test", "test"]), "unknown split 'dev'"),
+        (with_stays(split=["train", "dev", "test", "test"]), "unknown split 'dev'; choose one of train, valid, test"),
         (with_stays(death=[0, 1, 2, 0]), "death: labels are 0, 1 or -1.*got 2"),
         (with_modality("series", data=np.full((4, 2, 1), np.nan)), "series: stay 7 has a value that is not finite"),
         (with_modality("series", data=np.ones((3, 2, 1))), "series: 3 rows"),

@@ -120,9 +120,10 @@ def test_a_cut_note_table(raw, tmp_path):
     ("options", "message"),
     [
         ({"modalities": ["series", "image"]}, r"unknown modality 'image'; MIMIC-III v1.4 has series, note"),
+        ({"modalities": ["series", "notes"]}, r"MIMIC-III v1.4 has series, note \(did you mean 'note'\?\)"),
         ({"modalities": ["note"]}, r"series is always read"),
-        ({"variant": "release"}, r"unknown variant 'release'; did you mean 'released'\?"),
-        ({"quirks": {"death_by_data": True}}, r"unknown quirk 'death_by_data'; did you mean 'death_by_date'\?"),
+        ({"variant": "release"}, r"unknown variant 'release'; choose one of corrected, released \(did you mean 'released'\?\)"),
+        ({"quirks": {"death_by_data": True}}, r"unknown quirk 'death_by_data'; choose one of .*\(did you mean 'death_by_date'\?\)"),
         ({"memory_limit": "much"}, r"memory_limit: got 'much'; give a number with a unit, for example 3GB"),
         ({"split_lists": ("nowhere.csv", "nowhere.csv")}, r"nowhere.csv is not a file"),
         ({"jobs": 0}, r"jobs are 1 or more"),
