@@ -1,4 +1,4 @@
-"""What differs between two preparations of one source: stays, labels, values, texts."""
+"""Compare two preparations of the same source: stays, labels, values, texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cm2.kinds import kind
 from cm2.kinds.contract import blocks
 
 TOLERANCE = 1e-5
-"""Of a value, in standard deviations: what storing 32 bits leaves of it."""
+"""Float32 rounding tolerance, in standard deviations."""
 
 
 @dataclass(frozen=True)

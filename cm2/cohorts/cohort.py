@@ -173,7 +173,7 @@ class Cohort:
         Args:
             split: ``train``, ``valid`` or ``test``.
             task: name of the outcome.
-            absent: fraction, by modality, of the stays having it that lose it; see ``cm2.cohorts.missingness``.
+            absent: fraction of stays whose modality is masked, by modality; see ``cm2.cohorts.missingness``.
             mechanism: ``mcar``, ``mar`` or ``mnar``.
             seed: of the stable hash that decides which stays lose it.
             matched: leaves out stays that lack a modality to begin with.

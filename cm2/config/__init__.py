@@ -1,4 +1,4 @@
-"""What a run is: frozen configurations, read from a profile, overridden by name, written beside every result."""
+"""Configuration of a run: frozen dataclasses, read from a profile, overridden by name, stored with every result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Config:
     matched: bool = False
     """Whether only stays that have all of these modalities take part (paper: totally matched)."""
     absent: dict[str, float] = field(default_factory=dict)
-    """Further fraction of stays, by modality, that lose it at random in training and validation."""
+    """Fraction of training and validation stays whose modality is masked at random, by modality."""
     absent_test: dict[str, float] = field(default_factory=dict)
     """The same for the test stays."""
     model: ModelConfig = field(default_factory=ModelConfig)

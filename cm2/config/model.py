@@ -1,4 +1,4 @@
-"""Hyper-parameters of CM²."""
+"""Configuration of CM²."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cm2.config.checks import one_of, positive
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """CM²: embeddings, their law, what is drawn for an absent modality, fusion."""
+    """Hyper-parameters of CM²: embeddings, joint distribution, imputation, fusion."""
 
     embedding_dim: int = 64
     """Dimension d of every modality's embedding (paper: 256)."""

@@ -1,4 +1,4 @@
-"""How good draws are: a proper score of a predictive law against what came true, and a two-sample test; intervals of such scores.
+"""Energy score of predictive draws, two-sample energy test.
 
 References:
     Gneiting, Raftery (2007), Strictly proper scoring rules, prediction, and estimation, JASA 102

@@ -1,4 +1,4 @@
-"""From a batch to one embedding per modality: encoders, projections to a common width, normalisation. Absent modalities are never read."""
+"""Encodes, projects and normalises each observed modality; missing ones are never read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EmbeddingNormalisation(nn.Module):
 
 
 class ModalityEmbeddings(nn.Module):
-    """One embedding of the same width for every modality that a stay has.
+    """Encodes, projects and normalises each observed modality to a d-dimensional embedding.
 
     Args:
         modalities: those of the cohort.

@@ -8,7 +8,7 @@ import warnings
 def quiet_libraries() -> None:
     """Silences Lightning's hints, and joblib's word that it replaces a process which was idle or had grown.
 
-    For the command line and the processes that it starts; whoever imports the package keeps the filters of their own.
+    For the command line and the processes that it starts; if you import the package, your own filters stay.
     """
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings(

@@ -1,4 +1,4 @@
-"""The run store: what was asked for is found or computed once, whole or not at all."""
+"""Content-addressed run store: each configuration is trained at most once; writes are atomic."""
 
 from __future__ import annotations
 
@@ -205,15 +205,15 @@ def evaluate(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, float]:
-    """Metrics of a finished run on a split, with further modalities taken away.
+    """Metrics of a finished run on a split, with further modalities masked.
 
     Args:
         run: a finished run.
         cohort: the cohort it was trained on, or another with the same modalities.
         split: ``train``, ``valid`` or ``test``.
-        absent: fraction of stays, by modality, that lose it.
+        absent: fraction of stays whose modality is masked, by modality.
         mechanism: ``mcar``, ``mar`` or ``mnar``.
-        seed: of the stays that lose a modality.
+        seed: of the masking.
         progress: shows how far it is; see ``cm2.progress``.
 
     Returns:

@@ -21,7 +21,7 @@ from cm2.tables.spec import Role, Row, Section, TableSpec, choose_modalities, ne
 
 ABSENT = {"partial": ("absent", "absent_test"), "partial_train": ("absent",), "partial_test": ("absent_test",)}
 RATE = 0.75
-"""Of stays that lose a modality where neither cohort nor user says: that of the paper's radiographs."""
+"""Default masking rate: the share of MIMIC-IV stays without a radiograph."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a table is: rows, sections and what they change of a profile; and how a cohort takes part in it."""
+"""Table specifications, read from TOML: rows, sections and their configuration overrides; roles of cohorts."""
 
 from __future__ import annotations
 

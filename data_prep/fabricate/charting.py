@@ -153,7 +153,7 @@ def _text(number: np.ndarray, decimals: int) -> np.ndarray:
 
 def _plan(frame: pd.DataFrame, icu: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     of = lambda column: icu[column].to_numpy()[frame["i"]]
-    frame = frame[frame["charttime"] - of("intime") <= of("seconds")]  # whoever leaves early is not charted afterwards
+    frame = frame[frame["charttime"] - of("intime") <= of("seconds")]  # patients who leave early are not charted afterwards
     plan, inside = of("events").astype(object), of("intime")
     since = frame["charttime"].to_numpy() - inside
     early = np.isin(plan, ("first hour", "gap")) & (since <= 6 * HOUR)

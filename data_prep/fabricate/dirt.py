@@ -1,4 +1,4 @@
-"""Charted events that can be soiled: every kind of dirt falls on events of its own, and is counted."""
+"""Error injection for charted events: each error type corrupts a disjoint set of events and is counted."""
 
 from __future__ import annotations
 

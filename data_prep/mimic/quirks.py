@@ -1,4 +1,4 @@
-"""What the released preparation does that it should not, each as a switch with a sentence."""
+"""Known defects of the authors' preprocessing, individually switchable."""
 
 from __future__ import annotations
 

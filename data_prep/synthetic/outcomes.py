@@ -53,7 +53,7 @@ def probabilities(x: np.ndarray, intercepts: dict[str, float]) -> dict[str, np.n
 
 
 def draw_outcomes(x: np.ndarray, intercepts: dict[str, float], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Outcomes by task, each ``(n,)`` 0 or 1; whoever died counts as readmitted."""
+    """Outcomes by task, each ``(n,)`` 0 or 1; patients who died count as readmitted."""
     truth = probabilities(x, intercepts)
     death = rng.random(len(x)) < truth["in_hospital_mortality"]
     again = rng.random(len(x)) < expit(intercepts["readmission"] + score("readmission", x))

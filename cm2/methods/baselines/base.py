@@ -1,4 +1,4 @@
-"""What every compared method shares: one head's probability, its cross entropy, no variance."""
+"""Base class of the baselines: single-head classifier trained by cross entropy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DAFT: what is known otherwise of a stay scales and shifts the feature map of one modality."""
+"""DAFT: the other modalities produce a per-channel scale and shift of one modality's feature map."""
 
 from __future__ import annotations
 
