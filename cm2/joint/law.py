@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from cm2.containers import ModulesInOrder
 from cm2.copulas import Copula
-from cm2.joint.links import ALL_LINKS, Link, PerDimension
+from cm2.joint.links import ALL_LINKS, Link, PerDimension, TailCopula
 from cm2.marginals import GaussianMixture, GaussianMixtureDistribution
 
 Impute = Literal["conditional", "marginal"]
@@ -52,8 +53,8 @@ class CopulaJoint(nn.Module):
         super().__init__()
         _check_choice(link, types)
         _check_marginals(marginals)
-        self.copula = copula if isinstance(copula, nn.Module) else nn.ModuleList(copula)
-        self.marginals = nn.ModuleList(marginals)
+        self.copula = copula if isinstance(copula, Copula) else ModulesInOrder(copula)
+        self.marginals = ModulesInOrder(marginals)
         self.link, self.types = link, types
         self._check_copula()
         shape = (marginals[0].components,) * len(marginals)
@@ -83,39 +84,41 @@ class CopulaJoint(nn.Module):
         if self.table is not None:
             if log_weights is not None:
                 raise ValueError('log_weights replace the mixtures\' weights, types="joint" ties them by a table; use types="independent"')
-            log_weights, excess = self._table_weights()
+            log_weights, excess = self._table_weights(self.table)
         elif log_weights is None:
             log_weights = torch.stack([mixture.logits for mixture in self.marginals]).log_softmax(-1)
         laws = [mixture(validate_args=False) for mixture in self.marginals]
         mean, scale = torch.stack([law.mean for law in laws]), torch.stack([law.scale for law in laws])
         mixture = GaussianMixtureDistribution(log_weights, mean, scale, validate_args=False)
-        per_coordinate = isinstance(self.copula, nn.ModuleList)
-        copula = PerDimension([c(validate_args=False) for c in self.copula]) if per_coordinate else self.copula(validate_args=False)
-        return CopulaJointDistribution(ALL_LINKS[self.link](copula, mixture, excess), validate_args)
+        return CopulaJointDistribution(ALL_LINKS[self.link](self._copula_law(), mixture, excess), validate_args)
 
     def extra_repr(self) -> str:
         return f"link={self.link!r}, types={self.types!r}"
 
-    def _table_weights(self) -> tuple[Tensor, Tensor]:
+    def _copula_law(self) -> TailCopula:
+        if isinstance(self.copula, Copula):
+            return self.copula(validate_args=False)
+        return PerDimension([copula(validate_args=False) for copula in self.copula])
+
+    def _table_weights(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Margins of the table ``(M, K)`` as log weights, and the table over their product, in logarithms ``(K, ..., K)``."""
-        axes = range(self.table.ndim)
-        logits = self.table + _outer_sum([mixture.logits for mixture in self.marginals])
+        axes = range(table.ndim)
+        logits = table + _outer_sum([mixture.logits for mixture in self.marginals])
         table = logits - logits.flatten().logsumexp(-1)
         margins = [table.logsumexp([a for a in axes if a != m]) if table.ndim > 1 else table for m in axes]
         return torch.stack(margins), table - _outer_sum(margins)
 
     def _check_copula(self) -> None:
         modalities, dim = len(self.marginals), self.dim
-        several = isinstance(self.copula, nn.ModuleList)
-        each = list(self.copula) if several else [self.copula]
+        each = [self.copula] if isinstance(self.copula, Copula) else list(self.copula)
         if any(c.dim != modalities for c in each):
             dims = sorted({c.dim for c in each})
             raise ValueError(f"copula of dim {dims} for {modalities} marginals; make it with dim={modalities}")
-        if several and (self.link != "dimension" or len(each) != dim):
+        if not isinstance(self.copula, Copula) and (self.link != "dimension" or len(each) != dim):
             raise ValueError(
                 f'{len(each)} copulas given with link={self.link!r}; a list needs link="dimension" and one for each of {dim} coordinates'
             )
-        batch = torch.Size() if several else self.copula(validate_args=False).batch_shape
+        batch = self.copula(validate_args=False).batch_shape if isinstance(self.copula, Copula) else torch.Size()
         if batch not in ((), (dim,) if self.link == "dimension" else ()):
             raise ValueError(f'copula with parameters of shape {tuple(batch)}: only link="dimension" takes one per coordinate, ({dim},)')
 
@@ -148,8 +151,7 @@ class CopulaJointDistribution(Distribution):
         Raises:
             ValueError: a wrong shape, NaN in a present modality, a stay with no modality (when arguments are checked).
         """
-        z, present = self._prepare(z, present)
-        return self.link.terms(z, present)
+        return self.link.terms(self._prepare(z, present), present)
 
     def log_prob(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """log density of the margin over the present modalities, exactly: ``(..., M, d)`` -> ``(...)``. See `terms`."""
@@ -158,8 +160,7 @@ class CopulaJointDistribution(Distribution):
 
     def marginal_log_prob(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """log f_m(z_m): ``(..., M, d)`` -> ``(..., M)``, 0 where absent."""
-        z, present = self._prepare(z, present)
-        marginal = self.link.mixture.log_prob(z)
+        marginal = self.link.mixture.log_prob(self._prepare(z, present))
         return marginal if present is None else torch.where(present, marginal, 0.0)
 
     def dependence(self, z: Tensor, present: Tensor | None = None) -> Tensor:
@@ -179,7 +180,7 @@ class CopulaJointDistribution(Distribution):
             ``(n, c)``.
         """
         fills = torch.arange(present.shape[-1], device=z.device) == target
-        z, present = self._prepare(z, present & ~fills)
+        z = self._prepare(z, present & ~fills)
         own = self.link.parts(z)
         others = self.link.parts(
             self._placeholder(candidates[:, None, :].expand(-1, len(fills), -1).to(z.dtype), fills.expand(len(candidates), -1))
@@ -192,7 +193,7 @@ class CopulaJointDistribution(Distribution):
         parts = tuple(crossed(a, b) for a, b in zip(own, others, strict=True))
         return self.link.tie(parts, (present | fills)[:, None].expand(-1, len(candidates), -1))[1]
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws ``(*sample_shape, ..., M, d)``; which parameters the gradients reach is said at each link in `cm2.joint.links`."""
         z = self.link.mixture.mean.new_zeros(self.batch_shape + self.event_shape)
         absent = torch.zeros(z.shape[:-1], dtype=torch.bool, device=z.device)
@@ -218,7 +219,7 @@ class CopulaJointDistribution(Distribution):
             raise ValueError(f'impute: unknown how={how!r}; choose "conditional" or "marginal"')
         if n_draws < 1:
             raise ValueError(f"impute: n_draws must be at least 1, got {n_draws}")
-        z, present = self._prepare(z, present)
+        z = self._prepare(z, present)
         if how == "conditional":
             drawn = self.link.conditional(z, present, n_draws)
         else:
@@ -226,11 +227,11 @@ class CopulaJointDistribution(Distribution):
             drawn = self.link.mixture.rsample((n_draws, *z.shape[: z.ndim - 1 - len(batch)]))
         return torch.where(present[..., None], z, drawn)
 
-    def _prepare(self, z: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _prepare(self, z: Tensor, present: Tensor | None) -> Tensor:
         if self.checked:
             self._check(z, present)
         z = z.to(torch.promote_types(z.dtype, self.link.mixture.mean.dtype))
-        return (z, None) if present is None else (self._placeholder(z, present), present)
+        return z if present is None else self._placeholder(z, present)
 
     def _placeholder(self, z: Tensor, present: Tensor) -> Tensor:
         """A harmless point, a component's mean, in the rows that may not be read."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality, Value
 from cm2.config import EncoderConfig
-from cm2.networks.containers import ModulesByName
+from cm2.containers import ModulesByName
 from cm2.networks.encoders import Encoder
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from cm2.containers import ModulesInOrder
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.families.clayton import Clayton
 from cm2.copulas.families.gaussian import Gaussian
@@ -15,6 +16,7 @@ from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.law_dependence import between_pairs, kendall_tau
 from cm2.copulas.module import Copula, parameter
 from cm2.copulas.tails import Tails, uniform_tails
+from cm2.numerics.elementary import summed
 from cm2.numerics.roots import monotone_root
 
 _STEPS = 40
@@ -51,7 +53,11 @@ class MixtureDistribution(CopulaDistribution):
     @property
     def kendall_tau(self) -> Tensor:
         """Kendall's τ by quadrature, to about 1e-10: shape of the batch, in dim above 2 a matrix (*batch, dim, dim) where pairs differ."""
-        return between_pairs(_pair_tau, self, all(law.kendall_tau.shape == law.batch_shape for law in self.laws))
+        if self.dim > 2:
+            alike = all(law.kendall_tau.shape == law.batch_shape for law in self.laws)
+            return between_pairs(lambda pair: pair.kendall_tau, self, alike)
+        narrowest = torch.stack([1 - each.kendall_tau.detach().abs() for each in self.laws], -1).amin(-1)
+        return kendall_tau(self, narrowest)
 
     @property
     def spearman_rho(self) -> Tensor:
@@ -76,7 +82,7 @@ class MixtureDistribution(CopulaDistribution):
         if any(wide):
             one = torch.eye(self.dim, dtype=torch.bool, device=self.log_weights.device)
             values = [each if matrix else torch.where(one, 1.0, each[..., None, None]) for each, matrix in zip(values, wide, strict=True)]
-            return sum(w[..., None, None] * each for w, each in zip(self.weights.unbind(-1), values, strict=True))
+            return summed(w[..., None, None] * each for w, each in zip(self.weights.unbind(-1), values, strict=True))
         return (self.weights * torch.stack(list(values), -1)).sum(-1)
 
     @property
@@ -91,13 +97,13 @@ class MixtureDistribution(CopulaDistribution):
             return IndependenceDistribution(1, self.log_weights, self.batch_shape, self._validate_args)
         return self if len(kept) == self.dim else self._with([law.marginalise(present) for law in self.laws])
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, dim): a component by its weight, then a draw from it."""
         shape = self._extended_shape(Size(sample_shape))
         with torch.no_grad():
             return _choose([law.sample(sample_shape) for law in self.laws], _draw_label(self.log_weights.expand(*shape[:-1], -1)))
 
-    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         r"""Draws, (*sample_shape, *batch, dim), differentiable in the weights and in the components' parameters.
 
         In two dimensions through the inverse of h, smooth draw by draw. In more, draws as by `sample` whose derivatives are those of the
@@ -217,18 +223,14 @@ class MixtureDistribution(CopulaDistribution):
     def _conditional_pair(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
         """The first given the second or the second given the first; where none is known, the first is its level."""
         level, free = uniform_tails(log_u.shape[:-1], log_u), uniform_tails(log_u.shape[:-1], log_u)
-        first = tuple(torch.where(present[..., 0], each[..., 0], start) for each, start in zip((log_u, log1m_u), free, strict=True))
+        known = present[..., 0]
+        first = torch.where(known, log_u[..., 0], free[0]), torch.where(known, log1m_u[..., 0], free[1])
         second = log_u[..., 1], log1m_u[..., 1]
         left = self._h_quantile(level, second)
         right = self.flipped._h_quantile(level, first)
         backward = present[..., 1]
         low, high = (torch.stack([torch.where(backward, a, b), c], -1) for a, b, c in zip(left, first, right, strict=True))
         return low, high
-
-
-def _pair_tau(law: MixtureDistribution) -> Tensor:
-    narrowest = torch.stack([1 - each.kendall_tau.detach().abs() for each in law.laws], -1).amin(-1)
-    return kendall_tau(law, narrowest)
 
 
 def _draw_label(log_weights: Tensor) -> Tensor:
@@ -257,10 +259,10 @@ class Mixture(Copula):
         ValueError: fewer than two components, one of another dimension, or weights that are none.
     """
 
-    name: ClassVar[str] = "mixture"
+    name = "mixture"
     selectable: ClassVar[bool] = False  # which copulas it mixes is for the caller to say
     simulated: ClassVar[bool] = False
-    shown: ClassVar[tuple[str, ...]] = ("weights",)
+    shown = ("weights",)
 
     def __init__(self, dim: int, copulas: Sequence[Copula] | None = None, weights: Sequence[float] | Tensor | None = None) -> None:
         super().__init__(dim)
@@ -272,7 +274,7 @@ class Mixture(Copula):
                 raise ValueError(f"copulas[{place}] is a {type(each).__name__}; give modules, as make(...) returns them")
             if each.dim != dim:
                 raise ValueError(f"copulas[{place}] has dim {each.dim}; the components of this mixture need dim {dim}")
-        self.copulas = nn.ModuleList(copulas)
+        self.copulas = ModulesInOrder(copulas)
         self.logits = nn.Parameter(_logits(weights, len(copulas)))
 
     @property

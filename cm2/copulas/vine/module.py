@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cm2.config.names import choose
+from cm2.containers import ModulesInOrder
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.module import FAMILIES, Copula
 from cm2.copulas.tails import to_unit_interval
@@ -40,7 +41,8 @@ class Vine(Copula):
         torch.Size([5, 3])
     """
 
-    name: ClassVar[str] = "vine"
+    name = "vine"
+    like: Tensor
     selectable: ClassVar[bool] = False  # see `select_vine`
     pair: ClassVar[bool] = False
     simulated: ClassVar[bool] = False
@@ -61,7 +63,7 @@ class Vine(Copula):
         elif truncation is None and len(pair_copulas) < len(self.structure.trees):
             self.structure = self.structure.truncate(len(pair_copulas))
         _check(self.structure, pair_copulas)
-        self.pair_copulas = nn.ModuleList(nn.ModuleList(tree) for tree in pair_copulas)
+        self.pair_copulas = ModulesInOrder(ModulesInOrder(tree) for tree in pair_copulas)
         # goes with the parameters, so that they are never read as those of other edges
         self.register_buffer("matrix", torch.as_tensor(self.structure.matrix))
         self.register_buffer("edges", torch.tensor([(e.first, e.second) for e in self.structure.edges], dtype=torch.long).view(-1, 2))

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.containers import ModulesByName
 from cm2.kinds import kind
 from cm2.methods.baselines.base import Baseline
-from cm2.networks.containers import ModulesByName
 from cm2.networks.embedding import gather, present_values, spread
 from cm2.networks.encoders import Features
 

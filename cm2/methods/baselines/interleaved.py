@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality, Value
 from cm2.config import Config, InterleavedConfig
+from cm2.containers import ModulesByName, ModulesInOrder
 from cm2.kinds import build_encoder, kind
 from cm2.methods.baselines.attention import Attention
 from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.states import states
 from cm2.methods.baselines.time_attention import TimeAttention, TimeEmbedding
-from cm2.networks.containers import ModulesByName, ModulesInOrder
 from cm2.networks.embedding import present_values, spread
 
 

@@ -11,9 +11,9 @@ from torch.nn.functional import logsigmoid
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.containers import ModulesByName
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.base import Baseline, cross_entropy
-from cm2.networks.containers import ModulesByName
 from cm2.networks.embedding import present_values, spread
 
 

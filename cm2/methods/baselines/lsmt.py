@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config, LSMTConfig
+from cm2.containers import ModulesByName
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.attention import Attention
 from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.lsmt_tokens import LatentTokens, PatchTokens
 from cm2.methods.baselines.states import states
-from cm2.networks.containers import ModulesByName
 from cm2.networks.embedding import present_values, spread
 from cm2.networks.encoders import FeatureNetwork
 

@@ -1,4 +1,4 @@
-"""Containers of networks of one type; nothing but what the type checker knows of them differs from torch's."""
+"""Containers of modules of one type; nothing but what the type checker knows of them differs from torch's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class ModulesByName(nn.ModuleDict, Generic[M]):
-    """``nn.ModuleDict`` of networks of one type."""
+    """``nn.ModuleDict`` of modules of one type."""
 
     if TYPE_CHECKING:
 
@@ -22,7 +22,7 @@ class ModulesByName(nn.ModuleDict, Generic[M]):
 
 
 class ModulesInOrder(nn.ModuleList, Generic[M]):
-    """``nn.ModuleList`` of networks of one type."""
+    """``nn.ModuleList`` of modules of one type."""
 
     if TYPE_CHECKING:
 
