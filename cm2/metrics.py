@@ -176,21 +176,23 @@ def paired_bootstraps(
         ValueError: as ``bootstrap``.
     """
     groups = [[_checked(label, p) for p in np.atleast_2d(_array(given))] for given in (*probabilities.values(), reference)]
-    pairs = [(name, metric) for name in (*probabilities, None) for metric in map(_name, metrics)]
+    metrics = [_name(metric) for metric in metrics]
     members = [(metric, group) for group in groups for metric in metrics]
     y = groups[0][0][0]
     values, redrawn = _resampled(y, [WEIGHTED[metric](y, p) for metric, group in members for _, p in group], replicates, seed)
     ends = np.cumsum([len(group) for _, group in members])
     averaged = [part.mean(axis=0) for part in np.split(values, ends[:-1])]
     estimates = [float(np.mean([ESTIMATE[metric](y, p) for _, p in group])) for metric, group in members]
-    replicated, estimate = (dict(zip(pairs, v, strict=True)) for v in (averaged, estimates))
+    measured = list(zip(averaged, estimates, strict=True))
+    pairs = [(name, metric) for name in probabilities for metric in metrics]
+    of_reference = dict(zip(metrics, measured[len(pairs) :], strict=True))
     out = {}
-    for name, metric in pairs[: -len(metrics)]:
-        difference = replicated[name, metric] - replicated[None, metric]
+    for (name, metric), (replicated, estimate) in zip(pairs, measured[: len(pairs)], strict=True):
+        other, base = of_reference[metric]
+        difference = replicated - other
         tail = min((difference <= 0).sum(), (difference >= 0).sum())
         p_value = min(1.0, 2 * (1 + int(tail)) / (1 + replicates))
-        point = estimate[name, metric] - estimate[None, metric]
-        out[name, metric] = Difference(point, *_percentiles(difference, level), p_value, redrawn)
+        out[name, metric] = Difference(estimate - base, *_percentiles(difference, level), p_value, redrawn)
     return out
 
 
@@ -365,6 +367,6 @@ def over_stays(values: NDArray, statistic: Callable[..., NDArray], replicates: i
     rows = max(1, BLOCK // values.size)
     sizes = [min(rows, replicates - start) for start in range(0, replicates, rows)]
     drawn = [statistic(values[rng.integers(0, len(values), size=(size, len(values)))], axis=1) for size in sizes]
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
-    ends = zip(statistic(values, axis=0), low, high, strict=True)
-    return [Interval(*(float(end) for end in each)) for each in ends]
+    lows, highs = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+    columns = zip(statistic(values, axis=0), lows, highs, strict=True)
+    return [Interval(float(estimate), float(low), float(high)) for estimate, low, high in columns]

@@ -22,7 +22,7 @@ def build(cls: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise ValueError(f"{name}: a group of fields, got {value!r}; set one of its fields, for example {name}.{fields(kind)[0].name}")
         return build(kind, value, f"{name}.")

@@ -6,7 +6,7 @@ forms it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Size, Tensor
@@ -37,7 +37,6 @@ class CopulaDistribution(Distribution, ABC):
     support = constraints.independent(constraints.unit_interval, 1)
     arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = True
-    _reads_upper_tail: ClassVar[bool] = True  # whether the density of a u that is a float needs log(1 - u)
 
     def __init__(self, dim: int, batch_shape: Size, validate_args: bool | None = None) -> None:
         self.dim = dim
@@ -75,8 +74,8 @@ class CopulaDistribution(Distribution, ABC):
     def _log_prob(self, u: Tensor, present: Tensor | None) -> Tensor:
         if present is None:
             return self._pointwise("_log_density_at", u)
-        u = torch.where(present, u, 0.5)
-        return self.log_prob_tails(torch.log(u), torch.log1p(-u) if self._reads_upper_tail else None, present)
+        some, read, mask = self._asked(present)
+        return torch.where(some, self._log_margin_at(torch.where(read, u, 0.5), mask), 0.0)
 
     def _pointwise(self, method: str, u: Tensor) -> Tensor:
         """A method of the law at points (..., dim), block by block where they are many (see `blockwise`)."""
@@ -85,16 +84,18 @@ class CopulaDistribution(Distribution, ABC):
         value = blockwise(lambda u, tensors: getattr(self._rebuild(tensors), method)(u), u.flatten(0, -2), self._tensors())
         return value.view(u.shape[:-1])
 
-    def log_prob_tails(self, log_u: Tensor, log1m_u: Tensor | None, present: Tensor | None = None) -> Tensor:
+    def log_prob_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor | None = None) -> Tensor:
         """`log_prob` from log u and log(1 - u), both (..., dim); finite, with finite gradients, down to -1e6 in either tail."""
         if present is None:
             return self._log_density(log_u, log1m_u, None)
+        some, read, mask = self._asked(present)
+        value = self._log_density(torch.where(read, log_u, LOG_HALF), torch.where(read, log1m_u, LOG_HALF), mask)
+        return torch.where(some, value, 0.0)
+
+    def _asked(self, present: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Which points have a density, two present coordinates at least; which coordinates it is read at; the mask of `_log_density`."""
         some = present.sum(-1) > 1
-        read = present & some.unsqueeze(-1)
-        log_u = torch.where(read, log_u, LOG_HALF)
-        log1m_u = None if log1m_u is None else torch.where(read, log1m_u, LOG_HALF)
-        mask = None if self.dim == 2 else present | ~some.unsqueeze(-1)
-        return torch.where(some, self._log_density(log_u, log1m_u, mask), 0.0)
+        return some, present & some.unsqueeze(-1), None if self.dim == 2 else present | ~some.unsqueeze(-1)
 
     def cdf(self, u: Tensor) -> Tensor:
         r"""C(u) = P(U_1 <= u_1, ..., U_dim <= u_dim).
@@ -192,7 +193,7 @@ class CopulaDistribution(Distribution, ABC):
         """The law of (U_2, U_1): the law itself, for every exchangeable family."""
         return self
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, dim), without gradients."""
         shape = Size(sample_shape)
         with torch.no_grad():
@@ -204,7 +205,7 @@ class CopulaDistribution(Distribution, ABC):
         """`sample` where it can be cheaper than `rsample`."""
         return self.rsample(sample_shape)
 
-    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, dim), differentiable in the parameters (implicit reparameterisation, Figurnov et al. 2018)."""
         shape = self._extended_shape(Size(sample_shape))
         absent = torch.zeros(shape, dtype=torch.bool, device=self._like().device)
@@ -242,7 +243,7 @@ class CopulaDistribution(Distribution, ABC):
         drawn, drawn1m = self._conditional_tails(safe.expand(shape), safe1m.expand(shape), present)
         return torch.where(present, safe, drawn), torch.where(present, safe1m, drawn1m)
 
-    def expand(self, batch_shape: Size, _instance: None = None) -> "CopulaDistribution":
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "CopulaDistribution":
         """The same law with its parameters broadcast to `batch_shape`."""
         return self._batched(Size(batch_shape))
 
@@ -267,7 +268,7 @@ class CopulaDistribution(Distribution, ABC):
         """Spearman's ρ between two coordinates, shape of the batch (a matrix where pairs differ); without a closed form by quadrature."""
         return spearman_rho(self)
 
-    def _likelihood(self, u: Tensor) -> Callable[["CopulaDistribution"], Tensor]:
+    def _likelihood(self, u: Tensor) -> Callable[[Self], Tensor]:
         """The log-likelihood of a sample as a function of a law of this kind; whatever no parameter changes is computed once, here."""
         return lambda law: law._log_density_at(u).sum()
 
@@ -311,14 +312,15 @@ class CopulaDistribution(Distribution, ABC):
 
     def _log_density_at(self, u: Tensor) -> Tensor:
         """Log density at points (..., dim) of the open cube that are floats: the place of a formula that is cheaper there."""
-        return self._log_density(torch.log(u), torch.log1p(-u) if self._reads_upper_tail else None, None)
+        return self._log_margin_at(u, None)
+
+    def _log_margin_at(self, u: Tensor, mask: Tensor | None) -> Tensor:
+        """`_log_density` at floats, where log u cannot have underflowed: the place to leave log(1 - u) out if nothing needs it."""
+        return self._log_density(torch.log(u), torch.log1p(-u), mask)
 
     @abstractmethod
-    def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Log density of the margin over `mask` (None: all), which marks at least two coordinates per point.
-
-        `log1m_u` is None only where `_reads_upper_tail` is False and log u cannot have underflowed.
-        """
+    def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
+        """Log density of the margin over `mask` (None: all), which marks at least two coordinates per point."""
 
     @abstractmethod
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ class Copula(nn.Module, ABC):
         ValueError: dim below 2.
     """
 
-    name: ClassVar[str]
+    name: str
+    shown: tuple[str, ...] = ()
+    """Attributes that hold the parameters under the names of the literature, and no others."""
     selectable: ClassVar[bool] = True
     """Whether ``select`` tries it when no families are named: it can be fitted from its default start."""
     pair: ClassVar[bool] = True
@@ -55,7 +57,7 @@ class Copula(nn.Module, ABC):
         return 0.0, 1.0
 
     @staticmethod
-    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+    def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
         """The parameters, by name, at which Kendall's τ between two coordinates is `tau`.
 
         Raises:
@@ -71,7 +73,7 @@ class Copula(nn.Module, ABC):
         """Sets parameters to where maximum likelihood for a sample (n, dim) is to start, in families without a map from Kendall's τ."""
 
     def extra_repr(self) -> str:
-        values = {name: getattr(self, name).detach() for name in getattr(self, "shown", ())}
+        values = {name: getattr(self, name).detach() for name in self.shown}
         return ", ".join([f"dim={self.dim}", *(f"{name}={value.tolist()}" for name, value in values.items())])
 
 

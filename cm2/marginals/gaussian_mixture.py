@@ -13,6 +13,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -233,7 +234,7 @@ class GaussianMixtureDistribution(Distribution):
             z = invert(self, log_u, log1m_u)
         return implicit_reparameterise(self, z, log_u, log1m_u)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws ``(*sample_shape, *batch, d)``: a component, then its Gaussian; gradients reach means, scales and weights.
 
         The gradient is that of the inverse Rosenblatt transform at the draw with its uniforms held fixed, so it does not matter

@@ -5,6 +5,7 @@ A probability :math:`u` travels through the package as the pair of its tails :ma
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Size, Tensor
@@ -28,6 +29,14 @@ class _Log1mExp(torch.autograd.Function):
     def backward(ctx: Context, grad: Tensor) -> Tensor:
         x, y = ctx.saved_tensors
         return -grad * torch.exp(x - y)
+
+
+def summed(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of one tensor or more."""
+    first, *rest = terms
+    for each in rest:
+        first = first + each
+    return first
 
 
 def log1mexp(x: Tensor) -> Tensor:

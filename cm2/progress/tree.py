@@ -157,7 +157,8 @@ class Progress:
 
     def counted(self) -> tuple[list[str], Counted | None]:
         """The outermost part whose steps can be counted, and the words that lead to it."""
-        words, part = [], self
+        words: list[str] = []
+        part: Progress | None = self
         while part is not None:
             words += [word for word in (part.name, part.note) if word]
             if part._count():

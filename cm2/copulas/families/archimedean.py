@@ -2,7 +2,6 @@ r"""What the Archimedean families share."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Size, Tensor
@@ -175,4 +174,4 @@ class ArchimedeanDistribution(CopulaDistribution):
 class ArchimedeanCopula(Copula):
     """A learnable Archimedean copula with one parameter alpha."""
 
-    shown: ClassVar[tuple[str, ...]] = ("alpha",)
+    shown = ("alpha",)

@@ -1,7 +1,5 @@
 r"""The Clayton copula."""
 
-from typing import ClassVar
-
 import torch
 from torch import Size, Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -63,8 +61,6 @@ class ClaytonDistribution(ArchimedeanDistribution):
         validate_args: see `CopulaDistribution`.
     """
 
-    _reads_upper_tail: ClassVar[bool] = False
-
     @property
     def kendall_tau(self) -> Tensor:
         """α / (α + 2), shape of the batch."""
@@ -74,6 +70,9 @@ class ClaytonDistribution(ArchimedeanDistribution):
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
         """(2^(-1/α), 0)."""
         return torch.exp2(-1 / self.alpha), torch.zeros_like(self.alpha)
+
+    def _log_margin_at(self, u: Tensor, mask: Tensor | None) -> Tensor:
+        return self._log_density(torch.log(u), None, mask)
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         log_u = log_u if mask is None else torch.where(mask, log_u, 0.0)
@@ -165,14 +164,14 @@ class Clayton(ArchimedeanCopula):
         ValueError: alpha outside (0, inf).
     """
 
-    name: ClassVar[str] = "clayton"
+    name = "clayton"
 
     def __init__(self, dim: int, alpha: float | Tensor = 0.2) -> None:
         super().__init__(dim)
         self.log_alpha = nn.Parameter(torch.log(parameter(alpha, "clayton alpha", 0.0, torch.inf, "(0, inf)")))
 
     @staticmethod
-    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+    def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
         """α = 2τ/(1 - τ) for τ in (0, 1); raises ValueError outside."""
         tau = check_tau(tau, "clayton", 0.0)
         return {"alpha": 2 * tau / (1 - tau)}

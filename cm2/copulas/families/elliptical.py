@@ -120,7 +120,7 @@ class EllipticalCopula(Copula):
         return -1.0, 1.0
 
     @staticmethod
-    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+    def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
         """ρ = sin(πτ/2): of the pair, or of the matrix (*batch, dim, dim) of taus for dim above 2 (a scalar: the same for all pairs).
 
         Raises:

@@ -1,7 +1,6 @@
 r"""The Frank copula."""
 
 from functools import lru_cache
-from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
@@ -244,7 +243,7 @@ class Frank(ArchimedeanCopula):
         ValueError: alpha outside its range.
     """
 
-    name: ClassVar[str] = "frank"
+    name = "frank"
 
     def __init__(self, dim: int, alpha: float | Tensor = 0.5) -> None:
         super().__init__(dim)
@@ -262,7 +261,7 @@ class Frank(ArchimedeanCopula):
         return (-1.0 if dim == 2 else 0.0), 1.0
 
     @staticmethod
-    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+    def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
         """α at which Kendall's τ is `tau`, in (-1, 1) and not 0, positive for dim above 2; raises ValueError outside.
 
         By root finding between :math:`9\\tau` and :math:`4/(1-\\tau)`, for τ is below α/9, and 1 - τ below 4/α.

@@ -1,7 +1,7 @@
 r"""The Gaussian copula."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Self
 
 import torch
 from torch import Size, Tensor
@@ -54,7 +54,7 @@ class GaussianDistribution(EllipticalDistribution):
             return IndependenceDistribution(1, self.cholesky, self.batch_shape, self._validate_args)
         return GaussianDistribution(self._sub_cholesky(kept), self._validate_args)
 
-    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws Φ(Lε), (*sample_shape, *batch, dim), differentiable in the correlations."""
         noise = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.cholesky.dtype, device=self.cholesky.device)
         return to_unit_interval(*normal_tails(times(self.cholesky, noise)))
@@ -69,12 +69,12 @@ class GaussianDistribution(EllipticalDistribution):
     def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
         return GaussianDistribution(tensors[0], self._validate_args)
 
-    def _likelihood(self, u: Tensor) -> Callable[[CopulaDistribution], Tensor]:
+    def _likelihood(self, u: Tensor) -> Callable[[Self], Tensor]:
         r"""The scores' second moments S are sufficient: :math:`-\frac n2\{\log|R| + \mathrm{tr}((R^{-1} - I)S)\}`."""
         z = normal_quantile_at(u)
         moments, n = z.mT @ z, len(u)
 
-        def total(law: CopulaDistribution) -> Tensor:
+        def total(law: Self) -> Tensor:
             factor = law.cholesky
             white = torch.linalg.solve_triangular(factor, moments, upper=False)
             inner = torch.linalg.solve_triangular(factor, white.mT, upper=False)
@@ -141,7 +141,7 @@ class GaussianDistribution(EllipticalDistribution):
 class Gaussian(EllipticalCopula):
     """Learnable Gaussian copula; parameters and errors as `EllipticalCopula`."""
 
-    name: ClassVar[str] = "gaussian"
+    name = "gaussian"
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
         """The law at the current correlations."""

@@ -2,7 +2,6 @@ r"""The Gumbel copula."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
@@ -50,8 +49,6 @@ class GumbelDistribution(ArchimedeanDistribution):
         excess: :math:`\alpha - 1` where it is known more exactly than alpha tells; a value only, the gradient flows through alpha.
     """
 
-    _reads_upper_tail: ClassVar[bool] = False
-
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, excess: Tensor | None = None) -> None:
         self.excess = excess_over_one(alpha, excess)
         super().__init__(alpha, dim, validate_args)
@@ -76,6 +73,9 @@ class GumbelDistribution(ArchimedeanDistribution):
 
     def _rebuild(self, tensors: Sequence[Tensor]) -> CopulaDistribution:
         return GumbelDistribution(tensors[0], self.dim, self._validate_args, tensors[1])
+
+    def _log_margin_at(self, u: Tensor, mask: Tensor | None) -> Tensor:
+        return self._log_density(torch.log(u), None, mask)
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         x = log_neg_log(log_u, log1m_u)
@@ -230,7 +230,7 @@ class Gumbel(ArchimedeanCopula):
         ValueError: alpha outside [1, inf).
     """
 
-    name: ClassVar[str] = "gumbel"
+    name = "gumbel"
 
     def __init__(self, dim: int, alpha: float | Tensor = 1.15) -> None:
         super().__init__(dim)
@@ -238,7 +238,7 @@ class Gumbel(ArchimedeanCopula):
         self.log_excess = nn.Parameter(torch.log(alpha - 1 + smallest_excess(alpha.dtype)))
 
     @staticmethod
-    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+    def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
         """α = 1/(1 - τ) for τ in [0, 1); raises ValueError outside."""
         return {"alpha": 1 / (1 - check_tau(tau, "gumbel", 0.0, closed=True))}
 

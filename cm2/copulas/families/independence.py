@@ -1,7 +1,6 @@
 r"""The independence copula, :math:`C(u) = \prod_j u_j`."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Size, Tensor
@@ -20,8 +19,6 @@ class IndependenceDistribution(CopulaDistribution):
         batch_shape: batch shape of the law.
         validate_args: see `CopulaDistribution`.
     """
-
-    _reads_upper_tail: ClassVar[bool] = False
 
     def __init__(self, dim: int, like: Tensor | None = None, batch_shape: Size | None = None, validate_args: bool | None = None) -> None:
         self.like = torch.zeros(()) if like is None else like.detach()
@@ -56,6 +53,9 @@ class IndependenceDistribution(CopulaDistribution):
     def _batched(self, batch_shape: Size) -> CopulaDistribution:
         return IndependenceDistribution(self.dim, self.like, batch_shape, self._validate_args)
 
+    def _log_margin_at(self, u: Tensor, mask: Tensor | None) -> Tensor:
+        return self._log_density(torch.log(u), None, mask)
+
     def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
         # a zero that belongs to the graph, so that a loss made of it alone can be differentiated
         zero = torch.where(torch.ones_like(log_u, dtype=torch.bool), 0.0, log_u).sum(-1)
@@ -87,7 +87,8 @@ class IndependenceDistribution(CopulaDistribution):
 class Independence(Copula):
     """The independence copula: nothing to learn."""
 
-    name: ClassVar[str] = "independence"
+    name = "independence"
+    like: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)

@@ -3,7 +3,6 @@ r"""The Joe copula."""
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import ClassVar
 
 import torch
 from scipy.special import zeta
@@ -301,7 +300,7 @@ class Joe(ArchimedeanCopula):
         ValueError: alpha outside [1, inf).
     """
 
-    name: ClassVar[str] = "joe"
+    name = "joe"
 
     def __init__(self, dim: int, alpha: float | Tensor = 1.25) -> None:
         super().__init__(dim)

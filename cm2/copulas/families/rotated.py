@@ -2,7 +2,6 @@ r"""Pair copulas turned by 90, 180 or 270 degrees: the law of a pair of which on
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Size, Tensor
@@ -77,11 +76,11 @@ class RotatedDistribution(CopulaDistribution):
             return self
         return IndependenceDistribution(1, self._like(), self.batch_shape, self._validate_args)
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, 2); a reflected coordinate is a multiple of the rounding unit."""
         return reflect(self.law.sample(sample_shape), self.rotation)
 
-    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, 2), differentiable in the parameters as the law's own are."""
         return reflect(self.law.rsample(sample_shape), self.rotation)
 
@@ -151,8 +150,6 @@ class Rotated(Copula):
     Raises:
         ValueError: another rotation, or a copula of another dimension.
     """
-
-    shown: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, copula: Copula, rotation: int) -> None:
         check_rotation(rotation, copula.dim)

@@ -1,7 +1,6 @@
 r"""The Student t copula."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
@@ -74,7 +73,7 @@ class StudentDistribution(EllipticalDistribution):
             return IndependenceDistribution(1, self.cholesky, self.batch_shape, self._validate_args)
         return StudentDistribution(self._sub_cholesky(kept), self.nu, self._validate_args)
 
-    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, dim), differentiable in the correlations and in nu (Figurnov, Mohamed, Mnih 2018)."""
         shape, wide = self._extended_shape(Size(sample_shape)), self.cholesky.double()
         noise = times(wide, torch.randn(shape, dtype=wide.dtype, device=wide.device))
@@ -143,8 +142,8 @@ class StudentDistribution(EllipticalDistribution):
             return self._narrow(multivariate_t_cdf(torch.where(mask, w, torch.inf), self.cholesky.double(), nu))
         u, v = torch.where(mask, torch.exp(log_u.double()), 1.0).unbind(-1)
         rho, scale, _ = self._wide()
-        pair = bivariate_t_cdf(u, v, *w.unbind(-1), rho, scale, nu)
-        value = torch.where(mask.all(-1), pair, u * v)
+        first, second = w.unbind(-1)
+        value = torch.where(mask.all(-1), bivariate_t_cdf(u, v, first, second, rho, scale, nu), u * v)
         return self._narrow((value, torch.zeros_like(value)))
 
     def _h_at(self, u: Tensor) -> Tensor:
@@ -220,7 +219,7 @@ class Student(EllipticalCopula):
         ValueError: nu outside (0, inf), or as `EllipticalCopula`.
     """
 
-    name: ClassVar[str] = "student"
+    name = "student"
 
     def __init__(self, dim: int, rho: float | Tensor | None = None, correlation: Tensor | None = None, nu: float | Tensor = 8.0) -> None:
         super().__init__(dim, rho, correlation)

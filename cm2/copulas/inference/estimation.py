@@ -251,7 +251,11 @@ def _scalar(copula: Fittable, u: Tensor, few: Tensor | None, places: tuple[float
 def _vector(copula: Fittable, u: Tensor, few: Tensor | None, standard_errors: bool, ranks: bool) -> Fit:
     def mean(sample: Tensor) -> tuple[LogLikelihood, Callable[[np.ndarray], tuple[float, np.ndarray]]]:
         likelihood = LogLikelihood(copula, sample)
-        scaled = lambda raw: tuple(each / len(sample) for each in likelihood(raw))
+
+        def scaled(raw: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = likelihood(raw)
+            return value / len(sample), gradient / len(sample)
+
         return likelihood, scaled
 
     likelihood, function = mean(u)
@@ -273,7 +277,7 @@ def _vector(copula: Fittable, u: Tensor, few: Tensor | None, standard_errors: bo
         found.value * len(u),
         covariance,
         converged=found.converged,
-        at_boundary=standard_errors and not np.isfinite(covariance).all(),
+        at_boundary=covariance is not None and not np.isfinite(covariance).all(),
         evaluations=likelihood.evaluations,
     )
 
@@ -285,7 +289,10 @@ def _report(
     log_likelihood: float,
     covariance: np.ndarray | None,
     errors: dict[str, Tensor] | None = None,
-    **outcome: bool | int,
+    *,
+    converged: bool = True,
+    at_boundary: bool = False,
+    evaluations: int = 0,
 ) -> Fit:
     """The report; `covariance` that of the raw parameters, None for no errors but those given."""
     parameters = list(copula.parameters())
@@ -293,7 +300,8 @@ def _report(
     if errors is None:
         errors = {name: standard_errors_of(value, parameters, covariance) for name, value in natural.items()}
     plain = lambda values: {name: value.item() if value.dim() == 0 else value.detach() for name, value in values.items()}
-    return Fit(copula.name, method, n, sum(each.numel() for each in parameters), log_likelihood, plain(natural), plain(errors), **outcome)
+    count = sum(each.numel() for each in parameters)
+    return Fit(copula.name, method, n, count, log_likelihood, plain(natural), plain(errors), converged, at_boundary, evaluations)
 
 
 def _by_tau(copula: Fittable, u: Tensor, standard_errors: bool) -> Fit:

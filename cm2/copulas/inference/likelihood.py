@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -19,8 +19,15 @@ from cm2.numerics.blocks import BLOCK
 class Fittable(Protocol):
     """What fitting asks of a module; `cm2.copulas.module.Copula` has it."""
 
-    name: str
     dim: int
+    shown: tuple[str, ...]
+
+    def __init__(self, dim: int, **parameters: Any) -> None: ...
+
+    @property
+    def name(self) -> str:
+        """Family."""
+        ...
 
     def __call__(self, validate_args: bool | None = None) -> CopulaDistribution:
         """The law at the current parameters."""
@@ -34,13 +41,17 @@ class Fittable(Protocol):
         """The module itself and those inside."""
         ...
 
+    def double(self) -> Self:
+        """Casts the parameters to float64."""
+        ...
+
     @staticmethod
     def kendall_tau_range(dim: int) -> tuple[float, float]:
         """Ends of the values of Kendall's τ that the family reaches."""
         ...
 
     @staticmethod
-    def from_kendall_tau(tau: Tensor, dim: int) -> dict[str, Tensor]:
+    def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
         """The parameters at which Kendall's τ is `tau`."""
         ...
 
@@ -101,8 +112,8 @@ class LogLikelihood:
             total += value.detach()
         used = [(each, leaf.grad) for each, leaf in zip(tensors, leaves, strict=True) if leaf.grad is not None and each.requires_grad]
         grads = torch.autograd.grad([each for each, _ in used], parameters, [grad for _, grad in used], allow_unused=True)
-        grads = [torch.zeros_like(own) if grad is None else grad for own, grad in zip(parameters, grads, strict=True)]
-        return total.item(), parameters_to_vector(grads).cpu().numpy()
+        full = [torch.zeros_like(own) if grad is None else grad for own, grad in zip(parameters, grads, strict=True)]
+        return total.item(), parameters_to_vector(full).cpu().numpy()
 
 
 def covariance_of(information: np.ndarray) -> np.ndarray:
@@ -134,7 +145,7 @@ def rank_covariance_of(copula: Fittable, u: Tensor, information: np.ndarray) -> 
     """
     inverse = covariance_of(information)
     informed = np.flatnonzero(np.isfinite(np.diag(inverse)))
-    terms = [_rank_terms(copula, u, k).cpu().numpy() for k in informed]
+    terms = [_rank_terms(copula, u, k).cpu().numpy() for k in informed.tolist()]
     if terms:
         block = np.ix_(informed, informed)
         inverse[block] = inverse[block] @ (len(u) * np.atleast_2d(np.cov(terms))) @ inverse[block]

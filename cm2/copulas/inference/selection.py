@@ -116,7 +116,7 @@ def fit_best_pair(
 
 def candidates(u: Tensor, names: Sequence[str | Copula], rotations: bool) -> list[tuple[str | Copula, int]]:
     """Pairs (family, rotation) worth a fit: the rotations that the sign of Kendall's tau admits. Modules are taken as they are."""
-    turns = (0,)
+    turns: tuple[int, ...] = (0,)
     if rotations and u.shape[1] == 2:
         tau = sample_kendall_tau(u[:: max(1, len(u) // 5000)])
         clear = tau.value.abs() > 2 * tau.standard_error

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from cm2.copulas.vine.line import Line
 from cm2.copulas.vine.nodes import cloud
 from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.structure import Edge, VineStructure
+from cm2.numerics.elementary import summed
 from cm2.numerics.normal import LOG_SQRT_TAU, normal_tails
 
 _PASSES = 2
@@ -52,7 +53,7 @@ def plan(structure: VineStructure, present: frozenset[int]) -> Plan:
     """The plan for a set of present coordinates; hidden ones come after as many present ones as the trees allow."""
     kept = structure.reduce(present)
     hidden = kept - present
-    rest = structure.order_from(kept)[len(kept) :]
+    rest = structure.order_after(kept)[len(kept) :]
     order = (*_latest(structure, kept, hidden), *rest)
     return Plan(order, len(kept), tuple(v for v in order if v in hidden), structure.columns_of(order))
 
@@ -112,7 +113,7 @@ class Hidden:
         known: list[Tensor] = []
         for v in self.plan.hidden:
             p = torch.exp(levels[v][0])
-            table = Line(lambda x, known=tuple(known): self._log_table(known, x), self.like if not known else p)
+            table = Line(partial(self._log_table, tuple(known)), self.like if not known else p)
             known.append(table.quantile(p) if not known else table.quantile(p[None]).squeeze(0))
         return {v: normal_tails(t) for v, t in zip(self.plan.hidden, self._scores(known), strict=True)}
 
@@ -127,19 +128,18 @@ class Hidden:
         """log of g φ at t = mean + factor x, times the factor's determinant."""
         scores = self._scores(x)
         recursion = Recursion(self.structure, self.laws, self.points)
-        total = sum(-score.square() / 2 - LOG_SQRT_TAU + self.log_scale[i] for i, score in enumerate(scores))
+        total = summed(-score.square() / 2 - LOG_SQRT_TAU + self.log_scale[i] for i, score in enumerate(scores))
         score_of = dict(zip(self.plan.hidden, scores, strict=True))
         for v in self.plan.order[: self.plan.needed]:
             column = self.plan.columns[v]
             if v in score_of:
                 recursion.draw(v, column, normal_tails(score_of[v]))
-            else:
-                total = total + sum(recursion.log_density(edge) for edge in column)
+            elif column:
+                total = total + summed(recursion.log_density(edge) for edge in column)
         return total
 
     def _scores(self, x: list[Tensor]) -> list[Tensor]:
-        row = lambda i: sum(self.factor[i][j] * x[j] for j in range(i + 1))
-        return [self.mean[i] + row(i) for i in range(len(x))]
+        return [self.mean[i] + summed(self.factor[i][j] * x[j] for j in range(i + 1)) for i in range(len(x))]
 
     def _down(self, column: Tensor) -> Tensor:
         """(count) -> (count, 1, ...), to stand before the points' dimensions."""
@@ -162,7 +162,7 @@ class Hidden:
             mean = [(weight * score).sum(0) for score in scores]
             away = [score - middle for score, middle in zip(scores, mean, strict=True)]
             # what lies between two nodes is not seen: the next pass stays at least half a step wide
-            before = [[sum(a * b for a, b in zip(row, other, strict=False)) for other in self.factor] for row in self.factor]
+            before = [[summed(a * b for a, b in zip(row, other, strict=False)) for other in self.factor] for row in self.factor]
             floor = (step / 2) ** 2
             rows = [[(weight * away[i] * away[j]).sum(0) + floor * before[i][j] for j in range(i + 1)] for i in range(dim)]
             self.mean = mean

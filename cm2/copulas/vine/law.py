@@ -2,7 +2,7 @@ r"""The law of a vine of pair copulas."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -99,7 +99,7 @@ class VineDistribution(CopulaDistribution):
             recursion.draw(v, self.structure.columns[v], levels[v])
         return _stack([recursion.tails(v) for v in range(self.dim)])
 
-    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws by the inverse Rosenblatt transform, (*sample_shape, *batch, dim), differentiable in all parameters."""
         levels = uniform_tails(self._extended_shape(Size(sample_shape)), self._like())
         return to_unit_interval(*self.inverse_rosenblatt_tails(*levels))
@@ -126,7 +126,7 @@ class VineDistribution(CopulaDistribution):
             return self._only.kendall_tau
         with torch.no_grad():
             w = lattice(_TAU_POINTS, self.dim, self._like())
-            points = self.expand(Size(self.batch_shape)).inverse_rosenblatt_tails(*_with_batch(torch.log(w), torch.log1p(-w), self))
+            points = self.inverse_rosenblatt_tails(*_with_batch(torch.log(w), torch.log1p(-w), self))
             u = to_unit_interval(*points).movedim(0, -2).flatten(0, -3) if self.batch_shape else to_unit_interval(*points)[None]
             tau = torch.stack([sample_kendall_tau(each).value for each in u]).to(w).view(*self.batch_shape, self.dim, self.dim)
         return self._with_first_tree(tau, lambda law: law.kendall_tau)
@@ -148,8 +148,8 @@ class VineDistribution(CopulaDistribution):
         if self.dim == 2:
             return self._only.tail_dependence
         unknown = self._like().new_full((*self.batch_shape, self.dim, self.dim), torch.nan)
-        lower, upper = (self._with_first_tree(unknown, lambda law, end=end: law.tail_dependence[end]) for end in (0, 1))
-        return lower, upper
+        lower = self._with_first_tree(unknown, lambda law: law.tail_dependence[0])
+        return lower, self._with_first_tree(unknown, lambda law: law.tail_dependence[1])
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
         """The law of the present coordinates, `present` bool (dim,): a vine where leaves are left out, else a `VineMargin`."""
@@ -245,7 +245,7 @@ class VineDistribution(CopulaDistribution):
 
     def _cdf_share(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor, w: Tensor) -> Tensor:
         order, columns = self.structure.order, self.structure.columns
-        recursion, log_mass = Recursion(self.structure, self.laws, {}), 0.0
+        recursion, log_mass = Recursion(self.structure, self.laws, {}), torch.zeros_like(log_u[..., 0])
         for k, v in enumerate(order):
             below = self._level_of_bound(recursion, v, columns[v], (log_u[..., v], log1m_u[..., v]))
             below = torch.where(mask[..., v], below, 0.0)
@@ -261,7 +261,7 @@ class VineDistribution(CopulaDistribution):
         trial.known = {**recursion.known, (v, frozenset()): bound}
         return trial.level(v, column)[0]
 
-    def _with_first_tree(self, matrix: Tensor, measure: object) -> Tensor:
+    def _with_first_tree(self, matrix: Tensor, measure: Callable[[CopulaDistribution], Tensor]) -> Tensor:
         """A symmetric matrix with the exact values of the first tree's pairs, and ones on the diagonal."""
         exact = {
             frozenset((e.first, e.second)): measure(law) for e, law in zip(self.structure.edges, self.laws, strict=True) if not e.given

@@ -30,7 +30,8 @@ def _legendre() -> tuple[Tensor, Tensor, Tensor]:
     ends = np.concatenate([[-1.0], nodes, [1.0]])
     basis = [np.polynomial.Polynomial.fromroots(np.delete(nodes, i)) / np.prod(nodes[i] - np.delete(nodes, i)) for i in range(_ORDER)]
     cells = np.stack([np.diff(each.integ()(ends)) for each in basis], -1)
-    return tuple(torch.from_numpy(each / 2) for each in (nodes + 1, weights, cells))
+    at, weight, cell = (torch.from_numpy(each / 2) for each in (nodes + 1, weights, cells))
+    return at, weight, cell
 
 
 class Line:

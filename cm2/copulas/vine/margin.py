@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.tails import Tails
@@ -48,11 +48,11 @@ class VineMargin(CopulaDistribution):
         chosen = [self.kept[j] for j in self._check_subset(present)]
         return self.vine.marginalise(torch.tensor([v in chosen for v in range(self.vine.dim)]))
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws, (*sample_shape, *batch, dim)."""
         return self.vine.sample(sample_shape)[..., self.kept]
 
-    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws, differentiable as those of the vine."""
         return self.vine.rsample(sample_shape)[..., self.kept]
 

@@ -26,8 +26,11 @@ class PairLaws(Protocol):
 
     dim: int
     structure: VineStructure
-    laws: Sequence[CopulaDistribution]
-    """One for each edge, in the order of ``structure.edges``."""
+
+    @property
+    def laws(self) -> Sequence[CopulaDistribution]:
+        """One for each edge, in the order of ``structure.edges``."""
+        ...
 
     @property
     def batch_shape(self) -> Size:
@@ -68,9 +71,9 @@ def draw_patterns(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: Tensor
         if len(pattern) == law.dim:
             continue
         if rows is not None and not law.batch_shape:
-            given = [tail.reshape(-1, law.dim).index_select(0, rows) for tail in (log_u, log1m_u)]
-            own = [level.reshape(len(level), -1, law.dim).index_select(1, rows) for level in levels]
-            drawn = _draw(law, *given, pattern, *own)
+            given_low, given_high = (tail.reshape(-1, law.dim).index_select(0, rows) for tail in (log_u, log1m_u))
+            own_low, own_high = (level.reshape(len(level), -1, law.dim).index_select(1, rows) for level in levels)
+            drawn = _draw(law, given_low, given_high, pattern, own_low, own_high)
             low, high = (
                 tail.reshape(len(tail), -1, law.dim).index_copy(1, rows, part).view(shape)
                 for tail, part in zip((low, high), drawn, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from cm2.copulas.vine.structure import Edge, VineStructure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 INK, POSITIVE, NEGATIVE = "#767676", "#0072B2", "#D55E00"
 _NODE, _LABEL = 9.0, 8.0  # font sizes, points
@@ -78,7 +79,8 @@ class _Panel:
         nodes = below or {frozenset((v,)): name for v, name in enumerate(names)}
         order = list(nodes)
         self.tree = tree
-        self.links = [tuple(order.index(frozenset((v, *edge.given))) for v in (edge.first, edge.second)) for edge in edges]
+        end = lambda v, edge: order.index(frozenset((v, *edge.given)))
+        self.links = [(end(edge.first, edge), end(edge.second, edge)) for edge in edges]
         self.taus = [laws[edge].kendall_tau.item() if laws else math.nan for edge in edges]
         self.names = list(nodes.values())
         self.labels = [_label(laws[edge], tau) if laws else "" for edge, tau in zip(edges, self.taus, strict=True)]
@@ -98,10 +100,13 @@ class _Panel:
         centres = self.centres - self.middle - (0, _TITLE / 2)
         box = {"boxstyle": "round,pad=0.35", "facecolor": "none", "edgecolor": INK, "linewidth": 0.9}
         empty = {"boxstyle": "square,pad=0.15", "facecolor": "none", "edgecolor": "none"}
+
         # texts lie below the lines: these end at the boxes, which get their sizes when the texts are drawn
-        write = lambda place, text, size, frame: ax.text(
-            *place, text, ha="center", va="center", fontsize=size, color=INK, bbox=frame, zorder=1, linespacing=1.15
-        )
+        def write(place: np.ndarray, text: str, size: float, frame: dict[str, Any]) -> Text:
+            return ax.text(
+                place[0], place[1], text, ha="center", va="center", fontsize=size, color=INK, bbox=frame, zorder=1, linespacing=1.15
+            )
+
         count = len(self.names)
         texts = [write(place, name, _NODE, box) for place, name in zip(centres[:count], self.names, strict=True)]
         for k, (i, j) in enumerate(self.links):
@@ -111,7 +116,7 @@ class _Panel:
                 _line(ax, start, end, self.taus[k])
 
 
-def _line(ax: Axes, start: object, end: object, tau: float) -> None:
+def _line(ax: Axes, start: Text, end: Text, tau: float) -> None:
     """From the box of one text to that of another."""
     colour = INK if math.isnan(tau) or tau == 0 else POSITIVE if tau > 0 else NEGATIVE
     line = {"arrowstyle": "-", "color": colour, "linewidth": 1.2 if math.isnan(tau) else 0.9 + 3.5 * abs(tau), "shrinkA": 0, "shrinkB": 0}
@@ -140,8 +145,8 @@ def _edge_name(edge: Edge, names: Sequence[str]) -> str:
 
 
 def _label(law: CopulaDistribution, tau: float) -> str:
-    rotation = law.rotation if isinstance(law, RotatedDistribution) else 0
-    family = type(law.law if rotation else law).__name__.removesuffix("Distribution").lower()
+    inside, rotation = (law.law, law.rotation) if isinstance(law, RotatedDistribution) else (law, 0)
+    family = type(inside).__name__.removesuffix("Distribution").lower()
     turned = f"{family} {rotation}°" if rotation else family
     return turned if tau == 0 else f"{turned}\n{tau:.2f}".replace("-", "\N{MINUS SIGN}")
 
@@ -191,9 +196,13 @@ def equal_angle_layout(links: Links) -> np.ndarray:
     for i, j in links:
         neighbours.setdefault(i, []).append(j)
         neighbours.setdefault(j, []).append(i)
-    leaves = lambda v, before: max(1, sum(leaves(w, v) for w in neighbours[v] if w != before))
-    depth = lambda v, before: 1 + max((depth(w, v) for w in neighbours[v] if w != before), default=0)
     places = np.zeros((len(neighbours), 2))
+
+    def leaves(v: int, before: int) -> int:
+        return max(1, sum(leaves(w, v) for w in neighbours[v] if w != before))
+
+    def depth(v: int, before: int) -> int:
+        return 1 + max((depth(w, v) for w in neighbours[v] if w != before), default=0)
 
     def spread(v: int, before: int, start: float, angle: float) -> None:
         branches = [w for w in neighbours[v] if w != before]

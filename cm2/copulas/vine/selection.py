@@ -31,6 +31,8 @@ from cm2.copulas.vine.structure import Edge, VineStructure
 _LEAST_SHARE = 10
 Chooser = Callable[[Edge, Tensor], tuple[Copula, Fit]]
 Trees = tuple[tuple[Edge, ...], ...]
+Node = tuple[frozenset[int], frozenset[frozenset[int]]]
+"""A set of coordinates, and the two nodes that it joins in the tree below (none in the first)."""
 
 
 def select_vine(
@@ -97,12 +99,11 @@ class _Fitted:
     log_density: Tensor
 
     def record(self, tree: int, edge: Edge) -> VinePair:
-        turned = isinstance(self.copula, Rotated)
-        name, rotation = (self.copula.copula.name, self.copula.rotation) if turned else (self.copula.name, 0)
+        inside, rotation = (self.copula.copula, self.copula.rotation) if isinstance(self.copula, Rotated) else (self.copula, 0)
         tau = self.copula(validate_args=False).kendall_tau.item()
         # of the conditional distribution functions by their tails, where the fit had the floats next to them
         total = self.log_density.sum().item()
-        return VinePair(tree, edge, name, rotation, self.report.parameters, tau, total, self.report.n_parameters)
+        return VinePair(tree, edge, inside.name, rotation, self.report.parameters, tau, total, self.report.n_parameters)
 
 
 class _Growing(Recursion):
@@ -127,8 +128,10 @@ class _Growing(Recursion):
 @torch.no_grad()
 def _grow(u: Tensor, wanted: int | Trees, choose: Chooser) -> tuple[Trees, dict[Edge, _Fitted]]:
     """Tree by tree: its edges (those of greatest dependence if only the number of trees is given), then a pair copula for each."""
-    points, trees, fitted = _Growing(u), [], {}
-    nodes = [(frozenset((v,)), frozenset()) for v in range(u.shape[1])]
+    points = _Growing(u)
+    trees: list[tuple[Edge, ...]] = []
+    fitted: dict[Edge, _Fitted] = {}
+    nodes: list[Node] = [(frozenset((v,)), frozenset()) for v in range(u.shape[1])]
     for t in range(wanted if isinstance(wanted, int) else len(wanted)):
         trees.append(_dissmann(points, nodes) if isinstance(wanted, int) else wanted[t])
         for edge in trees[-1]:
@@ -140,8 +143,8 @@ def _grow(u: Tensor, wanted: int | Trees, choose: Chooser) -> tuple[Trees, dict[
     return tuple(trees), fitted
 
 
-def _dissmann(points: _Growing, nodes: list[tuple[frozenset[int], frozenset[frozenset[int]]]]) -> tuple[Edge, ...]:
-    """The next tree over nodes, each a set of coordinates and the two nodes that it joins in the tree below (none in the first)."""
+def _dissmann(points: _Growing, nodes: list[Node]) -> tuple[Edge, ...]:
+    """The next tree over nodes."""
     allowed = {}
     for j, (second, below_second) in enumerate(nodes):
         for i, (first, below_first) in enumerate(nodes[:j]):

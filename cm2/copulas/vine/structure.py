@@ -180,13 +180,15 @@ class VineStructure:
     def order_from(self, given: Iterable[int]) -> tuple[int, ...] | None:
         """An order of sampling that begins with the coordinates `given`, or None: then they are conditioned on only numerically."""
         given = frozenset(given)
-        kept, order = frozenset(range(self.dim)), []
-        for wanted in (given, frozenset()):
-            while kept > wanted:
-                spare = [v for v in self.removable(kept) if v not in wanted] if kept else []
-                if not spare:
-                    return None
-                order.append(max(spare, key=self.order.index))
+        return self.order_after(given) if self.reduce(given) == given else None
+
+    def order_after(self, first: frozenset[int]) -> tuple[int, ...]:
+        """`order_from` a set that can be drawn first, as `reduce` returns one."""
+        kept = frozenset(range(self.dim))
+        order: list[int] = []
+        for wanted in (first, frozenset()):
+            while kept != wanted:
+                order.append(max((v for v in self.removable(kept) if v not in wanted), key=self.order.index))
                 kept -= {order[-1]}
         return tuple(reversed(order))
 
@@ -209,8 +211,8 @@ class VineStructure:
         chosen = tuple(i for i, e in enumerate(self.edges) if e.union <= kept)
         renamed = [Edge(name[e.first], name[e.second], tuple(name[v] for v in e.given)) for e in (self.edges[i] for i in chosen)]
         trees = [[e for e in renamed if len(e.given) == t] for t in range(min(len(self.trees), len(kept) - 1))]
-        order = self.order_from(kept)
-        return VineStructure(len(kept), trees, [name[v] for v in order[: len(kept)]]), chosen
+        order = self.order_after(kept)[: len(kept)]
+        return VineStructure(len(kept), trees, [name[v] for v in order]), chosen
 
     def _default_order(self) -> tuple[int, ...]:
         kept, order = frozenset(range(self.dim)), []
