@@ -78,7 +78,8 @@ class TablePlan:
         if not self.profile:
             return {}
         return {
-            **{"profile": self.profile, "seeds": self.seeds},
+            "profile": self.profile,
+            "seeds": self.seeds,
             **({"cannot": dict(self.cannot)} if self.cannot else {}),
             "modalities": list(self.modalities),
             "versions": {config.method: METHODS[config.method].version for entry in self.entries for config in entry.configs},

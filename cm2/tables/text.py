@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from cm2.config.names import did_you_mean
 from cm2.paper import printed
 from cm2.tables.contract import kind_of
 from cm2.tables.result import Cell, TableResult
@@ -79,7 +80,7 @@ def notes(result: TableResult) -> str:
 def _of_task(result: TableResult, task: str) -> list[Cell]:
     tasks = list(dict.fromkeys(cell.task for cell in result.cells))
     if task and task not in tasks:
-        raise ValueError(f"table {result.name} has no task {task!r}; it has {', '.join(tasks)}")
+        raise ValueError(f"table {result.name} has no task {task!r}; it has {', '.join(tasks)}{did_you_mean(task, tasks)}")
     return [cell for cell in result.cells if task in ("", cell.task)]
 
 

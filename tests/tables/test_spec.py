@@ -121,6 +121,13 @@ def test_the_known_cohort_loses_what_its_entry_says(tmp_path):
     assert role.partial == {"laboratory": 0.75}
 
 
+def test_a_role_takes_away_only_what_its_cohort_has(tmp_path, monkeypatch):
+    (tmp_path / "cohorts.toml").write_text('[own]\nmodalities = ["series", "note"]\nkinds = []\ntasks = {}\npartial = { notes = 0.5 }\n')
+    monkeypatch.setattr("cm2.tables.spec.HERE", tmp_path)
+    with pytest.raises(ValueError, match=r"own: modality 'notes' is unknown; choose one of series, note .did you mean 'note'"):
+        roles()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
