@@ -222,15 +222,16 @@ def _recover(study: Study, axes: Sequence[Parameter]) -> dict[tuple[float, ...],
         study.tell(trial.number, state=TrialState.FAIL)
         if set(trial.params) == {axis.name for axis in axes}:
             study.enqueue_trial(trial.params)
-    return {_cell(axes, trial.params): trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    return {_cell(axes, trial.params): trial.value for trial in complete if trial.value is not None}
 
 
 def _ask(study: Study, axes: Sequence[Parameter], done: Mapping[tuple[float, ...], float], size: int) -> list[Trial]:
     """Trials in cells that are new; the sampler is told what it already knows of the others."""
-    from optuna.distributions import CategoricalDistribution
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
     from optuna.trial import TrialState
 
-    space = {axis.name: CategoricalDistribution(axis.values) for axis in axes}
+    space: dict[str, BaseDistribution] = {axis.name: CategoricalDistribution(axis.values) for axis in axes}
     batch: dict[tuple[float, ...], Trial] = {}
     while len(batch) < size:
         trial = study.ask(space)

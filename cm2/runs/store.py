@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +126,11 @@ class RunStore:
         method = build_method(config, cohort)
         folder.mkdir(exist_ok=True)
         _write_json(folder / "config.json", config.to_dict())
-        options = {"seed": config.seed, "matched": config.matched}
-        stays = {name: cohort.split(name, config.task, absent=config.absent, **options) for name in ("train", "valid")}
+        split = partial(cohort.split, task=config.task, seed=config.seed, matched=config.matched)
+        stays = {name: split(name, absent=config.absent) for name in ("train", "valid")}
         train(method, config, stays["train"], stays["valid"], folder, devices=devices)
         progress.advance()  # what follows takes next to no time
-        stays["test"] = cohort.split("test", config.task, absent=config.absent_test, **options)
+        stays["test"] = split("test", absent=config.absent_test)
         frames = {split: predictions(method, config, stays[split], progress=True) for split in ("valid", "test")}
         pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
         save_model(method, str(folder / "model.safetensors"))

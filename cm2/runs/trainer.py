@@ -59,9 +59,12 @@ class EpochSampler(Sampler[list[int]]):
 
 def loader(stays: Stays, config: TrainConfig, seed: int = 0, shuffle: bool = False) -> DataLoader[Batch]:
     """Batches of a split; each is one gather from the cohort's memory maps."""
+    return _loader(stays, config, EpochSampler(len(stays), config.batch_size, seed, shuffle))
+
+
+def _loader(stays: Stays, config: TrainConfig, sampler: EpochSampler) -> DataLoader[Batch]:
     if config.workers:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a tokenizer that sees the fork may warn on the error stream
-    sampler = EpochSampler(len(stays), config.batch_size, seed, shuffle)
     return DataLoader(
         _Batches(stays),
         sampler=sampler,
@@ -144,15 +147,16 @@ class TrainingLoop(LightningModule):
             everyone: list[Any] = [None] * self.trainer.world_size
             distributed.all_gather_object(everyone, (probability, label))
             probability, label = (torch.cat(parts) for parts in zip(*everyone, strict=True))
-        probability, label = probability.numpy(), label.numpy()
-        self._valid = {"valid_auroc": auroc(label, probability), "valid_aupr": aupr(label, probability)}
+        truth, predicted = label.numpy(), probability.numpy()
+        self._valid = {"valid_auroc": auroc(truth, predicted), "valid_aupr": aupr(truth, predicted)}
         self.log("valid_auroc", self._valid["valid_auroc"], prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
         """Adds the epoch's row to the history."""
         row: dict[str, float] = {"epoch": self.current_epoch}
         row |= {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
-        row |= self._valid | self.method.state_of_law()
+        # plain numbers, which a checkpoint gives back without unpickling anything else
+        row |= self._valid | {name: float(value) for name, value in self.method.state_of_law().items()}
         self.history.append(row)
 
     def predict_step(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
@@ -182,14 +186,16 @@ class _Shown(Callback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
-    def on_train_start(self, trainer: Trainer, loop: TrainingLoop) -> None:
+    def on_train_start(self, trainer: Trainer, loop: LightningModule) -> None:
         """How many batches there are for this process; epochs of an earlier call are done."""
-        self.progress.total = trainer.max_epochs * trainer.num_training_batches
-        self.progress.skip(trainer.current_epoch * trainer.num_training_batches)
+        epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
+        self.progress.total = epochs * batches
+        self.progress.skip(trainer.current_epoch * batches)
 
-    def on_train_epoch_start(self, trainer: Trainer, loop: TrainingLoop) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, loop: LightningModule) -> None:
         """Which epoch it is, and how good the last one was."""
-        last = f", validation AUROC {loop.history[-1]['valid_auroc']:.3f}" if loop.history else ""
+        history = loop.history if isinstance(loop, TrainingLoop) else []
+        last = f", validation AUROC {history[-1]['valid_auroc']:.3f}" if history else ""
         self.progress.note = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}{last}"
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -221,8 +227,8 @@ def train(
     if isinstance(method, FitsStays):
         return _save_history(method.fit_stays(train, valid), folder)
     last = folder / "checkpoints" / "last.ckpt"
-    loaders = (loader(train, config.train, config.seed, shuffle=True), loader(valid, config.train))
-    loop = TrainingLoop(method, config, loaders[0].sampler)
+    sampler = EpochSampler(len(train), config.train.batch_size, config.seed, shuffle=True)
+    loop = TrainingLoop(method, config, sampler)
     if not last.is_file():
         order = np.random.default_rng(config.seed).permutation(len(train))
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
@@ -234,8 +240,9 @@ def train(
     limits = {"max_epochs": config.train.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, _Shown(shown)], **limits)
-        trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=False)
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
+        loaders = (_loader(train, config.train, sampler), loader(valid, config.train))
+        trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=True)
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         loop.load_state_dict(state)
         return _save_history(loop.history, folder)
 
@@ -250,7 +257,7 @@ def predictions(method: Method, config: Config, stays: Stays, progress: bool = F
     """Predictions of a split: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws), in the split's order."""
     batches = loader(stays, config.train)
     with Progress("predicting", len(batches), "batch", show=progress) as shown:
-        parts = _trainer(config.train, 1, callbacks=[_Shown(shown)]).predict(TrainingLoop(method, config), batches)
+        parts = _trainer(config.train, 1, callbacks=[_Shown(shown)]).predict(TrainingLoop(method, config), batches) or []
     columns = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     return pd.DataFrame(dict(zip(("stay_id", "label", "probability", "variance"), columns, strict=True)))
 
@@ -259,7 +266,7 @@ def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:
     return Trainer(
         accelerator="auto",
         devices=devices,
-        precision=config.precision,
+        precision=config.precision,  # type: ignore[arg-type]  # Lightning refuses what it does not know
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

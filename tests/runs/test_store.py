@@ -54,6 +54,11 @@ def test_a_run_holds_what_it_promises(run, small_cohort):
     assert run.predictions["stay_id"].is_unique
 
 
+def test_a_checkpoint_is_read_without_unpickling(run):
+    for name in ("best", "last"):
+        assert len(torch.load(run.path / "checkpoints" / f"{name}.ckpt", weights_only=True)["history"]) > 0
+
+
 def test_the_best_validation_epoch_is_kept(run):
     assert run.metrics["valid"]["auroc"] == pytest.approx(run.history["valid_auroc"].max(), abs=1e-9)
 
