@@ -65,8 +65,8 @@ def embed_stays(method: Method, config: Config, stays: Stays) -> Embedded:
     """
     from cm2.runs.trainer import loader  # Lightning, which takes seconds
 
-    if reason := cannot_embed(method):
-        raise ValueError(f"{config.method}: {reason}")
+    if not isinstance(method, Embeds):
+        raise ValueError(f"{config.method}: {cannot_embed(method)}")
     device = next(method.parameters()).device
     batches = [method.eval().embed(batch.to(device)) for batch in loader(stays, config.train)]
     z, present = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))

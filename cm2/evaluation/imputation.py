@@ -7,6 +7,7 @@ methods whose embeddings differ in scale can be compared.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from cm2.evaluation.scores import energy_score
 from cm2.joint import CopulaJointDistribution
 from cm2.metrics import Interval, over_stays
 
-WAYS = ("conditional", "marginal", "mean", "zero")
+Way = Literal["conditional", "marginal", "mean", "zero"]
+WAYS: tuple[Way, ...] = ("conditional", "marginal", "mean", "zero")
 DRAWS = 32
 BLOCK = 256
 """Stays whose draws are held in memory at a time."""
@@ -56,7 +58,7 @@ def impute_scores(
         raise ValueError("impute_scores: the target's embedding is the same for all stays, so that there is nothing to tell apart")
     likelihood = {how: value + truth.shape[1] * unit.log() for how, value in _log_likelihood(law, z, given, target).items()}
     points = {"mean": _mean(law, target), "zero": torch.zeros_like(truth[0])}
-    scores = {}
+    scores: dict[str, dict[str, NDArray]] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for how in WAYS:
@@ -97,10 +99,10 @@ def _mean(law: CopulaJointDistribution, target: int) -> Tensor:
 
 
 def _filled(
-    law: CopulaJointDistribution, how: str, z: Tensor, given: Tensor, target: int, n_draws: int, points: Mapping[str, Tensor]
+    law: CopulaJointDistribution, how: Way, z: Tensor, given: Tensor, target: int, n_draws: int, points: Mapping[str, Tensor]
 ) -> Tensor:
     """``(S, n, d)``; a point is two equal draws."""
-    if how in points:
+    if how == "mean" or how == "zero":
         return points[how].expand(2, len(z), -1)
     return law.impute(z, given, n_draws, how=how)[:, :, target]
 

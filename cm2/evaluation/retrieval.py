@@ -15,6 +15,7 @@ and the k candidates of the largest posterior probability have the largest recal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,6 +134,6 @@ def _stand(score: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return (score > own).sum(1), (score == own).sum(1) - 1
 
 
-def _joined(parts: list[tuple[Tensor, Tensor]], candidates: int) -> Standing:
+def _joined(parts: Sequence[tuple[Tensor, Tensor]], candidates: int) -> Standing:
     better, tied = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return Standing(better, tied, candidates)
