@@ -1,10 +1,10 @@
-"""Tables of results: data that say which runs a table needs, and what makes numbers of them.
+"""Tables of results: which runs a table needs, declared in TOML, and how its numbers are computed and printed.
 
-``table(2, cohort)`` gives the paper's Table 2 on a cohort. A table is a TOML file beside this one; ``plan`` turns it into runs, which
-all tables share through the run store, its kind (``kinds``) makes the numbers and ``text`` prints them beside the paper's.
+``table(2, cohort)`` computes the paper's Table 2 on a cohort. A table is a TOML file in this folder: ``plan`` expands it into runs, which
+all tables share through the run store, its kind (``kinds``) computes the numbers, and ``text`` prints them beside the paper's.
 """
 
-from cm2.tables import kinds  # their classes enter themselves into TABLE_KINDS
+from cm2.tables import kinds  # importing them registers their classes in TABLE_KINDS
 from cm2.tables.contract import TABLE_KINDS, TableKind
 from cm2.tables.loading import load_table, table_names
 from cm2.tables.planning import TablePlan, plan

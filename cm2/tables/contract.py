@@ -1,7 +1,7 @@
-"""What a table asks of its kind, and the one list of kinds by name.
+"""Base class of the kinds of table, and their registry.
 
-A kind of table is a subclass of `TableKind` with a ``name``, in a file of its own in ``cm2/tables/kinds``: it needs ``cells``, which makes
-the numbers of a plan, and ``show``, which prints one. What else it decides it says by overriding an attribute or a hook.
+A kind of table is a subclass of `TableKind` with a ``name``, in its own file in ``cm2/tables/kinds``. It must define ``cells``, which
+computes the numbers of a plan, and ``show``, which formats one; the other attributes and hooks have defaults.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
 
 TABLE_KINDS: dict[str, type[TableKind]] = {}
-"""Kinds of table by the name that ``kind`` has in a TOML file. To add one, add a file to ``cm2/tables/kinds`` with a subclass of
-`TableKind` that sets ``name``: it is found there and enters itself. A TOML file beside the others then makes a table of it."""
+"""Kinds of table by name, as ``kind`` in a TOML file refers to them. To add one, add a file to ``cm2/tables/kinds`` with a subclass of
+`TableKind` that sets ``name``: it is imported and registered automatically. A TOML file in ``cm2/tables`` can then use it."""
 
 
 class TableKind(ABC):
-    """What depends on the kind of a table: whether runs are trained for it, what its numbers are, how they are shown."""
+    """A kind of table: whether it needs trained runs, how its numbers are computed, how they are shown."""
 
     name: ClassVar[str]
-    """What ``kind`` in a table's TOML file calls it."""
+    """Value of ``kind`` in a table's TOML file."""
     trained: ClassVar[bool] = True
-    """Whether it is made of runs, and so needs rows and sections."""
+    """Whether the table is computed from runs, and so needs rows and sections."""
     differences_only: ClassVar[bool] = False
-    """Whether its text shows the differences to the reference, beside the paper's numbers, without the values."""
+    """Whether the text shows only the differences to the reference, beside the paper's numbers, and omits the values."""
     headings: ClassVar[Mapping[str, str]] = {}
-    """Metrics as a column is headed, by name; one that is not here is headed by its name."""
+    """Column headings by metric; a metric without one is headed by its own name."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         enter(TABLE_KINDS, cls, "kind of table")
 
     def able(self, plan: TablePlan) -> TablePlan:
-        """The plan without the rows that cannot have such a table, before anything is trained; all of it by default.
+        """The plan without the rows that cannot have such a table, decided before any training; by default the whole plan.
 
         Raises:
             ValueError: no row is left.
@@ -45,31 +45,31 @@ class TableKind(ABC):
 
     @abstractmethod
     def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
-        """Every number of the table.
+        """Compute every number of the table.
 
         Args:
-            plan: its runs are finished.
-            jobs: processes.
+            plan: a plan whose runs are finished.
+            jobs: number of processes.
         """
 
     @abstractmethod
     def show(self, cell: Cell) -> str:
-        """What was measured, as the text prints it."""
+        """The value of a cell, formatted for the text."""
 
     def notes(self, result: TableResult) -> str:
-        """What the numbers are, below the table; nothing by default."""
+        """Explanation of the numbers, printed below the table; empty by default."""
         return ""
 
 
 def kind_of(name: str, where: str = "") -> TableKind:
-    """The kind of this name.
+    """The kind with this name.
 
     Args:
         name: see ``TABLE_KINDS``.
-        where: start of the message.
+        where: prefix of the error message.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no kind has this name.
     """
     if name not in TABLE_KINDS:
         raise ValueError(f"{where}kind {name!r} is unknown; {choose(name, sorted(TABLE_KINDS))}")

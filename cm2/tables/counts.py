@@ -1,4 +1,4 @@
-"""How many stays a cohort has, by split and by the modalities they have."""
+"""Numbers of stays in a cohort, by split and by observed modalities."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cm2.tables.spec import Role, role_of
 
 
 def count_groups(cohort: Cohort, role: Role | None = None) -> list[dict[str, Any]]:
-    """Counts of all stays, of those that have each modality and of those that have the first two, three, ... of the cohort's role.
+    """Counts of all stays, of the stays with each modality, and of the stays with the first two, three, ... of the role's modalities.
 
     Args:
-        cohort: a prepared cohort; nothing but its list of stays is read. Of a credentialed one no count from 1 to 9 is given, nor one
-            from which such a count follows by subtraction, and positives are not counted by split: None stands for these.
-        role: default that of the cohort.
+        cohort: a prepared cohort; only its list of stays is read. For a credentialed cohort, counts from 1 to 9, counts from which such a
+            count follows by subtraction, and positives by split are suppressed (None).
+        role: how tables use the cohort; by default ``role_of(cohort)``.
 
     Returns:
-        For each group ``modalities``, ``stays`` by split and in ``total``, and by task (its column) the same of the ``known`` outcomes
-        and of the ``positives``.
+        For each group: ``modalities``; ``stays``, by split and in ``total``; and by task (its column) the same counts of the ``known``
+        outcomes and of the ``positives``.
     """
     names = (role or role_of(cohort)).modalities
     groups = [(), *((name,) for name in names), *(names[:size] for size in range(2, len(names) + 1))]
@@ -42,7 +42,10 @@ def _count(cohort: Cohort, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _withheld(counted: dict[str, Any], everyone: dict[str, Any]) -> dict[str, Any]:
-    """Without what tells of fewer than ten stays: those that have the modalities, those that lack them, or a part of either."""
+    """Suppresses every count from which a group of fewer than ten stays could be derived.
+
+    Such a group may be the stays with the modalities, those without, or the positives, negatives or unknown outcomes among either.
+    """
     parts, whole = counted["stays"], everyone["stays"]
     few = {name for name in parts if _small(whole[name] - parts[name])}
     stays = guard({name: parts[name] for name in SPLITS}, few & set(SPLITS))
@@ -53,7 +56,8 @@ def _withheld(counted: dict[str, Any], everyone: dict[str, Any]) -> dict[str, An
     for task, entry in counted["tasks"].items():
         known, positives = entry["known"]["total"], entry["positives"]["total"]
         lacking = everyone["tasks"][task]["positives"]["total"] - positives
-        near = [abs(positives - other) for other in earlier]  # one outcome may contain another
+        # one outcome may include another (a death counts as a readmission): the difference of two shown counts is then a group as well
+        near = [abs(positives - other) for other in earlier]
         told = (positives, known - positives, lacking, whole["total"] - parts["total"] - lacking, parts["total"] - known, *near)
         shown = None if stays["total"] is None or any(map(_small, told)) else positives
         if shown is not None:

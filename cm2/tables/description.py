@@ -1,6 +1,6 @@
-"""What a prepared cohort holds, in aggregates that can be kept and shown: flow chart, counts, outcomes, missingness.
+"""Aggregates of a prepared cohort that may be committed and shown: flow chart, counts, outcomes, missingness.
 
-``write_description("FOLDER OF physionet2012", "results/physionet2012/cohort.json")`` makes the file that the book keeps.
+``write_description("FOLDER OF physionet2012", "results/physionet2012/cohort.json")`` writes the file that the book reads.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def describe(cohort: Cohort) -> dict[str, Any]:
     """Aggregates of a prepared cohort.
 
     Args:
-        cohort: a prepared cohort. Of a credentialed one nothing is given that tells of fewer than ten stays; None stands for it.
+        cohort: a prepared cohort. For a credentialed one, every number that would disclose a group of fewer than ten stays is None.
 
     Returns:
         ``name``, ``source``, ``version``, ``created``, ``checksum``, ``credentialed``; ``flow``, the steps of the flow chart; ``tasks``,
-        what a positive is; ``modalities``, their kinds and shapes; ``groups``, see ``count_groups``; ``variables``, by series modality and
-        variable: the share of the stays having the modality that lack the variable, and the share of their steps without a value;
+        the definition of a positive; ``modalities``, their kinds and shapes; ``groups``, see ``count_groups``; ``variables``, by series
+        modality and variable: among stays with the modality, the share that lack the variable and the share of steps without a value;
         ``provenance``.
     """
     manifest = cohort.manifest
@@ -51,7 +51,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
 
 
 def write_description(cohort: Path | str, out: Path | str) -> Path:
-    """Describes a prepared cohort in a JSON file.
+    """Writes the description of a prepared cohort to a JSON file, atomically.
 
     Args:
         cohort: folder of the prepared cohort.
@@ -65,15 +65,15 @@ def write_description(cohort: Path | str, out: Path | str) -> Path:
 
 
 def kept_description(name: str) -> dict[str, Any]:
-    """The description kept under ``results/NAME/cohort.json``.
+    """The description committed as ``results/NAME/cohort.json``.
 
     Raises:
-        ValueError: none is kept, or one of another format.
+        ValueError: there is none, or it has another format.
     """
     folder = kept()
     path = folder / name / "cohort.json" if folder else None
     if path is None or not path.is_file():
-        raise ValueError(f"no description of {name!r} is kept under results/; write one with cm2.tables.description.write_description")
+        raise ValueError(f"no description of {name!r} under results/; write one with cm2.tables.description.write_description")
     described = json.loads(path.read_text(encoding="utf-8"))
     if described.get("format") != FORMAT:
         raise ValueError(f"{path}: format {described.get('format')!r}, this version of cm2 reads {FORMAT}; write it again")
@@ -81,7 +81,7 @@ def kept_description(name: str) -> dict[str, Any]:
 
 
 def group(described: Mapping[str, Any], *modalities: str) -> dict[str, Any]:
-    """The counts of the stays that have these modalities; all stays where none is named.
+    """The counts of the stays with these modalities; of all stays if none is named.
 
     Raises:
         ValueError: the description has no such group.
@@ -94,7 +94,7 @@ def group(described: Mapping[str, Any], *modalities: str) -> dict[str, Any]:
 
 
 def _variables(cohort: Cohort, name: str) -> dict[str, dict[str, Any]]:
-    """Read off the masks that stand beside the values."""
+    """Missingness of each variable, from the mask columns of the series."""
     entry = cohort.manifest["modalities"][name]
     masks = {feature.removeprefix("mask->"): i for i, feature in enumerate(entry["features"]) if feature.startswith("mask->")}
     rows = np.flatnonzero(cohort.present[:, list(cohort.manifest["modalities"]).index(name)])

@@ -1,7 +1,7 @@
-"""Tables of what embeddings are good for beside the prediction: what alignment (retrieval) and imputation have in common.
+"""Tables that evaluate embeddings beyond prediction: the common part of alignment (retrieval) and imputation.
 
-Both look at the test stays as the cohort has them: what a run's ``absent_test`` takes away for the prediction is there, since a modality
-can only be searched for, or compared with what fills it in, where it is known. The kinds hide modalities themselves.
+Both use the test stays as the cohort has them and ignore a run's ``absent_test``: a modality can be retrieved, or compared with its
+imputation, only where it was observed. The kinds mask modalities themselves.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from cm2.tables.result import Cell, TableResult
 from cm2.tables.text import intervals
 
 RATES = (0.0, 0.25, 0.5, 0.75)
-"""Of the other modalities of a stay, hidden completely at random; one of them is kept."""
+"""Fractions of a stay's other modalities that are masked completely at random; at least one of them stays observed."""
 MOST = 1000
-"""Stays that a kind looks at; of more, a random sample."""
+"""Largest number of stays evaluated; of more, a random sample is taken."""
 
 
 class Finding(NamedTuple):
@@ -43,27 +43,27 @@ class Finding(NamedTuple):
 
 
 class EmbeddingKind(TableKind):
-    """A question asked of the embeddings of every run; a subclass sets ``name`` and ``asked`` and answers with `findings`."""
+    """An evaluation of every run's embeddings; a subclass sets ``name`` and ``asked`` and defines `findings`."""
 
     asked: ClassVar[str]
-    """The question and what the numbers are, below the table."""
+    """The question and the definition of the numbers, printed below the table."""
 
     @abstractmethod
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
         """Every number of one run.
 
         Args:
-            embedded: its test stays.
-            method: trained.
-            label: of its row.
+            embedded: the run's test stays.
+            method: the trained method.
+            label: label of its row.
         """
 
     def cannot(self, method: Method) -> str:
-        """Why a method cannot be asked, as the end of a sentence; empty if it can."""
+        """Why a method cannot be evaluated, as the end of a sentence; empty if it can."""
         return cannot_embed(method)
 
     def able(self, plan: TablePlan) -> TablePlan:
-        """The plan without the rows whose method cannot be asked.
+        """The plan without the rows whose method cannot be evaluated.
 
         Raises:
             ValueError: none can, or one does not fit the cohort.
@@ -79,11 +79,11 @@ class EmbeddingKind(TableKind):
         left = tuple(entry for entry in plan.entries if entry.row.label not in cannot)
         if not left:
             reasons = "; ".join(f"{label} {reason}" for label, reason in cannot.items())
-            raise ValueError(f"table {plan.spec.name}: none of these rows can do it: {reasons}")
+            raise ValueError(f"table {plan.spec.name}: no row can be evaluated: {reasons}; choose other rows")
         return replace(plan, entries=left, cannot=cannot)
 
     def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
-        """Every number over the seeds, in the order of the questions."""
+        """Every number over the seeds, sections in the order in which the runs produce them."""
         of = {config.digest(): entry.row.label for entry in plan.entries for config in entry.configs}
         work = [delayed(_findings)(self, plan.runs[digest], plan.cohort, label) for digest, label in of.items()]
         with Progress("looking at embeddings", len(work), "run") as progress:
@@ -110,14 +110,14 @@ class EmbeddingKind(TableKind):
         return f"{cell.value:.3g} [{cell.low:.3g}, {cell.high:.3g}]"
 
     def notes(self, result: TableResult) -> str:
-        """The question, what the intervals are, and the rows that could not be asked."""
+        """The question, the definition of the intervals, and the rows left out."""
         cannot = result.provenance.get("cannot", {})
         listed = f"\n\nNot in the table: {'; '.join(f'{label} ({reason})' for label, reason in cannot.items())}." if cannot else ""
         return f"{self.asked} {intervals(result).capitalize()}, over the test stays.{listed}\n"
 
 
 def _cell(section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...]) -> Cell:
-    """One number over the seeds; chance, which has no interval, belongs to no run."""
+    """One number over the seeds; the chance level has no interval and belongs to no run."""
     first = seeds[0]
     if first.interval is None:
         return Cell(section, first.row, task, first.metric, None, n=first.n)

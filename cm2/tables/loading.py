@@ -20,7 +20,7 @@ def table_names() -> list[str]:
 
 
 def load_table(name: str | int | Path) -> TableSpec:
-    """A table of the package by its number or name, or one of the reader's own by the path of a TOML file.
+    """A table of the package by its number or name, or your own by the path of its TOML file.
 
     Raises:
         ValueError: an unknown table, key, setting, section or kind, or a reference that is no row.

@@ -1,4 +1,4 @@
-"""From a table and a cohort to the runs it needs; whatever is wrong is said before anything is trained."""
+"""From a table and a cohort to the runs it needs; errors are raised before anything is trained."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ class Entry:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """All that a table is made of, resolved once, before anything is trained."""
+    """Everything a table is computed from, resolved once, before any training."""
 
     spec: TableSpec
     cohort: Cohort
     store: RunStore
-    """Where its runs are found and kept."""
+    """Where its runs are found and stored."""
     role: Role
-    """How the cohort takes part."""
+    """How tables use the cohort."""
     modalities: tuple[str, ...]
-    """Those of the cohort that the table takes."""
+    """The cohort's modalities that the table uses."""
     profile: str = ""
-    """Of its runs; empty where none is needed."""
+    """Profile of its runs; empty where no runs are needed."""
     seeds: int = 0
-    """0 to seeds - 1."""
+    """Number of seeds: 0 to seeds - 1."""
     entries: tuple[Entry, ...] = ()
-    """Rows of sections, by task."""
+    """Every row of every section, for each task."""
     cannot: Mapping[str, str] = field(default_factory=dict)
-    """Why the rows left out cannot have it, by label."""
+    """Reasons for the rows left out, by label."""
 
     @cached_property
     def runs(self) -> dict[str, Run]:
-        """Every run's place in the store, by the digest of its configuration, trained or not."""
+        """Every run's folder in the store, by the digest of its configuration, trained or not."""
         return places(configurations(self.entries), self.cohort, self.store)
 
     @cached_property
     def key(self) -> str:
-        """Changes with the runs, the table and the way numbers are made of them; empty where no runs are needed."""
+        """Hash of the runs, the table and the way its numbers are computed; empty where no runs are needed."""
         if not self.profile:
             return ""
         spec = self.spec
@@ -74,7 +74,7 @@ class TablePlan:
 
     @property
     def source(self) -> dict[str, Any]:
-        """Where its numbers come from, beside the cohort and the machine; empty where no runs are needed."""
+        """Provenance of the numbers, in addition to cohort and machine; empty where no runs are needed."""
         if not self.profile:
             return {}
         return {
@@ -98,19 +98,20 @@ def plan(
 ) -> list[Entry]:
     """The configurations of a table.
 
-    Later ones win: the profile, the cohort's setting, ``settings``, the section, the row.
+    In order of increasing precedence: the profile, the section's setting on this cohort, ``settings``, the section, the row.
 
     Args:
         spec: see ``load_table``.
         cohort: a prepared cohort.
         profile: see ``Config.from_profile``.
-        seeds: 0 to seeds - 1.
+        seeds: number of seeds: 0 to seeds - 1.
         settings: fields to override in every run, by dotted name.
-        only: labels of the rows wanted; empty: all. The reference row comes along.
+        only: labels of the rows wanted; empty: all. The reference row is always included.
         tasks: the tasks wanted, by heading or label; empty: all of the cohort's.
 
     Raises:
-        ValueError: a cohort that cannot have the table, an unknown row, task, method or option, no seed, or a split without both classes.
+        ValueError: a cohort without the table's modalities, an unknown row, task, method or option, no seed, or a split without both
+            classes.
     """
     return list(resolve(spec, cohort, RunStore(), profile, seeds, settings, only, tasks).entries)
 
@@ -125,7 +126,7 @@ def resolve(
     only: Sequence[str] = (),
     tasks: Sequence[str] = (),
 ) -> TablePlan:
-    """The plan of a table that is made of runs; arguments and errors are those of ``plan``, and ``store`` is where the runs are."""
+    """The plan of a table computed from runs. Arguments and errors are those of ``plan``; ``store`` holds the runs."""
     if seeds < 1:
         raise ValueError(f"seeds: expected 1 or more, got {seeds}")
     role, modalities = require(spec, cohort)
@@ -144,17 +145,17 @@ def resolve(
 
 
 def configurations(entries: Iterable[Entry]) -> dict[str, Config]:
-    """Every configuration once, by its digest, the first seed of everything before the second of anything."""
+    """Every configuration once, by its digest; the first seed of all of them comes before the second of any."""
     return {c.digest(): c for c in sorted((c for entry in entries for c in entry.configs), key=lambda c: c.seed)}
 
 
 def places(configs: Mapping[str, Config], cohort: Cohort, store: RunStore) -> dict[str, Run]:
-    """Where the store has the runs of these configurations, or will have them."""
+    """Folders of the runs of these configurations in the store, trained or not."""
     return {digest: Run(store.root / store.key(config, cohort)) for digest, config in configs.items()}
 
 
 def require(spec: TableSpec, cohort: Cohort) -> tuple[Role, tuple[str, ...]]:
-    """The cohort's role and the modalities the table takes.
+    """The cohort's role and the modalities the table uses.
 
     Raises:
         ValueError: the cohort lacks them; the message names the cohorts that have them.
@@ -164,15 +165,15 @@ def require(spec: TableSpec, cohort: Cohort) -> tuple[Role, tuple[str, ...]]:
     if modalities is None:
         can = ", ".join(name for name, other in roles().items() if choose_modalities(spec, other))
         has = ", ".join(f"{name} ({kind})" for name, kind in zip(role.modalities, role.kinds, strict=True))
-        raise ValueError(f"table {spec.name} needs {needs(spec)}, the cohort {cohort.name} has {has}; cohorts that can have it: {can}")
+        raise ValueError(f"table {spec.name} needs {needs(spec)}, the cohort {cohort.name} has {has}; cohorts with what it needs: {can}")
     return role, modalities
 
 
 def check_methods(entries: Sequence[Entry], cohort: Cohort, store: RunStore) -> None:
-    """Builds every method once that has a run missing, so that one which does not fit says so before the first is trained."""
+    """Builds every method with a run to train once: one that does not fit the cohort fails here, before the first run is trained."""
     seen: set[str] = set()
     for entry in entries:
-        anything = replace(entry.configs[0], task="")
+        anything = replace(entry.configs[0], task="")  # how a method is built does not depend on the task
         if str(anything) in seen or all(store.find(config, cohort) for config in entry.configs):
             continue
         seen.add(str(anything))
@@ -199,16 +200,17 @@ def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
 
 
 def _setting(section: Section, role: Role, modalities: tuple[str, ...], cohort: Cohort, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a section's setting means for this cohort, as overrides, with the user's own over them."""
+    """Overrides that implement a section's setting on this cohort; the user's settings take precedence."""
     overrides: dict[str, Any] = {"modalities": list(modalities), "matched": section.setting != "partial"}
     own = any(name.startswith("absent") for name in settings)
     taken = {name: rate for name, rate in role.partial.items() if name in modalities}
     if section.setting == "partial" and not (taken or own) and cohort.with_modalities(modalities).present.all():
         raise ValueError(
-            f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}, so that partially matched would be the same as "
-            f"matched; say what to take away, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
+            f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}: partially matched would be the same as matched; "
+            f"choose what to mask, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
         )
     if section.setting in ABSENT and not own:
+        # a partially matched cohort without rates has missing modalities already; the one-sided settings start from complete stays
         rates = taken or ({} if section.setting == "partial" else {modalities[-1]: RATE})
         overrides |= {f"{where}.{name}": rate for where in ABSENT[section.setting] for name, rate in rates.items()}
     return overrides | dict(settings)
@@ -225,7 +227,7 @@ def _configs(profile: str, overrides: Mapping[str, Any], seeds: int, row: Row) -
 
 
 def _check_splits(entries: Sequence[Entry], cohort: Cohort) -> None:
-    """Every split has both outcomes; asked of each setting once."""
+    """Checks that every split has both outcomes, once for each setting."""
     settings = {(c.task, c.modalities, c.matched) for entry in entries for c in entry.configs[:1]}
     for task, modalities, matched in sorted(settings):
         seen = cohort.with_modalities(modalities)

@@ -1,4 +1,4 @@
-"""A table with its numbers: cells, provenance, and the files they are kept in."""
+"""A table with its numbers: cells, provenance, and the files they are stored in."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ import pandas as pd
 
 FORMAT = 1
 REPLICATES, PER_TEST = 2000, 100
-"""Resamples of the paired bootstrap: so many at least, and so many for each test of the table. The smallest p-value is 2 / (resamples + 1),
-which Holm's correction multiplies by the number of tests: it can fall to 0.02 in a table of any size."""
+"""Resamples of the paired bootstrap: at least ``REPLICATES``, and ``PER_TEST`` for each test of the table. The smallest possible p-value is
+2 / (resamples + 1), which Holm's correction multiplies by the number of tests: it can fall to 0.02 in a table of any size."""
 ENDINGS = ("csv", "json", "md")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table with everything that is known about it; what does not apply is None or empty."""
+    """One number of a table with its details; fields that do not apply are None or empty."""
 
     section: str
     row: str
     task: str
     """Heading of the task; empty where counts are not by task."""
     metric: str
-    """``auroc``, ``aupr``, or what was counted."""
+    """Name of the metric or count, for example ``auroc`` or ``total``."""
     value: float | None = None
     """Mean over the seeds, or the count; None where a count is too small to be shown."""
     low: float | None = None
-    """95 % interval: Student's t over the seeds, or the bootstrap of the only one."""
+    """95 % interval: Student's t over the seeds, or the bootstrap interval of a single seed."""
     high: float | None = None
     seeds: tuple[float, ...] = ()
     """The value of each seed."""
@@ -41,13 +41,13 @@ class Cell:
     n: int | None = None
     """Test stays."""
     positives: int | None = None
-    """Of these."""
+    """Positives among the test stays."""
     difference: Mapping[str, float] | None = None
-    """To the reference row: ``estimate``, ``low``, ``high`` and ``p`` by the paired bootstrap over the stays, ``p_holm`` corrected for
-    the table, ``seeds_low``, ``seeds_high`` and ``seeds_p`` by Student's t over the seeds' differences, ``p_replicates`` as the paper
-    tests."""
+    """Difference to the reference row: ``estimate``, ``low``, ``high`` and ``p`` by the paired bootstrap over the stays, ``p_holm``
+    corrected for the table, ``seeds_low``, ``seeds_high`` and ``seeds_p`` by Student's t over the seeds' differences, ``p_replicates`` by
+    the paper's test."""
     printed: Mapping[str, Any] | None = None
-    """The paper's: ``cohort``, ``value``, ``low``, ``high``."""
+    """The paper's number: ``cohort``, ``value``, ``low``, ``high``."""
     runs: tuple[str, ...] = ()
     """Keys of the runs in the store, one for each seed."""
 
@@ -65,10 +65,10 @@ class TableResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Cohort and its checksum, versions of package and methods, commit, device, date, profile, seeds, hash of every configuration."""
     key: str = ""
-    """Hash of what the numbers follow from; a table with the same key is not computed again."""
+    """Hash of everything the numbers depend on; a table with the same key is not recomputed."""
 
     def frame(self) -> pd.DataFrame:
-        """The cells, one row each, differences and printed numbers in columns of their own."""
+        """The cells, one row each, with differences and printed numbers in separate columns."""
         rows = []
         for cell in self.cells:
             row = {name: value for name, value in asdict(cell).items() if name not in ("difference", "printed", "runs")}
@@ -79,10 +79,10 @@ class TableResult:
         return pd.DataFrame(rows)
 
     def cell(self, row: str, metric: str, task: str | None = None, section: str | None = None) -> Cell:
-        """The only cell that fits.
+        """The only cell that matches.
 
         Raises:
-            ValueError: none or several do.
+            ValueError: none or several match.
         """
         found = [c for c in self.cells if (c.row, c.metric) == (row, metric) and task in (None, c.task) and section in (None, c.section)]
         if len(found) != 1:
@@ -101,7 +101,7 @@ def read(path: Path | str) -> TableResult:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path} is not there; write it with `cm2 table`")
+        raise ValueError(f"there is no file {path}; write it with `cm2 table`")
     try:
         tree = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -115,7 +115,7 @@ def read(path: Path | str) -> TableResult:
 
 
 def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[Path]:
-    """Writes ``stem`` as CSV, JSON and Markdown into a folder; each file appears whole."""
+    """Writes ``stem`` as CSV, JSON and Markdown into a folder; each file is replaced atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = {"format": FORMAT, **{name: value for name, value in vars(result).items() if name != "cells"}}
     texts = {
@@ -140,7 +140,7 @@ def _replace(path: Path, text: str) -> Path:
     except OSError:
         Path(part.name).unlink()
         raise
-    path.chmod(0o644)
+    path.chmod(0o644)  # a temporary file is private to its owner
     return path
 
 

@@ -37,33 +37,34 @@ def table(
     out: Path | None = None,
     progress: bool = True,
 ) -> TableResult:
-    """A table of the paper on a cohort; runs that the store has are found, the others are trained.
+    """A table of the paper on a cohort; runs already in the store are reused, the others are trained.
 
-    A killed call continues where it stopped, and tables share runs.
+    An interrupted call resumes where it stopped, and tables share runs.
 
     Args:
         name: 1 to 11, the name of another table, or the path of a TOML file; see ``cm2.tables.load_table``.
         cohort: a prepared cohort or its folder.
         profile: see ``Config.from_profile``.
         seeds: number of seeds, from 0 on.
-        jobs: runs at the same time.
-        settings: fields to override in every run, by dotted name; a table's own rows and sections win.
+        jobs: number of runs trained in parallel.
+        settings: fields to override in every run, by dotted name; the table's rows and sections take precedence.
         only: labels of the rows wanted; empty: all.
         tasks: the tasks wanted, by heading or label; empty: all of the cohort's.
         store: default ``RunStore()``.
-        out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``, or ``table-N-LABEL`` where only some rows were asked for,
-            so that the whole table stays; None writes nothing.
-        progress: shows how far it is; see ``cm2.progress``.
+        out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``; with ``only`` the files are named ``table-N-LABEL`` and
+            leave those of the whole table alone. None writes nothing.
+        progress: whether to show progress; see ``cm2.progress``.
 
     Raises:
-        ValueError: before any training: an unknown table, row, task, method or option, a cohort that cannot have the table, a results
-            file of another version in ``out``.
+        ValueError: before any training: an unknown table, row, task, method or option, a cohort without the table's modalities, or a
+            results file of another version in ``out``.
     """
     spec = load_table(name)
     kind = kind_of(spec.kind)
     with Progress(f"table {spec.name}", show=progress):
         cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
         stem = "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
+        # read before training: a file of another version is an error now, not after hours of work
         stored = read(out / f"{stem}.json") if out is not None and (out / f"{stem}.json").is_file() else None
         store = store or RunStore()
         if kind.trained:
@@ -80,18 +81,19 @@ def table(
 
 
 def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs: int = 1) -> dict[str, Run]:
-    """Every run of a plan by the digest of its configuration, trained where the store does not have it.
+    """Every run of a plan by the digest of its configuration; those missing from the store are trained.
 
-    The first seed of everything comes before the second of anything, so that the time left is soon well estimated.
+    The first seed of all configurations comes before the second of any, which gives an early estimate of the time left.
 
     Args:
         entries: see ``plan``.
         cohort: a prepared cohort.
-        store: where runs are found and kept.
-        jobs: runs at the same time, through joblib's backend.
+        store: where runs are found and stored.
+        jobs: number of runs trained in parallel, through joblib's backend.
     """
     configs = configurations(entries)
     missing = [config for config in configs.values() if store.find(config, cohort) is None]
+    # reversed: a run that several rows share is named after the first of them
     labels = {c.digest(): f"{entry.row.label} {entry.task}" for entry in reversed(entries) for c in entry.configs}
     with Progress("", len(missing), "run") as progress:
         progress.parallel([delayed(_fit)(store, config, cohort, labels[config.digest()]) for config in missing], jobs)
@@ -116,17 +118,17 @@ def _computed(kind: TableKind, plan: TablePlan, jobs: int) -> TableResult:
 
 
 def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seeds: int = 2, jobs: int = 1) -> TableResult:
-    """The table kept under ``results/COHORT`` where ``cohort`` is the name of a folder there, else ``table`` on a prepared cohort.
+    """The table committed under ``results/COHORT`` if ``cohort`` is the name of a folder there, else ``table`` on a prepared cohort.
 
     Args:
         name: see ``cm2.tables.load_table``.
         cohort: ``physionet2012``, for example, or the folder of a prepared cohort.
-        profile: of a table that is made; a kept one has its own, which its provenance names.
-        seeds: of a table that is made.
-        jobs: runs at the same time.
+        profile: used if the table is computed; a committed table's profile is in its provenance.
+        seeds: number of seeds, used if the table is computed.
+        jobs: number of runs trained in parallel.
 
     Raises:
-        ValueError: neither; or what ``table`` raises.
+        ValueError: no committed table and no prepared cohort; or an error of ``table``.
     """
     stem, folder = load_table(name).file, kept()
     if folder is not None and (path := folder / str(cohort) / f"{stem}.json").is_file():
@@ -135,6 +137,6 @@ def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seed
         return table(name, load_cohort(cohort), profile, seeds, jobs, progress=False)
     known = sorted(path.parent.name for path in folder.glob(f"*/{stem}.json")) if folder is not None else []
     raise ValueError(
-        f"table {name} is not kept for {str(cohort)!r} (kept for: {', '.join(known) or 'none'}), which is no folder of a prepared cohort"
-        f" either; make it with `cm2 table {name} --cohort DIR --out results/{Path(cohort).name}`, or give the folder"
+        f"results/ has no table {name} for {str(cohort)!r} (it has one for: {', '.join(known) or 'none'}), which is not the folder of a"
+        f" prepared cohort either; compute it with `cm2 table {name} --cohort DIR --out results/{Path(cohort).name}`, or give the folder"
     )

@@ -23,11 +23,11 @@ class Row:
     method: str = "cm2"
     """Name of the method."""
     set: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the configuration that the row changes, by dotted name."""
+    """Fields of the configuration that the row overrides, by dotted name."""
     sections: tuple[str, ...] = ()
-    """Labels of the sections it stands in; empty: in all."""
+    """Labels of the sections it appears in; empty: all."""
     printed: str | None = None
-    """Label of the paper's row, where it is not this one's; empty where the paper has none."""
+    """Label of the paper's row, if it differs from this one; empty if the paper has none."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Section:
     label: str
     """As printed."""
     setting: str = "partial"
-    """``matched``: stays with all modalities only; ``partial``: all stays; ``partial_train`` and ``partial_test``: stays with all
-    modalities, from 75 % of which the last one (or what the cohort's ``partial`` says) is taken away in training or in testing alone."""
+    """``matched``: only stays with all modalities; ``partial``: all stays; ``partial_train`` and ``partial_test``: stays with all
+    modalities, with the last one masked in 75 % of them (or as the cohort's ``partial`` states) in training or in testing only."""
     set: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the configuration that the section changes, by dotted name."""
+    """Fields of the configuration that the section overrides, by dotted name."""
     printed: Mapping[str, str] = field(default_factory=dict)
-    """Columns of ``cm2.paper.printed`` that find the section there; cohort and setting are known without."""
+    """Columns of ``cm2.paper.printed`` that identify the section there, beyond cohort and setting."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TableSpec:
     section: tuple[Section, ...] = ()
     """Its sections."""
     kind: str = "results"
-    """Name of what its numbers are and how they are shown, see ``cm2.tables.contract.TABLE_KINDS``."""
+    """How its numbers are computed and shown: a name in ``cm2.tables.contract.TABLE_KINDS``."""
     modalities: int = 2
     """How many modalities of the cohort take part; 0: all."""
     kinds: tuple[str, ...] = ()
@@ -81,30 +81,30 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class Role:
-    """How a cohort takes part in tables."""
+    """How tables use a cohort."""
 
     modalities: tuple[str, ...]
-    """In the order in which tables take them."""
+    """In the order in which tables use them."""
     kinds: tuple[str, ...]
     """Their kinds."""
     tasks: Mapping[str, str]
     """Label columns by heading."""
     partial: Mapping[str, float] = field(default_factory=dict)
-    """What a partially matched table takes away from training, validation and test stays."""
+    """Fraction of training, validation and test stays that a partially matched table masks, by modality."""
     printed: str = ""
-    """The paper's cohort shown beside."""
+    """The paper's cohort whose numbers are shown beside."""
     counted: Mapping[str, str] = field(default_factory=dict)
-    """The paper's rows of Tables 1 and 8, by the modalities that a stay has to have."""
+    """Rows of the paper's Tables 1 and 8, by the modalities that a stay must have."""
 
 
 Block = TypeVar("Block", Row, Section, TableSpec, Role)
 
 
 def read_block(cls: type[Block], block: Mapping[str, Any], path: Path) -> Block:
-    """A block of a TOML file as what it stands for.
+    """Parses a block of a TOML file.
 
     Raises:
-        ValueError: a key that it does not have.
+        ValueError: an unknown key.
     """
     known = [f.name for f in fields(cls)]
     if unknown := sorted(set(block) - set(known)):
@@ -114,17 +114,17 @@ def read_block(cls: type[Block], block: Mapping[str, Any], path: Path) -> Block:
 
 
 def check_known(given: str, known: Iterable[str], what: str) -> None:
-    """Says that a name in a TOML file is none of those it can be.
+    """Checks a name in a TOML file.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not one of the known names.
     """
     if given not in (known := list(known)):
         raise ValueError(f"{what} {given!r} is unknown; {choose(given, known)}")
 
 
 def roles() -> dict[str, Role]:
-    """The cohorts that ``cohorts.toml`` knows, by name.
+    """The roles in ``cohorts.toml``, by name of the cohort.
 
     Raises:
         ValueError: an unknown key, or a modality that the cohort does not have.
@@ -138,7 +138,7 @@ def roles() -> dict[str, Role]:
 
 
 def role_of(cohort: Cohort) -> Role:
-    """The role of a cohort; one that ``cohorts.toml`` does not know takes part with everything its manifest names."""
+    """The role of a cohort; one that is not in ``cohorts.toml`` takes part with all modalities and tasks of its manifest."""
     known = roles().get(cohort.name)
     modalities = tuple(cohort.manifest["modalities"])
     if known is not None and set(known.modalities) <= set(modalities) and set(known.tasks.values()) <= set(cohort.tasks):
@@ -148,7 +148,7 @@ def role_of(cohort: Cohort) -> Role:
 
 
 def choose_modalities(spec: TableSpec, role: Role) -> tuple[str, ...] | None:
-    """The modalities of a cohort that a table takes, or None if the cohort lacks them."""
+    """The modalities of a cohort that a table uses, or None if the cohort lacks them."""
     if not spec.kinds:
         count = spec.modalities or max(len(role.modalities), 2)
         return role.modalities[:count] if len(role.modalities) >= count else None
@@ -164,5 +164,5 @@ def choose_modalities(spec: TableSpec, role: Role) -> tuple[str, ...] | None:
 
 
 def needs(spec: TableSpec) -> str:
-    """What a table asks of a cohort, in words."""
+    """The modalities a table requires, in words."""
     return " and ".join(f"a modality of kind {kind}" for kind in spec.kinds) or f"{spec.modalities or 2} modalities"

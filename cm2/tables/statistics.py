@@ -1,4 +1,4 @@
-"""The numbers of a table of results from its runs: means over seeds, intervals, paired differences, corrected p-values."""
+"""Numbers of a table of results, from its runs: means over seeds, intervals, paired differences, corrected p-values."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def result_cells(plan: TablePlan, jobs: int = 1, tests: bool = False) -> list[Ce
     """Every number of a table of results or tests.
 
     Args:
-        plan: its runs are finished.
-        jobs: processes.
-        tests: whether the tests are the table, so that the paper's stand beside, and are restated.
+        plan: a plan whose runs are finished.
+        jobs: number of processes.
+        tests: whether it is a table of tests: the paper's p-values are shown beside ours, and its test is recomputed on our runs.
     """
     found = [_cell(plan, entry, metric, tests) for entry in plan.entries for metric in METRICS]
     blocks: dict[tuple[str, str], list[Entry]] = {}
@@ -66,7 +66,7 @@ def _cell(plan: TablePlan, entry: Entry, metric: str, tests: bool) -> Cell:
 
 
 def _beside_printed(cell: Cell, column: str, plan: TablePlan, entry: Entry) -> Cell:
-    """The cell with the number that the paper prints in its place, in this column, if it prints one."""
+    """The cell with the paper's number for it in this column, if the paper prints one."""
     number, role = plan.spec.number, plan.role
     label = entry.row.label if entry.row.printed is None else entry.row.printed
     if number is None or not label or not role.printed:
@@ -83,12 +83,12 @@ def _beside_printed(cell: Cell, column: str, plan: TablePlan, entry: Entry) -> C
 def _differences(
     block: Sequence[Entry], runs: Mapping[str, Run], reference: str, replicates: int, as_printed: bool
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Of every row of a section to the reference, for one task, on the same resamples of the same stays."""
+    """Differences of every row of a section to the reference, for one task, on the same resamples of the same stays."""
     of = {entry.row.label: [_test(runs[config.digest()]) for config in entry.configs] for entry in block}
     if reference not in of:
         return {}
     base = of.pop(reference)
-    same = {label: frames for label, frames in of.items() if _same_stays(frames, base)}
+    same = {label: frames for label, frames in of.items() if _same_stays(frames, base)}  # a paired test needs the same stays
     if not same:
         return {}
     label = base[0]["label"].to_numpy()
@@ -104,19 +104,19 @@ def _differences(
 
 
 def replicate_test(label: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, replicates: int = 1000) -> float:
-    """What the paper's Table 11 seems to be: a two-sample t-test between two sets of bootstrap replicates.
+    """The test that the paper's Table 11 seems to report: a two-sample t-test between two sets of bootstrap replicates.
 
-    Its sample size is the number of replicates, so its p-value goes to 0 as they become more, whatever the number of stays. Use
-    ``cm2.metrics.paired_bootstrap``.
+    Its sample size is the number of replicates: with more of them its p-value goes to 0, whatever the number of stays. Use
+    ``cm2.metrics.paired_bootstrap`` instead.
 
     Args:
         label: 0 or 1 ``(n,)``.
         a: one prediction ``(n,)``.
-        b: another of the same stays ``(n,)``.
+        b: another prediction for the same stays ``(n,)``.
         metric: ``auroc`` or ``aupr``.
-        replicates: of each bootstrap.
+        replicates: number of replicates of each bootstrap.
     """
-    z = 3.919927969  # widths of a 95 % interval in standard deviations
+    z = 3.919927969  # width of a 95 % normal interval in standard deviations
     means, spreads = [], []
     for seed, probability in enumerate((a, b)):
         interval = bootstrap(label, probability, metric, replicates, seed)
@@ -135,7 +135,7 @@ def _over_seeds(runs: Mapping[str, Run], block: Sequence[Entry], row: str, refer
     if len(differences) < 2:
         return {}
     over = mean_over_seeds(differences)
-    varies = max(differences) > min(differences)  # without variation there is nothing to test against
+    varies = max(differences) > min(differences)  # the t-test of equal differences divides by zero
     return {"seeds_low": over.low, "seeds_high": over.high, "seeds_p": float(ttest_1samp(differences, 0).pvalue) if varies else 1.0}
 
 

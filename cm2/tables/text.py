@@ -1,4 +1,4 @@
-"""A table as Markdown: ours, the paper's below, differences to the reference."""
+"""A table as Markdown: our numbers, the paper's below, differences to the reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Show = Callable[[Cell], str]
 
 
 def markdown(result: TableResult) -> str:
-    """The table as people read it, with a line that says what its intervals are and where it comes from."""
+    """The whole table as Markdown, with notes on its intervals and a line of provenance."""
     parts = [f"# {_heading(result)}\n"]
     if not kind_of(result.kind).differences_only:
         parts.append(values(result))
@@ -26,7 +26,7 @@ def markdown(result: TableResult) -> str:
 
 
 def values(result: TableResult, task: str = "", paper: bool = True) -> str:
-    """What was measured, the paper's row below ours, as a Markdown table without heading.
+    """The measured values with the paper's row below ours, as a Markdown table without heading.
 
     Args:
         result: any table.
@@ -38,10 +38,10 @@ def values(result: TableResult, task: str = "", paper: bool = True) -> str:
 
 
 def as_printed(table: int) -> str:
-    """AUROC and AUPR of one of the paper's tables with their printed intervals, in Markdown: its cohorts one below the other.
+    """AUROC and AUPR of one of the paper's tables with their printed intervals, as Markdown: its cohorts one below the other.
 
     Raises:
-        ValueError: a table without them.
+        ValueError: a table that prints neither.
     """
     rows = printed(table)
     rows = rows[rows["column"].isin(("auroc", "aupr"))]
@@ -73,7 +73,7 @@ def differences(result: TableResult, task: str = "") -> str:
 
 
 def notes(result: TableResult) -> str:
-    """What the intervals are and where the numbers come from."""
+    """Definition of the numbers and intervals, and a line of provenance."""
     return "\n".join([*filter(None, [kind_of(result.kind).notes(result)]), _source(result)])
 
 
@@ -85,14 +85,14 @@ def _of_task(result: TableResult, task: str) -> list[Cell]:
 
 
 def estimate(cell: Cell) -> str:
-    """``0.812 [0.790, 0.834]``; of two seeds, whose t interval would span everything, the values: ``0.812 (0.804, 0.820)``."""
+    """``0.812 [0.790, 0.834]``; for two seeds, whose t interval is too wide to be of use, the two values: ``0.812 (0.804, 0.820)``."""
     if len(cell.seeds) == 2:
         return f"{cell.value:.3f} ({', '.join(f'{value:.3f}' for value in cell.seeds)})"
     return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
 
 
 def difference(cell: Cell) -> str:
-    """``-0.012 [-0.030, 0.006], p 0.2, Holm 0.8``, and the paper's test where it was restated; empty where nothing was compared."""
+    """``-0.012 [-0.030, 0.006], p 0.2, Holm 0.8``, and the paper's test where it was recomputed; empty where nothing was compared."""
     if (d := cell.difference) is None:
         return ""
     text = f"{d['estimate']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], p {d['p']:.2g}, Holm {d['p_holm']:.2g}"
@@ -103,13 +103,13 @@ def _printed(cell: Cell) -> str:
     p = cell.printed
     if p is None:
         return ""
-    count, measured = p["value"] >= 2, p["value"] >= 1e-3  # a p-value may be smaller
+    count, measured = p["value"] >= 2, p["value"] >= 1e-3  # counts, metrics and p-values are told apart by their size
     value = f"{p['value']:,.0f}" if count else f"{p['value']:.3f}" if measured else f"{p['value']:.3g}"
     return f"{value} [{p['low']:.3f}, {p['high']:.3f}]" if "low" in p else value
 
 
 def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper: bool) -> str:
-    """Rows by section and label, columns by task and metric; the paper's row follows ours where it has one."""
+    """Rows by section and label, columns by task and metric; the paper's row, if there is one, follows ours."""
     columns = list(dict.fromkeys((cell.task, cell.metric) for cell in cells))
     rows: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
     for cell in cells:
@@ -132,7 +132,7 @@ def _heading(result: TableResult) -> str:
 
 
 def intervals(result: TableResult) -> str:
-    """What the intervals of a table of runs are, which depends on the number of seeds."""
+    """Definition of the intervals of a table of runs, which depends on the number of seeds."""
     seeds = max(len(cell.seeds) for cell in result.cells)
     several = (
         "mean of two seeds and the value of either" if seeds == 2 else f"mean of {seeds} seeds with the 95 % Student t interval over them"

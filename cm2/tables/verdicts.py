@@ -1,4 +1,4 @@
-"""What the corrected tests of a table say, in words."""
+"""Verdicts of a table's corrected tests, in words."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cm2.tables.text import NAMES
 WORDS = ("above", "below", "undecided")
 LEVEL = 0.05
 NAMED = 4
-"""Differences that a sentence names at most."""
+"""Largest number of differences that a sentence names."""
 
 
 def verdicts(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
-    """One line for each compared cell: where the reference row stands to it, and whether training's seeds say the same.
+    """One line for each compared cell: whether the reference row is above or below it, and whether the training seeds agree.
 
     Args:
         result: a table of results or tests.
-        level: of the test; p-values are corrected for the whole table.
+        level: level of the test; p-values are corrected for the whole table.
 
     Returns:
         ``section``, ``task``, ``metric``, ``row``, ``n``, ``estimate``, ``low``, ``high`` (all of row minus reference), ``p_holm``,
-        ``verdict`` (``above`` and ``below`` where the reference is so with a corrected p-value under ``level``, else ``undecided``) and
-        ``seeds`` (whether the t interval over two seeds or more lies on one side of 0).
+        ``verdict`` (position of the reference: ``above`` or ``below`` if the corrected p-value is under ``level``, else ``undecided``)
+        and ``seeds`` (whether the t interval over two seeds or more lies on one side of 0).
 
     Raises:
         ValueError: nothing was compared.
@@ -44,13 +44,13 @@ def verdicts(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
 
 
 def tally(found: pd.DataFrame) -> str:
-    """``above in 3 of 8 comparisons, below in 1, undecided in 4``: where the reference row stands, of some lines of ``verdicts``."""
+    """``above in 3 of 8 comparisons, below in 1, undecided in 4``: verdicts on the reference row, counted over lines of ``verdicts``."""
     above, below, undecided = ((found["verdict"] == word).sum() for word in WORDS)
     return f"above in {above} of {len(found)} comparisons, below in {below}, undecided in {undecided}"
 
 
 def verdict_grid(result: TableResult, level: float = LEVEL) -> str:
-    """The verdicts as a Markdown table: a line for each row, a column for each section and task; several metrics by slashes."""
+    """The verdicts as a Markdown table: one line per row, one column per section and task, metrics separated by slashes."""
     found = verdicts(result, level)
     columns = list(dict.fromkeys(zip(found["section"], found["task"], strict=True)))
     at = found.set_index(["row", "metric", "section", "task"])["verdict"]
@@ -64,7 +64,7 @@ def verdict_grid(result: TableResult, level: float = LEVEL) -> str:
 
 
 def _both(words: list[str]) -> str:
-    """One word where all metrics have the same."""
+    """A single word where all metrics agree."""
     return words[0] if len(set(words)) == 1 else " / ".join(words)
 
 
@@ -74,8 +74,8 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
     Args:
         result: a table of results with differences.
         metric: ``auroc`` or ``aupr``.
-        level: a difference counts where its p-value, corrected for the whole table, is below.
-        named: so many differences are named at most, the largest first.
+        level: a difference counts if its p-value, corrected for the whole table, is below this level.
+        named: largest number of differences named, in order of size; the others are counted.
 
     Raises:
         ValueError: nothing was compared in this metric.
@@ -99,7 +99,7 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
 
 
 def _over_seeds(found: Sequence[Mapping[str, float]]) -> str:
-    """Whether other seeds of the training would say the same."""
+    """Whether the training seeds agree, as a sentence."""
     tested = [d for d in found if "seeds_low" in d]
     if not tested:
         return "One seed was trained, so that nothing is known about another."

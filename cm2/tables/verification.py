@@ -1,4 +1,4 @@
-"""Whether a prepared cohort is what its manifest says, and how far its counts are from the paper's."""
+"""Checks of a prepared cohort against its manifest, and comparison of its counts with the paper's."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cm2.tables.spec import roles
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked.
+    """Outcome of the checks of a cohort.
 
     Args:
-        checks: what holds, one line each.
-        problems: what does not, one line each.
+        checks: checks passed, one line each.
+        problems: checks failed, one line each.
         comparison: counts of the paper and of the cohort; see ``compare_with_paper``.
     """
 
@@ -73,8 +73,8 @@ def compare_with_paper(path: Path) -> pd.DataFrame:
         path: folder of a prepared cohort.
 
     Returns:
-        ``table, row, task, column, paper, here, difference``; no row for a cohort the paper does not have. A count that
-        tells of fewer than ten stays is missing, as is its difference: it may not leave the machine.
+        ``table, row, task, column, paper, here, difference``; no row for a cohort the paper does not have. A count that would disclose a
+        group of fewer than ten stays is missing, as is its difference: it may not leave the machine.
     """
     cohort = load_cohort(path, verify=False)
     role = roles().get(cohort.name)
@@ -94,7 +94,7 @@ def compare_with_paper(path: Path) -> pd.DataFrame:
 
 
 def comparison_text(frame: pd.DataFrame) -> str:
-    """The comparison as a table of text, a line for each row and task, ``here (paper)`` for each column."""
+    """The comparison as a plain-text table: one line per row and task, ``here (paper)`` in each column."""
     if frame.empty:
         return "The paper has no counts for this cohort."
     shown = frame.drop_duplicates(["row", "task", "column"], keep="last")
@@ -173,7 +173,7 @@ def _standardised(cohort: Cohort, name: str, statistics: dict[str, Any]) -> Find
     columns = [cohort.manifest["modalities"][name]["features"].index(feature) for feature in statistics["features"]]
     values = cohort.array(name)[fitted][:, :, columns].astype(np.float64)
     mean, std = np.abs(values.mean(axis=(0, 1))).max(), values.std(axis=(0, 1), ddof=1)
-    off = mean > 1e-3 or not np.all((np.abs(std - 1) < 1e-3) | (std == 0))
+    off = mean > 1e-3 or not np.all((np.abs(std - 1) < 1e-3) | (std == 0))  # 0: a feature that never varies
     return f"{name}: mean 0 and standard deviation 1 over the {statistics['split']} stays", f"means up to {mean:.2g}" if off else ""
 
 
@@ -186,6 +186,6 @@ CHECKS: dict[str, Callable[[Cohort], Iterator[Finding]]] = {
     "counts": _counts,
     "flow chart": _flow,
     "labels": _labels,
-    "absent modalities": _placeholders,
+    "missing modalities": _placeholders,
     "series": _series,
 }

@@ -81,7 +81,7 @@ def test_description_is_kept_and_read(tiny, tmp_path, monkeypatch):
     path = write_description(tiny.path, "results/tiny/cohort.json")
     assert kept_description("tiny") == describe(tiny) == json.loads(path.read_text())
     assert [p.name for p in path.parent.iterdir()] == ["cohort.json"]
-    with pytest.raises(ValueError, match="no description of 'other' is kept"):
+    with pytest.raises(ValueError, match="no description of 'other' under results"):
         kept_description("other")
     path.write_text("{}")
     with pytest.raises(ValueError, match="format None"):

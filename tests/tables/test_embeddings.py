@@ -89,7 +89,7 @@ def test_a_table_that_no_row_can_have_says_so_before_training(tiny, store, tmp_p
     path.write_text(
         'title = "mine"\nkind = "imputation"\nreference = "A"\n[[row]]\nlabel = "A"\nmethod = "mmtm"\n[[section]]\nlabel = "all"\n'
     )
-    with pytest.raises(ValueError, match="none of these rows can do it: A has no vector"):
+    with pytest.raises(ValueError, match="no row can be evaluated: A has no vector"):
         table(path, tiny, "smoke", 1, settings=FAST, store=store)
 
 

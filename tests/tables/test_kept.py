@@ -21,9 +21,9 @@ def test_a_kept_table_is_read_by_the_cohorts_name(families, monkeypatch):
     result, root = families
     monkeypatch.chdir(root)
     assert kept_table(6, "tiny") == result
-    with pytest.raises(ValueError, match=r"not kept for 'tinny' \(kept for: tiny\).*table 6 --cohort DIR --out results/tinny"):
+    with pytest.raises(ValueError, match=r"no table 6 for 'tinny' \(it has one for: tiny\).*table 6 --cohort DIR --out results/tinny"):
         kept_table(6, "tinny")
-    with pytest.raises(ValueError, match="kept for: none"):
+    with pytest.raises(ValueError, match="it has one for: none"):
         kept_table(2, "tiny")
 
 

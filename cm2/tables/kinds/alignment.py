@@ -14,7 +14,7 @@ from cm2.metrics import Interval
 from cm2.tables.embeddings import MOST, RATES, EmbeddingKind, Finding
 
 POOL = 100
-"""Candidates of a random set, the true one included."""
+"""Number of candidates in a random set, including the true one."""
 
 
 class Alignment(EmbeddingKind):
@@ -34,7 +34,7 @@ class Alignment(EmbeddingKind):
     )
 
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
-        """Every pair in both directions, in random sets and in the whole split; then each modality from all the others, thinned out."""
+        """Every pair in both directions, in random sets and in the whole split; then each modality from the others, some of them masked."""
         names, present = embedded.names, embedded.present
         modalities = range(len(names))
         for source in modalities:

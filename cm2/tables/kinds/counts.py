@@ -1,4 +1,4 @@
-"""Tables 1 and 8: how many stays a cohort has; nothing is trained."""
+"""Tables 1 and 8: numbers of stays in a cohort; nothing is trained."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from cm2.tables.result import Cell
 
 
 class Counts(TableKind):
-    """Stays with every modality, with one and with the first two, three, ...; for each task with a known outcome if the table asks."""
+    """All stays, those with each modality and those with the first two, three, ...; by task, with a known outcome, if the table asks."""
 
     name = "counts"
     trained = False
     headings: ClassVar[Mapping[str, str]] = {"train": "Train", "valid": "Valid", "test": "Test", "total": "Total", "positives": "Positive"}
 
     def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
-        """Every count; nothing but the cohort's list of stays is read."""
+        """Every count; only the cohort's list of stays is read."""
         tasks = plan.role.tasks if plan.spec.by_task else [""]
         return [cell for group in count_groups(plan.cohort, plan.role) for task in tasks for cell in _cells(plan, group, task)]
 
     def show(self, cell: Cell) -> str:
-        """``1,234``, or that it may not be shown."""
+        """``1,234``, or ``hidden`` for a count that may not be shown."""
         return "hidden" if cell.value is None else f"{cell.value:,.0f}"
 
 

@@ -1,4 +1,4 @@
-"""Tables of imputation: how well a stay's other modalities fill in one that is hidden."""
+"""Tables of imputation: how well a masked modality is imputed from the stay's others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cm2.tables.embeddings import MOST, RATES, EmbeddingKind, Finding
 
 
 class Imputation(EmbeddingKind):
-    """Scores of what is filled in, asked of methods with a law of their embeddings."""
+    """Scores of imputed embeddings, for methods that model the distribution of their embeddings."""
 
     name = "imputation"
     headings: ClassVar[Mapping[str, str]] = {"energy": "energy score", "log_likelihood": "log-likelihood", "error": "error of the mean"}
@@ -24,11 +24,11 @@ class Imputation(EmbeddingKind):
     )
 
     def cannot(self, method: Method) -> str:
-        """Why a method has no embeddings, or no law of them; empty if it has."""
+        """Why a method has no embeddings, or does not model their distribution; empty if it has both."""
         return cannot_embed(method) or cannot_score(method)
 
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
-        """Each modality filled in from the others, thinned out; where there is only one other, it is always kept."""
+        """Each modality imputed from the others, some of them masked; a single other one is never masked."""
         law = law_of(method)
         for target, name in enumerate(embedded.names):
             for rate in RATES if len(embedded.names) > 2 else RATES[:1]:

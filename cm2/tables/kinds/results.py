@@ -12,12 +12,12 @@ from cm2.tables.text import NAMES, estimate, intervals
 
 
 class Results(TableKind):
-    """The values are the table; the differences stand below."""
+    """Values with intervals; the differences to the reference are shown below."""
 
     name = "results"
     headings = NAMES
     remark: ClassVar[str] = ""
-    """End of the notes."""
+    """Text appended to the notes."""
 
     def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
         """Means over the seeds with intervals, and paired differences with corrected p-values."""
@@ -28,7 +28,7 @@ class Results(TableKind):
         return estimate(cell)
 
     def notes(self, result: TableResult) -> str:
-        """What intervals and tests are."""
+        """Definition of the intervals and tests."""
         tested = sum(cell.difference is not None for cell in result.cells)
         text = f"Ours: {intervals(result)}. Paper: one seed with a 95 % bootstrap interval over the test stays."
         if tested:
@@ -40,7 +40,7 @@ class Results(TableKind):
 
 
 class Tests(Results):
-    """The differences are the table, as in the paper's Table 11, whose test is restated beside ours."""
+    """Differences alone, as in the paper's Table 11, whose test is recomputed beside ours."""
 
     name = "tests"
     differences_only = True
