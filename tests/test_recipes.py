@@ -31,7 +31,7 @@ def copy(tmp_path_factory) -> Path:
     """The code with the files and lines of all recipes."""
     folder = tmp_path_factory.mktemp("recipes") / "checkout"
     for name in ("cm2", "data_prep", "tests"):
-        shutil.copytree(ROOT / name, folder / name)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))  # which another process is just writing
     shutil.copy(ROOT / "pyproject.toml", folder)
     for path, body in FILES.items():
         (folder / path).write_text(body, encoding="utf-8")
@@ -67,7 +67,7 @@ def test_their_files_keep_the_house_rules(copy):
 
 def test_they_lead_to_what_they_promise(copy):
     environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-    lines = [shlex.join([*command, "-p", "no:cacheprovider"]) for command in COMMANDS]
+    lines = [shlex.join([*command, "-p", "no:cacheprovider", "--basetemp", str(copy.parent / "temporary")]) for command in COMMANDS]
     command = [sys.executable, "-c", ONE_PROCESS, *lines]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
