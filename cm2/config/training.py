@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cm2.config.checks import positive
+from cm2.config.checks import one_of, positive
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class TrainConfig:
     gradient_clip: float = 1.0
     """Largest norm of the gradient; 0 switches clipping off."""
     precision: str = "32-true"
-    """Lightning's precision, for example ``bf16-mixed``."""
+    """Lightning's precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``."""
     workers: int = 0
     """Loading processes; a batch is one gather from memory maps, so 0 is right unless the disk is slow."""
 
     def __post_init__(self) -> None:
+        one_of("train.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         named = {name: getattr(self, name) for name in ("epochs", "patience", "batch_size", "learning_rate", "law_learning_rate")}
         positive(**{f"train.{name}": value for name, value in named.items()})

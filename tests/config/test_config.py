@@ -37,6 +37,7 @@ def test_a_profile_may_be_a_file(tmp_path):
         ({"nothing": 1}, "unknown field nothing"),
         ({"model.copmonents": 4}, "did you mean 'components'"),
         ({"model.impute": "margin"}, "did you mean 'marginal'"),
+        ({"train.precision": "64-true"}, "train.precision: unknown value '64-true'; choose one of 32-true"),
         ({"model.link": "x"}, "model.link: unknown value 'x'; choose one of component"),
         ({"seed": "a"}, "seed: expected int, got 'a'"),
         ({"train.epochs": 1.5}, "expected a whole number, got 1.5"),
