@@ -6,7 +6,7 @@ The names below are the package's front door; the mathematics is in ``cm2.copula
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cm2 import _moved
+from cm2.environment import moved
 
 if TYPE_CHECKING:
     from cm2.cohorts import load_cohort
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CM2", "Config", "Run", "RunStore", "evaluate", "fit", "fit_all", "load_cohort"]
 
-_moved.install()
+moved.install()
 
 _HOMES = {
     "CM2": "cm2.methods.cm2",

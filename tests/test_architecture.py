@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cm2._moved import MOVED
+from cm2.environment.moved import MOVED
 from cm2.copulas import make
 from tests.test_house_rules import FUNCTION, SOURCES, parse, text
 from tests.test_layers import ROOMS

@@ -1,1 +1,1 @@
-"""What the package finds where it runs: the machine, and the optional packages that are installed."""
+"""The machine, the optional packages that are installed, and the names that modules had before they moved."""
