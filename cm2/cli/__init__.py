@@ -1,4 +1,4 @@
-"""Prepare cohorts, train and compare methods, draw the paper's tables and figures again, build the book."""
+"""Prepare cohorts, train and compare methods, reproduce the paper's tables and figures, build the book."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ app.command()(verify)
 
 
 def main() -> None:
-    """Runs the command line. A wrong value, a missing file or library, a full disk is one line on the error stream and exit code 2."""
+    """Runs the command line. A wrong value, a missing file or library, or a full disk gives one line on stderr and exit code 2."""
     quiet_libraries()
     try:
-        app(_papermill_style(sys.argv[1:]), prog_name="cm2")  # the name that shell completion asks for, under `python -m cm2` as well
+        app(_papermill_style(sys.argv[1:]), prog_name="cm2")  # shell completion is registered under this name, also for `python -m cm2`
     except (ValueError, OSError, ImportError) as error:
         if (message := _in_one_line(error)) is None:
             raise
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _in_one_line(error: Exception) -> str | None:
-    """What the user can do about an error; None where only its traceback says what happened."""
+    """The message of an error that the user can act on; None for one whose traceback is needed to understand it."""
     if isinstance(error, ImportError):
         return explain(error)
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
@@ -75,15 +75,15 @@ def train(
     method: Method = "cm2",
     task: Task = "in_hospital_mortality",
     profile: Profile = "quick",
-    seed: Annotated[int, typer.Option(help="Of initialisation, order and draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed: initialisation, order of the stays, sampling.")] = 0,
     settings: Settings = [],  # noqa: B006
-    seeds: Annotated[int, typer.Option(help="Number of seeds, from --seed on.")] = 1,
-    jobs: Annotated[int, typer.Option(help="Seeds trained at the same time.")] = 1,
-    devices: Annotated[int, typer.Option(help="Accelerators for each run.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, counting up from --seed.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Seeds trained in parallel.")] = 1,
+    devices: Annotated[int, typer.Option(help="Accelerators per run.")] = 1,
     record: Annotated[str, typer.Option(metavar="NAME", help="Write mean and interval over the seeds to results/NAME.json.")] = "",
     out: Store = None,
 ) -> None:
-    """Train a method, or find the run if it exists.
+    """Train a method, or reuse the run if it exists.
 
     Example: cm2 train --cohort cohorts/physionet2012 --profile open --seed 0 --set model.link=scalar
     """
@@ -106,9 +106,9 @@ def evaluate(
     split: Split = "test",
     absent: Absent = [],  # noqa: B006
     mechanism: Mechanism = "mcar",
-    seed: Annotated[int, typer.Option(help="Of the stays that lose a modality.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the masking.")] = 0,
 ) -> None:
-    """Evaluate a finished run, with modalities taken away if asked.
+    """Evaluate a finished run, optionally with modalities masked.
 
     Example: cm2 evaluate .cm2/runs/0123456789abcdef --cohort cohorts/physionet2012 --absent laboratory=0.5
     """
@@ -117,7 +117,7 @@ def evaluate(
     from cm2.runs.store import evaluate as evaluate_run
 
     if not (run / "metrics.json").is_file():
-        raise ValueError(f"{run} is not a finished run; `cm2 runs` lists those of the store")
+        raise ValueError(f"{run} is not a finished run; `cm2 runs` lists the finished runs of the store")
     metrics = evaluate_run(Run(run), load_cohort(cohort), split, pairs(absent), mechanism, seed, progress=True)
     typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
 
@@ -141,17 +141,17 @@ def table(
     name: TableName,
     cohort: CohortPath,
     profile: Profile = "quick",
-    seeds: Annotated[int, typer.Option(help="Number of seeds, from 0 on.")] = 2,
-    jobs: Annotated[int, typer.Option(help="Runs trained at the same time.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, counting up from 0.")] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs trained in parallel.")] = 1,
     settings: Settings = [],  # noqa: B006
     rows: Annotated[
-        list[str], typer.Option("--row", metavar="LABEL", help="Only this row (repeat for more); what it is compared with comes along.")
+        list[str], typer.Option("--row", metavar="LABEL", help="Only this row and the row it is compared with (repeat for more).")
     ] = [],  # noqa: B006
     tasks: Tasks = [],  # noqa: B006
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .csv, .json and .md.")] = Path("figures"),
 ) -> None:
-    """Make a table of the paper again; train what the store lacks.
+    """Reproduce a table of the paper, training the runs that are missing.
 
     Example: cm2 table 2 --cohort cohorts/synthetic --profile quick --seeds 2 --jobs 2
     """
@@ -166,15 +166,15 @@ def table(
 @app.command(epilog=below("Figures", figures()))
 def figure(
     number: FigureNumber,
-    cohort: Annotated[Path | None, typer.Option(help="Prepared cohort of the runs; Figures 1 and 2 can do without.")] = None,
+    cohort: Annotated[Path | None, typer.Option(help="Folder of the prepared cohort; optional for Figures 1 and 2.")] = None,
     profile: Profile = "quick",
-    seeds: Annotated[int, typer.Option(help="Number of seeds of Figure 5.")] = 2,
-    jobs: Annotated[int, typer.Option(help="Runs of Figure 5 trained at the same time.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Number of seeds (Figure 5).")] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs trained in parallel (Figure 5).")] = 1,
     settings: Settings = [],  # noqa: B006
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .svg, .pdf, .png, .csv and .json.")] = Path("figures"),
 ) -> None:
-    """Draw a figure of the paper again, with data and provenance.
+    """Reproduce a figure of the paper, with its data and provenance.
 
     Example: cm2 figure 3 --cohort cohorts/synthetic --profile quick
     """
@@ -191,15 +191,15 @@ def search(
     method: Method = "cm2",
     task: Task = "in_hospital_mortality",
     profile: Profile = "quick",
-    trials: Annotated[int, typer.Option(help="Distinct cells of the grid to have tried in the end.")] = 50,
-    jobs: Annotated[int, typer.Option(help="Runs trained at the same time.")] = 1,
-    seeds: Annotated[int, typer.Option(help="Runs of a cell, averaged.")] = 1,
+    trials: Annotated[int, typer.Option(help="Total number of distinct grid cells to try, earlier calls included.")] = 50,
+    jobs: Annotated[int, typer.Option(help="Runs trained in parallel.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Seeds to average over in each cell.")] = 1,
     settings: Settings = [],  # noqa: B006
-    grid: Annotated[Path | None, typer.Option(help="TOML file of another grid; default: the paper's, with larger λ.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="TOML file with another grid; default: the paper's, extended to larger λ.")] = None,
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .csv and .json.")] = Path("figures"),
 ) -> None:
-    """Search hyper-parameters on the validation stays. Call again with more trials to continue.
+    """Search hyper-parameters on the validation stays. To continue, call again with more trials.
 
     Example: cm2 search --cohort cohorts/physionet2012 --profile open --trials 100 --jobs 2
     """
@@ -227,17 +227,25 @@ def search(
 
 @app.command()
 def book(
-    parameter: Annotated[list[str], typer.Option("-p", metavar="NAME VALUE", help="A chapter's papermill parameter.")] = [],  # noqa: B006
-    only: Annotated[list[str], typer.Option(help="Execute only this chapter.", autocompletion=chapters)] = [],  # noqa: B006
+    parameter: Annotated[
+        list[str], typer.Option("-p", metavar="NAME VALUE", help="Set a papermill parameter of the chapters (repeat for more).")
+    ] = [],  # noqa: B006
+    only: Annotated[
+        list[str],
+        typer.Option(help="Execute only this chapter and those it reads results from (repeat for more).", autocompletion=chapters),
+    ] = [],  # noqa: B006
     profile: BookProfile = "quick",
-    jobs: Annotated[int, typer.Option(help="Chapters executed at the same time.")] = 2,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first chapter that fails, and render nothing then.")] = False,
+    jobs: Annotated[int, typer.Option(help="Chapters executed in parallel.")] = 2,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first chapter that fails, and render nothing.")] = False,
     limit: Annotated[
         float | None,
-        typer.Option(metavar="MINUTES", help="Time a chapter may take; default 15, or 20 times its usual."),
+        typer.Option(
+            metavar="MINUTES",
+            help="Time limit of a chapter; default 15, or 20 times its author's estimate if that is more; none for open and paper.",
+        ),
     ] = None,
 ) -> None:
-    """Execute the chapters that changed and render the book. A chapter that fails costs its own page; exit code 1 then.
+    """Execute the chapters that changed and render the book. A chapter that fails costs only its own page; the exit code is then 1.
 
     Example: cm2 book --only training_cm2 -p seed 3
     """
@@ -258,7 +266,7 @@ def book(
 
 
 def _papermill_style(arguments: list[str]) -> list[str]:
-    """``-p NAME VALUE``, as papermill's users type it, becomes the one word that an option of a list can hold."""
+    """Joins papermill's spelling, ``-p NAME VALUE``, into the single word that a list option can hold."""
     joined: list[str] = []
     rest = iter(arguments)
     for argument in rest:

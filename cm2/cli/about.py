@@ -24,15 +24,15 @@ def version_line() -> str:
 
 
 def show_version(wanted: bool) -> None:
-    """Prints the versions and ends, if wanted."""
+    """Prints the versions and exits, if wanted."""
     if wanted:
         typer.echo(version_line())
         raise typer.Exit
 
 
 def _commit(root: Path) -> str:
-    """Of the checkout that this package lies in; empty if it lies in none, whatever else is under version control above it."""
-    if not (root / ".git").exists():
+    """Commit of the checkout that contains this package; empty if there is none."""
+    if not (root / ".git").exists():  # git would report the commit of any repository further up
         return ""
     from cm2.book.cache import commit
 

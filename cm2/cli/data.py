@@ -11,10 +11,10 @@ import typer
 from cm2.cli.options import Absent, Mechanism, pairs
 
 prepare = typer.Typer(no_args_is_help=True, help="Turn raw files into a prepared cohort.")
-fabricate = typer.Typer(no_args_is_help=True, help="Write made-up raw files of MIMIC, with the right answers.")
+fabricate = typer.Typer(no_args_is_help=True, help="Fabricate raw files of MIMIC with known correct answers.")
 
 Out = Annotated[Path, typer.Option(help="Folder of the prepared cohort; written whole or not at all.")]
-MODALITIES = typer.Option(help="Only these, with commas between.")
+MODALITIES = typer.Option(help="Only these modalities, separated by commas.")
 Variant = Annotated[
     str,
     typer.Option(
@@ -22,15 +22,16 @@ Variant = Annotated[
     ),
 ]
 QuirkSwitches = Annotated[
-    list[str], typer.Option("--quirk", metavar="NAME=on|off", help="Switch one quirk; `cm2 prepare quirks` lists them.")
+    list[str],
+    typer.Option("--quirk", metavar="NAME=on|off", help="Switch a quirk on or off (repeat for more); `cm2 prepare quirks` lists them."),
 ]
-TestList = Annotated[Path | None, typer.Option(help="The benchmark's list of test subjects; default: a hash of the subject decides.")]
+TestList = Annotated[Path | None, typer.Option(help="The benchmark's list of test subjects; default: subjects are split by a hash.")]
 ValidList = Annotated[Path | None, typer.Option(help="The benchmark's list of validation subjects.")]
-MemoryLimit = Annotated[str, typer.Option(help="Of DuckDB; what does not fit goes to disk.")]
-Jobs = Annotated[int, typer.Option(help="Threads.")]
-Temporary = Annotated[Path | None, typer.Option(help="Folder for what does not fit into memory; default: beside OUT.")]
+MemoryLimit = Annotated[str, typer.Option(help="Memory limit of DuckDB; larger data spill to disk.")]
+Jobs = Annotated[int, typer.Option(help="Number of threads.")]
+Temporary = Annotated[Path | None, typer.Option(help="Folder for data that do not fit into memory; default: beside OUT.")]
 Stays = Annotated[int, typer.Option(help="Number of ICU stays.")]
-Seed = Annotated[int, typer.Option(help="Of every draw.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
 RawOut = Annotated[Path, typer.Option(help="Folder of the raw files; written whole or not at all.")]
 
 
@@ -38,15 +39,15 @@ RawOut = Annotated[Path, typer.Option(help="Folder of the raw files; written who
 def synthetic(
     out: Out,
     stays: Annotated[int, typer.Option(help="Number of stays.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    family: Annotated[str, typer.Option(help="Copula family of the truth.")] = "gumbel",
-    alpha: Annotated[float | None, typer.Option(help="Parameter of an Archimedean family; 2.5 if not given.")] = None,
-    rho: Annotated[float | None, typer.Option(help="Correlation of an elliptical family; 0.5 if not given.")] = None,
-    nu: Annotated[float | None, typer.Option(help="Degrees of freedom of student; 8 if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    family: Annotated[str, typer.Option(help="Copula family of the true distribution.")] = "gumbel",
+    alpha: Annotated[float | None, typer.Option(help="Parameter of an Archimedean family; default 2.5.")] = None,
+    rho: Annotated[float | None, typer.Option(help="Correlation of an elliptical family; default 0.5.")] = None,
+    nu: Annotated[float | None, typer.Option(help="Degrees of freedom of student; default 8.")] = None,
     absent: Absent = [],  # noqa: B006 - typer reads the default
     mechanism: Mechanism = "mcar",
 ) -> None:
-    """Simulate ICU stays whose law is known.
+    """Simulate ICU stays from a known distribution.
 
     Example: cm2 prepare synthetic --stays 2000 --absent image=0.75 --out cohorts/synthetic
     """
@@ -59,9 +60,13 @@ def synthetic(
 def physionet2012(
     raw: Annotated[Path, typer.Option(help="Folder with set-*.tar.gz (or set-*/) and Outcomes-*.txt.")],
     out: Out,
-    train_sets: Annotated[str, typer.Option(help="Sets to train on, for example a or a,c; 15 % of their stays validate.")] = "a",
+    train_sets: Annotated[
+        str, typer.Option(help="Sets to train on, for example a or a,c; 15 % of their stays are used for validation.")
+    ] = "a",
     test_sets: Annotated[str, typer.Option(help="Sets to test on.")] = "b",
-    download: Annotated[bool, typer.Option("--download", help="Fetch files that RAW lacks from physionet.org and check them.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Download files missing from RAW from physionet.org and verify them.")
+    ] = False,
 ) -> None:
     """Prepare the PhysioNet 2012 challenge: bedside series, laboratory series, admission text.
 
@@ -98,7 +103,7 @@ def mimic4(
     out: Out,
     films: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR-JPG; default RAW/mimic-cxr-jpg.")] = None,
     reports: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR's reports; default RAW/mimic-cxr.")] = None,
-    image_size: Annotated[int, typer.Option(help="Side of the films in pixels.")] = 224,
+    image_size: Annotated[int, typer.Option(help="Side of the radiographs in pixels.")] = 224,
     modalities: Annotated[str, MODALITIES] = "series,image,report",
     variant: Variant = "corrected",
     quirk: QuirkSwitches = [],  # noqa: B006
@@ -108,7 +113,7 @@ def mimic4(
     jobs: Jobs = 2,
     temporary: Temporary = None,
 ) -> None:
-    """Prepare your copy of MIMIC-IV: charted series, chest films and radiology reports.
+    """Prepare your copy of MIMIC-IV: charted series, chest radiographs and radiology reports.
 
     Example: cm2 prepare mimic4 --raw mimiciv/2.2 --films mimic-cxr-jpg/2.0.0 --reports mimic-cxr/2.0.0 --out cohorts/mimic4
     """
@@ -118,7 +123,7 @@ def mimic4(
 
 @prepare.command()
 def quirks() -> None:
-    """List what the released preparation of MIMIC does that the corrected one does not.
+    """List the defects of the released preparation of MIMIC that the corrected one avoids.
 
     Example: cm2 prepare quirks
     """
@@ -128,7 +133,7 @@ def quirks() -> None:
 
 @fabricate.command("mimic3")
 def fabricated_mimic3(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
-    """Make up raw files in the layout of MIMIC-III v1.4, with realistic dirt and the right answers in truth/.
+    """Fabricate raw files in the layout of MIMIC-III v1.4, with realistic errors and the correct answers in truth/.
 
     Example: cm2 fabricate mimic3 --stays 2000 --out raw/mimic3
     """
@@ -137,7 +142,7 @@ def fabricated_mimic3(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
 
 @fabricate.command("mimic4")
 def fabricated_mimic4(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
-    """Make up raw files in the layouts of MIMIC-IV v2.2, MIMIC-CXR-JPG and MIMIC-CXR, with realistic dirt and the right answers.
+    """Fabricate raw files in the layouts of MIMIC-IV v2.2, MIMIC-CXR-JPG and MIMIC-CXR, with realistic errors and the correct answers.
 
     Example: cm2 fabricate mimic4 --stays 2000 --out raw/mimic4
     """

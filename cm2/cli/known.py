@@ -1,7 +1,7 @@
-"""Names that help, completion and error messages list: methods, tasks, tables, figures, profiles, chapters.
+"""Names listed in help, completion and error messages: methods, tasks, tables, figures, profiles, chapters.
 
-Each is read from where it is defined. Importing the registries takes seconds, since they hold networks and drawings; the command line
-reads their source instead.
+Each is read from its definition. Importing the registries takes seconds, since they pull in torch and matplotlib; the command line parses
+their source instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TABLES = PACKAGE / "tables"
 
 @cache
 def methods() -> tuple[str, ...]:
-    """The keys of ``cm2.methods.METHODS``: the ``name`` of every class of that room."""
+    """The keys of ``cm2.methods.METHODS``: the ``name`` of every class in that package."""
     files = sorted((PACKAGE / "methods").rglob("*.py"), key=lambda path: (len(path.parts), path))
     names = (name for path in files for node in _tree(path).body if isinstance(node, ast.ClassDef) and (name := _class_name(node)))
     return tuple(sorted(names))
@@ -37,7 +37,7 @@ def tables() -> Mapping[str, str]:
 
 @cache
 def figures() -> Mapping[str, str]:
-    """What each of the paper's figures shows, by number."""
+    """A line on each of the paper's figures, by number: the first of the docstring of ``cm2.figures.figure_N``."""
     functions = {n.name: n for n in _tree("figures.py").body if isinstance(n, ast.FunctionDef)}
     numbers = {found[1]: name for name in functions if (found := re.fullmatch(r"figure_(\d+)", name))}
     return {
@@ -47,14 +47,14 @@ def figures() -> Mapping[str, str]:
 
 @cache
 def tasks() -> tuple[str, ...]:
-    """Labels of the cohorts that tables know; a cohort of the reader's own may have others."""
+    """Labels of the cohorts in ``cohorts.toml``; other cohorts may have others."""
     roles = tomllib.loads((TABLES / "cohorts.toml").read_text(encoding="utf-8")).values()
     return tuple(dict.fromkeys(task for role in roles for task in role["tasks"].values()))
 
 
 @cache
 def profiles() -> tuple[str, ...]:
-    """The configurations of the package, from the shortest training to the longest."""
+    """The profiles of the package, from the shortest training to the longest."""
     return tuple(sorted((path.stem for path in PROFILES.glob("*.toml")), key=_epochs))
 
 
@@ -82,7 +82,7 @@ def chapters() -> list[str]:
 
 
 def listed(names: Collection[str], word: str = "") -> str:
-    """As help prints them: ``a, b, c``, or with a word ``a, b or c``."""
+    """Names joined for a help text: ``a, b, c``, or with a word ``a, b or c``."""
     *first, last = names
     return f"{', '.join(first)} {word} {last}" if word else ", ".join(names)
 
@@ -92,11 +92,11 @@ def one_of(what: str, names: Callable[[], Collection[str]], own: str = "") -> Ca
 
     Args:
         what: the word for such a value.
-        names: gives those that are known.
-        own: what may be given in their place as the path of a ``.toml`` file; empty if nothing may.
+        names: returns the known values.
+        own: description of a ``.toml`` file that may be given instead; empty if none may.
 
     Returns:
-        A function that hands a known value on and raises ValueError for another, naming the known ones and the nearest.
+        A function that returns a known value and raises ValueError for another, naming the known ones and the nearest.
     """
 
     def check(value: str) -> str:
@@ -114,7 +114,7 @@ def _tree(source: str | Path) -> ast.Module:
 
 
 def _value(source: str, variable: str) -> ast.expr:
-    """What a module assigns to a variable, as a syntax tree."""
+    """The expression that a module assigns to a variable, as a syntax tree."""
     for node in _tree(source).body:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
@@ -125,7 +125,7 @@ def _value(source: str, variable: str) -> ast.expr:
 
 
 def _class_name(node: ast.ClassDef) -> str:
-    """What a class statement assigns to ``name``; empty if nothing."""
+    """The string that a class body assigns to ``name``; empty if there is none."""
     found = (s.value for s in node.body if isinstance(s, ast.AnnAssign) and ast.unparse(s.target) == "name")
     return next((value.value for value in found if isinstance(value, ast.Constant) and isinstance(value.value, str)), "")
 

@@ -1,4 +1,4 @@
-"""What several commands have in common."""
+"""Options and helpers shared by several commands."""
 
 from __future__ import annotations
 
@@ -15,58 +15,73 @@ Method = Annotated[
     str,
     typer.Option(help=f"Method: {listed(methods(), 'or')}.", callback=one_of("method", methods), autocompletion=methods),
 ]
-Task = Annotated[str, typer.Option(help=f"Label to predict: {listed(tasks())}, or another one of the cohort.", autocompletion=tasks)]
+Task = Annotated[str, typer.Option(help=f"Label to predict: {listed(tasks())}, or another label of the cohort.", autocompletion=tasks)]
 Tasks = Annotated[
     list[str],
-    typer.Option("--task", metavar="TASK", help=f"Only {listed(tasks())}, or another (repeat for more).", autocompletion=tasks),
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help=f"Only this task (repeat for more): {listed(tasks())}, or another label of the cohort.",
+        autocompletion=tasks,
+    ),
 ]
 TableName = Annotated[
     str,
     typer.Argument(
-        help="One of those below, or a TOML file.",
+        help="One of the tables below, or a TOML file.",
         callback=one_of("table", tables, own="the path of a TOML file"),
         autocompletion=lambda: list(tables().items()),
     ),
 ]
 FigureNumber = Annotated[
     str,
-    typer.Argument(help="One of those below.", callback=one_of("figure", figures), autocompletion=lambda: list(figures().items())),
+    typer.Argument(help="One of the figures below.", callback=one_of("figure", figures), autocompletion=lambda: list(figures().items())),
 ]
 Profile = Annotated[
     str,
     typer.Option(
-        help=f"{listed(profiles())}, or a TOML file.",
+        help=f"Configuration: {listed(profiles())}, or a TOML file.",
         callback=one_of("profile", profiles, own="the path of a TOML file"),
         autocompletion=profiles,
     ),
 ]
 BookProfile = Annotated[
     str,
-    typer.Option(help=f"Of every chapter: {listed(profiles(), 'or')}.", callback=one_of("profile", profiles), autocompletion=profiles),
+    typer.Option(
+        help=f"Profile of every chapter: {listed(profiles(), 'or')}.", callback=one_of("profile", profiles), autocompletion=profiles
+    ),
 ]
-Split = Annotated[str, typer.Option(help=f"{listed(splits(), 'or')}.", callback=one_of("split", splits), autocompletion=splits)]
+Split = Annotated[str, typer.Option(help=f"Split: {listed(splits(), 'or')}.", callback=one_of("split", splits), autocompletion=splits)]
 Mechanism = Annotated[
     str,
     typer.Option(
-        help=f"How stays lose it: {listed(mechanisms(), 'or')}.", callback=one_of("mechanism", mechanisms), autocompletion=mechanisms
+        help=f"Missingness mechanism: {listed(mechanisms(), 'or')}.", callback=one_of("mechanism", mechanisms), autocompletion=mechanisms
     ),
 ]
-Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Override a field, for example model.link=scalar.")]
-Store = Annotated[Path | None, typer.Option(help="Run store; default .cm2/runs.")]
-Absent = Annotated[list[str], typer.Option("--absent", metavar="MODALITY=FRACTION", help="Take a modality away from a fraction of stays.")]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Override a field of the configuration, for example model.link=scalar (repeat for more)."
+    ),
+]
+Store = Annotated[Path | None, typer.Option(help="Folder of the run store; default .cm2/runs.")]
+Absent = Annotated[
+    list[str],
+    typer.Option("--absent", metavar="MODALITY=FRACTION", help="Mask a modality in this fraction of the stays with it (repeat for more)."),
+]
 
 
 def below(heading: str, entries: Mapping[str, str]) -> str:
-    """A list at the end of a help page that keeps its lines."""
+    """A list for the end of a help page; the leading backspace keeps click from rewrapping its lines."""
     width = max(map(len, entries))
     return "\n".join(["\b", f"{heading}:", *(f"  {name:<{width}}  {text}" for name, text in entries.items())])
 
 
 def pairs(settings: list[str], convert: Callable[[str], Any] = float) -> dict[str, Any]:
-    """Words ``NAME=VALUE`` as a dictionary.
+    """Parses words ``NAME=VALUE`` into a dictionary.
 
     Raises:
-        ValueError: a word without ``=``, or a value that is not what ``convert`` reads.
+        ValueError: a word without ``=``, or a value that ``convert`` rejects.
     """
     found = {}
     for setting in settings:
