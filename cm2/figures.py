@@ -1,4 +1,4 @@
-"""The paper's figures, regenerated: vector, PNG, the numbers drawn, and where they come from."""
+"""The paper's figures, reproduced: vector files, PNG, the numbers drawn, and their provenance."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Drawing:
 
 
 def frank_alpha(kendall_tau: float) -> float:
-    """The α of the Frank copula with a given Kendall's τ in (0, 1), by root finding (Nelsen 2006, section 5.1)."""
+    """The α of the Frank copula with a given Kendall's τ in (0, 1), by root finding: it has no closed form (Nelsen 2006, section 5.1)."""
     with torch.no_grad():
         return float(brentq(lambda alpha: float(make("frank", 2, alpha=alpha)().kendall_tau) - kendall_tau, 1e-3, 200))
 
@@ -74,7 +74,7 @@ def figure_4(run: Run) -> Drawing:
 
 
 def figure_1() -> Drawing:
-    """What CM² is made of, as a drawing."""
+    """The components of CM² and the data flow between them, as a drawing."""
     figure = overview()
     words = [text.get_text().replace("\n", " ") for text in figure.axes[0].texts]
     return Drawing(figure, pd.DataFrame({"text": words}), {"drawn": "by cm2.plots.overview"})
@@ -128,11 +128,12 @@ def regenerate(
 
     Args:
         number: 1 to 5.
-        cohort: for Figures 3 to 5 the cohort of the runs; with one, Figure 2 shows the copulas fitted on it, without, equal dependence.
-        profile: of the runs; they are found in the run store or trained.
+        cohort: cohort of the runs, required for Figures 3 to 5. Figure 2 shows the copulas fitted to it, or without a cohort three
+            copulas of equal dependence.
+        profile: profile of the runs, which are found in the run store or trained.
         out: folder that receives ``figure-N`` as ``.svg``, ``.pdf``, ``.png``, ``.csv`` and ``.json``.
-        seeds: number of seeds of Figure 5.
-        jobs: runs of Figure 5 at the same time.
+        seeds: number of seeds (Figure 5).
+        jobs: runs trained in parallel (Figure 5).
         settings: fields of the configuration to override, by dotted name.
         store: default ``RunStore()``.
 
@@ -161,7 +162,7 @@ def regenerate(
 
 
 def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
-    """Writes ``name`` as SVG, PDF, PNG, CSV and JSON into ``out``; each file appears whole."""
+    """Writes ``name`` as SVG, PDF, PNG, CSV and JSON into ``out``; each file is replaced atomically."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{name}.{ending}" for ending in ("svg", "pdf", "png", "csv", "json")]
     for path in paths:
@@ -171,6 +172,7 @@ def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
         elif path.suffix == ".json":
             temporary.write_text(json.dumps(drawing.source, indent=1, ensure_ascii=False) + "\n")
         else:
+            # without a date, equal figures are equal files
             undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[path.suffix[1:]]
             with style():
                 drawing.figure.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=undated)

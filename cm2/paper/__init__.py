@@ -1,4 +1,4 @@
-"""The numbers that the paper prints, as data: every cell of Tables 1 to 11 with its page, and what is doubtful about some."""
+"""The numbers printed in the paper, as data: every cell of Tables 1 to 11 with its page, and doubts about some of them."""
 
 from cm2.paper.numbers import TABLES, Doubt, doubts, printed
 

@@ -50,7 +50,7 @@ def printed(table: int | None = None, **where: str) -> pd.DataFrame:
 
     Args:
         table: 1 to 11; None for all of them.
-        where: further columns and the value wanted in them, for example ``cohort="mimic4", task="IHM"``.
+        where: further columns and their values, for example ``cohort="mimic4", task="IHM"``.
 
     Returns:
         The columns of this module's docstring; ``value``, ``low`` and ``high`` are float64, NaN where nothing is printed.
@@ -70,7 +70,7 @@ def printed(table: int | None = None, **where: str) -> pd.DataFrame:
 
 
 def doubts(table: int | None = None) -> list[Doubt]:
-    """What is doubtful about a table's numbers, or about the whole paper's."""
+    """Doubts about a table's numbers; without a table, all of them."""
     found = [Doubt(entry["where"], entry["why"]) for entry in tomllib.loads((HERE / "doubts.toml").read_text())["doubt"]]
     return [doubt for doubt in found if table is None or doubt.where.get("table") == table]
 

@@ -1,4 +1,4 @@
-"""Laws on the unit square: densities and conditional laws."""
+"""Distributions on the unit square: densities and conditional quantiles."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def copula_densities(laws: Mapping[str, Distribution], levels: Sequence[float] =
 
 @torch.no_grad()
 def normal_score_grid(law: CopulaDistribution, reach: float = 3.0, points: int = 121) -> tuple[np.ndarray, np.ndarray]:
-    """Density of a bivariate copula's normal scores, the quantiles of the standard normal law in either coordinate.
+    """Density of a bivariate copula's normal scores, the standard normal quantiles of both coordinates.
 
     Args:
         law: a copula distribution of dimension 2.
         reach: the grid covers [-reach, reach] in both coordinates.
-        points: of the grid along each axis.
+        points: grid points along each axis.
 
     Returns:
         The scores ``(points,)`` and the density ``(points, points)``, first index the score of u₂.

@@ -13,10 +13,10 @@ from cm2.plots.style import COLOURS, INK, style
 
 
 def error_strips(frame: pd.DataFrame, floor: float = 1e-17, ceiling: float = 1e2) -> Figure:
-    """Errors of two or more formulas beside each other, one dot per point; what is not finite stands on a line of its own on top.
+    """Errors of two or more formulas side by side, one dot per point; non-finite ones are drawn on a separate line at the top.
 
     Args:
-        frame: columns ``panel``, ``family``, ``formula`` and ``error``, the error NaN or infinite where the formula gave no number.
+        frame: columns ``panel``, ``family``, ``formula`` and ``error``; NaN or infinite where the formula gave no number.
         floor: smaller errors, and exact values, are drawn here.
         ceiling: larger errors are drawn here.
     """

@@ -1,4 +1,4 @@
-"""The flow chart of a cohort: what each step leaves and what it drops."""
+"""The flow chart of a cohort: stays left and dropped at each step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cm2.plots.style import COLOURS, INK, style
 
 WIDTH, HEIGHT, PITCH = 3.7, 0.52, 0.8
 LETTERS = 44
-"""Of a step's name in one line of its box."""
+"""Characters of a step's name per line of its box."""
 
 
 def flow_chart(steps: Sequence[Mapping[str, Any]]) -> Figure:
-    """A box for each step with the stays it leaves; to its right what it drops.
+    """One box per step with the number of stays left; the number dropped is shown to its right.
 
-    A step that is a mere subset, its note says that the others stay in the cohort, has a dashed box, and beside it stands how many are
-    without.
+    A step that only names a subset (its note states that the others stay in the cohort) has a dashed box, with the number of stays
+    outside the subset beside it.
 
     Args:
         steps: of a manifest's ``flow``: ``step``, ``stays``, ``dropped`` and ``note`` each.

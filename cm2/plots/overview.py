@@ -1,4 +1,4 @@
-"""The paper's Figure 1, drawn: what CM² is made of and what flows where."""
+"""The paper's Figure 1, redrawn: the components of CM² and the data flow between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cm2.plots.style import COLOURS, INK, style
 
 MODALITIES = ((3.6, "series"), (2.2, "image"), (0.8, "note (absent)"))
 ABSENT = 2
-"""Position of the modality that the drawing shows as absent."""
+"""Position of the modality that is shown as missing."""
 
 
 def overview() -> Figure:

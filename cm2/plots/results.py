@@ -19,7 +19,7 @@ def over_components(frame: pd.DataFrame) -> Figure:
 
     Args:
         frame: ``components``, ``metric`` (``auroc``, ``aupr``), ``task``, ``section``, ``value``, ``low``, ``high`` and ``seeds``, a JSON
-            list. Of two seeds, whose t interval would span everything, the two values are drawn in its place.
+            list. For two seeds, whose t interval is too wide to be of use, the range of the two values is drawn instead.
     """
     with style():
         figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4))
@@ -44,16 +44,16 @@ def over_components(frame: pd.DataFrame) -> Figure:
 
 
 def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2", level: float = 0.05) -> Figure:
-    """Differences to the reference row with their 95 % intervals: one panel for each section and task, one line for each row.
+    """Differences to the reference row with their 95 % intervals: one panel per section and task, one line per row.
 
     Filled where the corrected p-value is below ``level``. An open diamond is the paper's difference, where it prints both rows.
 
     Args:
-        frame: that of a table's result: ``section``, ``row``, ``task``, ``metric``, ``difference_estimate``, ``difference_low``,
+        frame: ``TableResult.frame()``: ``section``, ``row``, ``task``, ``metric``, ``difference_estimate``, ``difference_low``,
             ``difference_high``, ``difference_p_holm``, and ``printed_value`` where there is one.
         metric: ``auroc`` or ``aupr``.
         reference: label of the row that the others are compared with.
-        level: of the test.
+        level: level of the test.
 
     Raises:
         ValueError: nothing was compared.

@@ -1,4 +1,4 @@
-"""How figures look: colour-blind safe, transparent, the grey of the axes readable on white and on black."""
+"""Style of the figures: colour-blind safe, transparent, with grey axes that are readable on white and on black."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INK = "#767676"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette without yellow and black, which vanish on white and on black."""
+"""Okabe and Ito's palette without yellow and black, which are invisible on white and on black respectively."""
 
 STYLE: dict[RcKeyType, Any] = {
     "figure.facecolor": "none",
@@ -44,13 +44,13 @@ STYLE: dict[RcKeyType, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The house style for the figures drawn inside."""
+    """Applies the house style to the figures drawn inside the block."""
     with mpl.rc_context(STYLE):
         yield
 
 
 def use_style() -> None:
-    """The house style and vector output for the rest of a notebook."""
+    """Applies the house style and vector output to the rest of a notebook."""
     mpl.rcParams.update(STYLE)
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats

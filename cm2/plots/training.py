@@ -1,4 +1,4 @@
-"""What a training run went through."""
+"""Training histories."""
 
 from __future__ import annotations
 
