@@ -1,4 +1,4 @@
-"""How a progress is shown: lines, a bar, or a note for another process; a thread does it by the clock."""
+"""Display of a progress: lines, a bar, or a file for another process; a thread updates it at fixed intervals."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from cm2.progress.words import duration
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
 REFRESH = 0.5
-"""Seconds between two drawings of a bar, and between two notes for another process."""
+"""Seconds between two updates of a bar, and between two writes of the file for another process."""
 
 
 class State(NamedTuple):
-    """What a progress is at."""
+    """Where a progress stands."""
 
     words: tuple[str, ...]
-    """Its name, its stage or count, and what lies within."""
+    """Its name, its stage or count, and those of the progress within it."""
     share: float
-    """Done, from 0 to 1."""
+    """Fraction done, from 0 to 1."""
     limit: bool
     """Whether it may end before its total is reached."""
 
 
 class Root(Protocol):
-    """What is asked of the outermost progress."""
+    """The outermost progress, as the displays use it."""
 
     name: str
 
@@ -50,23 +50,23 @@ class Counted(NamedTuple):
     """A part whose steps can be counted."""
 
     key: int
-    """Tells it from others."""
+    """Identifies the part."""
     done: float
     first: int
-    """Steps that an earlier call did."""
+    """Steps done by an earlier call."""
     total: int | None
     unit: str
     seconds: float
     within: str
-    """What lies within it, in words."""
+    """The progress within it, in words."""
 
 
 class Reporter:
-    """Shows something by the clock, in a thread that ends with ``stop``.
+    """Calls a function at fixed intervals, in a thread that ends with ``stop``.
 
     Args:
-        tell: shows it.
-        period: seconds from one time to the next.
+        tell: shows the progress.
+        period: seconds between two calls.
         end: called at the end with "done in" or "stopped after".
     """
 
@@ -78,7 +78,7 @@ class Reporter:
 
     def _run(self) -> None:
         while not self._ended.wait(self._period):
-            with suppress(Exception):  # the error stream may be closed, the disk full: no reason to disturb the work
+            with suppress(Exception):  # stderr may be closed or the disk full: the work goes on
                 self._tell()
 
     def stop(self, how: str) -> None:
@@ -90,7 +90,7 @@ class Reporter:
 
 
 def lines(root: Root) -> Reporter:
-    """One line each interval on the error stream, and a last one if there was any."""
+    """One line per interval on stderr, and a last one if there was any."""
     spoke = threading.Event()
 
     def tell() -> None:
@@ -106,7 +106,7 @@ def lines(root: Root) -> Reporter:
 
 
 def bar(root: Root) -> Reporter:
-    """A bar on the terminal for the outermost part that can be counted; what lies within it stands behind."""
+    """A bar on the terminal for the outermost part that can be counted, followed by the progress within it."""
     shown: dict[int, _Bar] = {}
 
     def close() -> None:
@@ -147,7 +147,7 @@ def bar(root: Root) -> Reporter:
 
 
 def note(root: Root, path: Path) -> Reporter:
-    """A file with the state, for the process that waits for this one."""
+    """A file with the state, for the process that waits for this one; it is renamed into place and so always read whole."""
     part = path.with_suffix(".part")
 
     def tell() -> None:
@@ -158,17 +158,17 @@ def note(root: Root, path: Path) -> Reporter:
 
 
 def read_notes(folder: Path) -> list[State]:
-    """What other processes are at."""
+    """The states of other processes."""
     found = []
     for path in sorted(path for path in folder.iterdir() if not path.suffix):
-        with suppress(OSError, ValueError):  # it has ended meanwhile
+        with suppress(OSError, ValueError):  # the process has ended in the meantime
             words, share, limit = json.loads(path.read_text(encoding="utf-8"))
             found.append(State(tuple(words), share, limit))
     return found
 
 
 class _Bar(tqdm):
-    monitor_interval = 0  # else tqdm starts a thread of its own, which outlives the bar
+    monitor_interval = 0  # otherwise tqdm starts a monitor thread, which outlives the bar
 
 
 def _write_end(root: Root, how: str) -> None:

@@ -1,4 +1,4 @@
-"""Warnings of other libraries that tell a user of this one nothing."""
+"""Warnings of other libraries that are of no use here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Silences Lightning's hints, and joblib's word that it replaces a process which was idle or had grown.
+    """Silences Lightning's hints, and joblib's warning that it replaces a worker process which was idle or grew too large.
 
     For the command line and the processes that it starts; if you import the package, your own filters stay.
     """

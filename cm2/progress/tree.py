@@ -1,4 +1,4 @@
-"""A progress, and the progresses within it."""
+"""Nested progress: long computations and their parts."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ STAGE = " of this stage"
 
 
 class Progress:
-    """Something that takes long, from ``with`` to the end of its block.
+    """A long computation, from ``with`` to the end of its block.
 
     Within another progress of the same thread it is a part of that one.
 
     Args:
-        name: what is done, in a word or two; empty for a part that its count describes.
-        total: steps, if they can be counted.
-        unit: of a step, in the singular; ``B`` for bytes.
-        show: whether anything of it is shown, and of the parts within.
-        even: whether the steps take about equally long. If not, the time left is that of the step under way.
-        limit: whether it may end before the total is reached, so that the time left is one at most.
-        measure: what is done of the step under way, from 0 to 1, or of the bytes not counted yet; another thread asks.
+        name: a word or two; empty for a part that is described by its count.
+        total: number of steps, if it is known.
+        unit: a step, in the singular; ``B`` for bytes.
+        show: whether it and the parts within it are shown.
+        even: whether the steps take about equally long. If not, only the time left in the current step is estimated.
+        limit: whether it may end before the total is reached; the time left is then an upper bound.
+        measure: fraction of the current step that is done, from 0 to 1, or bytes not counted yet; called from another thread.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Progress:
         self.name, self.total, self.unit = name, total, unit
         self.show, self.even, self.limit, self.measure = show, even, limit, measure
         self.done = self.first = 0
-        self.step = 1  # how many steps the part under way is
+        self.step = 1  # number of steps that the current part stands for
         self.note = ""
         self._key, self._started = next(_serial), 0.0
         self._parent: Progress | None = None
         self._child: Progress | None = None
-        self._notes: Path | None = None  # where processes that were started say what they are at
+        self._notes: Path | None = None  # folder in which worker processes write their states
         self._reporter: Reporter | None = None
 
     def __enter__(self) -> Self:
@@ -79,13 +79,14 @@ class Progress:
             self._reporter.stop("done in" if kind is None else "stopped after")
 
     def _report(self) -> Reporter | None:
-        if os.environ.get("CM2_RESULTS") or os.environ.get("LOCAL_RANK", "0") != "0":  # a chapter; a process that is not the group's first
+        # silent in a chapter of the book, and in all processes of a distributed run but the first
+        if os.environ.get("CM2_RESULTS") or os.environ.get("LOCAL_RANK", "0") != "0":
             return None
         return bar(self) if _on_terminal() else lines(self)
 
     @property
     def shown(self) -> bool:
-        """Whether anything is."""
+        """Whether it is displayed, by itself or as a part of another."""
         root = self
         while root._parent is not None and root._parent._child is root:
             root = root._parent
@@ -93,35 +94,35 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the beginning."""
         return time.monotonic() - self._started
 
     def advance(self, steps: int = 1) -> None:
-        """Counts steps that were done."""
+        """Counts finished steps."""
         self.done += steps
 
     def skip(self, steps: int) -> None:
-        """Counts steps that an earlier call did: they say nothing about the time that others take."""
+        """Counts steps done by an earlier call, which are left out of the estimate of the time left."""
         self.done += steps
         self.first += steps
 
     def stage(self, name: str) -> None:
-        """Begins a step that has a name, and counts the one before."""
+        """Begins a named step, and counts the one before."""
         self.done += bool(self.note)
         self.note = name
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, each counted when the next is asked for."""
+        """The items, each counted when the next one is requested."""
         for item in items:
             yield item
             self.advance()
 
     def parallel(self, calls: Sequence[Call[T]], jobs: int = 1) -> list[T]:
-        """Results of calls, in their order; each is counted when it is there, and the line says what the processes are at.
+        """Results of calls, in their order; each is counted when it is finished, and the states of the processes are shown.
 
         Args:
-            calls: of ``joblib.delayed``.
-            jobs: at the same time, through joblib's backend.
+            calls: made with ``joblib.delayed``.
+            jobs: number of calls in parallel, through joblib's backend.
         """
         from joblib import Parallel, delayed
 
@@ -138,7 +139,7 @@ class Progress:
         return [results[place] for place in range(len(calls))]
 
     def state(self) -> State:
-        """What is under way, and how much of it is done."""
+        """The current work, and how much of it is done."""
         within = self._within()
         words = (self.name, self.note or self._count(), *_words(within))
         limit = self.limit or ((self.total or 1) == 1 and any(state.limit for state in within))
@@ -147,7 +148,7 @@ class Progress:
         return State(tuple(filter(None, words)), share, limit)
 
     def time_left(self) -> str:
-        """ "; about 2 min left", or nothing where that is not known."""
+        """ "; about 2 min left", or nothing where that is unknown."""
         child = self._child
         if self.even and (self.total is not None or child is None):
             state = self.state()
@@ -156,7 +157,7 @@ class Progress:
         return f"{left}{STAGE}" if left and not self.even and not left.endswith(STAGE) else left
 
     def counted(self) -> tuple[list[str], Counted | None]:
-        """The outermost part whose steps can be counted, and the words that lead to it."""
+        """The outermost part whose steps can be counted, and the names of the parts around it."""
         words: list[str] = []
         part: Progress | None = self
         while part is not None:
@@ -179,19 +180,19 @@ class Progress:
 
 
 def innermost() -> Progress | None:
-    """The innermost progress of this thread, if it is within one."""
+    """The innermost progress of this thread, if there is one."""
     return getattr(_here, "progress", None)
 
 
 class _Away(Progress):
-    """The outermost progress of a process that another one started: it leaves notes for that one."""
+    """The outermost progress of a worker process: it writes its state to a file for the process that started it."""
 
     def __init__(self, path: Path | None) -> None:
         super().__init__("", show=path is not None)
         self._path = path
 
     def __enter__(self) -> Self:
-        _here.progress = None  # a forked process has its parent's
+        _here.progress = None  # a forked process inherits its parent's
         return super().__enter__()
 
     def _report(self) -> Reporter | None:
@@ -201,7 +202,7 @@ class _Away(Progress):
 def _on_terminal() -> bool:
     try:
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    except (AttributeError, ValueError):  # there is none, or it is closed
+    except (AttributeError, ValueError):  # there is no stderr, or it is closed
         return False
 
 
@@ -210,7 +211,7 @@ def _words(states: Sequence[State]) -> tuple[str, ...]:
 
 
 def _call(home: tuple[int, int], path: Path | None, place: int, call: Call[T]) -> tuple[int, T]:
-    """Makes a call where it was sent to; where it comes from, if it was sent nowhere."""
+    """Runs a call: in a worker under a progress that writes its state to a file, in the calling thread as a part of the current one."""
     function, arguments, named = call
     if home == (os.getpid(), threading.get_ident()):
         return place, function(*arguments, **named)

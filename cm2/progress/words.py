@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 SHOWN = 2
-"""Processes whose work a line names; of more it gives the number."""
+"""Number of processes whose work a line names; the others are counted."""
 LEAST, SOON = 0.02, 120.0
-"""A share and seconds: less in less time tells how long the start takes, not the rest."""
+"""A fraction and seconds: less done in less time measures the start-up, not the rest, and gives no estimate."""
 
 
 def duration(seconds: float) -> str:
-    """A time that was taken: "7.4 s", "45 s", "2 min 5 s", "3 h 20 min"."""
+    """A measured time: "7.4 s", "45 s", "2 min 5 s", "3 h 20 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """An estimate, no more precise than estimates are: "15 s", "12 min", "3 h 20 min"."""
+    """An estimated time, rounded accordingly: "15 s", "12 min", "3 h 20 min"."""
     if seconds < 57.5:
         return f"{max(5, 5 * round(seconds / 5))} s"
     minutes = round(seconds / 60)
@@ -32,13 +32,13 @@ def about(seconds: float) -> str:
 
 
 def time_left(share: float, before: float, seconds: float, limit: bool = False) -> str:
-    """ "; about 12 min left", or nothing where nothing is left, or as good as nothing is done and little time has passed.
+    """ "; about 12 min left"; empty where nothing is left, or where too little is done and too little time has passed.
 
     Args:
-        share: that is done, from 0 to 1.
-        before: the part of it that took none of the time.
-        seconds: that the rest of it took.
-        limit: whether less may be left.
+        share: fraction done, from 0 to 1.
+        before: the part of it that was done by an earlier call.
+        seconds: time that the rest of it took.
+        limit: whether the estimate is an upper bound.
     """
     if not before < share < 1 or (share - before < LEAST and seconds < SOON):
         return ""
@@ -46,12 +46,12 @@ def time_left(share: float, before: float, seconds: float, limit: bool = False) 
 
 
 def count(done: float, total: int | None, unit: str) -> str:
-    """ "3 of 20 runs", "12.5 of 45.0 MB"; nothing where there is nothing to count.
+    """ "3 of 20 runs", "12.5 of 45.0 MB"; empty where there is nothing to count.
 
     Args:
-        done: steps.
-        total: steps, or None.
-        unit: of a step, in the singular; ``B`` for bytes.
+        done: steps done.
+        total: number of steps, or None.
+        unit: a step, in the singular; ``B`` for bytes.
     """
     if unit == "B":
         return f"{done / 1e6:,.1f}{f' of {total / 1e6:,.1f}' if total else ''} MB"
@@ -62,6 +62,6 @@ def count(done: float, total: int | None, unit: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names and how many more there are."""
+    """The first names, and the number of further ones."""
     more = [f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return " and ".join([*names[:SHOWN], *more])
