@@ -18,7 +18,7 @@ from cm2.environment.machine import describe
 
 
 def home() -> Path:
-    """Folder of everything computed: ``$CM2_HOME``, else ``.cm2`` beside the nearest ``pyproject.toml`` above, else ``./.cm2``."""
+    """Folder of all computed files: ``$CM2_HOME``, else ``.cm2`` beside the nearest ``pyproject.toml`` above, else ``./.cm2``."""
     return Path(os.environ["CM2_HOME"]) if "CM2_HOME" in os.environ else (_checkout() or Path.cwd()) / ".cm2"
 
 
@@ -28,12 +28,12 @@ def _checkout() -> Path | None:
 
 
 def folder() -> Path:
-    """Where results are recorded: ``$CM2_RESULTS`` (set while the book is built), else ``results`` in the home of computed things."""
+    """Where results are recorded: ``$CM2_RESULTS`` (set while the book is built), else ``results`` in ``home()``."""
     return Path(os.environ["CM2_RESULTS"]) if os.environ.get("CM2_RESULTS") else home() / "results"
 
 
 def kept() -> Path | None:
-    """Folder of the results computed elsewhere (too long for a build) and kept in the repository; None outside a checkout."""
+    """Folder of the committed results, whose computation takes too long for a build of the book; None outside a checkout."""
     root = _checkout()
     return root / "results" if root else None
 
@@ -46,15 +46,15 @@ def record(
     provenance: Mapping[str, Any] | None = None,
     into: Path | None = None,
 ) -> None:
-    """Record one number (or word) of a chapter; a value recorded before under the same name is replaced.
+    """Record one number (or string) of a chapter; an earlier value with the same name is replaced.
 
     Args:
         chapter: the chapter's name, which becomes the file's.
         name: the result's name within the chapter; ``{res}`` refers to it as ``chapter:name``.
         value: a finite number (tensors and arrays of one element included) or a string.
-        format: how the value is printed, a format specification such as ``.3f``.
-        provenance: where it comes from: cohort, profile, seeds, interval, run; shown as a tooltip. The machine is added where it does
-            not name one.
+        format: format specification for printing the value, such as ``.3f``.
+        provenance: where it comes from: cohort, profile, seeds, interval, run; shown as a tooltip. The machine is added unless it is
+            given.
         into: folder of the file; default ``folder()``.
 
     Raises:
@@ -99,7 +99,7 @@ def _plain(value: Any, where: str) -> float | int | str:
 
 
 def _words(item: Any) -> Any:
-    """A provenance entry as JSON can hold it."""
+    """A provenance entry converted to JSON types."""
     if isinstance(item, np.ndarray | list | tuple | range | set):
         return [_words(element) for element in item]
     if hasattr(item, "item"):
@@ -108,7 +108,7 @@ def _words(item: Any) -> Any:
 
 
 def _update(path: Path, entries: Mapping[str, Any]) -> None:
-    """Add entries to a file of results; a reader sees the old file or the new one, never half of it."""
+    """Add entries to a file of results, atomically and under a lock: several processes may write to the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,6 +1,6 @@
-"""Optional libraries: the one place that knows which extra brings a library, and the one error for a library that is not there.
+"""Optional libraries: which extra installs which library, and the error for a library that is missing.
 
-What an extra brings stands in ``pyproject.toml`` and is read from the metadata of the installed package, so nothing is listed twice.
+The libraries of an extra are declared in ``pyproject.toml`` and read from the metadata of the installed package; nothing is listed twice.
 """
 
 import re
@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 
 PACKAGE = "cm2"
-# where the name to import is not the distribution's with underscores
+# distributions whose import name is not their own name with underscores
 _IMPORTED_AS = {
     "pillow": "PIL",
     "pyyaml": "yaml",
@@ -20,17 +20,17 @@ _IMPORTED_AS = {
 
 
 class MissingExtraError(ImportError):
-    """An optional library is not installed; the message names the extra that brings it and what to type."""
+    """An optional library is not installed; the message names the extra that installs it and the command."""
 
 
 def install_command(extra: str) -> str:
-    """What installs an extra, from the root of a checkout: no package index holds this package."""
+    """The command that installs an extra from the root of a checkout; the package is not on a package index."""
     return f"pip install -e '.[{extra}]'"
 
 
 @cache
 def modules() -> Mapping[str, tuple[str, ...]]:
-    """By extra, the libraries it brings, under the names they are imported by; empty where this package is not installed."""
+    """Import names of the libraries of each extra; empty where this package is not installed."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -46,7 +46,7 @@ def require(*names: str) -> None:
     """Checks that libraries can be imported, without importing them.
 
     Args:
-        names: what an import statement would say, for example ``PIL``.
+        names: names as in an import statement, for example ``PIL``.
 
     Raises:
         MissingExtraError: one of them is not installed.
@@ -62,14 +62,14 @@ def require_extra(extra: str) -> None:
 
 
 def explain(error: ImportError) -> str | None:
-    """What to do about a failed import, in one line; None if no extra would mend it."""
+    """How to fix a failed import, in one line; None if no extra provides the library."""
     if isinstance(error, MissingExtraError):
         return str(error)
     return _remedy(error.name) if isinstance(error, ModuleNotFoundError) and error.name and _extra_of(error.name) else None
 
 
 def _requirements() -> list[str]:
-    from importlib import metadata  # a third of the time that the command line takes to start
+    from importlib import metadata  # imported late: a third of the start-up time of the command line
 
     try:
         return metadata.requires(PACKAGE) or []

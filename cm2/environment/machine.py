@@ -1,7 +1,7 @@
 """The machine a number was computed on: processor, instruction set, threads, versions.
 
-The last digits of a floating-point result depend on all of these. Sums are taken in another order by another instruction set or
-number of threads, and training amplifies the difference.
+The last digits of a floating-point result depend on all of these: another instruction set or number of threads sums in another order, and
+training amplifies the difference.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """What decides the rounding of a computation on this machine, in this process.
+    """Everything that determines the rounding of a computation on this machine, in this process.
 
     Returns:
         ``processor`` (its name), ``architecture`` (``x86_64``, ``arm64``), ``instructions`` (the kernels that torch has chosen:
@@ -49,7 +49,7 @@ def describe(facts: dict[str, Any] | None = None) -> str:
 
 @cache
 def processor() -> str:
-    """The processor's name as its maker gives it, such as ``AMD EPYC`` or ``Apple M2``; the architecture where none can be had."""
+    """The processor's product name, such as ``AMD EPYC`` or ``Apple M2``; the architecture where it is not available."""
     found = {"Linux": _from_cpuinfo, "Darwin": _from_sysctl}.get(platform.system(), platform.processor)()
     return " ".join(found.split()) or platform.machine()
 
@@ -71,7 +71,7 @@ def _from_sysctl() -> str:
 
 
 def cores() -> int:
-    """Processor cores this process may use: fewer than the machine has where a scheduler or container says so."""
+    """Processor cores this process may use; a scheduler or container may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
