@@ -1,8 +1,8 @@
 """Execute the chapters of the book with papermill and render them: ``build`` is what ``cm2 book`` and ``make book`` call.
 
 The book is a Jupyter Book 1.x whose chapters are notebooks without outputs under ``book/``, listed in ``_toc.yml``. ``build`` executes
-each of them in a process of its own (only those whose source, parameters, package sources or versions changed), stages the executed
-notebooks in a folder that mirrors the repository, and renders that folder with every warning an error.
+each of them in a separate process (only those whose source, parameters, package sources or versions changed), stages the executed
+notebooks in a folder that mirrors the repository, and renders that folder with warnings as errors.
 
 Example:
     >>> from cm2.book import build

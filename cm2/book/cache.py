@@ -1,4 +1,4 @@
-"""Executed chapters, kept under a key of everything that can change their numbers."""
+"""Cache of executed chapters, keyed by everything that can change their numbers."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ KEPT = 6
 """Executions kept per chapter; older ones are removed when a new one is stored."""
 
 PORTABILITY = "portability.json"
-"""The kept result that tells how far numbers move between machines, see ``cm2.book.spread``."""
+"""The committed numbers of several environments, from which their spread between machines follows; see ``cm2.book.spread``."""
 
 _WATCHED = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "lightning", "transformers", "matplotlib", "torchvision")
 
@@ -55,26 +55,26 @@ class Cache:
         self.folder = folder
 
     def get(self, chapter: Chapter, key: str) -> Execution | None:
-        """The execution with this key, if it is there and whole."""
+        """The execution with this key, if it is complete."""
         execution = Execution(self._folder(chapter.name, key))
         try:
-            os.utime(execution.folder / "meta.json")
+            os.utime(execution.folder / "meta.json")  # marks it as used: the least recently used ones are removed first
         except FileNotFoundError:
             return None
         return execution
 
     def newest(self, chapter: Chapter, profile: Any) -> Execution | None:
-        """The execution of a chapter with this profile that was made or asked for last, whatever its key."""
+        """The last used complete execution of a chapter with this profile, whatever its key."""
         whole = (found for found in self._by_age(chapter.name) if not found.meta.get("without"))
         return next((found for found in whole if found.meta["parameters"].get("profile") == profile), None)
 
     def seconds(self, chapter: Chapter, profile: Any) -> float | None:
-        """The wall time of the chapter's last execution with this profile, in seconds; its author's estimate if there is none."""
+        """The wall time of the chapter's last execution with this profile, in seconds; without one, its author's estimate."""
         execution = self.newest(chapter, profile)
         return float(execution.meta["seconds"]) if execution else chapter.seconds.get(profile)
 
     def store(self, chapter: Chapter, key: str, work: Path, meta: Mapping[str, Any]) -> Execution:
-        """Move a finished work folder into the cache; the folder appears under its key only when whole."""
+        """Move a finished work folder into the cache by renaming it: under its key there is a complete folder or none."""
         (work / "meta.json").write_text(json.dumps(dict(meta, key=key), indent=1), encoding="utf-8")
         target = self._folder(chapter.name, key)
         shutil.rmtree(target, ignore_errors=True)
@@ -84,7 +84,7 @@ class Cache:
         return Execution(target)
 
     def lock_path(self, chapter: Chapter, key: str) -> Path:
-        """The lock that keeps two processes from executing the same chapter at once."""
+        """The lock that prevents two processes from executing the same chapter at once."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self._folder(chapter.name, key).with_suffix(".lock")
 
@@ -101,12 +101,12 @@ def chapter_keys(
 ) -> dict[str, str]:
     """The key of each chapter's execution, by name.
 
-    It covers the notebook, its parameters, the sources of ``cm2`` and ``data_prep``, the versions, the results kept in the
-    repository, and the keys of the chapters it reads from.
+    It covers the notebook, its parameters, the sources of ``cm2`` and ``data_prep``, the versions, the committed results, and the keys of
+    the chapters it reads from.
     """
     folder = root / "results"
     files = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.json"))}
-    # what other machines computed decides no number here, but for the chapter that shows it
+    # the numbers of other machines affect only the chapter that shows them
     elsewhere = files.pop(PORTABILITY, "")
     kept = [f"{name} {text}" for name, text in files.items()]
     shared = _digest([source_digest(root), version_digest(root), *kept])
@@ -129,14 +129,14 @@ def key_without(key: str, missing: Iterable[str]) -> str:
 
 
 def _notebook_source(path: Path) -> Any:
-    """What of a notebook decides its outputs and its page: cells and this book's own metadata, not the metadata an editor leaves."""
+    """The parts of a notebook that determine its outputs and its page: cells and this book's metadata, not an editor's."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = [[cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {})] for cell in notebook["cells"]]
     return [cells, notebook["metadata"].get("cm2", {})]
 
 
 def source_digest(root: Path) -> str:
-    """Digest of the sources a chapter can call: ``cm2`` (less this runner and the command line) and ``data_prep``."""
+    """Digest of the sources a chapter can call: ``cm2`` (without this runner and the command line) and ``data_prep``."""
     checkout = Path(__file__).resolve().parents[2]
     pieces = []
     for package in ("cm2", "data_prep"):
@@ -150,7 +150,7 @@ def source_digest(root: Path) -> str:
 
 
 def version_digest(root: Path) -> str:
-    """Digest of the Python version, the installed versions of what computes, and the lock."""
+    """Digest of the versions of Python and of the libraries that compute, and of the lock file."""
     versions = [f"python {platform.python_version()}"]
     for package in _WATCHED:
         try:
@@ -162,7 +162,7 @@ def version_digest(root: Path) -> str:
 
 
 def commit(root: Path) -> str:
-    """The checkout's short commit, with ``+`` behind it when tracked files differ from it; empty outside a git checkout."""
+    """The checkout's short commit, followed by ``+`` if tracked files differ from it; empty outside a git checkout."""
     run = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude", "*", "--abbrev=10"]
     try:
         return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()

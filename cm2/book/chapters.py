@@ -1,4 +1,4 @@
-"""What a chapter is: its file, its place in ``_toc.yml``, the parameters it declares, and the chapters it reads results from."""
+"""Chapters of the book: file, place in ``_toc.yml``, declared parameters, and the chapters whose results they read."""
 
 import ast
 import json
@@ -76,7 +76,7 @@ def _literal(node: ast.expr | None) -> Any:
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The folder that holds ``_toc.yml`` and ``_config.yml``: the nearest above ``start``, else the checkout this package lies in.
+    """The folder with ``_toc.yml`` and ``_config.yml``: the nearest above ``start``, else the checkout that contains this package.
 
     Args:
         start: where to begin; by default the working folder.
@@ -131,7 +131,7 @@ def read_chapters(root: Path) -> dict[str, Chapter]:
 
 
 def execution_order(chapters: Mapping[str, Chapter]) -> list[str]:
-    """Names in an order in which every chapter comes later than those it waits for; reading order otherwise.
+    """Names in an order in which every chapter comes after those it waits for, and otherwise in reading order.
 
     Raises:
         ValueError: an ``after`` names an unknown chapter, or chapters wait for each other in a circle.
@@ -156,14 +156,14 @@ def execution_order(chapters: Mapping[str, Chapter]) -> list[str]:
 
 
 def with_predecessors(chapters: Mapping[str, Chapter], name: str) -> set[str]:
-    """A chapter and all those it, directly or not, reads results from."""
+    """A chapter and all those whose results it reads, directly or indirectly."""
     return {name}.union(*(with_predecessors(chapters, earlier) for earlier in chapters[name].after))
 
 
 def resolve_parameters(
     chapters: Mapping[str, Chapter], parameters: Mapping[str, Any] | None = None, profile: str = "quick", only: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """What each chapter is executed with: its profile, and each given parameter where the chapter declares it.
+    """The parameters each chapter is executed with: the profile, and those of the given parameters that it declares.
 
     Args:
         chapters: the book's chapters.

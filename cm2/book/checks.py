@@ -1,8 +1,8 @@
-"""Assertions that speak: a chapter states what it expects, and a failure shows the values, the bound and the machine.
+"""Assertions of the chapters, with tolerances and informative failures: the values, the bound and the machine.
 
-Exact arithmetic promises more than floating point keeps: two ways to one number agree up to rounding, and rounding differs from
-processor to processor. A check therefore names the distance it allows. Where the value is an average over draws, the distance follows
-from its standard error, so that a check of something true fails by chance less than once in a million builds of the book.
+Two ways of computing a number agree only up to rounding, and rounding differs between processors: a check therefore states its tolerance.
+For an average over draws the tolerance follows from the standard error, such that a true claim fails by chance less than once in a million
+builds of the book.
 
 Example:
     >>> from cm2.book.checks import check
@@ -19,14 +19,14 @@ import numpy as np
 from cm2.environment.machine import describe
 
 SIGMAS = 6.0
-"""Standard errors that a check allows: a normal deviate is further out with probability 2e-9, 500 checks of a build with 1e-6."""
+"""Standard errors that a check allows: a normal deviate exceeds them with probability 2e-9, one of a build's 500 checks with 1e-6."""
 FALSE_ALARM = 2e-9
-"""The same as a p-value: a test of something true is asserted to give more than this."""
+"""The corresponding p-value: a test of a true hypothesis is asserted to give more than this."""
 
 
-# compared as one thing, not element by element
+# compared as a whole, not element by element
 _WHOLE = (str, set, frozenset, dict)
-# by keyword: the comparison, which way the standard errors widen the bound, and the word for it
+# by keyword: the comparison, the sign with which the standard errors widen the bound, and the word for it
 _ONE_SIDED = {
     "above": (np.greater, -1, "less"),
     "below": (np.less, 1, "plus"),
@@ -36,7 +36,7 @@ _ONE_SIDED = {
 
 
 class CheckError(AssertionError):
-    """What a chapter expects is not so; the message holds the claim, the values, the bound and the machine."""
+    """A chapter's claim does not hold; the message gives the claim, the values, the bound and the machine."""
 
 
 def check(
@@ -53,24 +53,24 @@ def check(
     at_least: Any = None,
     at_most: Any = None,
 ) -> None:
-    """Assert something of a value, or of every element of an array, tensor, series or frame.
+    """Assert a claim about a value, or about every element of an array, tensor, series or frame.
 
     Args:
-        claim: what is asserted, in words.
-        value: what was computed. Without any of the following it must be true in every element.
-        equals: what it must be exactly: for counts, words, sets, truth values, and floats that are exact by construction.
-        near: what it must be close to; needs ``within``, ``relative`` or ``standard_error``.
-        within: the largest distance from ``near`` that is allowed.
-        relative: the same as a fraction of ``near``; added to ``within`` where both are given.
-        standard_error: of ``value``. ``SIGMAS`` of them are allowed: around ``near``, below ``above`` and ``at_least``, above
-            ``below`` and ``at_most``.
-        above: what it must exceed.
-        below: what it must stay under.
-        at_least: what it must reach.
-        at_most: what it must not exceed.
+        claim: the claim, in words.
+        value: the computed value. Without any of the following it must be true in every element.
+        equals: the exact value expected: for counts, words, sets, truth values, and floats that are exact by construction.
+        near: the approximate value expected; needs ``within``, ``relative`` or ``standard_error``.
+        within: largest distance allowed from ``near``.
+        relative: the same as a fraction of ``near``; added to ``within`` if both are given.
+        standard_error: standard error of ``value``. ``SIGMAS`` of them are allowed: around ``near``, below ``above`` and ``at_least``,
+            above ``below`` and ``at_most``.
+        above: strict lower bound.
+        below: strict upper bound.
+        at_least: lower bound.
+        at_most: upper bound.
 
     Raises:
-        CheckError: it is not so; NaN never is, and of no value anything could be said.
+        CheckError: the claim does not hold; it never does for NaN, nor for an empty value.
         ValueError: ``near`` without a distance, or a distance without ``near``.
     """
     one_sided = {"above": above, "below": below, "at_least": at_least, "at_most": at_most}
@@ -102,7 +102,7 @@ def _refuse_half_a_bound(near: Any, within: Any, relative: Any, standard_error: 
 
 
 def _array(value: Any) -> np.ndarray:
-    """As NumPy has it; tensors leave their graph and device."""
+    """As a NumPy array; tensors are detached and moved to the CPU."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     return np.asarray(value)
@@ -117,7 +117,7 @@ def _equal(claim: str, value: Any, wanted: Any) -> None:
         return
     try:
         same = found == np.broadcast_to(expected, np.broadcast_shapes(found.shape, expected.shape))
-        if not same.size:
+        if not same.size:  # an empty array broadcasts against anything, and all() of it is true
             raise ValueError("an empty array fits every other")
     except ValueError:
         what = f"shape {found.shape}, expected {expected.shape} ({_show(expected)})"
@@ -126,7 +126,7 @@ def _equal(claim: str, value: Any, wanted: Any) -> None:
 
 
 def _require(claim: str, value: Any, holds: np.ndarray, expected: str, *bounds: Any) -> None:
-    """Raise unless all hold, with the first element that does not and the bounds it misses."""
+    """Raise unless all elements hold, naming the first that does not and its bounds."""
     holds = np.asarray(holds)
     if not holds.size:
         raise CheckError(f"{claim}: there is nothing to check, the value is empty")
@@ -143,7 +143,7 @@ def _require(claim: str, value: Any, holds: np.ndarray, expected: str, *bounds: 
 
 
 def _show(value: Any) -> str:
-    """At most a few numbers, at full precision where it is one."""
+    """At most a few numbers; a single one at full precision."""
     if isinstance(value, _WHOLE):
         return repr(value)
     array = _array(value)

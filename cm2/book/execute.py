@@ -1,4 +1,4 @@
-"""Execute chapters in parallel processes, in an order that respects which reads from which."""
+"""Execute chapters in parallel processes, each after the chapters whose results it reads."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from cm2.book.process import Process, Task
 from cm2.progress import about, duration
 
 HEARTBEAT = 30.0
-"""Seconds between two signs of life while chapters execute."""
+"""Seconds between two lines of progress while chapters execute."""
 
 
 class Executor:
-    """Execute tasks at most ``jobs`` at a time. A chapter that fails costs itself: the others are executed.
+    """Execute tasks, at most ``jobs`` at a time. A chapter that fails does not stop the others.
 
     Args:
-        cache: where finished chapters go.
-        failures: where chapters go that stopped.
+        cache: receives the finished chapters.
+        failures: receives the failed chapters.
         root: the repository, working folder of every chapter.
-        environment: of the executing processes, see ``child_environment``.
-        jobs: processes at a time.
-        source: recorded with every execution, called when the first has finished.
+        environment: environment of the executing processes, see ``child_environment``.
+        jobs: number of processes in parallel.
+        source: provenance recorded with every execution, called when the first has finished.
         report: called with one line of text for every event.
         strict: start nothing more after a failure.
     """
@@ -50,10 +50,13 @@ class Executor:
         self.failed: dict[str, Failure] = {}
 
     def run(self, tasks: list[Task], done: Mapping[str, Execution]) -> dict[str, Execution]:
-        """Execute the tasks; ``done`` holds the chapters that need no execution, by name. The executions there are; ``failed`` the rest.
+        """Execute the tasks; ``done`` holds the chapters that need no execution, by name.
+
+        Returns:
+            Every execution by chapter; ``failed`` holds the chapters without one.
 
         Raises:
-            ChapterError: when strict, for the chapters that failed. What had started is finished and stored.
+            ChapterError: if strict, for the chapters that failed. Chapters that had started are finished and stored.
         """
         waiting, total, beat = self._longest_first(tasks), len(tasks), time.monotonic()
         self.done = dict(done)
@@ -79,7 +82,7 @@ class Executor:
         return self.strict and bool(self.failed)
 
     def _longest_first(self, tasks: list[Task]) -> list[Task]:
-        """Those with the longest way to the end of the build in front: their own time and that of the chapters that wait for them."""
+        """Longest critical path first: a chapter's own time plus that of the chapters that wait for it."""
 
         def way(name: str) -> float:
             task = by_name[name]
@@ -90,7 +93,7 @@ class Executor:
         return sorted(tasks, key=lambda task: -way(task.chapter.name))
 
     def _start(self, waiting: list[Task], launcher: Launcher) -> list[Task]:
-        """Start what can be started; what remains."""
+        """Start the tasks that can be started; returns the others."""
         remaining = []
         for task in waiting:
             ready = all(name in self.done or name in self.failed for name in task.chapter.after)
@@ -99,7 +102,7 @@ class Executor:
         return remaining
 
     def _begin(self, task: Task, launcher: Launcher) -> bool:
-        """Find the execution, or start it; False if it has to wait for a place or for another process."""
+        """Find the execution, or start it; False if it has to wait for a free slot or for another process."""
         missing = tuple(sorted(set().union(*(self._missing(name) for name in task.chapter.after))))
         if missing:
             task = replace(task, key=key_without(task.key, missing), without=missing)
@@ -108,11 +111,11 @@ class Executor:
         return len(self.running) < self.jobs and self._launch(task, launcher)
 
     def _missing(self, name: str) -> set[str]:
-        """Chapters whose results a chapter that reads from this one lacks."""
+        """Chapters whose results are missing for a chapter that reads from this one."""
         return {name} if name in self.failed else set(self.done[name].meta.get("without", ()))
 
     def _known(self, task: Task) -> bool:
-        """Whether it was tried with the same results missing."""
+        """Whether it was tried before with the same results missing."""
         if stored := self.cache.get(task.chapter, task.key):
             self.done[task.chapter.name] = stored
         elif failure := self.failures.get(task.chapter, task.key):
@@ -127,7 +130,7 @@ class Executor:
             lock.acquire(timeout=0)
         except Timeout:
             return False
-        stored = self.cache.get(task.chapter, task.key)
+        stored = self.cache.get(task.chapter, task.key)  # once more, under the lock: another process may have stored it
         if stored:
             lock.release()
             self.done[task.chapter.name] = stored
@@ -159,7 +162,7 @@ class Executor:
         self.report(f"executing {names or 'nothing: waiting for another process'}{self._time_left(waiting)}")
 
     def _time_left(self, waiting: list[Task]) -> str:
-        """ "; about 2 min left", when every unfinished chapter's time is known from before."""
+        """ "; about 2 min left", if the time of every unfinished chapter is known; empty otherwise."""
         unfinished = [(task, 0.0) for task in waiting] + [(process.task, process.seconds) for process in self.running]
         known = [(self.cache.seconds(task.chapter, task.parameters.get("profile")), spent) for task, spent in unfinished]
         if not unfinished or any(expected is None for expected, _ in known):

@@ -1,4 +1,4 @@
-"""What became of a chapter that was not executed to its end, kept beside the cache until the chapter succeeds."""
+"""Failures of chapters: where and why execution stopped, stored beside the cache until the chapter succeeds."""
 
 import errno
 import json
@@ -16,33 +16,33 @@ _NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 class ChapterError(RuntimeError):
-    """Chapters that were not executed to their end; the message has a line for each, naming place and exception."""
+    """Chapters that failed; the message has a line for each, with place and exception."""
 
     def __init__(self, failures: "list[Failure]", page: Path | None = None) -> None:
         super().__init__("\n".join(str(failure) for failure in failures))
         self.failures = failures
         self.page = page
-        """Index of the book, rendered with boxes where chapters stopped; None where it was not."""
+        """Index of the book, rendered with boxes where chapters stopped; None if it was not rendered."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A chapter that stopped."""
+    """A chapter that failed."""
 
     chapter: str
     """Its name."""
     key: str
-    """Of the execution that was tried."""
+    """Key of the execution that was tried."""
     where: str
-    """Heading, cell and line; empty where no cell had begun."""
+    """Heading, cell and line; empty if no cell had started."""
     what: str
-    """The exception, or what else ended it."""
+    """The exception, or another cause."""
     position: int = 0
-    """Of the cell in the half-executed notebook."""
+    """Position of the cell in the half-executed notebook."""
     notebook: str = ""
-    """The half-executed notebook as the reader sees it, or what the process printed."""
+    """Path of the half-executed notebook as the reader sees it, or of the output of the process."""
     predecessors: tuple[str, ...] = ()
-    """Chapters that it reads from and that had stopped before."""
+    """Chapters that it reads from and that had failed before."""
 
     def __str__(self) -> str:
         place_of = f", {self.where}" if self.where else ""
@@ -65,25 +65,25 @@ class Failures:
         return failure if failure.key == key and Path(failure.notebook).is_file() else None
 
     def keep(self, failure: Failure) -> Failure:
-        """Store what failed."""
+        """Store a failure."""
         (self.folder / f"{failure.chapter}.json").write_text(json.dumps(asdict(failure), indent=1), encoding="utf-8")
         return failure
 
     def forget(self, chapter: Chapter) -> None:
-        """The chapter has been executed."""
+        """Remove the failure of a chapter that has been executed."""
         for suffix in ("json", "ipynb", "log"):
             (self.folder / f"{chapter.name}.{suffix}").unlink(missing_ok=True)
 
     def explain(
         self, chapter: Chapter, key: str, work: Path, status: int, limit: float | None = None, predecessors: tuple[str, ...] = ()
     ) -> Failure:
-        """Store and describe what the work folder of an executing process tells.
+        """Describe a failure from the work folder of the executing process, and store it.
 
         Args:
-            chapter: what was executed.
-            key: of the execution.
-            work: holds ``notebook.ipynb`` as far as it came and ``log.txt``.
-            status: of the process.
+            chapter: the chapter.
+            key: key of its execution.
+            work: folder with ``notebook.ipynb`` as far as it was executed, and ``log.txt``.
+            status: exit status of the process.
             limit: seconds after which it was ended, if it was.
             predecessors: chapters whose results it lacked.
         """

@@ -1,4 +1,4 @@
-"""Start the process that executes a chapter: an interpreter of its own, or a fork of one that has imported everything already."""
+"""Start the process that executes a chapter: a new interpreter, or a fork of one that has already imported the libraries."""
 
 import contextlib
 import json
@@ -13,35 +13,35 @@ from typing import Protocol
 
 _FOLDER = Path(__file__).parent
 WARM_FROM = 4
-"""Chapters from which on importing everything once costs less than importing what each needs."""
+"""Smallest number of chapters for which importing the libraries once is cheaper than importing them for each."""
 
 
 class Handle(Protocol):
-    """A process under way."""
+    """A running process."""
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs; negative: the signal that ended it."""
 
     def begun(self) -> bool:
-        """Whether it executes already; imports made for all chapters come before."""
+        """Whether it is executing yet; the imports made for all chapters come first."""
 
     def end(self) -> None:
-        """End it, and what it has started."""
+        """End it, and the processes it has started."""
 
 
 class Fresh(Handle):
-    """An interpreter of its own."""
+    """A new interpreter."""
 
     def __init__(self, specification: Path, environment: Mapping[str, str], log: Path, cwd: Path) -> None:
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_FOLDER / "worker.py"), str(specification)],
+                [sys.executable, "-P", str(_FOLDER / "worker.py"), str(specification)],  # -P: modules of this folder shadow no others
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
-                start_new_session=True,
+                start_new_session=True,  # a process group, which end() kills as a whole
             )
 
     def poll(self) -> int | None:
@@ -75,10 +75,10 @@ class Forked(Handle):
 
 
 class Launcher:
-    """Starts executing processes; a context that ends what still runs.
+    """Starts executing processes; as a context manager it ends those still running.
 
     Args:
-        environment: of every process; each gets its own additions.
+        environment: environment of every process; each gets its own additions.
         cwd: working folder of every process.
         chapters: how many will be executed. From ``WARM_FROM`` on they are forks, on Linux; elsewhere libraries do not survive a fork.
     """
@@ -91,7 +91,7 @@ class Launcher:
         self._started = 0
         self._buffer = b""
         if chapters >= WARM_FROM and sys.platform == "linux":
-            # the kernel's own setting, which matplotlib reads when it is imported
+            # a kernel would set this itself, but matplotlib reads it when it is imported, before the fork
             inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
             self._warm = subprocess.Popen(
                 [sys.executable, "-P", str(_FOLDER / "warm.py")],
@@ -105,7 +105,7 @@ class Launcher:
             os.set_blocking(self._warm.stdout.fileno(), False)
 
     def start(self, specification: Path, additions: Mapping[str, str], log: Path) -> Handle:
-        """Start executing what the specification names."""
+        """Start executing the notebook of a specification."""
         if self._warm is not None and self._warm.poll() is None:
             self._started += 1
             name = f"{specification.parent.name}-{self._started}"
@@ -130,14 +130,14 @@ class Launcher:
         return name in self._begun
 
     def status(self, name: str) -> int | None:
-        """Exit status of a forked process, None while it runs; that of a kill when the warm process itself was killed."""
+        """Exit status of a forked process, None while it runs; that of a kill if the warm process itself is gone."""
         assert self._warm is not None
         gone = self._warm.poll() is not None
         self._listen()
         return self._statuses.get(name, -signal.SIGKILL if gone else None)
 
     def _listen(self) -> None:
-        """Take in what the warm process has said since."""
+        """Read the new answers of the warm process."""
         assert self._warm is not None and self._warm.stdout is not None
         while received := self._warm.stdout.read():
             *lines, self._buffer = (self._buffer + received).split(b"\n")
@@ -154,4 +154,4 @@ class Launcher:
         if self._warm is None:
             return
         with contextlib.suppress(BrokenPipeError):
-            self._warm.communicate()
+            self._warm.communicate()  # closes its input, which ends it and its forks

@@ -1,4 +1,4 @@
-"""Notebooks as the reader sees them: an executed one without traces of the machine, and one that stopped, saying where and why."""
+"""Notebooks as the reader sees them: an executed one without traces of the machine, and a failed one with the place and the cause."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from cm2.book.chapters import Chapter, assignments
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# as IPython colours it
+# with IPython's colour codes
 _COUNT = re.compile(r"(Cell(?:\x1b\[[0-9;]*m|\s)*In\s?)\[(\d+)\]")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*$", re.MULTILINE)
 _FENCED = re.compile(r"^(`{3,}|~{3,}).*?^\1`*\s*$", re.MULTILINE | re.DOTALL)
@@ -18,9 +18,9 @@ _GATE = re.compile(r"\{solution-start\}\s*(\S+)")
 
 
 def reader_notebook(path: Path, chapter: Chapter) -> dict[str, Any]:
-    """An executed notebook without paths, times and what papermill inserted, its cells counted as the reader counts them.
+    """An executed notebook without paths, times and papermill's insertions, its cells numbered as the reader counts them.
 
-    The cell of injected parameters stays where it changes a default.
+    The cell of injected parameters stays if it changes a default.
     """
     content = json.loads(path.read_text(encoding="utf-8"))
     content["metadata"].pop("papermill", None)
@@ -34,7 +34,7 @@ def reader_notebook(path: Path, chapter: Chapter) -> dict[str, Any]:
         for name in ("papermill", "execution"):
             cell["metadata"].pop(name, None)
         if "outputs" in cell:
-            # warnings name temporary files, and no page shows them
+            # warnings name temporary files of this machine; no page shows them
             cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
         for output in cell.get("outputs", ()):
             if "execution_count" in output:
@@ -57,7 +57,7 @@ def _repeats_defaults(cell: Mapping[str, Any], chapter: Chapter) -> bool:
 
 
 def stopped_at(path: Path, chapter: Chapter) -> int:
-    """Position, in the reader's notebook, of the cell that raised, or else of the last one that was begun."""
+    """Position, in the reader's notebook, of the cell that raised, else of the last one that was started."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     raised = [position for position, cell in enumerate(cells) if error_of(cell)]
     begun = [p for p, cell in enumerate(cells) if cell["cell_type"] == "code" and cell["metadata"].get("papermill", {}).get("start_time")]
@@ -71,7 +71,7 @@ def error_of(cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def place(cells: Sequence[Mapping[str, Any]], position: int) -> str:
-    """Where a cell of the reader's notebook stands: ``under "Exercises" (solution of ex-tails-1), In [9], line 2``."""
+    """The place of a cell in the reader's notebook: ``under "Exercises" (solution of ex-tails-1), In [9], line 2``."""
     heading, solution = "", ""
     for cell in cells[:position]:
         if cell["cell_type"] != "markdown":
@@ -85,7 +85,7 @@ def place(cells: Sequence[Mapping[str, Any]], position: int) -> str:
 
 
 def exception(cells: Sequence[Mapping[str, Any]], position: int) -> str:
-    """What a cell raised: name and message, or the line itself where the exception has none, as that of a bare ``assert``."""
+    """The exception of a cell: name and message, or the source line if it has no message, as with a bare ``assert``."""
     error = error_of(cells[position])
     if error is None:
         return ""
@@ -105,13 +105,13 @@ def count(cells: Sequence[Mapping[str, Any]], position: int) -> int:
 
 
 def _line_numbers(traceback: Sequence[str], number: int) -> list[str]:
-    """Lines of the cell ``In [number]`` that a traceback passes through, outermost first; that of a syntax error is among them."""
+    """Lines of the cell ``In [number]`` in a traceback, outermost first, including that of a syntax error."""
     text = _ANSI.sub("", "\n".join(traceback))
     return re.findall(rf"Cell In\s?\[{number}\], line (\d+)", text)
 
 
 def stopped_page(content: Mapping[str, Any], position: int, where: str, what: str, predecessors: Sequence[str] = ()) -> dict[str, Any]:
-    """A half-executed notebook as a page: a box on top says where it stopped, a red one at that place what happened."""
+    """A half-executed notebook as a page: a box at the top states where it stopped, a red one at that place states the cause."""
     page = copy.deepcopy(dict(content))
     cells = page["cells"]
     stopped = cells[position]
@@ -125,12 +125,12 @@ def stopped_page(content: Mapping[str, Any], position: int, where: str, what: st
 
 
 def missing_results(names: Sequence[str]) -> str:
-    """Whose results a chapter lacks, in markdown."""
+    """The results that a chapter lacks, in markdown."""
     return f"the results of {', '.join(f'[]({name}.ipynb)' for name in names)}, which stopped before the end."
 
 
 def _outside_gates(cells: Sequence[Mapping[str, Any]], position: int) -> int:
-    """The cell itself, or the gate that closes the folded solution it stands in."""
+    """Position of the cell, or of the gate that closes the folded solution around it."""
     gates = [("".join(cell["source"]), place) for place, cell in enumerate(cells) if cell["cell_type"] == "markdown"]
     inside = False
     for source, at in gates:
@@ -155,5 +155,5 @@ def box_cell(kind: str, title: str, text: str) -> dict[str, Any]:
 
 
 def fenced(text: str) -> str:
-    """Text that cannot close the fence it is put into."""
+    """Text that cannot close the code fence around it."""
     return _ANSI.sub("", text).replace("```", "'''")

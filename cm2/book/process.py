@@ -1,4 +1,4 @@
-"""One chapter under way: a process, its environment and its work folder, which becomes an entry of the cache."""
+"""One chapter being executed: a process, its environment and its work folder, which becomes an entry of the cache."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from cm2.book.failure import Failure, Failures
 from cm2.book.launch import Launcher
 from cm2.environment.machine import cores
 
-# a chapter's figures are vectors with repeatable ids and no date, whoever executes the book
+# figures are the same files on every machine: vector graphics with fixed ids and no date
 _KERNEL_CONFIG = """\
 c = get_config()
 c.InlineBackend.figure_formats = {"svg"}
@@ -40,7 +40,7 @@ class Task:
 
 
 class Process:
-    """A chapter under way, in a work folder that becomes its cache entry."""
+    """A chapter being executed, in a work folder that becomes its cache entry."""
 
     def __init__(self, task: Task, cache: Cache, root: Path, launcher: Launcher, earlier: list[Execution], lock: FileLock) -> None:
         self.task, self.cache, self.lock = task, cache, lock
@@ -54,7 +54,7 @@ class Process:
             "output": str(self.work / "notebook.ipynb"),
             "parameters": task.parameters,
             "cwd": str(root),
-            # a prefix of socket names; kernels that share one would talk to each other
+            # prefix of the socket names; kernels with the same one would share their sockets
             "sockets": str(self.sockets / "kernel"),
         }
         specification.write_text(json.dumps(wanted), encoding="utf-8")
@@ -74,29 +74,29 @@ class Process:
 
     @property
     def seconds(self) -> float:
-        """Since it began to execute."""
+        """Seconds since it began to execute."""
         if self._begun is None and self.handle.begun():
             self._begun = time.monotonic()
         return 0.0 if self._begun is None else time.monotonic() - self._begun
 
     @property
     def late(self) -> bool:
-        """Whether it has taken longer than it may."""
+        """Whether it has exceeded its time limit."""
         return self.seconds > self.task.limit
 
     def ended(self) -> bool:
-        """Whether there is something to collect."""
+        """Whether it is ready to be collected."""
         return self.late or self.handle.poll() is not None
 
     def finish(self, source: Mapping[str, Any], failures: Failures) -> Execution | Failure:
-        """Store the finished chapter with its source (``commit``, ``machine``, ``seconds``), or what became of it."""
+        """Store the finished chapter with its provenance (``commit``, ``machine``, ``seconds``), or its failure."""
         status = self.handle.poll()
-        late = status is None  # collected though it runs
+        late = status is None  # it is collected while running only if its time is up
         task = self.task
         if late or status:
             self.handle.end()
             return failures.explain(task.chapter, task.key, self.work, status or 0, task.limit if late else None, task.without)
-        for name in self.inherited:
+        for name in self.inherited:  # results of earlier chapters are stored with those
             (self.work / "results" / name).unlink(missing_ok=True)
         for name in ("specification.json", "log.txt"):
             (self.work / name).unlink()
@@ -106,7 +106,7 @@ class Process:
         return self.cache.store(task.chapter, task.key, self.work, meta)
 
     def close(self) -> None:
-        """End the process if it still runs, and remove what it leaves behind."""
+        """End the process if it is still running, and remove its temporary files."""
         self.handle.end()
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.sockets, ignore_errors=True)

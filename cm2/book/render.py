@@ -25,16 +25,16 @@ _LINK = re.compile(r'(\b(?:href|src|action|data-content_root)=")([^"]*)(")')
 
 
 class RenderError(RuntimeError):
-    """Sphinx could not render the staged book, or warned; the message carries what it said."""
+    """Sphinx could not render the staged book, or warned; the message carries its output."""
 
 
 def stage(
     root: Path, folder: Path, chapters: Mapping[str, Chapter], executions: Mapping[str, Execution], failures: Mapping[str, Failure]
 ) -> None:
-    """Fill ``folder`` with what Sphinx reads: configuration, pages, executed notebooks, results.
+    """Fill ``folder`` with the input of Sphinx: configuration, pages, executed notebooks, results.
 
-    A file is rewritten only when its content changed. A chapter that failed is staged as far as it went, with a box where it stopped.
-    Chapters with neither an execution nor a failure are left out, of the table of contents too.
+    A file is rewritten only if its content changed. A failed chapter is staged as far as it was executed, with a box where it stopped.
+    Chapters with neither an execution nor a failure are left out, also of the table of contents.
     """
     wanted: dict[str, bytes] = {"_config.yml": (root / "_config.yml").read_bytes()}
     left_out = {chapter.document for name, chapter in chapters.items() if name not in executions and name not in failures}
@@ -104,7 +104,7 @@ def _reduced_toc(root: Path, left_out: set[str]) -> bytes:
 
 
 def _synchronise(folder: Path, wanted: Mapping[str, bytes]) -> None:
-    """Make the folder hold exactly the wanted files, leaving unchanged ones alone so that Sphinx reads only what changed."""
+    """Make the folder hold exactly the wanted files. Unchanged files are not touched: Sphinx then reads only the changed ones."""
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         if path.relative_to(folder).as_posix() not in wanted:
             path.unlink()
@@ -116,16 +116,16 @@ def _synchronise(folder: Path, wanted: Mapping[str, bytes]) -> None:
 
 
 def render(stage_folder: Path, html: Path, strict: bool = True) -> Path:
-    """Render the staged book; its index page.
+    """Render the staged book; returns its index page.
 
     Args:
         stage_folder: see ``stage``.
-        html: where the pages go once all are made; until then, and after an error, the book rendered before stays there.
-        strict: any warning, unresolved references included, is an error.
+        html: receives the pages once all are finished; until then, and after an error, the previously rendered book stays there.
+        strict: whether any warning, including unresolved references, is an error.
 
     Raises:
-        RenderError: Sphinx failed or, when strict, warned. The next build then starts from nothing, since Sphinx does not repeat
-            the warnings of pages it has read.
+        RenderError: Sphinx failed or, if strict, warned. The next build then starts from scratch, since Sphinx does not repeat the
+            warnings of pages it has already read.
     """
     doctrees, pages = html.parent / ".doctrees", html.parent / ".pages"
     setup = _setup_digest(stage_folder)
@@ -147,11 +147,11 @@ def render(stage_folder: Path, html: Path, strict: bool = True) -> Path:
 
 
 def _replace(html: Path, pages: Path) -> None:
-    """Put a copy of the finished pages in the place of the old ones. Sphinx goes on from its own copy, page by page."""
+    """Replace the old pages by a copy of the finished ones. The original stays: Sphinx updates it incrementally in the next build."""
     new, old = html.with_name(f".{html.name}.new"), html.with_name(f".{html.name}.old")
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(pages, new)
+    shutil.copytree(pages, new)  # copied beside first: the renames that follow leave no half-copied book
     if html.exists():
         html.rename(old)
     new.rename(html)
@@ -159,7 +159,7 @@ def _replace(html: Path, pages: Path) -> None:
 
 
 def _setup_digest(stage_folder: Path) -> str:
-    """Digest of what decides every page at once: configuration, table of contents, extensions, interpreter, and how strict."""
+    """Digest of everything that affects all pages: configuration, table of contents, extensions, interpreter, and the failed chapters."""
     files = [
         stage_folder / "_config.yml",
         stage_folder / "_toc.yml",
@@ -174,7 +174,7 @@ def _tail(text: str, lines: int = 40) -> str:
 
 
 def _write_index(stage_folder: Path, html: Path) -> None:
-    """``index.html``: the first page once more, its links as seen from the top folder."""
+    """``index.html``: a copy of the first page with its links relative to the top folder."""
     import yaml
 
     first = yaml.safe_load((stage_folder / "_toc.yml").read_text(encoding="utf-8"))["root"]

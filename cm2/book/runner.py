@@ -1,4 +1,4 @@
-"""The one command behind ``cm2 book``."""
+"""The function behind ``cm2 book``."""
 
 import json
 import logging
@@ -25,9 +25,9 @@ from cm2.progress import duration
 logger = logging.getLogger("cm2.book")
 
 SHORTEST_LIMIT = 900.0
-"""Seconds that every chapter may take."""
+"""Smallest default time limit of a chapter, in seconds."""
 PATIENCE = 20.0
-"""Times its author's estimate that a chapter may take."""
+"""Default time limit of a chapter as a multiple of its author's estimate."""
 LONG_PROFILES = ("open", "paper")
 """Profiles without a limit unless one is given: they train for hours."""
 
@@ -43,32 +43,32 @@ def build(
     strict: bool = False,
     limit: float | None = None,
 ) -> Path:
-    """Execute the chapters that changed, render the book; the path of its index page.
+    """Execute the chapters that changed and render the book; returns the path of its index page.
 
-    A chapter that fails costs one page: the others are executed and rendered, its own shows how far it came, and those that read its
-    results say so. The next call executes only what failed.
+    A chapter that fails costs only its own page: the others are executed and rendered, its page shows how far it got, and the pages of
+    chapters that read its results carry a notice. The next call executes only the failed ones.
 
     Args:
         only: chapters by name, executed with the chapters they read results from; the others are shown as last executed, and those
             never executed are left out.
         parameters: notebook parameters by name; each goes to the chapters that declare it, or to ``only``. Strings are read as YAML
             scalars.
-        profile: ``smoke``, ``quick``, ``open`` or ``paper``, handed to every chapter that declares ``profile``.
-        jobs: chapters executed at a time.
+        profile: ``smoke``, ``quick``, ``open`` or ``paper``, passed to every chapter that declares ``profile``.
+        jobs: chapters executed in parallel.
         root: the checkout; by default the nearest folder above with ``_toc.yml``.
-        output: where ``html/`` and its working folders go; by default ``_build`` of the checkout. Executed chapters are always kept in
-            the checkout's ``_build/cache``.
+        output: folder for ``html/`` and the working folders; by default ``_build`` of the checkout. Executed chapters are always stored
+            in the checkout's ``_build/cache``.
         report: receives one line of text per event; by default the logger ``cm2.book``.
-        strict: stop at the first failure, and render nothing then.
-        limit: minutes that a chapter may take; by default a quarter of an hour or twenty times its author's estimate, whichever is more,
-            and no limit for the profiles ``open`` and ``paper``.
+        strict: stop at the first failure, and render nothing.
+        limit: time limit of a chapter in minutes; by default a quarter of an hour or twenty times its author's estimate, whichever is
+            more, and no limit for the profiles ``open`` and ``paper``.
 
     Raises:
         MissingExtraError: a library of the extra ``book`` is not installed.
-        ValueError: an unknown chapter or parameter, a value of the wrong type, an inconsistent table of contents; nothing is executed then.
-        ChapterError: chapters failed; its ``failures`` tell where, its ``page`` is the rendered book. Those that were finished stay
-            executed.
-        RenderError: Sphinx failed, or warned though no chapter is missing; the book rendered before is still there.
+        ValueError: an unknown chapter or parameter, a value of the wrong type, an inconsistent table of contents; nothing is executed.
+        ChapterError: chapters failed; its ``failures`` give the places, its ``page`` is the rendered book. Finished chapters stay in the
+            cache.
+        RenderError: Sphinx failed, or warned although no chapter is missing; the previously rendered book is still there.
     """
     report = report or logger.info
     root = Path(root).resolve() if root else find_root()
@@ -100,7 +100,7 @@ def execute(
     strict: bool = False,
     limit: float | None = None,
 ) -> tuple[dict[str, Execution], dict[str, Failure]]:
-    """Execute the chapters that changed; every execution there is, and the chapters that failed. Arguments and errors as in ``build``."""
+    """Execute the chapters that changed; returns all executions, and the failures, by chapter. Arguments and errors as in ``build``."""
     require_extra("book")
     if jobs < 1:
         raise ValueError(f"jobs is the number of chapters executed at a time, got {jobs}; give 1 or more")
@@ -140,7 +140,7 @@ def _seconds(limit: float | None, chapter: Chapter, profile: Any) -> float:
 
 
 def _known(tasks: list[Task], cache: Cache, failures: Failures) -> set[str]:
-    """Chapters that need no execution unless one that they read from, and that failed before, succeeds now."""
+    """Chapters that need no execution unless a chapter they read from, which failed before, succeeds this time."""
     before = {task.chapter.name for task in tasks if failures.get(task.chapter, task.key)}
     known = set()
     for task in tasks:
@@ -157,12 +157,13 @@ def _announce(tasks: list[Task], known: set[str], total: int, profile: str, repo
 
 
 def _source(root: Path, environment: Mapping[str, str]) -> Callable[[], Mapping[str, Any]]:
-    """What is recorded with every execution: the commit, and the machine as an executing process sees it."""
+    """Provenance recorded with every execution: the commit, and the machine as an executing process sees it."""
 
     @remembered
     def source() -> Mapping[str, Any]:
         return {"commit": commit(root), "machine": json.loads(facts.communicate()[0])}
 
+    # imports torch, which takes seconds: started now, read when the first chapter has finished
     run = [sys.executable, "-P", "-m", "cm2.environment.machine"]
     facts = subprocess.Popen(run, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root)
     return source

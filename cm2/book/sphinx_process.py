@@ -1,4 +1,4 @@
-"""Render a staged book with Jupyter Book; run as a process of its own: ``python sphinx_process.py STAGE HTML DOCTREES STRICT``.
+"""Render a staged book with Jupyter Book, in a separate process: ``python sphinx_process.py STAGE HTML DOCTREES STRICT``.
 
 Sphinx keeps global state and Jupyter Book writes to the screen, so neither runs inside the caller's process.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(stage: Path, html: Path, doctrees: Path, strict: bool) -> int:
-    """Exit status of the build: 0 if it made every page, and, when strict, without a single warning."""
+    """Exit status of the build: 0 if every page was made and, if strict, without a warning."""
     from jupyter_book.sphinx import build_sphinx
 
     overrides = {"external_toc_path": str(stage / "_toc.yml"), "latex_individualpages": False, "nitpicky": strict}

@@ -1,6 +1,6 @@
-"""How far the numbers of the book move between machines, and how many of their digits can therefore be printed.
+"""Spread of the book's numbers between machines, and how many of their digits can therefore be printed.
 
-``make portable`` executes the chapters under several instruction sets, numbers of threads and libraries, and keeps what came out in
+``make portable`` executes the chapters under several instruction sets, numbers of threads and libraries, and stores the numbers in
 ``results/portability.json``: ``{"profile", "environments": [...], "numbers": {chapter: {name: [one value per environment]}}}``.
 """
 
@@ -19,7 +19,7 @@ _ROLE = re.compile(r"\{glue:text\}`([^`:]+)(?::([^`]*))?`")
 
 
 def glued(content: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers that an executed notebook glues, by name."""
+    """Numbers glued in an executed notebook, by name."""
     found = {}
     for output in (output for cell in content["cells"] for output in cell.get("outputs", ())):
         text = output.get("data", {}).get(_GLUE)
@@ -41,7 +41,7 @@ def numbers(execution: Execution) -> dict[str, float]:
 
 
 def spreads(root: Path, profile: Any) -> dict[str, dict[str, float]]:
-    """Largest minus smallest value over the environments, by chapter and name; empty where this profile has not been tried."""
+    """Largest minus smallest value over the environments, by chapter and name; empty if this profile has not been run."""
     path = root / "results" / PORTABILITY
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not kept or kept["profile"] != profile:
@@ -50,19 +50,19 @@ def spreads(root: Path, profile: Any) -> dict[str, dict[str, float]]:
 
 
 def spread(values: list[float | None]) -> float:
-    """Largest minus smallest of the values there are."""
+    """Largest minus smallest of the finite values."""
     there = [value for value in values if value is not None and math.isfinite(value)]
     return max(there) - min(there) if there else 0.0
 
 
 def printed(value: float, format: str, spread: float) -> str:
-    """A number with no more digits than hold on every machine.
+    """A number with only the digits that hold on every machine.
 
     The last digit shown is the first whose half is at least as large as the spread.
 
     Args:
         value: the number.
-        format: how its author wants it, a format specification such as ``.3f``, ``,d``, ``.1%`` or ``.1e``.
+        format: the author's format specification, such as ``.3f``, ``,d``, ``.1%`` or ``.1e``.
         spread: largest minus smallest value over the environments.
 
     Example:
@@ -90,7 +90,7 @@ def printed(value: float, format: str, spread: float) -> str:
 
 
 def with_digits_that_hold(content: dict[str, Any], moved: Mapping[str, float]) -> dict[str, Any]:
-    """The notebook with each ``{glue:text}`` replaced by its number where the digits asked for do not all hold.
+    """The notebook with each ``{glue:text}`` replaced by its number if not all of the requested digits hold.
 
     Args:
         content: an executed notebook; its markdown cells are changed in place.

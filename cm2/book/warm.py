@@ -1,8 +1,8 @@
-"""A process that has imported what the chapters import, and forks one executing process per chapter: ``python warm.py``.
+"""A process that imports the chapters' libraries once and forks one executing process per chapter: ``python warm.py``.
 
-Nineteen kernels that each import torch, lightning and transformers spend more time on imports than on many a chapter. A fork of a process
-that holds them all starts at once and shares their memory. Nothing of ``cm2`` is imported here, and nothing is computed: no thread, no
-random number and no socket exists before the fork, so a forked kernel computes what a fresh one does.
+Importing torch, lightning and transformers in each of nineteen kernels takes longer than executing many a chapter. A fork of a process
+that has imported them starts at once and shares its memory. Nothing of ``cm2`` is imported here, and nothing is computed: no thread, no
+random number and no socket exists before the fork, so a forked kernel gives the same results as a fresh one.
 
 Requests are lines of JSON on the standard input, ``{"name", "specification", "environment", "log"}`` or ``{"end": name}``; answers are
 lines on the standard output, ``{"name"}`` when a process has been forked and ``{"name", "status"}`` when it has ended. Closing the
@@ -28,11 +28,11 @@ MODULES = (
     *("sklearn.ensemble", "torch", "torchvision", "lightning", "transformers", "safetensors.torch", "joblib", "filelock", "mpmath"),
 )
 PAUSE = 0.02
-"""Seconds between two looks at requests and ended processes."""
+"""Seconds between two checks for requests and ended processes."""
 
 
 def _execute() -> Any:
-    """``main`` of ``worker.py`` beside this file, which is run as a program and belongs to no package."""
+    """``main`` of ``worker.py`` beside this file; this file runs as a script, outside any package, and cannot import it by name."""
     specification = importlib.util.spec_from_file_location("worker", Path(__file__).with_name("worker.py"))
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -61,7 +61,7 @@ class Waiting:
         os.write(self._writing, connection_file.encode())
         os.close(self._writing)
 
-    # what jupyter_client asks of the process of a kernel, named as subprocess.Popen names it
+    # the part of the interface of subprocess.Popen that jupyter_client uses
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs."""
@@ -71,7 +71,7 @@ class Waiting:
         return self.returncode
 
     def wait(self) -> int:
-        """The exit status, when it has ended."""
+        """The exit status, once it has ended."""
         if self.returncode is None:
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.returncode
@@ -91,7 +91,7 @@ class Waiting:
 
 
 def _become_kernel(reading: int) -> None:
-    """Wait for the connection file, then be an IPython kernel until the end."""
+    """Wait for the connection file, then run as an IPython kernel until the end."""
     status = 1
     try:
         os.setpgid(0, 0)  # signals meant for the kernel must not reach the process that executes the notebook
@@ -110,7 +110,7 @@ def _become_kernel(reading: int) -> None:
 
 
 def _leave(status: int) -> None:
-    """End this process without the parent's exit handlers."""
+    """End this process without running the parent's exit handlers."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -118,7 +118,7 @@ def _leave(status: int) -> None:
 
 
 def kernel_manager(kernel: Waiting) -> type:
-    """Class of a manager whose kernel is the one that waits."""
+    """A kernel manager class whose kernel is the waiting one."""
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_client.provisioning import LocalProvisioner
 
@@ -126,7 +126,7 @@ def kernel_manager(kernel: Waiting) -> type:
         async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
             assert self.parent is not None
             kernel.begin(self.parent.connection_file)
-            self.process = kernel  # type: ignore[assignment]  # it has all that is asked of a Popen
+            self.process = kernel  # type: ignore[assignment]  # it has the methods of Popen that are used
             self.pid = self.pgid = kernel.pid
             return self.connection_info
 
@@ -145,7 +145,7 @@ def _become_worker(request: dict[str, Any]) -> None:
     """Execute the requested notebook and end with its status."""
     status = 1
     try:
-        os.setsid()
+        os.setsid()  # a process group, which the parent kills as a whole
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -164,14 +164,14 @@ def _become_worker(request: dict[str, Any]) -> None:
 
 
 class Parent:
-    """Forks on request and says what ended how."""
+    """Forks on request, and reports the exit status of every fork."""
 
     def __init__(self) -> None:
         self.running: dict[int, str] = {}
         self.buffer = b""
 
     def serve(self) -> None:
-        """Until the input closes."""
+        """Serve requests until the input closes."""
         while self._requests():
             self._ended()
         for pid in self.running:
@@ -214,21 +214,21 @@ class Parent:
 
 
 def _as_in_a_notebook() -> None:
-    """What libraries decide when they are imported, as they would decide it inside a kernel."""
+    """Sets the options that libraries choose at import to their values in a kernel."""
     if "pandas" in sys.modules:
-        # 0, as wide as a terminal, where no kernel is seen
+        # imported outside a kernel, pandas chooses 0: as wide as the terminal
         sys.modules["pandas"].set_option("display.max_columns", 20)
 
 
 def main() -> None:
     """Import, then serve."""
     for module in MODULES:
-        # an import that fails is the chapter's to report
+        # a failing import is reported by the chapter that needs it
         with contextlib.suppress(Exception):
             importlib.import_module(module)
     _as_in_a_notebook()
     gc.collect()
-    gc.freeze()  # forked processes then leave the shared pages alone
+    gc.freeze()  # the collectors of the forks then do not write to, and so copy, the shared pages
     Parent().serve()
 
 

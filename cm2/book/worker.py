@@ -1,6 +1,6 @@
 """Execute one notebook with papermill: ``python worker.py SPECIFICATION.json``, or ``main`` in a process forked for it.
 
-Nothing of ``cm2`` is imported here, so that a broken package shows up in the chapter's own cell, where the message names it.
+Nothing of ``cm2`` is imported here: an error in the package is then raised in the chapter's own cell, where the message names it.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# exit statuses by which the runner tells a cell that raised, and a kernel that died, from a notebook that could not be run at all
+# exit statuses that distinguish a cell that raised, and a kernel that died, from a notebook that could not be run at all
 CELL_RAISED = 3
 KERNEL_DIED = 4
 
@@ -20,10 +20,10 @@ def main(specification: Path, kernel_manager: type | None = None) -> int:
 
     Args:
         specification: a JSON file.
-        kernel_manager: class of the kernel's manager; by default the one that starts an interpreter.
+        kernel_manager: class of the kernel manager; by default the one that starts an interpreter.
 
     Returns:
-        0, ``CELL_RAISED`` or ``KERNEL_DIED``; the executed or half-executed notebook lies at ``output``.
+        0, ``CELL_RAISED`` or ``KERNEL_DIED``; the executed or half-executed notebook is written to ``output``.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -51,7 +51,7 @@ def main(specification: Path, kernel_manager: type | None = None) -> int:
 
 
 def _config(wanted: Mapping[str, Any]) -> Any:
-    """Sockets in this process's own folder: TCP ports of parallel kernels can collide."""
+    """Uses sockets in this process's own folder, since the TCP ports of parallel kernels can collide."""
     from traitlets.config import Config
 
     config = Config()
