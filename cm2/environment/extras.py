@@ -11,11 +11,13 @@ from importlib.util import find_spec
 PACKAGE = "cm2"
 # distributions whose import name is not their own name with underscores
 _IMPORTED_AS = {
+    "pandas-stubs": "pandas-stubs",
     "pillow": "PIL",
     "pyyaml": "yaml",
     "pytest-xdist": "xdist",
     "sphinx-mathjax-offline": "sphinx-mathjax-offline",
     "sphinxcontrib-bibtex": "sphinxcontrib.bibtex",
+    "types-pyyaml": "yaml-stubs",
 }
 
 
