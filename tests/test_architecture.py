@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from cm2.environment.moved import MOVED
 from cm2.copulas import make
+from cm2.environment.moved import MOVED
 from tests.test_house_rules import FUNCTION, SOURCES, parse, text
 from tests.test_layers import ROOMS
 from tests.test_readme import OTHERS
