@@ -1,4 +1,4 @@
-"""Made-up raw files in the official layouts, with the flaws of the real ones and the truth beside them."""
+"""Synthetic raw files in the official layouts, with the flaws of the real ones, and the correct answers beside them."""
 
 from data_prep.fabricate.mimic3 import fabricate_mimic3
 from data_prep.fabricate.mimic4 import fabricate_mimic4

@@ -1,4 +1,4 @@
-"""From the simulator's series to charted events: items of both systems, their units and the text of their values."""
+"""From the simulator's series to charted events: items of both charting systems, units, and values as text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNITS = {
     "pH": "units",
     **dict.fromkeys(("Diastolic blood pressure", "Mean blood pressure", "Systolic blood pressure"), "mmHg"),
 }
-# of what an item id implies: from the simulator's unit to the item's, decimals, spelling
+# by variable and the unit implied by an item id: conversion from the simulator's unit, decimals, spelling
 BY_ITEM: dict[tuple[str, str], tuple[Callable[[np.ndarray], np.ndarray], int, str]] = {
     ("Temperature", "C"): (lambda v: v, 1, "°C"),
     ("Temperature", "F"): (lambda v: v * 1.8 + 32, 1, "Deg. F"),
@@ -41,7 +41,7 @@ NO_RESPONSE_ETT = 0.3
 
 
 def simulate(stays: int, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Draws of the simulator's law.
+    """Draws from the simulator's distribution.
 
     Returns:
         Factors ``(stays, 3, d)``, series ``(stays, 24, 76)`` and outcomes by task ``(stays,)``.
@@ -53,12 +53,12 @@ def simulate(stays: int, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, n
 
 
 def chart(series: np.ndarray, icu: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """What was charted of each stay, without dirt.
+    """Charted events of each stay, without errors.
 
     Args:
-        series: ``(n, 24, 76)`` of the simulator; what was really charted is where the mask is 1.
+        series: ``(n, 24, 76)`` of the simulator; values were charted where the mask is 1.
         icu: n stays, as ``Population.icu``.
-        rng: of times, items and spellings.
+        rng: generator of times, items and spellings.
 
     Returns:
         One row per event: ``table`` (chart, lab), ``subject_id``, ``hadm_id``, ``stay_id`` (missing for labs), ``itemid``, ``variable``,
@@ -147,11 +147,12 @@ def _spell(
 
 
 def _text(number: np.ndarray, decimals: int) -> np.ndarray:
-    # rounded in decimal text, so that reading gives back the very number
+    # rounded as decimal text: parsing it gives exactly this number
     return np.array([f"{v:.{decimals}f}" for v in number], dtype=object)
 
 
 def _plan(frame: pd.DataFrame, icu: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Moves, drops and spoils events as the scenario of each stay demands, see ``people.Icu.events``."""
     of = lambda column: icu[column].to_numpy()[frame["i"]]
     frame = frame[frame["charttime"] - of("intime") <= of("seconds")]  # patients who leave early are not charted afterwards
     plan, inside = of("events").astype(object), of("intime")

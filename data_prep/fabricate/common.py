@@ -1,4 +1,4 @@
-"""What both editions share: checks of the arguments, the hospital with its soiled events, small conversions."""
+"""Shared by both editions: checks of the arguments, the hospital with its corrupted events, small conversions."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ LEAST, MOST = 50, 30_000
 
 @dataclass(frozen=True)
 class Hospital:
-    """Everything drawn before it takes the shape of tables; times in seconds since 1970.
+    """Everything drawn before it is laid out in tables; times in seconds since 1970.
 
     Args:
-        factors: ``(n, 3, d)`` of the stays.
+        factors: factors of the stays, ``(n, 3, d)``.
         people: the patients.
         admissions: one row each.
         icu: n stays.
         diagnoses: one row each.
-        events: soiled, see ``charting.chart``.
-        dirt: how much of each kind was put in.
-        rng: for what comes after.
+        events: events with injected errors, see ``charting.chart``.
+        dirt: number of injected errors by kind.
+        rng: generator for the draws that follow.
     """
 
     factors: np.ndarray
@@ -46,13 +46,16 @@ class Hospital:
 
 
 def check(out: Path, stays: int, seed: int) -> None:
-    """Refuses what cannot be fabricated.
+    """Checks the arguments.
 
     Raises:
-        ValueError: too few or too many stays, a negative seed, or an ``out`` with something in it.
+        ValueError: too few or too many stays, a negative seed, or an ``out`` that is not empty.
     """
     if not LEAST <= stays <= MOST:
-        raise ValueError(f"stays: got {stays}; every case needs at least {LEAST} ICU stays, and the ids last for {MOST}: choose between")
+        raise ValueError(
+            f"stays: got {stays}; all cases together need at least {LEAST} ICU stays, and the identifiers suffice for {MOST}: "
+            "give a number between"
+        )
     if seed < 0:
         raise ValueError(f"seed: got {seed}; give 0 or a positive integer")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -60,7 +63,7 @@ def check(out: Path, stays: int, seed: int) -> None:
 
 
 def admit(edition: int, stays: int, seed: int) -> Hospital:
-    """A hospital of ``stays`` ICU stays with soiled events."""
+    """A hospital of ``stays`` ICU stays, with errors injected into its events."""
     with Progress("", 4, even=False) as progress:
         progress.stage("simulating")
         factors, series, outcomes = simulate(stays, seed)
@@ -83,11 +86,11 @@ def moments(seconds: pd.Series) -> pd.Series:
 
 
 def numbers(value: pd.Series) -> pd.Series:
-    """The column VALUENUM: the number a text is, if it is one. Some rows have a number and no text."""
+    """The column VALUENUM: the text as a number, if it is one. Rows without a text have a number all the same."""
     number = pd.to_numeric(value, errors="coerce")
     return number.where(np.isfinite(number)).mask(value.isna(), 100.0)
 
 
 def shuffled(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The rows in random order: official tables are in none that one could rely on."""
+    """The rows in random order: official tables have no order to rely on."""
     return frame.iloc[rng.permutation(len(frame))].reset_index(drop=True)

@@ -17,11 +17,11 @@ LEAST = 8
 
 @dataclass
 class Charted:
-    """Events and the dirt put into them.
+    """Events, and the errors injected into them.
 
     Args:
-        frame: as ``charting.chart`` gives it; a plain index 0, 1, ...
-        rng: of every choice.
+        frame: as returned by ``charting.chart``, with a plain index 0, 1, ...
+        rng: generator of every choice.
     """
 
     frame: pd.DataFrame
@@ -33,7 +33,7 @@ class Charted:
         self.free = np.ones(len(self.frame), dtype=bool)
 
     def pick(self, kind: str, where: np.ndarray, share: float) -> np.ndarray:
-        """Positions of untouched events among ``where`` ``(n,)`` bool: ``share`` of them, at least 8 if there are."""
+        """Positions of untouched events among ``where`` ``(n,)`` bool: a fraction ``share`` of them, at least 8 if there are as many."""
         options = np.nonzero(where & self.free)[0]
         chosen = self.rng.choice(options, min(len(options), max(LEAST, round(share * len(options)))), replace=False)
         self.free[chosen] = False
@@ -51,8 +51,9 @@ class Charted:
         self.added.append(self.frame.iloc[at].assign(**columns))
 
     def like(self, by: str) -> np.ndarray:
-        """For every event the position of another one with the same ``by`` (itself, if it is the only one), ``(n,)``."""
+        """For every event the position of another one with the same ``by``, ``(n,)``; one event of each group gets itself."""
         key = self.frame[by].to_numpy()
+        # shuffled, then sorted by key: neighbours are random members of one group
         order = self.rng.permutation(len(key))
         order = order[np.argsort(key[order], kind="stable")]
         following = np.roll(order, -1)

@@ -1,4 +1,4 @@
-"""Dirt in ids and times, and rows that come twice."""
+"""Errors in ids and times, and duplicate rows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pandas as pd
 from data_prep.fabricate.dirt import Charted
 from data_prep.fabricate.people import HOUR
 
-# real ids of items that are none of the 114
+# real item ids that are not among the 114
 OTHERS = {"chart": (113, 3450, 220074, 224700), "lab": (50813, 50912, 51221, 51301), "output": (40055, 40069, 226559, 226560)}
 EDGES = {"at_0_h": 0, "at_2_h": 2 * HOUR, "at_48_h": 48 * HOUR, "second_before_0_h": -1, "second_after_48_h": 48 * HOUR + 1}
 
 
 def soil_rows(charted: Charted, icu: pd.DataFrame, admissions: pd.DataFrame) -> None:
-    """Puts in wrong and empty ids, other times, other items and duplicates.
+    """Injects wrong and missing ids, other times, other items and duplicates.
 
     Args:
         charted: the events.
@@ -69,7 +69,7 @@ def _ids(charted: Charted, icu: pd.DataFrame, admissions: pd.DataFrame) -> None:
 
 
 def _other_stay(icu: pd.DataFrame) -> np.ndarray:
-    """Position of the subject's next stay, cyclically; -1 for the only one."""
+    """Position of the subject's next stay, cyclically; -1 for a subject's only stay."""
     position = pd.Series(np.arange(len(icu)))
     groups = position.groupby(icu["subject_id"].to_numpy())
     other = groups.shift(-1).fillna(groups.transform("first")).to_numpy().astype(np.int64)
@@ -100,7 +100,7 @@ def _items(charted: Charted) -> None:
         at = charted.pick("other_item", table == name, 0.01)
         charted.put(at, itemid=rng.choice(OTHERS[name], len(at)))
     number = pd.to_numeric(frame["value"], errors="coerce").notna().to_numpy()
-    # the column of outputs holds numbers only
+    # the official table of outputs has numeric values only
     at = charted.pick("charted_as_output", (table == "chart") & number, 0.002)
     charted.put(at, table="output")
     at = charted.pick("output", number & (table == "chart"), 0.02)

@@ -1,4 +1,4 @@
-"""Dirt in values and units."""
+"""Errors in values and units."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Change = Callable[[Texts, Texts, np.random.Generator], None]
 
 @dataclass(frozen=True)
 class Soil:
-    """One kind: on which variables (and items, and item units), on what share of them, and what it does."""
+    """One kind of error: the fraction of events it affects, the change, and the variables, items and item units it is limited to."""
 
     kind: str
     share: float
@@ -37,7 +37,7 @@ class Soil:
 
 
 def soil_values(charted: Charted) -> None:
-    """Puts in every kind of dirt that a value or its unit can have."""
+    """Injects every kind of error that a value or its unit can have."""
     implied = dict(zip(items()["itemid"].tolist(), items()["unit"], strict=True))
     frame = charted.frame
     variable, itemid = frame["variable"].to_numpy(dtype=object), frame["itemid"].to_numpy()
@@ -86,7 +86,7 @@ def _each(*forms: Callable[[str], str | None], units: tuple[str | None, ...] = (
 
 
 def _slash(value: Texts, unit: Texts, rng: np.random.Generator) -> None:
-    # the item says which of the two counts
+    # whether the first or the second number counts depends on the item
     value[:] = [f"{v}/{round(0.65 * float(v))}" if float(v) > 85 else f"{round(1.6 * float(v))}/{v}" for v in value]
 
 

@@ -1,4 +1,4 @@
-"""What raw files, dirt and truth share: the 17 channels, the 114 item ids, the two spellings of the coma scale."""
+"""Shared by raw files, injected errors and truth: the 17 channels, the 114 item ids, the two spellings of the coma scale."""
 
 from __future__ import annotations
 

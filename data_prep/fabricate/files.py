@@ -1,4 +1,4 @@
-"""Writing tables as the official archives hold them: CSV, mostly compressed, with a few files' own habits."""
+"""Writing tables as in the official archives: CSV, mostly compressed, with the peculiarities of a few files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyarrow import csv
 
 from cm2.progress import Progress
 
-# stands for bytes that are no UTF-8 in a text held in memory
+# stands, in a text held in memory, for bytes that are not UTF-8
 UNREADABLE = "\ue000"
 _BROKEN = b"\xff\xfe\xff"
 
@@ -26,9 +26,9 @@ class Habit:
 
     Args:
         plain: ``.csv`` instead of ``.csv.gz``.
-        mark: begins with a UTF-8 byte-order mark.
+        mark: starts with a UTF-8 byte-order mark.
         windows: lines end in CR LF; only for tables without line breaks in their fields.
-        quoted: every text in quotes (MIMIC-III), instead of only the ones that need them.
+        quoted: every text is quoted (MIMIC-III), not only those that need it.
     """
 
     plain: bool = False
@@ -43,10 +43,10 @@ def write_tables(
     """Writes tables below ``folder``; columns that a frame lacks are empty.
 
     Args:
-        folder: exists.
-        tables: by name, ``/`` for folders.
+        folder: an existing folder.
+        tables: by name, with ``/`` for subfolders.
         layouts: columns of each table, in order.
-        habits: by name; ``Habit()`` where none is given.
+        habits: by name; by default ``Habit()``.
 
     Returns:
         The files' paths relative to ``folder``.
@@ -59,7 +59,7 @@ def write_tables(
 
 
 def count_habits(habits: Mapping[str, Habit]) -> Counter[str]:
-    """How many tables have each habit."""
+    """Number of tables with each habit."""
     marks = {"table_not_compressed": "plain", "table_with_byte_order_mark": "mark", "table_with_windows_line_ends": "windows"}
     return Counter({kind: sum(getattr(habit, name) for habit in habits.values()) for kind, name in marks.items()})
 
@@ -79,7 +79,7 @@ def _write(folder: Path, name: str, frame: pd.DataFrame, habit: Habit) -> str:
 
 def _quoted(frame: pd.DataFrame) -> bytes:
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    # a column without any value has no type of its own
+    # a column without any value would be of type null instead of text
     empty = [i for i, field in enumerate(table.schema) if pa.types.is_null(field.type)]
     for i in empty:
         table = table.set_column(i, table.schema.names[i], pa.nulls(len(table), pa.string()))

@@ -1,4 +1,4 @@
-"""Chest films of MIMIC-CXR-JPG: when they are taken, how, and their JPEG files."""
+"""Chest radiographs of MIMIC-CXR-JPG: their times, views and JPEG files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_prep.synthetic.image import draw_images
 SHARE = 0.27
 WINDOW = 48 * HOUR * 1000
 MINUTE = 60_000
-# one stay's films: milliseconds after INTIME, view, number of the study within the stay, flaw of the file
+# one stay's radiographs: milliseconds after INTIME, view, number of the study within the stay, flaw of the file
 Plan = list[tuple[int, str | None, int, str]]
 Planner = Callable[[np.random.Generator], Plan]
 
@@ -73,17 +73,17 @@ SELDOM, EVERY = ("colour_film", "truncated_film", "missing_film"), 5
 def draw_films(
     x: np.ndarray, icu: pd.DataFrame, size: int, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, dict[str, bytes], Counter[str]]:
-    """Films of about a quarter of the stays.
+    """Radiographs of about a quarter of the stays.
 
     Args:
         x: factors of the images ``(n, d)``.
         icu: n stays, as ``Population.icu``.
-        size: pixels of the short side; the long one is up to a quarter longer.
-        rng: of everything here.
+        size: short side in pixels; the long side is up to a quarter longer.
+        rng: generator of every draw.
 
     Returns:
         Rows with the columns of the official metadata that are not constant, and ``i``, the position of the stay; the files by path
-        relative to the raw folder; and how many stays of each plan there are.
+        relative to the raw folder; and the number of stays with each plan.
     """
     counts, rows = Counter[str](), []
     ordinary = (icu["events"] == "usual") & (icu["seconds"] >= 48 * HOUR) & icu["outtime"].notna()
@@ -120,9 +120,9 @@ def _dicom(rng: np.random.Generator) -> str:
 def _put_times(frame: pd.DataFrame, milliseconds: np.ndarray, rng: np.random.Generator, counts: Counter[str]) -> None:
     moment = pd.Series(milliseconds.astype("datetime64[ms]"))
     frame["StudyDate"] = moment.dt.strftime("%Y%m%d").astype(int)
-    whole = (moment.dt.hour * 10_000 + moment.dt.minute * 100 + moment.dt.second).astype(str)  # loses its leading zeros
+    whole = (moment.dt.hour * 10_000 + moment.dt.minute * 100 + moment.dt.second).astype(str)  # a number: without leading zeros
     rest = milliseconds % 1000
-    # the official file holds some times as the nearest binary number
+    # some times in the official file are the nearest binary number, printed with many digits
     tail = np.where((rest > 0) & (rng.random(len(rest)) < 0.1), "00000000002", "")
     fraction = [f"{ms:03d}{end}" if ms else str(rng.choice(["", "0", "000"])) for ms, end in zip(rest.tolist(), tail, strict=True)]
     frame["StudyTime"] = [f"{w}.{f}" if f else w for w, f in zip(whole, fraction, strict=True)]

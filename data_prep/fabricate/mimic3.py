@@ -1,4 +1,4 @@
-"""Fabricated raw files in the layout of MIMIC-III v1.4, and their truth."""
+"""Synthetic raw files in the layout of MIMIC-III v1.4, and the truth about them."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ EVENTS = {"chart": "CHARTEVENTS", "lab": "LABEVENTS", "output": "OUTPUTEVENTS"}
 
 
 def fabricate_mimic3(out: Path | str, stays: int = 2000, seed: int = 0) -> Path:
-    """Writes made-up raw files in the layout of MIMIC-III v1.4, full of the real ones' flaws, and what a preparation has to make of them.
+    """Writes synthetic raw files in the layout of MIMIC-III v1.4, with the flaws of the real ones, and the cohort that follows from them.
 
     Series and notes are drawn from ``data_prep.synthetic``; no patient's data. ``truth/`` holds the cohort, its labels, series and notes
-    under the rules of the released code and of the corrected ones, computed from the rows written. Equal arguments give equal files.
+    under the rules of the released code and under the corrected ones, computed from the rows written. Equal arguments give equal files.
 
     Args:
         out: the raw folder; must not exist, or be empty.
-        stays: rows of ICUSTAYS, at least 50.
-        seed: of every draw.
+        stays: number of rows of ICUSTAYS, at least 50.
+        seed: random seed.
 
     Returns:
         ``out``.
 
     Raises:
-        ValueError: an argument outside its range, or an ``out`` with something in it.
+        ValueError: an argument outside its range, or an ``out`` that is not empty.
     """
     out = Path(out)
     check(out, stays, seed)
@@ -113,7 +113,7 @@ def _events(hospital: Hospital) -> dict[str, pd.DataFrame]:
         rows = events[events["table"] == table].reset_index(drop=True)
         frame = rows[["subject_id", "hadm_id", "stay_id", "itemid", "value"]].rename(columns={"stay_id": "icustay_id"})
         frame = frame.assign(charttime=moments(rows["charttime"]), valuenum=numbers(rows["value"]), valueuom=rows["unit"])
-        # a mark that no rule looks at
+        # a flag that no rule uses
         frame["error"] = (hospital.rng.random(len(rows)) < 0.002).astype(int)
         if table != "lab":
             frame = frame.assign(storetime=moments(rows["charttime"] + 420), cgid=20_001)

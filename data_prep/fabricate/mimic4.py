@@ -1,4 +1,4 @@
-"""Fabricated raw files in the layouts of MIMIC-IV v2.2, MIMIC-CXR-JPG and MIMIC-CXR, and their truth."""
+"""Synthetic raw files in the layouts of MIMIC-IV v2.2, MIMIC-CXR-JPG and MIMIC-CXR, and the truth about them."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ HABITS = {name: Habit(quoted=name in EVENTS.values()) for name in TABLES4} | {
 
 
 def fabricate_mimic4(out: Path | str, stays: int = 2000, seed: int = 0, image_size: int = 96) -> Path:
-    """Writes made-up raw files in the layouts of MIMIC-IV v2.2, MIMIC-CXR-JPG v2.0.0 and MIMIC-CXR, flaws and truth included.
+    """Writes synthetic raw files in the layouts of MIMIC-IV v2.2, MIMIC-CXR-JPG v2.0.0 and MIMIC-CXR, with flaws and correct answers.
 
-    Series, films and reports are drawn from ``data_prep.synthetic``; no patient's data. ``truth/`` holds the cohort, its labels, series,
-    films and reports under the rules of the released code and of the corrected ones, computed from the rows written. Equal arguments
-    give equal tables.
+    Series, radiographs and reports are drawn from ``data_prep.synthetic``; no patient's data. ``truth/`` holds the cohort, its labels,
+    series, radiographs and reports under the rules of the released code and under the corrected ones, computed from the rows written.
+    Equal arguments give equal tables.
 
     Args:
         out: the raw folder; must not exist, or be empty.
-        stays: rows of icustays, at least 50.
-        seed: of every draw.
-        image_size: pixels of the films' short side, at least 32.
+        stays: number of rows of icustays, at least 50.
+        seed: random seed.
+        image_size: short side of the radiographs in pixels, at least 32.
 
     Returns:
         ``out``.
 
     Raises:
-        ValueError: an argument outside its range, or an ``out`` with something in it.
+        ValueError: an argument outside its range, or an ``out`` that is not empty.
     """
     out = Path(out)
     check(out, stays, seed)
@@ -170,7 +170,7 @@ def _write_truth(
     everyone = facts.icustays["stay_id"].tolist()
 
     def further(_: str, survivors: pd.DataFrame, __: pd.DataFrame) -> dict[str, dict[int, Any]]:
-        # both variants have the same stays, and so the same films
+        # both variants have the same stays, and so the same radiographs
         texts.clear()
         unreadable.clear()
         chosen, films = {}, {}

@@ -1,4 +1,4 @@
-"""Notes of MIMIC-III: text of the simulator in the shape, and with the flaws, of the official table."""
+"""Notes of MIMIC-III: the simulator's texts in the layout, and with the flaws, of the official table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from data_prep.synthetic.note import draw_notes
 SHARE = 0.45
 SIGNATURES = ("Electronically signed by:", "DICTATED BY:", "Transcribed By:", "electronically signed on")
 CATEGORIES = ("Nursing/other", "Nursing", "Physician ", "Radiology", "Respiratory ")
-# one stay's notes: seconds after INTIME, and what is wrong with each
+# one stay's notes: seconds after INTIME, and the flaw of each
 Plan = list[tuple[int, str]]
 
 
 def _within(low: float, high: float, number: int, wrong: str = "") -> Callable[[np.random.Generator], Plan]:
     def plan(rng: np.random.Generator) -> Plan:
-        # times of their own, also between plans that are joined: equal ones are put in on purpose only
+        # distinct times, also between plans that are combined: notes at equal times are made on purpose only
         minutes = rng.choice(np.arange(round(low * 60) + 1, round(high * 60)), number, replace=False)
         return [(60 * int(minute) - 30 * (wrong != ""), wrong) for minute in minutes]
 
@@ -52,7 +52,7 @@ PLANS: dict[str, Callable[[np.random.Generator], Plan]] = {
     "unreadable_notes": _join(_within(0, 48, 5), _within(0, 48, 1, "unreadable")),
     "even_more_notes": lambda rng: _within(0, 48, int(rng.integers(13, 20)))(rng),
 }
-# rows that count for nobody: kind and how often a noted stay has one
+# rows that belong to no stay's text: kind, and probability that a stay with notes has one
 STRAYS = {"no_charttime": 0.4, "no_hadm": 0.2, "no_text": 0.15, "late": 0.3, "unknown_hadm": 0.1}
 
 
@@ -62,16 +62,16 @@ def draw_note_table(x: np.ndarray, icu: pd.DataFrame, rng: np.random.Generator) 
     Args:
         x: factors of the notes ``(n, d)``.
         icu: n stays, as ``Population.icu``.
-        rng: of everything here.
+        rng: generator of every draw.
 
     Returns:
         Rows with ``row_id`` (1, 2, ...), ``subject_id``, ``hadm_id``, ``charttime`` (seconds since 1970), ``category``, ``iserror`` and
-        ``text``, the last five possibly missing, in random order; and how many notes or stays of each kind there are.
+        ``text``, the last five possibly missing, in random order; and the number of notes or stays of each kind.
     """
     counts, rows = Counter[str](), []
     noted = rng.permutation(len(icu))[: max(len(PLANS), round(SHARE * len(icu)))]
     names = list(PLANS)
-    planned = {"gap": "many_notes", "first hour": "even_more_notes"}  # what the first event decides
+    planned = {"gap": "many_notes", "first hour": "even_more_notes"}  # stays in which the time of the first event decides on the notes
     noted = np.union1d(noted, np.nonzero(icu["events"].isin(planned))[0])
     for turn, i in enumerate(rng.permutation(noted).tolist()):
         name = planned.get(icu["events"].iloc[i], names[turn % len(names)])
@@ -97,7 +97,7 @@ def draw_note_table(x: np.ndarray, icu: pd.DataFrame, rng: np.random.Generator) 
 
 
 def word_of(number: int) -> str:
-    """A word that no other text has: ``zq`` and the number in letters."""
+    """A word unique to one text: ``zq`` and the number in letters."""
     letters = ""
     while number:
         number, digit = divmod(number, 26)

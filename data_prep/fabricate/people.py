@@ -22,10 +22,10 @@ UNLISTED = ("389", "ZZ999", "00000")
 
 @dataclass(frozen=True)
 class Icu:
-    """What is asked of one ICU stay.
+    """Specification of one ICU stay.
 
     Args:
-        seconds: from INTIME to OUTTIME; drawn, 48 h or longer, where none is given.
+        seconds: from INTIME to OUTTIME; if None, drawn, 48 h or longer.
         moved: ``unit`` or ``ward`` (MIMIC-III): the last one differs from the first.
         los: whether OUTTIME and LOS are known.
         events: ``usual``, ``none``, ``unclean``, ``late`` (after 48 h), ``first hour`` or ``gap`` (first hour, then after 20 h).
@@ -52,12 +52,12 @@ class Person:
 
 @dataclass
 class Population:
-    """Draws people; the rows are lists of dictionaries, all times seconds since 1970.
+    """Draws people; rows are collected as lists of dictionaries, all times in seconds since 1970.
 
     Args:
         edition: 3 or 4.
         stays: number of ICU stays to come.
-        rng: of everything here.
+        rng: generator of every draw.
     """
 
     edition: int
@@ -79,7 +79,7 @@ class Population:
         return self.stays - len(self.icu)
 
     def person(self, age: float | None = None, listed: bool = True) -> Person:
-        """A new patient of ``age`` years (drawn, 20 to 88, if none is given); unlisted ones are missing from PATIENTS."""
+        """A new patient of ``age`` years (if None, drawn from 20 to 88); unlisted ones are missing from PATIENTS."""
         age = float(self.rng.uniform(20, 88)) if age is None else age
         clock = int(self.rng.integers(int(140 * YEAR), int(210 * YEAR))) // 60 * 60  # the twenty-second century, as in the official files
         person = Person(next(self._subjects), age, clock, listed, male=bool(self.rng.random() < 0.5))
@@ -100,15 +100,15 @@ class Population:
         """One hospital admission.
 
         Args:
-            person: whose.
-            stays: its ICU stays, in order; none is possible.
-            gap: seconds from the last discharge (or the start of time) to the admission; negative overlaps.
+            person: the patient.
+            stays: its ICU stays, in order; may be empty.
+            gap: seconds from the last discharge (or the start of the patient's clock) to the admission; negative for an overlap.
             fate: ``home``, ``died``, ``same day`` (dies after discharge, that day), ``late record`` (DEATHTIME after DISCHTIME, no DOD),
                 ``later`` (dies three weeks after).
             listed: False leaves it out of ADMISSIONS.
-            codes: of its diagnoses: ``listed``, ``none``, ``unlisted``, ``null``, ``version`` (of the other ICD version) or ``mixed``.
-            rest: seconds from the last ICU stay to discharge; drawn if none is given.
-            birth_days: DOB is midnight this many days before the first INTIME, instead of following from the age.
+            codes: its diagnoses: ``listed``, ``none``, ``unlisted``, ``null``, ``version`` (of the other ICD version) or ``mixed``.
+            rest: seconds from the last ICU stay to discharge; drawn if None.
+            birth_days: DOB is midnight this many days before the first INTIME, instead of being derived from the age.
         """
         draw = lambda low, high: int(self.rng.integers(low, high))
         start = person.clock + gap
@@ -125,7 +125,7 @@ class Population:
         if fate == "died":
             rest = draw(0, HOUR)
         end += rest + (30 * HOUR if not stays else 0)
-        if fate == "same day":  # discharged in the morning, so that the day is not over
+        if fate == "same day":  # discharged in the morning, with time to die on the same day
             end = end // DAY * DAY + DAY + 10 * HOUR
         person.clock = end
         if person.birth is None:

@@ -1,4 +1,4 @@
-"""Radiology reports of MIMIC-CXR: sections of every kind, and files that cannot be used."""
+"""Radiology reports of MIMIC-CXR: sections of every kind, and unusable files."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def draw_reports(films: pd.DataFrame, x: np.ndarray, rng: np.random.Generator) -
     """A report for each study.
 
     Args:
-        films: ``i``, ``subject_id`` and ``study_id`` of the films.
-        x: factors ``(n, M, d)`` of the stays; impressions speak of the image, findings of the note.
-        rng: of everything here.
+        films: ``i``, ``subject_id`` and ``study_id`` of the radiographs.
+        x: factors ``(n, M, d)`` of the stays; impressions are drawn from those of the image, findings from those of the note.
+        rng: generator of every draw.
 
     Returns:
-        The files by path relative to the raw folder, and how many studies of each kind there are.
+        The files by path relative to the raw folder, and the number of studies of each kind.
     """
     studies = films.drop_duplicates("study_id")
-    # first the stays with a single film, where the film's report is the one that is used
+    # stays with a single study first: there its report is the one used
     alone = (studies.groupby("i")["study_id"].transform("size") == 1).to_numpy()
     order = rng.permutation(len(studies))
     studies = studies.iloc[order[np.argsort(~alone[order], kind="stable")]]

@@ -1,4 +1,4 @@
-"""Who comes to the hospital: every case that a rule of the preparation speaks of, then ordinary patients."""
+"""The patients: every case that a rule of the preparation treats, then ordinary ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY = 200
 
 @dataclass(frozen=True)
 class Scenario:
-    """A case: its name, how many ICU stays it takes, and what makes it; ``editions`` that have it."""
+    """A case: its name, the number of ICU stays it takes, the function that creates it, and the editions that have it."""
 
     name: str
     stays: int
@@ -26,7 +26,7 @@ class Scenario:
 
 
 class _Visit(TypedDict, total=False):
-    """What an admission can have beside its stays, see ``Population.visit``."""
+    """Options of an admission beside its stays, see ``Population.visit``."""
 
     fate: str
     listed: bool
@@ -109,11 +109,11 @@ def populate(edition: int, stays: int, outcomes: dict[str, np.ndarray], rng: np.
     Args:
         edition: 3 or 4.
         stays: number of ICU stays, at least 50.
-        outcomes: by task ``(stays,)``, 0 or 1: what becomes of an ordinary patient whose first stay is the i-th.
-        rng: of everything drawn here.
+        outcomes: by task ``(stays,)``, 0 or 1: the outcome of an ordinary patient whose first stay is the i-th.
+        rng: generator of every draw.
 
     Returns:
-        The population, and how often each scenario was put in.
+        The population, and the number of occurrences of each scenario.
     """
     population, counts = Population(edition, stays, rng), Counter[str]()
     for _ in range(max(1, stays // EVERY)):

@@ -13,7 +13,7 @@ UNLISTED = 0.05
 
 
 def split_lists(edition: int, subject_id: np.ndarray, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Test and validation lists (``subject_id``, ``flag``) of subjects ``(n,)``; some are in neither, some listed ones are unknown here."""
+    """Test and validation lists (``subject_id``, ``flag``) of subjects ``(n,)``; some are in neither, some listed ones have no stay."""
     test_share, valid_share = SHARES[edition]
     subjects = rng.permutation(np.unique(subject_id))
     listed = subjects[round(UNLISTED * len(subjects)) :]

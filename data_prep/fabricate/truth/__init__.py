@@ -1,1 +1,1 @@
-"""The truth of fabricated folders: the rules of the preparation restated plainly, over the rows that were written."""
+"""The truth of fabricated folders: the rules of the preparation, implemented a second time and plainly, on the rows written."""

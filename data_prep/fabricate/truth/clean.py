@@ -1,4 +1,4 @@
-"""What a charted value means, said once more and plainly: one text at a time."""
+"""The meaning of a charted value, implemented a second time and plainly: one text at a time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CATEGORIES = {channel.name: channel.categories for channel in CHANNELS}
 
 
 def clean(variable: str, itemid: int, unit: str | None, value: str, variant: str) -> float | str | None:
-    """The number or category that a value stands for; None where it is not to be used.
+    """The number or category that a value stands for; None if the value is not used.
 
     Args:
         variable: one of the 17.
-        itemid: of the event.
-        unit: the row's unit as this variant sees it, None if there is none.
+        itemid: item of the event.
+        unit: the row's unit as this variant reads it, None if there is none.
         value: as written.
         variant: ``released`` or ``corrected``.
     """

@@ -1,4 +1,4 @@
-"""The flow of the cohort, its labels and its splits, restated over the rows that were written."""
+"""The flow of the cohort, its labels and its splits, computed again from the rows written."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _age(stays: pd.DataFrame, edition: int) -> pd.Series:
 
 
 def mortality(stays: pd.DataFrame, variant: str) -> pd.Series:
-    """Death in hospital of stays as ``first_steps`` gives them, bool."""
+    """Death in hospital of stays as returned by ``first_steps``, bool."""
     if variant == "corrected":
         return stays["hospital_expire_flag"] == 1
     within = lambda time: stays["admittime"].le(time) & stays["dischtime"].ge(time)
@@ -67,7 +67,7 @@ def readmission(adults: pd.DataFrame, admissions: pd.DataFrame, variant: str) ->
     if variant == "released":
         ordered = adults.sort_values(["subject_id", "admittime", "dischtime"])
         gap = ordered.groupby("subject_id")["admittime"].shift(-1) - ordered["dischtime"]
-        soon = gap.dt.total_seconds() / 86400 < 30  # of the last one it is unknown, so False
+        soon = gap.dt.total_seconds() / 86400 < 30  # False for a subject's last stay, whose gap is missing
         return soon.reindex(adults.index) | mortality(adults, variant)
     pairs = adults[["subject_id", "dischtime"]].reset_index().merge(admissions[["subject_id", "admittime"]], on="subject_id")
     since = pairs["admittime"] - pairs["dischtime"]

@@ -1,4 +1,4 @@
-"""Which film and report a stay has, restated over the rows and files that were written (MIMIC-CXR)."""
+"""The radiograph and report of each stay, computed again from the rows and files written (MIMIC-CXR)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def study_times(date: pd.Series, time: pd.Series) -> pd.Series:
 
 
 def selected(metadata: pd.DataFrame, stays: pd.DataFrame) -> pd.DataFrame:
-    """The film of each stay that has one: ``stay_id``, ``subject_id``, ``study_id``, ``dicom_id``.
+    """The radiograph of each stay that has one: ``stay_id``, ``subject_id``, ``study_id``, ``dicom_id``.
 
     Args:
         metadata: ``dicom_id``, ``subject_id``, ``study_id``, ``ViewPosition``, ``StudyDate``, ``StudyTime``.
@@ -41,17 +41,17 @@ def selected(metadata: pd.DataFrame, stays: pd.DataFrame) -> pd.DataFrame:
 
 
 def film_path(subject_id: int, study_id: int, dicom_id: str) -> str:
-    """Of a film, relative to the raw folder."""
+    """Path of a radiograph, relative to the raw folder."""
     return f"mimic-cxr-jpg/files/p{str(subject_id)[:2]}/p{subject_id}/s{study_id}/{dicom_id}.jpg"
 
 
 def report_path(subject_id: int, study_id: int) -> str:
-    """Of a report, relative to the raw folder."""
+    """Path of a report, relative to the raw folder."""
     return f"mimic-cxr/files/p{str(subject_id)[:2]}/p{subject_id}/s{study_id}.txt"
 
 
 def is_readable(path: str, files: Mapping[str, bytes]) -> bool:
-    """Whether the film is there and whole."""
+    """Whether the radiograph exists and is complete."""
     try:
         with Image.open(io.BytesIO(files[path])) as image:
             image.load()
@@ -61,7 +61,7 @@ def is_readable(path: str, files: Mapping[str, bytes]) -> bool:
 
 
 def report_text(data: bytes | None) -> str | None:
-    """The used sections of a report, joined by form feeds; None if there is no text, no file, or bytes that are no UTF-8."""
+    """The sections of a report that are used, joined by form feeds; None if there is no text, no file, or bytes that are not UTF-8."""
     try:
         text = (data or b"").decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Which notes a stay has, and their cleaned texts, restated over the rows that were written (MIMIC-III)."""
+"""The notes of each stay and their cleaned texts, computed again from the rows written (MIMIC-III)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SIGNATURE = re.compile(r"electronically signed|dictated by|transcribed by", re.I
 
 
 def clean_note(text: str) -> str:
-    """A note without hidden names, underscores and what follows its signature, in lower case."""
+    """A note in lower case, without de-identification placeholders, underscores and the text after its signature."""
     text = HIDDEN.sub(" ", text).replace("_", " ")
     return " ".join(SIGNATURE.split(text, maxsplit=1)[0].split()).lower()
 
 
 def readable_notes(notes: pd.DataFrame) -> pd.DataFrame:
-    """Notes with a text that can be read, with ``clean``: the cleaned text."""
+    """Notes with a readable text, with ``clean``: the cleaned text."""
     notes = notes.dropna(subset=["text"])
     notes = notes[~notes["text"].str.contains(UNREADABLE, regex=False)]
     return notes.assign(clean=[clean_note(text) for text in notes["text"]]).sort_values(["charttime", "row_id"])
@@ -31,9 +31,9 @@ def used_notes(notes: pd.DataFrame, stays: pd.DataFrame, events: pd.DataFrame, v
     """The five ROW_IDs of every stay that has notes.
 
     Args:
-        notes: as ``readable_notes`` gives them.
+        notes: as returned by ``readable_notes``.
         stays: ``stay_id``, ``hadm_id``, ``intime``.
-        events: as ``kept_events`` gives them, before cleaning.
+        events: as returned by ``kept_events``, before cleaning.
         variant: ``released`` or ``corrected``.
     """
     notes = notes.dropna(subset=["subject_id", "hadm_id", "charttime"])

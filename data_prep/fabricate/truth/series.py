@@ -1,4 +1,4 @@
-"""Events of the cohort and the 24 x 76 matrices, restated over the rows that were written."""
+"""Events of the cohort and the 24 x 76 matrices, computed again from the rows written."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def kept_events(events: pd.DataFrame, adults: pd.DataFrame) -> tuple[pd.DataFram
     """Events of the 114 items that belong to a stay of the cohort.
 
     Args:
-        events: of the three tables, with ``subject_id``, ``hadm_id``, ``stay_id`` (missing for labs), ``itemid``, ``charttime``, ``value``
-            and ``unit``.
+        events: events of the three tables, with ``subject_id``, ``hadm_id``, ``stay_id`` (missing for labs), ``itemid``, ``charttime``,
+            ``value`` and ``unit``.
         adults: stays left after step 5.
 
     Returns:
-        The events left, with ``variable``, and ``stay_id`` always that of the admission's stay; and how many were dropped, by why.
+        The events left, with ``variable``, and ``stay_id`` always that of the admission's stay; and the number dropped for each reason.
     """
     variables = item_variables()
     events = events[events["itemid"].isin(variables)]
@@ -43,7 +43,7 @@ def kept_events(events: pd.DataFrame, adults: pd.DataFrame) -> tuple[pd.DataFram
 
 
 def cleaned(events: pd.DataFrame, edition: int, variant: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Events with ``number``: the cleaned value, or the rank of the category in code-point order; and how many became null by variable."""
+    """Events with ``number``, the cleaned value or the category's rank in code-point order; and the number that became null by variable."""
     unit = events["unit"].astype(object).where(events["unit"].notna(), None)
     if edition == 4 and variant == "released":
         unit = pd.Series(None, index=events.index, dtype=object)
@@ -77,7 +77,7 @@ def matrices(window: pd.DataFrame, stay_ids: np.ndarray) -> np.ndarray:
     """Matrices ``(n, 24, 76)`` float64, not standardised, of the stays ``stay_ids`` ``(n,)`` in that order."""
     window = window[window["stay_id"].isin(stay_ids)]
     window = window.assign(bin=(window["hours"] / 2 - 1e-6).astype(np.int64))  # towards zero
-    # the latest time of a bin, and of one time the largest value
+    # the latest time in a bin, and the largest value at that time
     last = window.sort_values(["charttime", "number"]).drop_duplicates(["stay_id", "variable", "bin"], keep="last")
     row = pd.Series(np.arange(len(stay_ids)), index=stay_ids)
     seen = np.full((len(stay_ids), BINS, len(CHANNELS)), np.nan)

@@ -1,4 +1,4 @@
-"""The truth of a fabricated folder: computed from the very rows that were written, then written beside them."""
+"""The truth of a fabricated folder: computed from the very rows written, then written beside them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def write_truth(folder: Path, tables: Tables, events: pd.DataFrame, further: Fur
     """Writes ``stays.parquet``, ``series_{v}.npy`` and ``statistics_{v}.json`` for both variants.
 
     Args:
-        folder: ``truth/``, exists.
+        folder: the existing folder ``truth/``.
         tables: the small tables.
-        events: of the three event tables, see ``kept_events``.
-        further: gives columns of other modalities.
+        events: events of the three event tables, see ``kept_events``.
+        further: returns the columns of other modalities.
 
     Returns:
-        What belongs into ``truth.json``: ``flow`` and ``dropped_events`` by variant, ``splits`` and ``subjects_in_no_list``.
+        Content of ``truth.json``: ``flow`` and ``dropped_events`` by variant, ``splits`` and ``subjects_in_no_list``.
     """
     left = first_steps(tables)
     adults = left[4]
@@ -71,6 +71,6 @@ def _write_statistics(folder: Path, variant: str, series: np.ndarray, truth: pd.
 
 
 def write_summary(folder: Path, truth: dict[str, Any], dirt: dict[str, int], files: list[str]) -> None:
-    """Writes ``truth.json``: the counts, the dirt that was put in by kind, and the raw files."""
+    """Writes ``truth.json``: the counts, the number of injected errors by kind, and the raw files."""
     text = json.dumps(truth | {"dirt": dict(sorted(dirt.items())), "files": sorted(files)}, indent=1)
     (folder / "truth.json").write_text(text + "\n")
