@@ -1,4 +1,4 @@
-"""A simulator of ICU stays whose law, and so every right answer, is known."""
+"""A simulator of ICU stays from a known distribution, and therefore with known correct answers."""
 
 from data_prep.synthetic.prepare import prepare_synthetic
 

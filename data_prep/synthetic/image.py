@@ -1,7 +1,7 @@
 """Images that look like frontal chest radiographs, drawn from an embedding.
 
 Ten anatomical quantities follow the factors smoothly: heart width, both diaphragms, lung width, opacities of three zones, diffuse haze,
-effusion, mediastinal width. Position, exposure and grain are noise. Bright is dense, as on film.
+effusion, mediastinal width. Position, exposure and grain are noise. Dense tissue is bright, as in a radiograph.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ QUANTITIES = (
     *("heart width", "right diaphragm", "left diaphragm", "lung width", "right lower opacity"),
     *("left lower opacity", "upper opacity", "haze", "effusion", "mediastinal width"),
 )
-# how strongly the severity moves each quantity, beside its own mixture of all factors
+# effect of the severity on each quantity, in addition to the quantity's own linear combination of the other factors
 SEVERITY = np.array([0.6, 0.4, 0.4, -0.3, 0.7, 0.7, 0.5, 0.8, 0.7, 0.4])
 LOADING_SEED = 1895
 BLOCK = 256
@@ -23,7 +23,7 @@ BLOCK = 256
 def quantities(x: np.ndarray) -> np.ndarray:
     """Factors ``(n, d)`` to the ten quantities ``(n, 10)``, each smooth, increasing in its loading and within (-1, 1)."""
     f, dim = len(QUANTITIES), min(len(QUANTITIES), x.shape[1])
-    # orthonormal columns: the quantities together tell each factor about equally well, of more than ten the first ten
+    # orthonormal columns: together the quantities determine each factor about equally well, of more than ten factors the first ten
     loading, _ = np.linalg.qr(np.random.default_rng(LOADING_SEED).normal(size=(f, dim)))
     loading *= np.sqrt(f / dim)
     loading[:, 0] = SEVERITY
@@ -55,7 +55,7 @@ def _anatomy(u: np.ndarray, v: np.ndarray, q: np.ndarray) -> np.ndarray:
     half = 0.34 + 0.04 * width
     lung = lambda at_u: _soft(1 - ((u - at_u) / half) ** 2 - ((v + 0.05) / 0.72) ** 2, 8)
     lungs = lung(-0.42) + lung(0.42)
-    side = _soft(u, 30)  # the patient's left is on the right of the film
+    side = _soft(u, 30)  # the patient's left is on the right of the image
     floor = 0.48 - 0.12 * (right * (1 - side) + left * side) - 0.15 * (1 - ((np.abs(u) - 0.42) / 0.5) ** 2)
     below = _soft(v - floor, 25)
     silhouette = _soft(1 - ((u - 0.1) / (0.27 + 0.09 * heart)) ** 2 - ((v - 0.28) / 0.36) ** 2, 7)
@@ -75,5 +75,5 @@ def _soft(x: np.ndarray, sharpness: float) -> np.ndarray:
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    # film saturates smoothly: no density is cut off
+    # a radiograph saturates smoothly: no density is clipped
     return 0.5 * (1 + np.tanh(2 * (x - 0.45)))

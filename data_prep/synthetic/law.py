@@ -1,11 +1,11 @@
-r"""The law of the simulator: three embeddings of d coordinates, Gaussian mixtures tied by a known copula.
+r"""The distribution of the simulator: three embeddings of d coordinates, Gaussian mixtures tied by a known copula.
 
-Each modality has K types whose means stand :math:`\ge` ``SEPARATION`` apart (standard deviations are 0.8 to 1.2), so that a type can be
-told from an embedding. The law depends on the arguments of ``make_law`` alone: cohorts of different seeds are draws of one law.
+Each modality has K types whose means are :math:`\ge` ``SEPARATION`` apart (standard deviations are 0.8 to 1.2): the type can be read off an
+embedding. The distribution depends only on the arguments of ``make_law``: cohorts with different seeds are samples of the same one.
 
-Observations and outcomes see an embedding through its **factors** x_m = standardised Q_m (z_m - E z_m), with Q_m orthogonal. The first row
-of Q_m is (1, ..., 1)/sqrt(d): all three links make the copula tie these *severities* x_m0 between modalities. The next K - 1 factors span
-the plane of the types.
+Observations and outcomes depend on an embedding through its **factors** x_m = standardised Q_m (z_m - E z_m), with Q_m orthogonal. The
+first row of Q_m is (1, ..., 1)/sqrt(d): with all three links the copula ties these *severities* x_m0 between modalities. The next K - 1
+factors span the plane of the types.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ WEIGHTS = ((0.5, 0.3, 0.2), (0.45, 0.35, 0.2), (0.4, 0.35, 0.25))
 SEVERITY_OF_TYPE = (-0.5, 0.1, 0.9)
 LAW_SEED = 20251103
 PARAMETERS = {"alpha": 2.5, "rho": 0.5}
-"""Where a family has such a parameter and none is given."""
+"""The simulator's defaults; other parameters have those of the family."""
 
 
 @dataclass(frozen=True)
 class Law:
-    """The joint law and the factors that observations and outcomes see.
+    """The joint distribution, and the factors on which observations and outcomes depend.
 
     Args:
-        joint: of the M embeddings, float64.
+        joint: distribution of the M embeddings, float64.
         rotation: Q, ``(M, d, d)``.
         centre: E z, ``(M, d)``.
         spread: standard deviation of each factor, ``(M, d)``.
@@ -51,7 +51,7 @@ class Law:
     spread: np.ndarray
 
     def draw(self, n: int, seed: int) -> np.ndarray:
-        """n draws ``(n, M, d)``; the same seed gives the same draws, and the caller's generators are left alone."""
+        """n draws ``(n, M, d)``; the same seed gives the same draws, and torch's global generator is not advanced."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             blocks = [self.joint().sample((min(n - start, 20_000),)) for start in range(0, n, 20_000)]
@@ -79,13 +79,13 @@ def make_law(
     dim: int = 8,
     link: str = "component",
 ) -> Law:
-    """The law of the simulator.
+    """The distribution of the simulator.
 
     Args:
         family: copula family, one of `simulated_families`.
-        alpha: parameter of the Archimedean families; 2.5 without it.
-        rho: correlation between every two modalities of an elliptical family, above -1/2, since there are three; 0.5 without it.
-        nu: degrees of freedom of ``student``; that family's default without it.
+        alpha: parameter of the Archimedean families; default 2.5.
+        rho: correlation between any two modalities in an elliptical family, above -1/2, since there are three; default 0.5.
+        nu: degrees of freedom of ``student``; by default that family's own.
         dim: coordinates d of an embedding, at least 2.
         link: ``component``, ``scalar`` or ``dimension``, see ``cm2.joint``.
 
@@ -102,7 +102,7 @@ def make_law(
     corners = _corners(dim)
     means = np.einsum("kj,mji->mki", corners, rotation)
     scales = rng.uniform(0.8, 1.2, size=(modalities, TYPES, dim))
-    with torch.random.fork_rng(devices=[]):  # modules start at random before they are given their values
+    with torch.random.fork_rng(devices=[]):  # modules are initialised at random before their values are set
         mixtures = [GaussianMixture.from_parameters(*map(torch.from_numpy, part)) for part in zip(weights, means, scales, strict=True)]
         joint = CopulaJoint(_copula(family, parameters), mixtures, link).double()
     centre = np.einsum("mk,mki->mi", weights, means)
@@ -118,7 +118,7 @@ def simulated_families() -> list[str]:
 
 
 def copula_parameters(family: str, alpha: float | None = None, rho: float | None = None, nu: float | None = None) -> dict[str, float]:
-    """All parameters of a family by name: those that are given, else the simulator's, else the family's own.
+    """All parameters of a family by name: those given, else the simulator's defaults, else the family's own.
 
     Raises:
         ValueError: an unknown family, or a parameter that the family does not have.
@@ -149,7 +149,7 @@ def _rotation(rng: np.random.Generator, dim: int) -> np.ndarray:
 
 
 def _corners(dim: int) -> np.ndarray:
-    """Means of the types in factor coordinates ``(K, d)``: a regular simplex, or a line where d is too small for one."""
+    """Means of the types in factor coordinates ``(K, d)``: a regular simplex, or a line if d is too small for one."""
     corners = np.zeros((TYPES, dim))
     corners[:, 0] = SEVERITY_OF_TYPE
     if dim - 1 >= TYPES - 1:

@@ -1,4 +1,4 @@
-"""Note-like English driven by an embedding: one sentence per finding, its words chosen by how severe the finding is."""
+"""Note-like English driven by an embedding: one sentence per finding, worded according to its severity."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ LOADING_SEED = 1959
 
 
 def findings(dim: int) -> tuple[str, ...]:
-    """The findings that a note of a d-dimensional embedding speaks of: at least 8, at most 12."""
+    """The findings mentioned in a note of a d-dimensional embedding: at least 8, at most 12."""
     return FINDINGS[: min(max(dim, 8), len(FINDINGS))]
 
 
 def draw_notes(x: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Notes from factors ``(n, d)``; sentences stand in random order and now and then one is left out."""
+    """Notes from factors ``(n, d)``; sentences are in random order, and a few are omitted at random."""
     names = findings(x.shape[1])
     n, f = len(x), len(names)
-    # orthonormal columns: the findings together tell each factor equally well, of more than twelve the first twelve
+    # orthonormal columns: together the findings determine each factor equally well, of more than twelve factors the first twelve
     loading, _ = np.linalg.qr(np.random.default_rng(LOADING_SEED).normal(size=(f, min(f, x.shape[1]))))
     loading *= np.sqrt(f / loading.shape[1])
     x = x[:, : loading.shape[1]]

@@ -5,8 +5,8 @@ With x_m the factors of modality m (``Law.factors``; x_m0 its severity, x_m1 a c
 mortality:   logit p = a + b (1.0 x_s0 + 0.7 x_i0 + 0.8 x_n0 + 0.4 x_s0 x_n0 + 0.6 x_s1 + 0.5 x_i1 + 0.5 x_n1)
 readmission: 1 - (1 - p)(1 - q), logit q = c + b (0.5 x_s0 + 0.8 x_i0 + 0.6 x_n0 - 0.5 x_s1 + 0.8 x_i1 + 0.6 x_n1 + 0.3 x_i0 x_n0),
 
-s the series, i the image, n the note: readmission includes death in hospital, as in the paper. a and c are solved on a large draw of the
-law so that the prevalences are the paper's (MIMIC-IV, its Table 1: 12.6 % and 18.4 %).
+s the series, i the image, n the note: readmission includes death in hospital, as in the paper. a and c are solved on a large sample such
+that the prevalences equal the paper's (MIMIC-IV, its Table 1: 12.6 % and 18.4 %).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TASKS = {
     "readmission": "readmission within 30 days or death in hospital",
 }
 STRENGTH = {"in_hospital_mortality": 0.92, "readmission": 1.04}
-# severity and type contrast of series, image, note, then which pair of severities interacts and how strongly
+# coefficients of severity and type contrast for series, image, note; then the pair of severities that interact, and their coefficient
 COEFFICIENTS = {
     "in_hospital_mortality": ((1.0, 0.7, 0.8), (0.6, 0.5, 0.5), (0, 2, 0.4)),
     "readmission": ((0.5, 0.8, 0.6), (-0.5, 0.8, 0.6), (1, 2, 0.3)),
@@ -37,7 +37,7 @@ def score(task: str, x: np.ndarray) -> np.ndarray:
 
 
 def calibrate(x: np.ndarray) -> dict[str, float]:
-    """Intercepts that give the prevalences on factors ``(n, M, d)`` of a large draw."""
+    """Intercepts that give the prevalences on factors ``(n, M, d)`` of a large sample."""
     mortality = score("in_hospital_mortality", x)
     a = brentq(lambda offset: expit(offset + mortality).mean() - PREVALENCE["in_hospital_mortality"], -50, 50)
     survival, again = 1 - expit(a + mortality), score("readmission", x)
@@ -61,7 +61,7 @@ def draw_outcomes(x: np.ndarray, intercepts: dict[str, float], rng: np.random.Ge
 
 
 def expected_auroc(probability: np.ndarray) -> float:
-    """AUROC of the true probabilities ``(n,)`` over the law: each stay is a case with weight p, a control with 1 - p."""
+    """Expected AUROC of the true probabilities ``(n,)``: each stay is a case with weight p and a control with weight 1 - p."""
     p = np.sort(probability)
     below = np.cumsum(1 - p) - 0.5 * (1 - p)
     return float((p * below).sum() / (p.sum() * (1 - p).sum()))

@@ -1,4 +1,4 @@
-"""The simulated cohort and its truth."""
+"""The simulated cohort and its ground truth."""
 
 from __future__ import annotations
 
@@ -53,31 +53,32 @@ def prepare_synthetic(
     absent: Mapping[str, float] = DEFAULT_ABSENT,
     mechanism: str = "mcar",
 ) -> Path:
-    """Simulates ICU stays with a known law: series (24 x 76), radiograph-like images, note-like texts, two outcomes.
+    """Simulates ICU stays from a known distribution: series (24 x 76), radiograph-like images, note-like texts, two outcomes.
 
-    Embeddings are drawn from a copula-tied law of Gaussian mixtures (``data_prep.synthetic.law``), observations and outcomes from the
-    embeddings. ``truth/`` holds the embeddings, their types, the outcomes' true probabilities and the law itself. Equal arguments
-    give equal bytes; the law does not depend on ``seed`` or ``stays``.
+    Embeddings are drawn from Gaussian mixtures tied by a copula (``data_prep.synthetic.law``), observations and outcomes given the
+    embeddings. ``truth/`` holds the embeddings, their types, the outcomes' true probabilities and the distribution itself. Equal
+    arguments give equal bytes; the distribution does not depend on ``seed`` or ``stays``.
 
     Args:
         out: folder of the prepared cohort.
-        stays: number of stays, at least 20; 65 % train, 15 % validate, 20 % test.
-        seed: of every draw.
-        family: copula of the truth: ``gumbel``, ``frank``, ``clayton``, ``joe``, ``gaussian``, ``student`` or ``independence``.
-        alpha: parameter of the Archimedean families; 2.5 without it.
-        rho: correlation of ``gaussian`` and ``student``, in (-1/2, 1), below 0 the modalities are opposite; 0.5 without it.
-        nu: degrees of freedom of ``student``; 8 without it.
+        stays: number of stays, at least 20: 65 % training, 15 % validation, 20 % test.
+        seed: random seed.
+        family: true copula: ``gumbel``, ``frank``, ``clayton``, ``joe``, ``gaussian``, ``student`` or ``independence``.
+        alpha: parameter of the Archimedean families; default 2.5.
+        rho: correlation of ``gaussian`` and ``student``, in (-1/2, 1), negative for discordant modalities; default 0.5.
+        nu: degrees of freedom of ``student``; default 8.
         link: how the copula ties embeddings: ``component``, ``scalar`` or ``dimension``.
         dim: coordinates of an embedding.
-        image_size: pixels of an image's side, at least 32.
-        absent: fraction of stays without a modality, by modality; a stay that would lose all keeps one, and is counted.
-        mechanism: ``mcar``; ``mar``: the sicker the first modality not in ``absent``, the likelier; ``mnar``: the sicker the lost one.
+        image_size: side of an image in pixels, at least 32.
+        absent: fraction of stays whose modality is masked, by modality; a stay that would have none left keeps one, and is counted.
+        mechanism: ``mcar``; ``mar``: more likely the higher the severity of the first modality not in ``absent``; ``mnar``: the higher
+            that of the masked one.
 
     Returns:
-        ``out``. If it holds this very cohort already, nothing is written.
+        ``out``. If it already holds this very cohort, nothing is written.
 
     Raises:
-        ValueError: an argument outside its range, or an ``out`` that is something else.
+        ValueError: an argument outside its range, or an ``out`` that holds something else.
     """
     out, absent = Path(out), dict(absent)
     _check_sizes(stays, image_size)

@@ -26,7 +26,7 @@ class Charting:
 
     Args:
         charted: probability that a step has a value.
-        spread: what one standard deviation of the signal adds, in the channel's unit; 0 for categories.
+        spread: change per standard deviation of the signal, in the channel's unit; 0 for categories.
         levels: positions of the categories that are charted, from worst to best.
     """
 
@@ -62,7 +62,7 @@ def draw_series(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Args:
         x: factors of the series embedding ``(n, d)``, column 0 the severity.
-        rng: of noise and gaps.
+        rng: generator of noise and gaps.
 
     Returns:
         ``(n, 24, 76)`` float32.
@@ -89,7 +89,7 @@ def _signal(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     n, dim = x.shape
     fixed = np.random.default_rng(LOADING_SEED)
     level, trend = fixed.normal(size=(2, len(CHANNELS), dim)) / np.sqrt(dim)
-    level[:, 0] = np.where(fixed.random(len(CHANNELS)) < 0.5, -0.6, 0.6)  # every channel tells of the severity
+    level[:, 0] = np.where(fixed.random(len(CHANNELS)) < 0.5, -0.6, 0.6)  # every channel depends on the severity
     for name, sign in (("Systolic blood pressure", -1), ("Mean blood pressure", -1), ("Heart Rate", 1), ("Oxygen saturation", 1)):
         level[CHANNELS.index(_channel(name)), 0] = 0.6 * sign
     for i, channel in enumerate(CHANNELS):
@@ -99,7 +99,7 @@ def _signal(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             trend[i] = 0
     time = np.linspace(-1, 1, STEPS)[None, :, None]
     noise = rng.normal(size=(n, STEPS, len(CHANNELS)))
-    for step in range(1, STEPS):
+    for step in range(1, STEPS):  # first-order autoregression of variance 1
         noise[:, step] = PERSISTENCE * noise[:, step - 1] + np.sqrt(1 - PERSISTENCE**2) * noise[:, step]
     still = np.array([0.05 if channel.name in CONSTANT else NOISE for channel in CHANNELS])
     return (x @ level.T)[:, None] + 0.7 * time * (x @ trend.T)[:, None] + still * noise
