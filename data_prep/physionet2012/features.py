@@ -18,13 +18,13 @@ STEPS = HOURS * 60 // STEP_MINUTES
 
 @dataclass(frozen=True)
 class Charted:
-    """One set after its rows were sorted out.
+    """One set with its rows classified.
 
     Args:
-        values: ``(n, 24, 37)`` float32, NaN where nothing plausible was charted in the bin; logarithms where the variable has one.
+        values: ``(n, 24, 37)`` float32, NaN where nothing plausible was charted in the bin; log-transformed where the variable asks for it.
         charted: ``(n,)`` bool, whether the record has any row apart from descriptors at 00:00.
         descriptors: ``(n, 6)``, NaN where unknown.
-        counts: every kind of row that was met or set aside.
+        counts: number of rows of every kind, used or excluded.
     """
 
     values: np.ndarray
@@ -34,7 +34,7 @@ class Charted:
 
 
 def chart(raw: RawSet) -> Charted:
-    """Sorts the rows of a set: unnamed, unknown, implausible, after 48 h, descriptors, values; counts each kind.
+    """Classifies the rows of a set (unnamed, unknown, implausible, after 48 h, descriptors, values) and counts each kind.
 
     Raises:
         ValueError: a parameter that the challenge does not have, or a record whose RecordID row disagrees with its file.
@@ -80,7 +80,7 @@ def standardise(values: np.ndarray, train: np.ndarray, variables: list[Variable]
         ``(n, T, 2F)`` float32, values then masks, and the statistics for the manifest.
 
     Raises:
-        ValueError: a variable that no training stay has.
+        ValueError: a variable that is never charted in the training split.
     """
     mask = ~np.isnan(values)
     seen = mask[train].sum(axis=(0, 1))
@@ -100,7 +100,7 @@ def standardise(values: np.ndarray, train: np.ndarray, variables: list[Variable]
 
 
 def admission_text(stay: dict[str, float]) -> str:
-    """One paragraph from the descriptors; an unknown one is said to be unknown.
+    """One paragraph from the descriptors; unknown ones are stated as unknown.
 
     Args:
         stay: ``Age`` (years), ``Gender`` (0 female, 1 male), ``Height`` (cm), ``Weight`` (kg), ``ICUType`` (1 to 4); NaN: unknown.
@@ -115,7 +115,7 @@ def admission_text(stay: dict[str, float]) -> str:
 
 
 def _codes(raw: RawSet) -> tuple[list[str], np.ndarray]:
-    """The challenge's parameter names and, for each row, which it is; -1 for an empty one."""
+    """The challenge's parameter names, and the position of each row's among them; -1 for an empty name."""
     names = [*DESCRIPTORS, *(variable.name for variable in VARIABLES if variable.name not in DESCRIPTORS)]
     parameter = raw.rows["parameter"].cat
     here = [str(name).strip() for name in parameter.categories]
@@ -127,7 +127,7 @@ def _codes(raw: RawSet) -> tuple[list[str], np.ndarray]:
 
 
 def _descriptor_rows(names: list[str], code: np.ndarray, record: np.ndarray, minute: np.ndarray) -> np.ndarray:
-    # A charted weight can stand at 00:00 as well: only the first row of each name is the descriptor.
+    # a weight may be charted at 00:00 as well: only the first row of each name is the descriptor
     candidates = np.flatnonzero((minute == 0) & (code >= 0) & (code < len(DESCRIPTORS)))
     _, first = np.unique(record[candidates] * len(names) + code[candidates], return_index=True)
     chosen = np.zeros(len(code), dtype=bool)
@@ -174,7 +174,7 @@ def _bins(
     record, minute, column, value = record[order], minute[order], column[order], value[order]
     step = np.maximum(-(-minute // STEP_MINUTES) - 1, 0)  # the bin of t is (2 k, 2 k + 2] hours; 00:00 belongs to the first
     values = np.full((n, STEPS, len(VARIABLES)), np.nan)
-    values[record, step, column] = value  # of a repeated index the last assignment stays
+    values[record, step, column] = value  # of a repeated index the last assignment stays, which the sorting made the latest
     for i, variable in enumerate(VARIABLES):
         if variable.bin == "sum":
             mine = column == i

@@ -44,30 +44,30 @@ def prepare_physionet2012(
 
     Series are 24 two-hour steps; step k covers (2 k, 2 k + 2] hours after admission (00:00 belongs to step 0). Of several values in a
     step the last counts (urine: the sum), values are carried forward, standardised with the training split, and followed by one
-    mask per variable. Implausible values and -1 count as missing and are counted by variable. Stays without any charted value
-    stay in the cohort with the admission text alone.
+    mask per variable. Implausible values and -1 are treated as missing and counted by variable. Stays without any charted value
+    remain in the cohort with the admission text alone.
 
     Args:
         raw: folder with ``set-<x>.tar.gz`` (or the unpacked ``set-<x>/``) and ``Outcomes-<x>.txt``.
         out: folder of the prepared cohort.
-        train_sets: of ``a``, ``b``, ``c``; training and validation stays.
-        test_sets: test stays.
-        download: fetch from ``base_url`` what ``raw`` lacks, checked against its ``SHA256SUMS.txt``.
-        valid_fraction: of the training sets' stays; which ones depends on a hash of the RecordID alone.
-        base_url: where the official files lie.
+        train_sets: those of the sets ``a``, ``b``, ``c`` that give training and validation stays.
+        test_sets: those that give test stays.
+        download: download files missing from ``raw`` from ``base_url``, verified against its ``SHA256SUMS.txt``.
+        valid_fraction: fraction of the training sets' stays used for validation, chosen by a hash of the RecordID alone.
+        base_url: address of the official files.
 
     Returns:
-        ``out``. If it holds this very cohort already, nothing is written.
+        ``out``. If it already holds this very cohort, nothing is written.
 
     Raises:
         ValueError: an unknown or repeated set, a missing, truncated or altered file, records and outcomes that are not one to one,
-            or an ``out`` that is something else.
+            or an ``out`` that holds something else.
     """
     raw, out = Path(raw), Path(out)
     train_sets, test_sets = tuple(train_sets), tuple(test_sets)
     _check_arguments(train_sets, test_sets, valid_fraction)
     if not download and not raw.is_dir():
-        raise ValueError(f"{raw} is not a folder; give the one with the official files, or pass download=True to fetch them there")
+        raise ValueError(f"{raw} is not a folder; give the one with the official files, or pass download=True to download them there")
     with Progress("preparing physionet2012", 4, even=False) as progress:
         if download:
             progress.stage("fetching")

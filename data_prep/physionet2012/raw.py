@@ -1,4 +1,4 @@
-"""Reading the challenge's files: archives or folders of records, outcomes, and fetching both."""
+"""Reading the challenge's files, archives or folders of records and outcomes, and downloading them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOURS = 48
 
 @dataclass(frozen=True)
 class RawSet:
-    """One set as it stands in its files.
+    """One set as read from its files.
 
     Args:
         name: ``a``, ``b`` or ``c``.
@@ -75,9 +75,9 @@ def read_set(raw: Path, name: str) -> RawSet:
 
 
 def fetch(raw: Path, names: tuple[str, ...], base_url: str = BASE_URL) -> None:
-    """Downloads what ``raw`` lacks of the sets and checks it against the publisher's ``SHA256SUMS.txt``.
+    """Downloads the files of the sets missing from ``raw`` and verifies them against the publisher's ``SHA256SUMS.txt``.
 
-    A file appears under its name only when it is whole and its checksum is right.
+    A file appears under its name only once it is complete and verified.
 
     Raises:
         ValueError: the server cannot be reached, does not list a file, or sends something else.
@@ -211,7 +211,7 @@ def _verify(path: Path, sums: dict[str, str]) -> None:
     with path.open("rb") as file:
         given = hashlib.file_digest(file, "sha256").hexdigest()
     if given != sums[path.name]:
-        raise ValueError(f"{path}: checksum {given}, but {SUMS} beside it says {sums[path.name]}; delete the file and fetch it again")
+        raise ValueError(f"{path}: checksum {given}, but {SUMS} beside it lists {sums[path.name]}; delete the file and download it again")
 
 
 def _download(url: str, path: Path, checksum: str | None) -> None:
@@ -227,8 +227,8 @@ def _download(url: str, path: Path, checksum: str | None) -> None:
                     file.write(block)
                     progress.advance(len(block))
         if checksum is not None and digest.hexdigest() != checksum:
-            raise ValueError(f"{url}: checksum {digest.hexdigest()}, expected {checksum}; nothing was kept, try again")
-        temporary.chmod(0o644)
+            raise ValueError(f"{url}: checksum {digest.hexdigest()}, expected {checksum}; nothing was saved, try again")
+        temporary.chmod(0o644)  # a temporary file is private to its owner
         temporary.replace(path)
     except (OSError, http.client.HTTPException) as error:
         raise ValueError(f"{url} cannot be downloaded ({error}); check the network or put {path.name} into {path.parent} by hand") from None

@@ -285,11 +285,11 @@ def test_download(server, tmp_path, monkeypatch, capsys):
 def test_download_with_a_wrong_checksum(server, raw, tmp_path):
     with (raw / "set-c.tar.gz").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ValueError, match=r"set-c.tar.gz: checksum \w+, expected \w+; nothing was kept"):
+    with pytest.raises(ValueError, match=r"set-c.tar.gz: checksum \w+, expected \w+; nothing was saved"):
         prepare_physionet2012(tmp_path / "fresh", tmp_path / "out", ("a",), ("c",), download=True, base_url=server)
     left = {path.name for path in (tmp_path / "fresh").iterdir()}
     assert left == {"SHA256SUMS.txt", "set-a.tar.gz", "Outcomes-a.txt"} and not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match=r"set-c.tar.gz: checksum .* beside it says"):
+    with pytest.raises(ValueError, match=r"set-c.tar.gz: checksum .* beside it lists"):
         prepare(raw)
 
 
