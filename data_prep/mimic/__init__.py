@@ -1,4 +1,4 @@
-"""MIMIC-III and MIMIC-IV: a researcher's own, credentialed copy becomes a prepared cohort. Needs DuckDB and Pillow, the extra ``prep``."""
+"""Preparation of MIMIC-III and MIMIC-IV from your own credentialed copy. Needs DuckDB and Pillow, the extra ``prep``."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

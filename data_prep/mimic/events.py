@@ -1,8 +1,8 @@
 """Charted, laboratory and output events of the 17 variables: read, attributed to a stay, cleaned.
 
 The 114 item ids are rows of ``items.csv``; the rules are those of the MIMIC-III benchmarks' ``preprocessing.py`` (Harutyunyan et al.,
-Scientific Data 2019), with the quirks of the released preparation where they are asked for. Nothing is removed as implausible.
-Everything that is set aside is counted.
+Scientific Data 2019), with those quirks of the released preparation that are switched on. No value is removed as implausible, and every
+excluded row is counted.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ SET_ASIDE = {
     "admission_not_in_cohort": "owner IS NULL",
     "of_another_stay": "stay_id <> owner",
 }
-"""Why a row counts for no stay, in the order in which the reasons are tried."""
+"""Conditions that exclude a row, by name, in the order in which they are checked."""
 
 CAPILLARY_REFILL = {"Normal <3 secs": 0, "Brisk": 0, "Abnormal >3 secs": 1, "Delayed": 1}
 FAHRENHEIT, POUNDS, OUNCES, INCHES = (3654, 678, 223761, 679), (3581, 226531), 3582, 1394
 
 
 def items() -> pd.DataFrame:
-    """The 114 item ids: ``itemid``, ``variable``, ``source`` (lab, carevue, metavision) and, where it differs among them, ``unit``."""
+    """The 114 item ids: ``itemid``, ``variable``, ``source`` (lab, carevue, metavision) and ``unit`` (where a variable's items differ)."""
     return pd.read_csv(str(files("data_prep.mimic") / "items.csv"), keep_default_na=False)
 
 
 def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release, stays: pd.DataFrame, quirks: Quirks) -> dict[str, Any]:
     """Fills the table ``event (subject_id, stay_id, charttime, itemid, value, unit, aside)`` with the rows of the 114 items.
 
-    An event belongs to the stay of its admission; ``aside`` says why it counts for none.
+    An event belongs to the stay of its admission; ``aside`` is the reason for excluding it, or null.
 
     Args:
-        connection: to DuckDB.
+        connection: connection to DuckDB.
         raw: folder of the tables.
-        release: whose tables they are.
-        stays: those that passed the first five steps of the flow chart; one for each admission.
-        quirks: ``units_ignored`` is read.
+        release: release of the tables.
+        stays: stays that passed the first five steps of the flow chart, one per admission.
+        quirks: only ``units_ignored`` is used.
 
     Returns:
-        Rows by table, and rows by reason to set them aside.
+        Rows by table, and rows by reason for exclusion.
     """
     connection.register("item_frame", items().assign(variable=lambda frame: _codes(frame["variable"])))
     connection.execute("CREATE TABLE item AS SELECT itemid::BIGINT AS itemid, variable::UTINYINT AS variable FROM item_frame")
@@ -87,10 +87,10 @@ def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Relea
 
 
 def clean_events(connection: duckdb.DuckDBPyConnection, quirks: Quirks) -> dict[str, int]:
-    """Fills ``cleaned (subject_id, stay_id, charttime, variable, number)`` from ``event``; a category is its rank in code-point order.
+    """Fills ``cleaned (subject_id, stay_id, charttime, variable, number)`` from ``event``; categories are ranks in code-point order.
 
     Returns:
-        How many values of each variable were not read, being no number or no category of it.
+        Number of dropped values by variable: those that are neither a number nor a known category.
     """
     connection.register("category_frame", _categories())
     connection.execute("CREATE TABLE category AS SELECT variable::UTINYINT AS of_variable, text, rank::DOUBLE AS rank FROM category_frame")
@@ -116,13 +116,13 @@ def clean_events(connection: duckdb.DuckDBPyConnection, quirks: Quirks) -> dict[
 
 
 def category_ranks(code: int) -> list[int]:
-    """Position among the categories of a channel of each rank in code-point order: undoes the number of ``cleaned``."""
+    """Position among a channel's categories of each rank in code-point order: the inverse of the coding in ``cleaned``."""
     categories = CHANNELS[code].categories
     return sorted(range(len(categories)), key=lambda position: categories[position])
 
 
 def _rules(quirks: Quirks) -> dict[str, str]:
-    """What becomes of a finite number ``x`` (its text is ``value``), by variable; a variable that is not here keeps it."""
+    """SQL that converts a finite number ``x`` (with text ``value``), by variable; a variable without a rule keeps the number."""
     divided = "TRUE" if quirks.fio2_always_divided else "x > 1"
     fahrenheit = "FALSE" if quirks.fahrenheit_by_value else f"contains(unit, 'F') OR itemid IN {FAHRENHEIT}"
     plain = f"regexp_full_match(value, '{PLAIN}')"
@@ -143,14 +143,14 @@ def _bytes_read(connection: duckdb.DuckDBPyConnection, size: int) -> float:
 
 
 def _pressure(part: int) -> str:
-    """A number, or of ``systolic/diastolic`` one part if both are numbers."""
+    """SQL for a blood pressure: a number, or one part of ``systolic/diastolic`` if both are numbers."""
     parts = [f"try_cast(split_part(value, '/', {i}) AS DOUBLE)" for i in (1, 2)]
     both = f"len(string_split(value, '/')) = 2 AND isfinite({parts[0]}) AND isfinite({parts[1]})"
     return f"CASE WHEN NOT contains(value, '/') THEN try_cast(value AS DOUBLE) WHEN {both} THEN {parts[part - 1]} END"
 
 
 def _category_text() -> str:
-    """A score is looked up as a whole number, whatever its decimals."""
+    """SQL for the text looked up among the categories: the total coma score as a whole number, with decimals dropped if they are 0."""
     whole = "isfinite(x) AND abs(x) < 100 AND x = trunc(x)"
     return f"CASE WHEN variable = {_code('Glascow coma scale total')} THEN CASE WHEN {whole} THEN x::INT::VARCHAR END ELSE value END"
 

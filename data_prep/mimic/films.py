@@ -1,4 +1,4 @@
-"""Chest films of MIMIC-CXR-JPG: the last anterior-posterior one of the first 48 hours, as a small grey image."""
+"""Chest radiographs of MIMIC-CXR-JPG: the last anterior-posterior one of the first 48 hours, as a small grey-scale image."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from data_prep.mimic.stays import HOURS
 
 VIEW = "AP"
 SHORT_SIDE = 256 / 224
-"""Short side of the scaled film as a multiple of the square cut from its centre."""
+"""Short side of the scaled radiograph, as a multiple of the side of the square cropped from its centre."""
 
 
 def last_films(connection: duckdb.DuckDBPyConnection, folder: Path, stays: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The film of each stay.
+    """The radiograph of each stay.
 
     Args:
-        connection: to DuckDB.
-        folder: of MIMIC-CXR-JPG, with the metadata.
+        connection: connection to DuckDB.
+        folder: folder of MIMIC-CXR-JPG, with the metadata.
         stays: n stays with ``subject_id`` and ``intime``.
 
     Returns:
-        ``row, subject_id, study_id, dicom_id, hours`` for the stays that have one, and how many films each rule left.
+        ``row, subject_id, study_id, dicom_id, hours`` for the stays that have one, and the number of radiographs left after each rule.
 
     Raises:
-        ValueError: metadata that are missing, damaged or hold a study without a time.
+        ValueError: metadata that are missing or damaged.
     """
     table = "mimic-cxr-2.0.0-metadata"
     films = read_table(connection, folder, FILMS, table)
@@ -53,7 +53,7 @@ def last_films(connection: duckdb.DuckDBPyConnection, folder: Path, stays: pd.Da
 
 
 def _study_times(date: pd.Series, time: pd.Series) -> pd.Series:
-    """``YYYYMMDD`` and ``HMMSS.fff``, whose leading zeros are lost, to the microsecond; no time where either is no time."""
+    """Times from ``YYYYMMDD`` and ``HMMSS.fff`` (without leading zeros), to the microsecond; NaT where either is invalid."""
     parts = time.str.strip().str.partition(".")
     whole = pd.to_datetime(date.str.strip() + parts[0].str.zfill(6), format="%Y%m%d%H%M%S", errors="coerce")
     fraction = pd.to_numeric("0." + parts[2].where(parts[2] != "", "0"), errors="coerce")
@@ -61,20 +61,20 @@ def _study_times(date: pd.Series, time: pd.Series) -> pd.Series:
 
 
 def film_path(folder: Path, subject_id: int, study_id: int, dicom_id: str) -> Path:
-    """Where MIMIC-CXR-JPG keeps a film."""
+    """Path of a radiograph in MIMIC-CXR-JPG."""
     return folder / "files" / f"p{subject_id // 1_000_000}" / f"p{subject_id}" / f"s{study_id}" / f"{dicom_id}.jpg"
 
 
 def read_film(path: Path, size: int) -> np.ndarray:
-    """A film as a grey square: short side to ``256 / 224 size`` pixels, the centre cut out. ``(size, size)`` uint8.
+    """A radiograph as a grey-scale square ``(size, size)`` uint8: short side scaled to ``256 / 224 size`` pixels, centre cropped.
 
     Raises:
-        OSError: the file is missing, cut or no image.
+        OSError: the file is missing, truncated or not an image.
     """
     from PIL import Image
 
     with Image.open(path) as film:
-        film.draft("L", (2 * size, 2 * size))
+        film.draft("L", (2 * size, 2 * size))  # the JPEG decoder may downscale to no less than this, which is faster
         grey = film.convert("L")
     scale = round(size * SHORT_SIDE) / min(grey.size)
     shape = [max(round(side * scale), size) for side in grey.size]
@@ -84,19 +84,19 @@ def read_film(path: Path, size: int) -> np.ndarray:
 
 
 def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: int) -> dict[str, str]:
-    """Decodes films in parallel into the rows of ``images``.
+    """Decodes radiographs in parallel into the rows of ``images``.
 
     Args:
-        folder: of MIMIC-CXR-JPG.
-        films: of ``last_films``.
+        folder: folder of MIMIC-CXR-JPG.
+        films: as returned by ``last_films``.
         images: ``(n, size, size)`` uint8, filled in place.
-        jobs: threads.
+        jobs: number of threads.
 
     Returns:
-        What is wrong with each film that could not be read, by its path below ``folder``; its row stays zero.
+        The error of each radiograph that could not be read, by its path below ``folder``; its row stays zero.
 
     Raises:
-        ValueError: not one film could be read.
+        ValueError: no radiograph could be read.
     """
     failures: dict[str, str] = {}
 
@@ -104,7 +104,7 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
         path = film_path(folder, subject_id, study_id, dicom_id)
         try:
             images[row] = read_film(path, images.shape[1])
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
             reason = "missing" if isinstance(error, FileNotFoundError) else str(error).replace(str(path), path.name)
             failures[path.relative_to(folder).as_posix()] = reason
 
@@ -115,5 +115,7 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
             pass
     if len(films) and len(failures) == len(films):
         path, reason = next(iter(failures.items()))
-        raise ValueError(f"not one of {len(films)} films can be read, the first is {folder / path} ({reason}); give the folder with files/")
+        raise ValueError(
+            f"none of {len(films)} radiographs can be read, the first is {folder / path} ({reason}); give the folder with files/"
+        )
     return dict(sorted(failures.items()))

@@ -1,4 +1,4 @@
-"""The flow chart: how many stays are left after each step, as the manifest's table and as a picture."""
+"""The flow chart: number of stays left after each step, as a table in the manifest and as a picture."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pandas as pd
 
 
 class Flow:
-    """Counts the stays that each step leaves.
+    """Counts the stays left after each step.
 
     Args:
-        stays: of the raw table.
-        step: what the raw rows are.
+        stays: number of rows of the raw table.
+        step: name of the first step, the raw rows.
     """
 
     def __init__(self, stays: int, step: str) -> None:
@@ -25,7 +25,7 @@ class Flow:
         """The rows of ``frame`` where ``mask`` holds, counted.
 
         Raises:
-            ValueError: none is left.
+            ValueError: no row is left.
         """
         kept = frame[mask.to_numpy(dtype=bool)].reset_index(drop=True)
         before = self.steps[-1]
@@ -38,11 +38,11 @@ class Flow:
 
 
 def draw_flow(steps: list[dict[str, Any]], path: Path) -> None:
-    """Draws a flow chart as SVG: a box for each step, and beside it what the step took.
+    """Draws a flow chart as SVG: a box for each step, with the number of stays dropped beside it.
 
     Args:
-        steps: of a manifest's ``flow``.
-        path: the file to be written.
+        steps: the ``flow`` of a manifest.
+        path: the file to write.
     """
     height, width, gap = 46, 330, 26
     total = len(steps) * (height + gap) - gap + 20

@@ -1,4 +1,4 @@
-"""The two tasks' labels. They read times of admission, discharge and death, nothing that a feature is made of."""
+"""Labels of the two tasks. They use only times of admission, discharge and death, which no feature is computed from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TASKS = {
 def in_hospital_mortality(stays: pd.DataFrame, quirks: Quirks) -> np.ndarray:
     """``(n,)`` int64, 1 where the patient died in hospital.
 
-    The hospital's own flag; with ``death_by_date`` a time or date of death between admission and discharge, as the benchmark has it.
+    The hospital's own flag; with ``death_by_date`` a time or date of death between admission and discharge, as in the benchmark.
     """
     if not quirks.death_by_date:
         return (stays["hospital_expire_flag"] == 1).to_numpy().astype(np.int64)
@@ -30,7 +30,7 @@ def readmission(stays: pd.DataFrame, mortality: np.ndarray, hospital: pd.DataFra
 
     Args:
         stays: n stays with ``subject_id``, ``admittime`` and ``dischtime``, every one that passed the first five steps.
-        mortality: ``(n,)`` of them.
+        mortality: their labels ``(n,)``.
         hospital: every admission.
         quirks: with ``readmission_inside_cohort`` only the subject's next stay in ``stays`` counts, in whole days.
     """

@@ -19,16 +19,17 @@ from data_prep.mimic.raw import MIMIC3, find_table, header, open_text, reading
 from data_prep.mimic.stays import HOURS
 
 LAST = 5
-"""Between the documents of one text."""
+"""Number of notes that the text of a stay consists of."""
 
 LONGEST_FIELD = 1 << 24
+"""Limit of the csv module in characters; its default of 128 KiB is too small for the longest notes."""
 HOUR = pd.Timedelta(hours=1)
 REMOVED = re.compile(r"\[\*\*.*?\*\*\]|_", re.DOTALL)
 SIGNATURE = re.compile(r"electronically signed|dictated by|transcribed by", re.IGNORECASE)
 
 
 def clean_note(text: str) -> str:
-    """A note in lower case, without what replaced names and dates, cut at the first signature, one blank between words."""
+    """A note in lower case, without de-identification placeholders, cut at the first signature, with one space between words."""
     text = REMOVED.sub(" ", text)
     if signature := SIGNATURE.search(text):
         text = text[: signature.start()]
@@ -36,18 +37,18 @@ def clean_note(text: str) -> str:
 
 
 def read_notes(raw: Path, stays: pd.DataFrame, quirks: Quirks) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The notes of the stays' admissions that have a time and a text.
+    """Notes of the stays' admissions with a time and a text.
 
     Args:
         raw: folder of the tables.
-        stays: with ``subject_id`` and ``hadm_id``.
-        quirks: ``notes_in_error_kept`` is read.
+        stays: stays with ``subject_id`` and ``hadm_id``.
+        quirks: only ``notes_in_error_kept`` is used.
 
     Returns:
-        ``row_id, hadm_id, charttime, text``, cleaned, in the order of (charttime, row_id); and what was counted, damaged notes by row.
+        ``row_id, hadm_id, charttime, text``, cleaned and sorted by (charttime, row_id); and counts, with the row ids of damaged notes.
 
     Raises:
-        ValueError: a missing, cut or unreadable table.
+        ValueError: a missing, truncated or unreadable table.
     """
     path = find_table(raw, MIMIC3, "noteevents")
     admissions = set(stays["hadm_id"])
@@ -75,16 +76,16 @@ def read_notes(raw: Path, stays: pd.DataFrame, quirks: Quirks) -> tuple[pd.DataF
 
 
 def last_notes(notes: pd.DataFrame, stays: pd.DataFrame, first_event: pd.Series | None, quirks: Quirks) -> list[pd.DataFrame]:
-    """The notes of each stay that its prediction may read.
+    """The notes of each stay that a prediction may use.
 
     Args:
-        notes: of ``read_notes``.
+        notes: as returned by ``read_notes``.
         stays: n stays with ``hadm_id``, ``intime``, ``subject_id``, ``episode`` and ``split``.
         first_event: T0 by ``hadm_id``, for ``notes_beyond_48h``; see ``first_events``.
-        quirks: what counts, and how many are needed.
+        quirks: decide which notes count and how many are needed.
 
     Returns:
-        For each stay its last five notes in their order, or an empty frame where it has too few.
+        For each stay its last five notes in order, or an empty frame if it has too few.
     """
     if quirks.notes_at_one_time_collapse:
         notes = notes.drop_duplicates(["hadm_id", "charttime"], keep="last")
@@ -108,7 +109,7 @@ def last_notes(notes: pd.DataFrame, stays: pd.DataFrame, first_event: pd.Series 
 def drawn_third(stays: pd.DataFrame) -> np.ndarray:
     """The third of each split's stays that keeps its notes: ``(n,)`` bool.
 
-    The release sorts a split's list by the file name of the stay and draws with pandas and the seed 42.
+    The released code sorts a split's list by the file name of the stay and samples with pandas and seed 42.
     """
     name = stays["subject_id"].astype(str) + "_episode" + stays["episode"].astype(str) + "_timeseries.csv"
     listed = stays[["split"]].assign(name=name).sort_values("name")
@@ -146,4 +147,5 @@ def _set_aside(row: dict[str, str], quirks: Quirks) -> str | None:
         return "no_text"
     if not quirks.notes_in_error_kept and row["iserror"].strip() not in ("", "0"):
         return "in_error"
+    # lone surrogates stand for bytes that are not UTF-8, see open_text
     return "damaged" if any("\ud800" <= letter <= "\udfff" for letter in row["text"]) else None

@@ -19,7 +19,7 @@ from data_prep.mimic.workplace import one_error, workplace
 from data_prep.writer import already_prepared, write_cohort
 
 MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report")}
-STAGES = 5  # and one for each modality
+STAGES = 5  # plus one for each modality
 
 
 def prepare_mimic3(
@@ -36,22 +36,22 @@ def prepare_mimic3(
     """Prepares MIMIC-III v1.4: charted series and clinical notes of adults' ICU stays of 48 hours or more.
 
     Args:
-        raw: folder of the tables, ``.csv`` or ``.csv.gz``, headers in either case.
+        raw: folder of the tables, ``.csv`` or ``.csv.gz``, with headers in upper or lower case.
         out: folder of the prepared cohort, written whole or not at all.
-        modalities: ``series`` and, if the notes are to be read, ``note``.
-        variant: this and what follows: see ``prepare_mimic4``.
-        quirks: single quirks to be switched on or off, by name.
+        modalities: ``series`` and, optionally, ``note``.
+        variant: for this and the following arguments see ``prepare_mimic4``.
+        quirks: individual quirks to switch on or off, by name.
         split_lists: files of test and of validation subjects.
-        memory_limit: of DuckDB.
-        jobs: threads.
-        temporary: folder for what does not fit into memory.
+        memory_limit: memory limit of DuckDB.
+        jobs: number of threads.
+        temporary: folder for data that do not fit into memory.
 
     Returns:
-        ``out``. If it holds this very cohort already, nothing is written.
+        ``out``. If it already holds this very cohort, nothing is written.
 
     Raises:
         ValueError: a table that is missing, damaged, of another release or not separated by commas; a step of the
-            flow chart that leaves no stay; no space left; or an ``out`` that is something else.
+            flow chart that leaves no stay; no space left; or an ``out`` that holds something else.
     """
     return _prepare(Path(raw), Path(out), MIMIC3, modalities, variant, quirks, split_lists, memory_limit, jobs, temporary)
 
@@ -70,24 +70,24 @@ def prepare_mimic4(
     jobs: int = 2,
     temporary: Path | str | None = None,
 ) -> Path:
-    """Prepares MIMIC-IV v2.2: charted series, chest films and radiology reports of adults' ICU stays of 48 hours or more.
+    """Prepares MIMIC-IV v2.2: charted series, chest radiographs and radiology reports of adults' ICU stays of 48 hours or more.
 
     Args:
         raw: folder with ``hosp/`` and ``icu/``, or with all tables in one place.
         out: folder of the prepared cohort, written whole or not at all.
-        modalities: ``series`` and, of ``image`` and ``report``, what is to be read.
+        modalities: ``series`` and, optionally, ``image``, or ``image`` and ``report``.
         variant: ``corrected``, or ``released`` with every quirk of the released preparation (``SENTENCES``).
-        quirks: single quirks to be switched on or off, by name.
+        quirks: individual quirks to switch on or off, by name.
         films: folder of MIMIC-CXR-JPG; default ``raw/mimic-cxr-jpg``.
         reports: folder of MIMIC-CXR's report texts; default ``raw/mimic-cxr``.
-        image_size: side of the films in pixels.
+        image_size: side of the radiographs in pixels.
         split_lists: files of test and of validation subjects (rows ``subject_id,flag``); default: a stable hash of the subject.
-        memory_limit: of DuckDB; what does not fit is kept on disk.
-        jobs: threads.
-        temporary: folder for what does not fit; default: beside ``out``.
+        memory_limit: memory limit of DuckDB; larger data spill to disk.
+        jobs: number of threads.
+        temporary: folder for the data that spill; default: beside ``out``.
 
     Returns:
-        ``out``. If it holds this very cohort already, nothing is written.
+        ``out``. If it already holds this very cohort, nothing is written.
 
     Raises:
         ValueError: as ``prepare_mimic3``.
@@ -137,9 +137,9 @@ def _prepare(
             connection.execute(f"SET temp_directory = '{work / 'spill'}'")
         except duckdb.Error:
             raise ValueError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
-        with suppress(duckdb.InvalidInputException):  # in a notebook without widgets there is no bar, and none can be set
+        with suppress(duckdb.InvalidInputException):  # raised in a notebook without widgets, where DuckDB has no bar to configure
             connection.execute("SET enable_progress_bar_print = false")
-            connection.execute(f"SET enable_progress_bar = {progress.shown}")  # else a query does not tell how far it is
+            connection.execute(f"SET enable_progress_bar = {progress.shown}")  # without it query_progress() reports nothing
         task = Stages(raw, release, chosen, lists, connection, work, progress, jobs, image_size, dict(folders or {}))
         cohort = task.cohort(modalities, parameters)
         connection.close()

@@ -11,7 +11,7 @@ VARIANTS = ("corrected", "released")
 
 SENTENCES = {
     "fio2_always_divided": "Every fraction of inspired oxygen whose unit lacks 'torr' is divided by 100, so that 0.40 becomes 0.004.",
-    "fahrenheit_by_value": "A temperature counts as Fahrenheit if it is 79 or more; its unit and its item are not looked at.",
+    "fahrenheit_by_value": "A temperature counts as Fahrenheit if it is 79 or more; its unit and its item are ignored.",
     "units_ignored": "MIMIC-IV: the column of units is not read, so that heights charted in inches stay in inches.",
     "normaliser_sees_validation": "Means and standard deviations are over training and validation stays, not over training stays alone.",
     "notes_beyond_48h": "MIMIC-III: notes count up to 48 whole hours after the first event that is an hour into the stay, so about 50 h.",
@@ -42,10 +42,10 @@ class Quirks:
 
     @classmethod
     def of(cls, variant: str, switched: Mapping[str, bool] | None = None) -> Quirks:
-        """All on (``released``) or all off (``corrected``), but for those in ``switched``.
+        """All on (``released``) or all off (``corrected``), except for those in ``switched``.
 
         Raises:
-            ValueError: an unknown variant or quirk; the nearest name is offered.
+            ValueError: an unknown variant or quirk; the message suggests the nearest name.
         """
         names = [field.name for field in fields(cls)]
         for what, given, known in (("variant", [variant], VARIANTS), ("quirk", list(switched or {}), names)):

@@ -20,17 +20,18 @@ IDS = ("row_id", "subject_id", "hadm_id", "icustay_id", "stay_id", "itemid", "st
 TIMES = ("intime", "outtime", "admittime", "dischtime", "deathtime", "dob", "dod")
 NUMBERS = ("los", "anchor_age", "hospital_expire_flag", "first_wardid", "last_wardid", "iserror")
 HASHED_BYTES = 1 << 26
+"""Largest file whose SHA-256 is recorded."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """One release of MIMIC: its tables, the folders they lie in and the columns that are read.
+    """One release of MIMIC: its tables, their folders and the columns that are read.
 
     Args:
         name: ``mimic3`` or ``mimic4``.
-        title: for messages.
-        tables: for each table its columns that are read, in lower case, with blanks between.
-        folders: where a table may lie, below the raw folder.
+        title: name in messages.
+        tables: for each table the columns that are read, in lower case, separated by spaces.
+        folders: folders that may hold a table, below the raw folder.
         foreign: columns that only the other release has.
         other: the other release's name and title.
     """
@@ -95,7 +96,7 @@ FILMS = Release(
 
 
 def find_table(raw: Path, release: Release, table: str) -> Path:
-    """The file of a table: ``.csv`` or ``.csv.gz``, in either case, in any folder of the release.
+    """The file of a table: ``.csv`` or ``.csv.gz``, in upper or lower case, in any folder of the release.
 
     Raises:
         ValueError: no such folder or no such file.
@@ -115,7 +116,7 @@ def find_table(raw: Path, release: Release, table: str) -> Path:
 
 
 def open_text(path: Path) -> IO[str]:
-    """A possibly compressed CSV file as text; a byte-order mark is skipped, bytes that are no UTF-8 become lone surrogates."""
+    """A possibly compressed CSV file as text; a byte-order mark is skipped, bytes that are not UTF-8 become lone surrogates."""
     opened = gzip.open if path.suffix == ".gz" else open
     return cast(IO[str], opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=""))
 
@@ -124,7 +125,7 @@ def header(path: Path, release: Release, table: str) -> list[str]:
     """Column names of a table, lower case.
 
     Raises:
-        ValueError: an unreadable file, another delimiter, the other release's table, or a column that is missing.
+        ValueError: an unreadable file, another delimiter, the other release's table, or a missing column.
     """
     with reading(path), open_text(path) as file:
         line = file.readline(1 << 20)
@@ -141,14 +142,14 @@ def header(path: Path, release: Release, table: str) -> list[str]:
 
 
 def source(path: Path, release: Release, table: str) -> str:
-    """The SQL that reads a table, ids as BIGINT, times as TIMESTAMP (but for ``charttime``), numbers as DOUBLE, the rest as text."""
+    """SQL that reads a table: ids as BIGINT, times as TIMESTAMP (except ``charttime``), numbers as DOUBLE, the rest as text."""
     columns = ", ".join(f"{_quoted(name)}: '{_type(name)}'" for name in header(path, release, table))
     options = "delim=',', quote='\"', escape='\"', header=true, auto_detect=false, nullstr=''"
     return f"read_csv({_quoted(str(path))}, {options}, columns={{{columns}}})"
 
 
 def read_table(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release, table: str) -> pd.DataFrame:
-    """A small table, only the columns that are needed.
+    """A small table, with only the columns needed.
 
     Raises:
         ValueError: see ``find_table`` and ``header``; a damaged file or a row that cannot be read, with its line.
@@ -161,13 +162,13 @@ def read_table(connection: duckdb.DuckDBPyConnection, raw: Path, release: Releas
 
 
 def query_share(connection: duckdb.DuckDBPyConnection) -> float:
-    """How much is done of the query that runs, from 0 to 1, as DuckDB estimates it; another thread may ask."""
+    """Fraction of the running query that is done, from 0 to 1, as estimated by DuckDB; may be called from another thread."""
     return max(0.0, connection.query_progress()) / 100
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong while a file is read into one error that names it."""
+    """Turns any error while a file is read into one error that names the file."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -183,7 +184,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def described(paths: Sequence[Path]) -> dict[str, dict[str, int | str]]:
-    """Name, size and, where it is not too large, SHA-256 of raw files: what tells two copies apart."""
+    """Name, size and, unless it is too large, SHA-256 of each raw file: they distinguish two copies."""
     found: dict[str, dict[str, int | str]] = {}
     for path in paths:
         found[path.name] = {"bytes": path.stat().st_size}
@@ -202,7 +203,7 @@ def _quoted(text: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What DuckDB says and the line it says it about, without the line itself: that may be a patient's."""
+    """DuckDB's message and the number of the line, without the line itself: it may hold a patient's data."""
     message = re.sub(r"^[\w ]+ Error: ", "", str(error))
     line = re.search(r"CSV Error on Line: (\d+)", message)
     said = [part.strip() for part in message.splitlines() if part.strip() and not re.match(r"CSV Error|Original Line", part.strip())]

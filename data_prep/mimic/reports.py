@@ -1,4 +1,4 @@
-"""Radiology reports of MIMIC-CXR: the sections of the report that belongs to a stay's film."""
+"""Radiology reports of MIMIC-CXR: the sections of the report on a stay's radiograph."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ NAMES = {"impressions": "impression", "conclusion": "impression", "finding": "fi
 
 
 def report_sections(text: str) -> dict[str, str]:
-    """The four sections of a report, those that are there.
+    """The four sections of a report, as far as it has them.
 
-    A section starts at a line of one blank, a header in capitals and a colon, and reaches to the next; of several with one name the
+    A section starts with a line of one space, a header in capitals and a colon, and ends at the next; of several with the same name the
     last counts. A report with neither impression nor findings has a last paragraph, the text after the last empty line.
 
     Args:
         text: the report.
 
     Returns:
-        Text by section, in the order impression, findings, last_paragraph, comparison; blanks and line ends are one blank.
+        Text by section, in the order impression, findings, last_paragraph, comparison; any white space becomes one space.
     """
     text = "\n" + text.replace("\r\n", "\n")
     headers = list(HEADER.finditer(text))
@@ -36,7 +36,7 @@ def report_sections(text: str) -> dict[str, str]:
 
 
 def report_path(folder: Path, subject_id: int, study_id: int) -> Path:
-    """Where MIMIC-CXR keeps a report."""
+    """Path of a report in MIMIC-CXR."""
     return folder / "files" / f"p{subject_id // 1_000_000}" / f"p{subject_id}" / f"s{study_id}.txt"
 
 
@@ -44,6 +44,6 @@ def read_report(path: Path) -> str:
     """A report's text.
 
     Raises:
-        OSError, UnicodeDecodeError: the file is missing or no text.
+        OSError, UnicodeDecodeError: the file is missing or not text.
     """
     return path.read_text(encoding="utf-8-sig")

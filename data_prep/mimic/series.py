@@ -1,4 +1,4 @@
-"""Cleaned events to 24 two-hour steps of 76 columns: the benchmark's discretiser and normaliser."""
+"""From cleaned events to 24 two-hour steps of 76 columns: the benchmark's discretiser and normaliser."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ def bin_events(connection: duckdb.DuckDBPyConnection, stays: pd.DataFrame) -> tu
     (2 k, 2 k + 2] hours after entry; entry itself belongs to step 0.
 
     Args:
-        connection: to DuckDB, with the table ``cleaned``.
+        connection: connection to DuckDB, with the table ``cleaned``.
         stays: n candidates.
 
     Returns:
-        ``(n, 24, 17)`` float64, NaN where nothing was charted, categories by their position; and how many events were used.
+        ``(n, 24, 17)`` float64, NaN where nothing was charted, categories by their position; and the number of events used.
     """
     connection.register("stay_frame", stays[["subject_id", "stay_id", "intime", "outtime"]].assign(row=np.arange(len(stays))))
     connection.execute("CREATE OR REPLACE TABLE stay AS SELECT row::INTEGER AS row, subject_id, stay_id, intime, outtime FROM stay_frame")
+    # less the tolerance, a time on the boundary of two steps is truncated to the earlier one, and entry itself to step 0
     with Progress("events of each stay", measure=partial(query_share, connection)):
         connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE charted AS
@@ -66,12 +67,12 @@ def bin_events(connection: duckdb.DuckDBPyConnection, stays: pd.DataFrame) -> tu
 def discretise(values: np.ndarray, fitted: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Fills, encodes and standardises.
 
-    A step without a value repeats the last one, or has the channel's normal value. Categories become one-hot columns, then follow 17
-    masks that are 1 where a value was charted. The 12 continuous columns are standardised with all steps of the fitted stays.
+    A step without a value repeats the last one; before the first it has the channel's normal value. Categories become one-hot columns;
+    17 masks follow, 1 where a value was charted. The 12 continuous columns are standardised with all steps of the fitted stays.
 
     Args:
-        values: ``(n, 24, 17)`` of ``bin_events``.
-        fitted: ``(n,)`` bool, the stays whose mean and standard deviation (n - 1 in the denominator, at least 1e-7) are taken.
+        values: ``(n, 24, 17)``, as returned by ``bin_events``.
+        fitted: ``(n,)`` bool, the stays that give mean and standard deviation (n - 1 in the denominator, at least 1e-7).
 
     Returns:
         ``(n, 24, 76)`` float32, and the statistics for the manifest.

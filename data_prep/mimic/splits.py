@@ -10,7 +10,7 @@ import pandas as pd
 from cm2.cohorts.missingness import stable_uniform
 
 RATIOS = {"mimic3": (0.15, 0.18), "mimic4": (0.20, 0.10)}
-"""Test subjects among all, validation subjects among the rest, as in the lists of the two benchmarks."""
+"""Fraction of test subjects, and of validation subjects among the others, as in the lists of the two benchmarks."""
 
 
 def split_subjects(subject_id: np.ndarray, release: str, lists: tuple[Path, Path] | None) -> tuple[np.ndarray, int]:
@@ -19,10 +19,10 @@ def split_subjects(subject_id: np.ndarray, release: str, lists: tuple[Path, Path
     Args:
         subject_id: ``(n,)`` int64; all stays of a subject get the same split.
         release: ``mimic3`` or ``mimic4``.
-        lists: the files of test and of validation subjects, rows ``subject_id,flag`` without a header; None: a hash decides.
+        lists: the files of test and of validation subjects, rows ``subject_id,flag`` without a header; None: subjects are split by a hash.
 
     Returns:
-        ``(n,)`` of ``train``, ``valid``, ``test``; and how many stays' subjects are in neither list (they train).
+        ``(n,)`` of ``train``, ``valid``, ``test``; and the number of stays whose subjects are in neither list (they are training stays).
 
     Raises:
         ValueError: a list that cannot be read, names a subject twice or flags one for both splits.

@@ -1,4 +1,4 @@
-"""The stages between raw tables and a cohort: stays, events, series, then notes or films and reports."""
+"""The stages between raw tables and a cohort: stays, events, series, then notes or radiographs and reports."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ SOURCES = {
 
 @dataclass
 class Stages:
-    """One preparation under way.
+    """One preparation in progress.
 
     Args:
         raw: folder of the tables.
-        release: whose tables they are.
-        quirks: of the released preparation, those that are on.
+        release: release of the tables.
+        quirks: quirks of the released preparation that are switched on.
         lists: files of test and validation subjects, or None.
-        connection: to DuckDB.
+        connection: connection to DuckDB.
         work: folder for intermediate files.
-        progress: is told the stage.
-        jobs: threads.
-        image_size: side of the films in pixels.
-        folders: of ``films`` and ``reports``.
+        progress: receives the name of each stage.
+        jobs: number of threads.
+        image_size: side of the radiographs in pixels.
+        folders: folders of ``films`` and ``reports``.
         counts: filled by the stages.
     """
 
@@ -66,7 +66,7 @@ class Stages:
     counts: dict[str, Any] = field(default_factory=dict)
 
     def cohort(self, modalities: Sequence[str], parameters: dict[str, Any]) -> PreparedCohort:
-        """Goes through every stage; the parameters become the cohort's identity."""
+        """Runs every stage; the parameters identify the cohort."""
         stays, flow, values = self._stays()
         stays["split"], unlisted = split_subjects(stays["subject_id"].to_numpy(), self.release.name, self.lists)
         if not (stays["split"] == "train").any():
@@ -128,6 +128,7 @@ class Stages:
     def _films(self, stays: pd.DataFrame) -> tuple[PreparedModality, pd.DataFrame]:
         films, self.counts["films"] = last_films(self.connection, self.folders["films"], stays)
         shape = (len(stays), self.image_size, self.image_size)
+        # on disk: all images of a full cohort need not fit into memory
         images = np.lib.format.open_memmap(self.work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         damaged = decode_films(self.folders["films"], films, images, self.jobs) if len(films) else {}
         self.counts["films"]["damaged"] = damaged

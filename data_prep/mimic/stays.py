@@ -1,7 +1,8 @@
 """From every ICU stay to the candidates of the cohort: the first seven steps of the flow chart.
 
 The steps are those of the MIMIC-III benchmarks (Harutyunyan et al., Scientific Data 2019) and of the paper's two tasks: adults with one
-ICU stay in their admission, no transfer, at least 48 hours, a listed diagnosis. The eighth, an event within 48 hours, is of the events.
+ICU stay in their admission, no transfer, at least 48 hours, a listed diagnosis. The eighth, an event within 48 hours, follows when the
+events have been read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ OLDEST = 90
 
 
 def admissions(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release) -> pd.DataFrame:
-    """Every admission: subject, times, and whether the patient left it alive."""
+    """Every admission: subject, times, and whether the patient survived it."""
     return read_table(connection, raw, release, "admissions")
 
 
@@ -32,14 +33,14 @@ def patients_of_one_stay(
     """Adults' stays without transfer that are the only one of their admission (steps 1 to 5).
 
     Args:
-        connection: to DuckDB.
+        connection: connection to DuckDB.
         raw: folder of the tables.
-        release: whose tables they are.
-        hospital: what ``admissions`` gave.
+        release: release of the tables.
+        hospital: as returned by ``admissions``.
 
     Returns:
         One row for each stay: ``subject_id, hadm_id, stay_id, intime, outtime, los, admittime, dischtime, deathtime,
-        hospital_expire_flag, dod, age, episode`` (its number among the subject's, by entry); and the flow chart so far.
+        hospital_expire_flag, dod, age, episode`` (its number among the subject's stays, by entry); and the flow chart so far.
 
     Raises:
         ValueError: an identifier that occurs twice, a stay without a time or an identifier, or a step that leaves nothing.
@@ -86,9 +87,10 @@ def _check_key(frame: pd.DataFrame, key: str, table: str) -> None:
 
 
 def _age(stays: pd.DataFrame) -> np.ndarray:
-    """Years of 365 days in MIMIC-III, where ages above 89 are shifted to 300; the age at the anchor year in MIMIC-IV."""
+    """Years of 365 days in MIMIC-III, where ages above 89 are shifted to 300 (here: 90); the age at the anchor year in MIMIC-IV."""
     if "anchor_age" in stays:
         return stays["anchor_age"].to_numpy(dtype=float)
+    # in seconds: a difference of 300 years overflows 64-bit nanoseconds
     days = (stays["intime"].astype("datetime64[s]") - stays["dob"].astype("datetime64[s]")) / np.timedelta64(1, "D")
     years = days.to_numpy(dtype=float) / 365
     return np.where((years < 0) | (years >= OLDEST), OLDEST, years)

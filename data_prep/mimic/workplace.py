@@ -1,4 +1,4 @@
-"""Where intermediate tables lie: one preparation at a time, nothing of a killed one survives the next."""
+"""Folder for intermediate tables: one preparation at a time; leftovers of an interrupted one are removed by the next."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cm2.progress import Progress
 
 @contextmanager
 def workplace(out: Path, temporary: Path | str | None) -> Iterator[Path]:
-    """A folder for intermediate tables; what a killed preparation left there, or left of its cohort, is removed first."""
+    """A folder for intermediate tables; leftovers of an interrupted preparation, there and of its cohort, are removed first."""
     out.parent.mkdir(parents=True, exist_ok=True)
     place = Path(temporary or out.parent) / f".{out.name}.work"
     lock = FileLock(out.parent / f".{out.name}.lock")
@@ -37,7 +37,7 @@ def workplace(out: Path, temporary: Path | str | None) -> Iterator[Path]:
 
 @contextmanager
 def one_error(out: Path, progress: Progress) -> Iterator[None]:
-    """Says in which stage disk or memory ran out, and what to do."""
+    """Turns a lack of disk or memory into one error that names the stage and the remedy."""
     try:
         yield
     except duckdb.Error as error:

@@ -256,7 +256,7 @@ def no_stays(raw):
     ("damage", "message"),
     [
         (no_films, r"mimic-cxr-jpg is not a folder; give the one that holds the tables of MIMIC-CXR-JPG"),
-        (no_jpegs, r"not one of \d+ films can be read, the first is .*\.jpg .*give the folder with files/"),
+        (no_jpegs, r"none of \d+ radiographs can be read, the first is .*\.jpg .*give the folder with files/"),
         (no_reports, r"none of \d+ reports is below .*mimic-cxr; give the folder with files/, or leave out report"),
         (no_stays, r"table icustays of MIMIC-IV v2.2 is missing: .*hosp or .*icu"),
     ],
