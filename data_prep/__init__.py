@@ -1,4 +1,4 @@
-"""Raw files to prepared cohorts (``prepare_*``), and fabricated raw files of MIMIC with known answers (``fabricate_*``)."""
+"""Preparation of cohorts from raw files (``prepare_*``), and synthetic raw files of MIMIC with known answers (``fabricate_*``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HOMES = {
     "prepare_physionet2012": "data_prep.physionet2012",
     "prepare_synthetic": "data_prep.synthetic",
 }
-_NEEDS = {"data_prep.fabricate": ("PIL",)}  # libraries of extras; data_prep.mimic asks for its own
+_NEEDS = {"data_prep.fabricate": ("PIL",)}  # optional libraries; data_prep.mimic checks for its own
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The 17 channels of the MIMIC benchmarks (Harutyunyan et al., Scientific Data 2019) as 76 columns: what every cohort of charts shares.
+"""The 17 channels of the MIMIC benchmarks (Harutyunyan et al., Scientific Data 2019) as 76 columns, shared by all charted cohorts.
 
 12 continuous columns and 47 one-hot columns in the order of the channels, then 17 masks. CareVue and MetaVision, the hospital's two
 charting systems, spell the categories of the Glasgow coma scale differently; the benchmarks keep them apart.
@@ -14,10 +14,10 @@ class Channel:
     """One channel.
 
     Args:
-        name: spelling of the benchmark.
+        name: in the spelling of the benchmark.
         normal: normal value; for categories its position among them.
-        unit: of the value.
-        categories: in one-hot order; none for a number.
+        unit: unit of the value.
+        categories: in one-hot order; empty for a numeric channel.
     """
 
     name: str

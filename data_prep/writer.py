@@ -28,11 +28,11 @@ class PreparedModality:
     Args:
         kind: one of ``cm2.kinds``: ``series`` (n, T, F), ``image`` (n, H, W), ``vector`` (n, F), ``text`` (n strings or None).
         data: the values, in the order of the stays.
-        present: ``(n,)`` bool.
+        present: ``(n,)`` bool, where the modality is observed.
         features: names of the features, for series and vectors.
-        units: one unit for each feature; "1" for a number without one.
-        normalisation: what was subtracted and divided by, and the split it comes from; empty where nothing was.
-        notes: anything a reader of the manifest has to know, by name.
+        units: one unit for each feature; "1" for a dimensionless number.
+        normalisation: the statistics subtracted and divided by, and the split they come from; empty if there was no normalisation.
+        notes: further entries of the manifest, by name.
     """
 
     kind: str
@@ -49,17 +49,17 @@ class PreparedCohort:
     """A cohort to be written.
 
     Args:
-        name: of the cohort, for example ``physionet2012``.
+        name: name of the cohort, for example ``physionet2012``.
         source: where the data come from, one sentence with an address or a citation.
-        version: of the source or of the program that made it.
+        version: version of the source or of the program that made it.
         parameters: everything the result depends on; two cohorts with equal name, version and parameters are the same.
         stays: ``stay_id`` (unique int64), ``split`` and one column for each task (0, 1, or -1 where the outcome is unknown).
         modalities: by name, in the order of the columns of ``present``.
-        tasks: by name, what a positive is.
+        tasks: the definition of a positive, by name.
         flow: the flow chart, one ``{"step", "stays", "dropped", "note"}`` after another.
-        counts: anything else that was counted.
-        extra: writes further files (the simulator's truth) below the folder it is handed.
-        credentialed: whether the data are under a use agreement, so that no small count of them may be shown; assumed unless denied.
+        counts: further counts.
+        extra: writes further files (the simulator's truth) below the folder it receives.
+        credentialed: whether a data use agreement forbids showing small counts; a cohort that does not deny it is protected.
     """
 
     name: str
@@ -81,19 +81,19 @@ def whole_or_nothing(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # a temporary folder is private to its owner
         yield folder
-        os.rename(folder, out)
+        os.rename(folder, out)  # atomic, and an error if ``out`` holds anything
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
 def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str, Any], credentialed: bool = True) -> bool:
-    """Whether ``out`` holds this very cohort. A manifest that does not say whether the cohort is credentialed is told so here.
+    """Whether ``out`` holds this very cohort. A manifest of an earlier version without ``credentialed`` is completed.
 
     Raises:
-        ValueError: ``out`` exists and is something else.
+        ValueError: ``out`` exists and is not this cohort.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
@@ -121,8 +121,8 @@ def write_cohort(out: Path, cohort: PreparedCohort) -> Path:
         ``out``.
 
     Raises:
-        ValueError: rows that disagree in number, a repeated stay, an unknown split, a label other than -1, 0 and 1, a stay with no
-            modality, or a value that is not finite where a modality is present.
+        ValueError: numbers of rows that disagree, a repeated stay, an unknown split, a label other than -1, 0 and 1, a stay without any
+            modality, or a value that is not finite in an observed modality.
     """
     _check(cohort)
     with whole_or_nothing(out) as folder:
@@ -153,7 +153,7 @@ def _check(cohort: PreparedCohort) -> None:
             finite = np.isfinite(modality.data).reshape(len(stays), -1).all(axis=1)
             if (modality.present & ~finite).any():
                 stay = stays["stay_id"].to_numpy()[modality.present & ~finite][0]
-                raise ValueError(f"{name}: stay {stay} has a value that is not finite; impute it or mark the modality absent")
+                raise ValueError(f"{name}: stay {stay} has a value that is not finite; impute it or mark the modality as missing")
     empty = ~np.any([modality.present for modality in cohort.modalities.values()], axis=0)
     if empty.any():
         raise ValueError(f"stay {stays['stay_id'].to_numpy()[empty][0]} has no modality; drop and count such stays")
