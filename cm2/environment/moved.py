@@ -1,4 +1,4 @@
-"""Modules that moved: their old names import for one release, with a warning."""
+"""Modules that moved: their old names can be imported for one more release, with a warning."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MOVED: dict[str, tuple[str, ...]] = {
         for name in ("estimation", "goodness_of_fit", "likelihood", "report", "selection")
     },
 }
-"""Old name to the modules that hold what it held; of a package its modules follow."""
+"""The new modules of each old name; the submodules of a moved package are redirected as well."""
 
 
 class _Old(Loader):
@@ -66,7 +66,7 @@ class _Old(Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Imports the new modules and looks up in them what is asked for."""
+        """Imports the new modules and looks up every attribute in them."""
         homes = [import_module(home) for home in self.homes]
         module.__doc__ = homes[0].__doc__
 
@@ -90,12 +90,12 @@ class MovedFinder(MetaPathFinder):
         homes = MOVED.get(name) or tuple(f"{home}.{rest}" for home in MOVED.get(package, ())[:1])
         if not homes:
             return None
-        told = f"{name} has moved to {' and '.join(homes)}; the old name goes with the next release"
+        told = f"{name} has moved to {' and '.join(homes)}; the old name will be removed in the next release"
         warnings.warn(told, DeprecationWarning, stacklevel=2)
         return ModuleSpec(name, _Old(homes), is_package=True)
 
 
 def install() -> None:
-    """Lets the old names import."""
+    """Makes the old names importable."""
     if not any(isinstance(finder, MovedFinder) for finder in sys.meta_path):
         sys.meta_path.append(MovedFinder())
