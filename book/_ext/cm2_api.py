@@ -2,43 +2,49 @@
 
 import pkgutil
 import re
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from sphinx.application import Sphinx
 
 MARKER = "<!-- modules -->"
-# reading order: the laws first, then what is built from them
-_FIRST = (
-    "copulas",
-    "marginals",
-    "joint",
-    "batch",
-    "config",
-    "encoders",
-    "fusion",
-    "alignment",
-    "model",
-    "cohorts",
-    "training",
-    "experiments",
-    "metrics",
-)
-_LAST = ("figures", "plots", "results", "book", "numerics")
+# reading order: distributions first, then what is built from them; others stand between
+_FIRST = ("copulas", "marginals", "joint", "batch", "kinds", "config", "networks", "methods", "cohorts", "runs", "evaluation", "metrics")
+_LAST = ("tables", "figures", "plots", "results", "book", "progress", "environment", "containers", "numerics")
 _LEFT_OUT = ("cli",)
 # literals, mathematics and emphasis stay; any other star or bar is meant as it stands: shapes such as (*shape, dim), absolute values
 _MARKUP = re.compile(r"(``.+?``|:\w+:`[^`]*`|`[^`]*`|(?<![\w*(\\])\*\w[^*]*?(?<=\w)\*(?![\w*]))|([*|])")
 
 
 def modules() -> list[str]:
-    """Full names of the public modules and packages directly below ``cm2`` and of ``data_prep``, in reading order."""
-    spec = find_spec("cm2")
-    found = [
-        module.name for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else None) if not module.name.startswith("_")
-    ]
-    found = [name for name in found if name not in _LEFT_OUT]
+    """Full names of the public modules and packages directly below ``cm2`` and of ``data_prep``, in reading order.
+
+    A package that names nothing in ``__all__`` is represented by its modules, and those that ``__all__`` names stand beside it.
+    """
+    found = [name for name in _below("cm2") if name not in _LEFT_OUT]
     order = [*_FIRST, *sorted(set(found) - set(_FIRST) - set(_LAST)), *_LAST]
-    return [f"cm2.{name}" for name in order if name in found] + (["data_prep"] if find_spec("data_prep") else [])
+    listed = [part for name in order if name in found for part in _shown(f"cm2.{name}")]
+    return listed + (["data_prep"] if find_spec("data_prep") else [])
+
+
+def _below(package: str) -> list[str]:
+    """Names of the public modules directly inside a package."""
+    spec = find_spec(package)
+    names = (module.name for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else None))
+    return [name for name in names if not name.startswith("_")]
+
+
+def _shown(module: str) -> list[str]:
+    """A module itself, or the modules of a package."""
+    spec = find_spec(module)
+    if not spec or not spec.submodule_search_locations:
+        return [module]
+    package = import_module(module)
+    named = getattr(package, "__all__", None)
+    inside = [name for name in _below(module) if named is None or (name in named and isinstance(getattr(package, name), ModuleType))]
+    return [*([] if named is None else [module]), *(part for name in inside for part in _shown(f"{module}.{name}"))]
 
 
 def _section(module: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,9 @@ class Baseline(Method):
     Raises:
         ValueError: too few modalities.
     """
+
+    variants: ClassVar[tuple[str, ...]] = ("original", "released")
+    """Values of ``baseline.variant`` that differ; a method that the released program has not, has one."""
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

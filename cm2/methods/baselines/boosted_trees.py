@@ -38,6 +38,7 @@ class BoostedTrees(Baseline):
     """
 
     name: ClassVar[str] = "boosted_trees"
+    variants: ClassVar[tuple[str, ...]] = ("original",)
     fewest = 1
     intercept: Tensor
     feature: Tensor

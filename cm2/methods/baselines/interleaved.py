@@ -123,6 +123,7 @@ class Interleaved(Baseline):
     """
 
     name: ClassVar[str] = "interleaved"
+    variants: ClassVar[tuple[str, ...]] = ("original",)
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

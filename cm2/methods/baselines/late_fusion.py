@@ -29,6 +29,7 @@ class LateFusion(Baseline):
     """
 
     name: ClassVar[str] = "late_fusion"
+    variants: ClassVar[tuple[str, ...]] = ("original",)
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

@@ -71,6 +71,7 @@ class LSMT(Baseline):
     """
 
     name: ClassVar[str] = "lsmt"
+    variants: ClassVar[tuple[str, ...]] = ("original",)
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)

@@ -29,6 +29,7 @@ class SingleModality(Baseline):
     """
 
     name: ClassVar[str] = "single_modality"
+    variants: ClassVar[tuple[str, ...]] = ("original",)
     fewest = 1
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:

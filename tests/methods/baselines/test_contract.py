@@ -12,10 +12,7 @@ from cm2.methods.baselines import BASELINES
 from cm2.runs.trainer import predictions
 from tests.methods.baselines.cases import CM2, DESCRIPTORS, MIXED, NOTE, SERIES, Waits, build, changed, learn, make_batch, predicted
 
-ONE_VARIANT = ("late_fusion", "single_modality", "boosted_trees", "lsmt", "interleaved")  # not in the released code
-VARIANTS = [
-    (name, variant) for name in BASELINES for variant in ("original", "released") if variant == "original" or name not in ONE_VARIANT
-]
+VARIANTS = [(name, variant) for name, method in BASELINES.items() for variant in method.variants]
 VARIANTS += [("cm2", variant) for variant in CM2]
 every_variant = pytest.mark.parametrize(("name", "variant"), VARIANTS)
 every_method = pytest.mark.parametrize("name", METHODS)
