@@ -24,12 +24,14 @@ class Copula(nn.Module, ABC):
         dim: number of coordinates, at least 2.
 
     Raises:
-        ValueError: dim below 2.
+        ValueError: dim below 2 or above `max_dim`.
     """
 
     name: str
     shown: tuple[str, ...] = ()
     """Attributes that hold the parameters under the names of the literature, and no others."""
+    max_dim: ClassVar[int | None] = None
+    """Largest number of coordinates, as 2 for a family of pairs; None for any."""
     selectable: ClassVar[bool] = True
     """Whether ``select`` tries it when no families are named: it can be fitted from its default start."""
     pair: ClassVar[bool] = True
@@ -45,7 +47,14 @@ class Copula(nn.Module, ABC):
         super().__init__()
         if isinstance(dim, bool) or not isinstance(dim, int) or dim < 2:
             raise ValueError(f"dim is {dim!r}; a copula needs an integer dim of at least 2")
+        if not self.allows(dim):
+            raise ValueError(f"dim is {dim}; the {self.name} copula has at most {self.max_dim} coordinates; make a vine of pairs instead")
         self.dim = dim
+
+    @classmethod
+    def allows(cls, dim: int) -> bool:
+        """Whether the family has members of so many coordinates."""
+        return cls.max_dim is None or dim <= cls.max_dim
 
     @abstractmethod
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:

@@ -114,7 +114,7 @@ def make_law(
 
 def simulated_families() -> list[str]:
     """Names of the copula families that a cohort can be simulated from."""
-    return sorted(name for name, family in FAMILIES.items() if family.simulated)
+    return sorted(name for name, family in FAMILIES.items() if family.simulated and family.allows(len(MODALITIES)))
 
 
 def copula_parameters(family: str, alpha: float | None = None, rho: float | None = None, nu: float | None = None) -> dict[str, float]:

@@ -24,9 +24,9 @@ _SAME = 0.05
 CORRECTIONS = ("none", "akaike", "schwarz")
 
 
-def selectable() -> dict[str, type[Copula]]:
+def selectable(dim: int = 2) -> dict[str, type[Copula]]:
     """The families that are tried when none is named, by name."""
-    return {name: family for name, family in sorted(FAMILIES.items()) if family.selectable}
+    return {name: family for name, family in sorted(FAMILIES.items()) if family.selectable and family.allows(dim)}
 
 
 def select(
@@ -62,7 +62,7 @@ def select(
     Raises:
         ValueError: unknown family, criterion or correction; folds outside [2, n/10]; a sample that `fit` would refuse.
     """
-    names = list(selectable()) if families is None else list(families)
+    names = list(selectable(u.shape[-1] if u.dim() else 2)) if families is None else list(families)
     u = _check(u, names, criterion, correction, folds)
     combinations = candidates(u, names, rotations)
     fitted = [_fit(u, *each) for each in combinations]
