@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import cm2.copulas
 from cm2.copulas import Copula, make
 
 TABLE = json.loads(Path(__file__).with_name("table.json").read_text())
@@ -21,12 +20,6 @@ LIFT = 2.0**200  # Gumbel's alpha = 1 is kept as the smallest positive excess: i
 FLOOR = 1e-6  # gradients are sums: below this share of their terms (see `terms`) they are held to 1e-7 of it, that is to 1e-13 of the terms
 
 every_group = pytest.mark.parametrize(("family", "rotation", "dim"), GROUPS)
-
-
-@pytest.fixture(autouse=True)
-def landed(rotation: int) -> None:
-    if rotation and not (Path(cm2.copulas.__file__).with_name("rotated.py")).exists():
-        pytest.skip("rotations are not there yet")
 
 
 def laws(family: str, rotation: int, dim: int) -> Iterator[dict]:
