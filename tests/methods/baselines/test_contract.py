@@ -121,11 +121,11 @@ def test_saved_and_loaded_it_predicts_the_same(name, variant, tmp_path):
 def test_it_overfits_32_stays(name, variant):
     batch = make_batch(SMALL, stays=32, present=torch.ones(32, 3, dtype=torch.bool))
     method = build(name, SMALL, variant, baseline__trees=60, baseline__tree_stays=1)
-    for _ in range(6):
-        predicted = learn(method.train(), batch, SMALL, steps=25).predict(batch) > 0.5
+    for _ in range(24):  # of eight seeds the slowest needed 12 rounds; at Adam's 1e-2 DAFT now and then jumped past the end of 150 steps
+        predicted = learn(method.train(), batch, SMALL, steps=25, learning_rate=3e-3).predict(batch) > 0.5
         if torch.equal(predicted.float(), batch.label):
             return
-    pytest.fail(f"{int((predicted.float() != batch.label).sum())} of 32 stays are still wrong after 150 steps")
+    pytest.fail(f"{int((predicted.float() != batch.label).sum())} of 32 stays are still wrong after 600 steps")
 
 
 @every_variant
