@@ -77,7 +77,8 @@ def test_no_address_of_a_repository_is_invented():
 def test_its_profiles_and_extras_are_those_there_are():
     words = re.search(r"`profile` is one of (.*?), for a GPU\)", README)[1]
     assert re.findall(r"`(\w+)`", words) == list(profiles())
-    assert set(re.search(r"beside\s+\((.*?)\)", README)[1].replace("`", "").split(", ")) == set(PROJECT["optional-dependencies"]) - {"test"}
+    extras = re.search(r"single commands\s+\((.*?)\)", README)[1].replace("`", "").split(", ")
+    assert set(extras) == set(PROJECT["optional-dependencies"]) - {"test"}
 
 
 def test_it_names_the_supported_versions_of_python():

@@ -113,12 +113,13 @@ def evaluate(
     Example: cm2 evaluate .cm2/runs/0123456789abcdef --cohort cohorts/physionet2012 --absent laboratory=0.5
     """
     from cm2.cohorts import load_cohort
-    from cm2.runs.store import Run
+    from cm2.runs.store import Run, RunStore
     from cm2.runs.store import evaluate as evaluate_run
 
-    if not (run / "metrics.json").is_file():
+    found = next((place for place in (run, RunStore().root / run) if (place / "metrics.json").is_file()), None)
+    if found is None:
         raise ValueError(f"{run} is not a finished run; `cm2 runs` lists the finished runs of the store")
-    metrics = evaluate_run(Run(run), load_cohort(cohort), split, pairs(absent), mechanism, seed, progress=True)
+    metrics = evaluate_run(Run(found), load_cohort(cohort), split, pairs(absent), mechanism, seed, progress=True)
     typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
 
 

@@ -60,10 +60,17 @@ class Run:
         """The trained method, in evaluation mode.
 
         Raises:
-            ValueError: the stored weights are not those of the configuration's method in this version.
+            ValueError: the stored weights are not those of the configuration's method in this version, or of another cohort's shapes.
         """
         method = build_method(self.config, tokenised(cohort, self.config))
-        missing, unexpected = load_model(method, self.path / "model.safetensors", strict=False)
+        try:
+            missing, unexpected = load_model(method, self.path / "model.safetensors", strict=False)
+        except RuntimeError as error:  # torch lists every tensor whose shape differs
+            trained = self.environment["cohort"]
+            raise ValueError(
+                f"{self.path}: the run was trained on {trained}, and its weights do not fit the shapes of {cohort.name} ({cohort.path}), "
+                "such as its vocabulary; give the cohort it was trained on, or train on this one"
+            ) from error
         # of a batch normalisation under two names the file holds one; torch adds the other's count itself, and safetensors finds it stray
         if wrong := [name for name in (*missing, *unexpected) if not name.endswith("num_batches_tracked")]:
             raise ValueError(f"{self.path}: its weights do not fit {self.config.method} ({wrong[0]}); remove the run and train it again")

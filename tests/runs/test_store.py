@@ -90,6 +90,16 @@ def test_weights_of_another_layout_are_refused(run, small_cohort, tmp_path):
         Run(tmp_path / "run").load_method(small_cohort)
 
 
+def test_weights_of_other_shapes_are_refused_in_one_line(run, small_cohort):
+    cohort = small_cohort.with_text(run.config.encoder.text.max_length, run.config.encoder.text.vocabulary)
+    few = replace(run.config.encoder.text, vocabulary=60)
+    other = Run(run.path)
+    other.__dict__["config"] = replace(run.config, encoder=replace(run.config.encoder, text=few))
+    with pytest.raises(ValueError, match="do not fit the shapes of synthetic") as refused:
+        other.load_method(cohort)
+    assert "\n" not in str(refused.value)
+
+
 def test_evaluate_takes_modalities_away(run, small_cohort):
     full, less = (evaluate(run, small_cohort, absent=absent) for absent in ({}, {"note": 1.0}))
     assert full["auroc"] == pytest.approx(run.metrics["test"]["auroc"], abs=1e-6)
