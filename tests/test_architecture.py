@@ -7,6 +7,7 @@ import importlib.util
 import re
 import statistics
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from cm2.copulas import make
 from cm2.environment.moved import MOVED
 from tests.test_house_rules import FUNCTION, SOURCES, parse, text
 from tests.test_layers import ROOMS
+from tests.test_layers import SOURCES as MODULES
 from tests.test_readme import OTHERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,3 +204,23 @@ def test_files_and_functions_have_the_usual_size():
     functions = [n.end_lineno - n.lineno + 1 for name in SOURCES for n in ast.walk(parse(name)) if isinstance(n, FUNCTION)]
     assert 100 <= statistics.median(lengths) <= 220
     assert np.percentile(functions, 90) <= 20
+
+
+PATTERNS = {"cm2.after", "cm2.figures.figure_N"}
+"""Dotted words in the code that name no object: a key of metadata, and a pattern."""
+
+
+def exists(name):
+    parts = name.split(".")
+    for k in range(len(parts), 0, -1):
+        if ".".join(parts[:k]) in MODULES:
+            found = import_module(".".join(parts[:k]))
+            for attribute in parts[k:]:
+                found = getattr(found, attribute, None)
+            return found is not None
+    return False
+
+
+def test_names_that_docstrings_and_messages_send_to_exist():
+    named = {name for path in MODULES.values() for name in re.findall(r"\bcm2(?:\.[A-Za-z_]\w*)+", path.read_text(encoding="utf-8"))}
+    assert {name for name in named if not exists(name)} - PATTERNS - set(MOVED) == set()

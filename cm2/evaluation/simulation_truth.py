@@ -37,7 +37,7 @@ class Truth:
 
     def __post_init__(self) -> None:
         if not (self.path / "truth.json").is_file():
-            raise ValueError(f"{self.path}: no truth.json; only simulated cohorts have a truth, see cm2.runs.store.embedded_cohort")
+            raise ValueError(f"{self.path}: no truth.json; only simulated cohorts have a truth, see cm2.cohorts.simulated.embedded_cohort")
 
     @classmethod
     def of(cls, cohort: Cohort) -> Truth:
