@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 
@@ -32,3 +34,14 @@ def enter(registry: dict[str, Any], cls: type[Any], what: str) -> None:
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"{what} {name!r} is {known.__module__}.{known.__qualname__} already; give {cls.__qualname__} another name")
     registry[name] = cls
+
+
+def import_all(package: str, path: Iterable[str]) -> None:
+    """Imports every module of a package, so that its classes enter themselves into their registry.
+
+    Args:
+        package: its name, ``__name__`` in its ``__init__``.
+        path: its ``__path__``.
+    """
+    for module in iter_modules(path):
+        import_module(f"{package}.{module.name}")

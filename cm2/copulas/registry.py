@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 from torch import Tensor
 
-from cm2.config.names import choose, did_you_mean
+from cm2.config.names import choose, did_you_mean, import_all
 from cm2.copulas import families
 from cm2.copulas.families.rotated import Rotated, check_rotation
 from cm2.copulas.module import FAMILIES, Copula
 
 __all__ = ["FAMILIES", "make"]
 
-for _module in iter_modules(families.__path__):
-    import_module(f"{families.__name__}.{_module.name}")  # its class enters itself into FAMILIES
+import_all(families.__name__, families.__path__)  # its class enters itself into FAMILIES
 
 
 def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor | None = None, **parameters: Any) -> Copula:

@@ -1,18 +1,14 @@
 """Kinds of modality, each in a file of its own: series, image, text, vector; what a file defines is found in `KINDS`."""
 
-from importlib import import_module
-from pkgutil import iter_modules
-
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
-from cm2.config.names import choose
+from cm2.config.names import choose, import_all
 from cm2.kinds.contract import KINDS, ArrayKind, Data, Kind, Stored
 from cm2.networks.encoders import Encoder
 
 __all__ = ["KINDS", "ArrayKind", "Data", "Kind", "Stored", "build_encoder", "kind"]
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")  # its class enters itself into KINDS
+import_all(__name__, __path__)  # its class enters itself into KINDS
 
 
 def kind(name: str) -> Kind:
