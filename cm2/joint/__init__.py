@@ -1,4 +1,4 @@
-"""The joint distribution of all modalities' embeddings: marginals tied by a copula (Sklar)."""
+"""Joint distribution of all modalities' embeddings: marginals coupled by a copula (Sklar)."""
 
 from cm2.joint.law import CopulaJoint, CopulaJointDistribution
 

@@ -1,7 +1,7 @@
-r"""The joint law of the modalities' embeddings: Gaussian mixtures tied by a copula.
+r"""Joint distribution of the modalities' embeddings: Gaussian mixtures coupled by a copula.
 
-Sklar's theorem joins univariate margins. A copula of the *joint* distribution functions of vectors, the paper's equation 7 as
-printed, is in general no distribution at all (Genest, Quesada Molina, Rodriguez Lallena 1995). Three links of `cm2.joint.links` keep the
+Sklar's theorem couples univariate margins. A copula of the *joint* distribution functions of vectors, the paper's equation 7 as
+printed, is in general not a distribution (Genest, Quesada Molina, Rodriguez Lallena 1995). Three links of `cm2.joint.links` keep the
 paper's idea and are exact; ``link="paper"`` is the printed formula.
 """
 
@@ -23,15 +23,15 @@ Impute = Literal["conditional", "marginal"]
 
 
 class CopulaJoint(nn.Module):
-    r"""Learnable joint law of M embeddings of d coordinates each; calling it returns the law.
+    r"""Learnable joint distribution of M embeddings of d coordinates each; calling it returns a `CopulaJointDistribution`.
 
     Args:
-        copula: law on :math:`(0, 1)^M`, of any family, vines included; for ``link="dimension"`` also a list of d of them, or one with
+        copula: copula on :math:`(0, 1)^M`, of any family, vines included; for ``link="dimension"`` also a list of d of them, or one with
             parameters of shape ``(d,)``.
         marginals: M mixtures, one per modality, with the same d and the same number of components K.
-        link: ``"component"``, ``"scalar"``, ``"dimension"``, or ``"paper"``, which is no density for d > 1 (see `cm2.joint.links`).
-        types: ``"independent"`` labels, or ``"joint"`` (only ``"component"``): a K x ... x K table of label weights, its margins the
-            mixtures' weights. The table starts as the product of the mixtures' own weights.
+        link: ``"component"``, ``"scalar"``, ``"dimension"``, or ``"paper"``, which is not a density for d > 1 (see `cm2.joint.links`).
+        types: ``"independent"`` labels, or ``"joint"`` (only with ``"component"``): a K x ... x K table of label weights, whose margins
+            are the mixtures' weights. The table starts as the product of the mixtures' weights.
 
     Raises:
         ValueError: an unknown link or types, mixtures that do not match each other or the copula.
@@ -62,20 +62,20 @@ class CopulaJoint(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Number of coordinates of one embedding, d."""
+        """Width of an embedding, d."""
         return self.marginals[0].dim
 
     def initialise(self, z: Tensor, present: Tensor | None = None, seed: int = 0) -> None:
-        """k-means++ for every mixture (`GaussianMixture.initialise`) on a first batch ``(n, M, d)`` with mask ``(n, M)``."""
+        """Initialises every mixture by k-means++ (`GaussianMixture.initialise`) on a first batch ``(n, M, d)`` with mask ``(n, M)``."""
         for m, mixture in enumerate(self.marginals):
             mixture.initialise(z[:, m] if present is None else z[present[:, m], m], seed)
 
     def forward(self, log_weights: Tensor | None = None, validate_args: bool | None = None) -> CopulaJointDistribution:
-        """The law as a distribution.
+        """The distribution at the current parameters.
 
         Args:
-            log_weights: ``(..., M, K)`` in place of the mixtures' own, for weights that are predicted per stay; with independent labels.
-            validate_args: check every argument (the default of torch); off, nothing waits for a device.
+            log_weights: ``(..., M, K)`` replace the mixtures' weights, for weights predicted per stay; only with independent labels.
+            validate_args: check every argument (torch's default); if False, nothing waits for a device.
 
         Raises:
             ValueError: ``log_weights`` together with ``types="joint"``.
@@ -101,7 +101,7 @@ class CopulaJoint(nn.Module):
         return PerDimension([copula(validate_args=False) for copula in self.copula])
 
     def _table_weights(self, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Margins of the table ``(M, K)`` as log weights, and the table over their product, in logarithms ``(K, ..., K)``."""
+        """Log margins of the table ``(M, K)``, and the log of the table over their product ``(K, ..., K)``."""
         axes = range(table.ndim)
         logits = table + _outer_sum([mixture.logits for mixture in self.marginals])
         table = logits - logits.flatten().logsumexp(-1)
@@ -124,11 +124,11 @@ class CopulaJoint(nn.Module):
 
 
 class CopulaJointDistribution(Distribution):
-    """The joint law of M embeddings, ``event_shape`` ``(M, d)``.
+    """Joint distribution of M embeddings, ``event_shape`` ``(M, d)``.
 
     Args:
-        link: the law in question.
-        validate_args: check shapes and NaN (the default of torch); off, nothing waits for a device.
+        link: density and conditional draws.
+        validate_args: check shapes and NaN (torch's default); if False, nothing waits for a device.
     """
 
     arg_constraints: ClassVar[dict] = {}
@@ -142,45 +142,46 @@ class CopulaJointDistribution(Distribution):
         super().__init__(mixture.batch_shape[:-1], mixture.batch_shape[-1:] + mixture.event_shape, validate_args=False)
 
     def terms(self, z: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Everything a loss needs in one pass: log f_m ``(..., M)``, 0 where absent, and the dependence term ``(...)``.
+        """Both terms of the loss in one pass: log f_m ``(..., M)``, 0 where missing, and the dependence term ``(...)``.
 
         Args:
-            z: ``(..., M, d)``; rows of absent modalities are never read.
-            present: ``(..., M)`` bool, or None: all present.
+            z: ``(..., M, d)``; rows of missing modalities are never read.
+            present: ``(..., M)`` bool, the mask of observed modalities, or None: all observed.
 
         Raises:
-            ValueError: a wrong shape, NaN in a present modality, a stay with no modality (when arguments are checked).
+            ValueError: a wrong shape, NaN in an observed modality, a stay with no modality (when arguments are checked).
         """
         return self.link.terms(self._prepare(z, present), present)
 
     def log_prob(self, z: Tensor, present: Tensor | None = None) -> Tensor:
-        """log density of the margin over the present modalities, exactly: ``(..., M, d)`` -> ``(...)``. See `terms`."""
+        """Exact log density of the observed modalities, the missing ones integrated out: ``(..., M, d)`` -> ``(...)``. See `terms`."""
         marginal, dependence = self.terms(z, present)
         return marginal.sum(-1) + dependence
 
     def marginal_log_prob(self, z: Tensor, present: Tensor | None = None) -> Tensor:
-        """log f_m(z_m): ``(..., M, d)`` -> ``(..., M)``, 0 where absent."""
+        """log f_m(z_m): ``(..., M, d)`` -> ``(..., M)``, 0 where missing."""
         marginal = self.link.mixture.log_prob(self._prepare(z, present))
         return marginal if present is None else torch.where(present, marginal, 0.0)
 
     def dependence(self, z: Tensor, present: Tensor | None = None) -> Tensor:
-        """log f_O minus the sum of log f_m over the present modalities: ``(..., M, d)`` -> ``(...)``, 0 with only one present."""
+        """log f_O minus the sum of log f_m over the observed modalities O: ``(..., M, d)`` -> ``(...)``, 0 if only one is observed."""
         return self.terms(z, present)[1]
 
     def cross_dependence(self, z: Tensor, present: Tensor, candidates: Tensor, target: int) -> Tensor:
-        """`dependence` of every stay with every candidate in the place of one modality.
+        """`dependence` of every stay with every candidate embedding of one modality.
 
         Args:
             z: ``(n, M, d)``; the target's rows are never read.
             present: ``(n, M)`` bool; the target's column is never read.
             candidates: ``(c, d)`` embeddings of the target.
-            target: column of that modality.
+            target: column of the target modality.
 
         Returns:
             ``(n, c)``.
         """
         fills = torch.arange(present.shape[-1], device=z.device) == target
         z = self._prepare(z, present & ~fills)
+        # parts are per modality, so n + c evaluations do for n x c pairs
         own = self.link.parts(z)
         others = self.link.parts(
             self._placeholder(candidates[:, None, :].expand(-1, len(fills), -1).to(z.dtype), fills.expand(len(candidates), -1))
@@ -194,23 +195,23 @@ class CopulaJointDistribution(Distribution):
         return self.link.tie(parts, (present | fills)[:, None].expand(-1, len(candidates), -1))[1]
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draws ``(*sample_shape, ..., M, d)``; which parameters the gradients reach is said at each link in `cm2.joint.links`."""
+        """Draws ``(*sample_shape, ..., M, d)``; `cm2.joint.links` says for each link which parameters the gradients reach."""
         z = self.link.mixture.mean.new_zeros(self.batch_shape + self.event_shape)
         absent = torch.zeros(z.shape[:-1], dtype=torch.bool, device=z.device)
         draws = self.link.conditional(self._placeholder(z, absent), absent, torch.Size(sample_shape).numel())
         return draws.reshape(torch.Size(sample_shape) + z.shape)
 
     def impute(self, z: Tensor, present: Tensor, n_draws: int = 1, how: Impute = "conditional") -> Tensor:
-        """Absent embeddings drawn, present ones returned as given.
+        """Draws the missing embeddings and returns the observed ones unchanged.
 
         Args:
-            z: ``(..., M, d)``; rows of absent modalities are never read.
+            z: ``(..., M, d)``; rows of missing modalities are never read.
             present: ``(..., M)`` bool.
             n_draws: number of draws.
-            how: ``"conditional"`` on the present modalities, or ``"marginal"``, the paper's draw from f_m alone.
+            how: ``"conditional"`` on the observed modalities, or ``"marginal"``, the paper's draw from f_m alone.
 
         Returns:
-            ``(n_draws, ..., M, d)``; differentiable (see `cm2.joint.links`; marginal draws: every parameter of the mixture).
+            ``(n_draws, ..., M, d)``; differentiable (see `cm2.joint.links`; marginal draws in every parameter of the mixture).
 
         Raises:
             ValueError: ``how`` unknown, ``n_draws`` < 1, and as for `terms`.
@@ -234,7 +235,8 @@ class CopulaJointDistribution(Distribution):
         return z if present is None else self._placeholder(z, present)
 
     def _placeholder(self, z: Tensor, present: Tensor) -> Tensor:
-        """A harmless point, a component's mean, in the rows that may not be read."""
+        """Replaces the rows that may not be read by a component's mean."""
+        # a NaN would reach the gradient even where a later torch.where discards its value
         return torch.where(present[..., None], z, self.link.mixture.mean[..., 0, :].detach())
 
     def _check(self, z: Tensor, present: Tensor | None) -> None:
@@ -247,7 +249,7 @@ class CopulaJointDistribution(Distribution):
                 raise ValueError(f"present: expected bool {expected}, got {present.dtype} {tuple(present.shape)}")
             if not bool(present.any(-1).all()):
                 raise ValueError("present: a stay has no modality; drop such stays")
-            z = torch.where(present[..., None], z, 0.0)
+            z = torch.where(present[..., None], z, 0.0)  # missing rows may hold NaN
         if bool(z.isnan().any()):
             raise ValueError("z: NaN in a present modality; mark it absent with present=False")
 

@@ -1,8 +1,8 @@
-r"""How the embeddings of several modalities are tied by one copula: three exact links, and the paper's formula as printed.
+r"""Links between one copula and the embeddings of several modalities: three exact ones, and the paper's formula as printed.
 
 Each of the three gives a density on :math:`R^{M \times d}` that integrates to 1 and whose margins are exactly the mixtures
-:math:`f_m`, for every copula and any number of modalities. A link answers two questions, both under a mask of the modalities present
-in each stay: the density (`terms`), and draws of the absent embeddings given the present ones (`conditional`).
+:math:`f_m`, for every copula and any number of modalities. A link provides, under a mask of the modalities observed in each stay, the
+density (`terms`) and draws of the missing embeddings given the observed ones (`conditional`).
 
 Shapes: embeddings ``(..., M, d)``, masks ``(..., M)``, K components in every mixture.
 """
@@ -23,7 +23,7 @@ from cm2.numerics.normal import normal_quantile
 
 
 class TailCopula(Protocol):
-    """What a link needs of a copula: a density and conditional draws, both through log tails ``(..., M)``."""
+    """Interface of a copula to a link: density and conditional draws, both in terms of log tails ``(..., M)``."""
 
     def log_prob_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor | None = None) -> Tensor: ...
 
@@ -31,7 +31,7 @@ class TailCopula(Protocol):
 
 
 class PerDimension:
-    """One bivariate (or M-variate) copula for every coordinate of the embedding, side by side on the last but one axis."""
+    """One M-variate copula per coordinate of the embedding, stacked along the last axis but one."""
 
     def __init__(self, copulas: list[TailCopula]) -> None:
         self.copulas = copulas
@@ -58,11 +58,11 @@ Parts = tuple[Tensor, ...]
 
 
 class Link(ABC):
-    """A joint law of M embeddings from their mixtures and a copula.
+    """Joint distribution of M embeddings from their mixtures and a copula.
 
     Args:
-        copula: law on :math:`(0, 1)^M`.
-        mixture: the M marginal laws as one batch, ``batch_shape`` ``(..., M)``.
+        copula: copula on :math:`(0, 1)^M`.
+        mixture: the M marginal distributions as one batch, ``batch_shape`` ``(..., M)``.
         excess: ``(K, ..., K)``, log of the table of label weights over the product of its margins; None: independent labels.
     """
 
@@ -70,15 +70,15 @@ class Link(ABC):
         self.copula, self.mixture, self.excess = copula, mixture, excess
 
     def terms(self, z: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log f_m ``(..., M)`` and the dependence term log f_O - sum of log f_m over the present ``(...)``.
+        """log f_m ``(..., M)`` and the dependence term ``(...)``, log f_O minus the sum of log f_m over the observed modalities O.
 
-        ``log f_m`` of absent modalities is 0; their rows of ``z`` are finite placeholders without influence.
+        ``log f_m`` of missing modalities is 0; their rows of ``z`` are finite placeholders without influence.
         """
         return self.tie(self.parts(z), present)
 
     @abstractmethod
     def parts(self, z: Tensor) -> Parts:
-        """What each modality contributes by itself: tensors ``(..., M)`` or ``(..., M, width)``, each column from that row of z alone."""
+        """Contributions per modality, tensors ``(..., M)`` or ``(..., M, width)``: column m depends on row m of z only."""
 
     @abstractmethod
     def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -86,19 +86,19 @@ class Link(ABC):
 
     @abstractmethod
     def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
-        """``(n_draws, ..., M, d)``: absent rows drawn given the present ones; what stands in the present rows is unspecified."""
+        """Draws missing rows given the observed ones, ``(n_draws, ..., M, d)``; the observed rows of the result are unspecified."""
 
 
 class Component(Link):
-    r"""Each stay has a latent label per modality; given the labels the copula ties the component-wise uniforms.
+    r"""A latent label per stay and modality; given the labels, the copula couples the component-wise uniforms.
 
     .. math::
         f(z) = \sum_{k_1 \dots k_M} \pi_{k_1 \dots k_M} \prod_m N(z_m; \mu_{mk_m}, \Sigma_{mk_m}) \; c(v_{1k_1}, \dots, v_{Mk_M}), \qquad
         v_{mk} = Q(d, T_{mk}), \quad T_{mk} = -\sum_j \log \Phi\Bigl(\frac{z_{mj} - \mu_{mkj}}{\sigma_{mkj}}\Bigr)
 
     Given component k, T is a sum of d unit exponentials, so v is uniform: the paper's single-parameter copula, made exact. Draws
-    are parallel in d, and their gradients reach means, scales, the copula's parameters and the given embeddings pathwise; the
-    labels are discrete and carry none.
+    are parallel in d, with pathwise gradients to means, scales, the copula's parameters and the conditioning embeddings; the labels
+    are discrete and have no gradient.
     """
 
     def parts(self, z: Tensor) -> Parts:
@@ -125,10 +125,10 @@ class Component(Link):
         return self.mixture.from_component(normal_quantile(-energy, log1mexp(-energy)), labels)
 
     def _grid(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log f_m ``(..., M)``, and per tuple of labels its log weight given z, ``(..., K^M)``.
+        """log f_m ``(..., M)``, and the log weight of every tuple of labels given z, ``(..., K^M)``.
 
-        Weights are posterior probabilities of the labels, of order one: the densities themselves, of order d, have been divided
-        out before anything is added up.
+        The weights are posterior probabilities of the labels, of order one: the log densities, of order d, are subtracted before the
+        sum over tuples, to keep its rounding error small.
         """
         log_normal, log_v, log1m_v = parts
         weighted = self.mixture.log_weights + log_normal
@@ -149,7 +149,7 @@ class Scalar(Link):
     r"""One uniform per modality without latent labels: :math:`v_m = Q(d, -\sum_j \log u_{mj})`, u the Rosenblatt transform.
 
     The density is :math:`c(v_1, \dots, v_M) \prod_m f_m(z_m)`. Draws are sequential in d; their gradients reach every parameter,
-    the weights included, and the given embeddings.
+    the weights included, and the conditioning embeddings.
     """
 
     def parts(self, z: Tensor) -> Parts:
@@ -175,7 +175,7 @@ class Scalar(Link):
 class Dimension(Link):
     r"""Dependence coordinate by coordinate: :math:`\prod_j c(u_{1j}, \dots, u_{Mj}) \prod_m f_m(z_m)`, u the Rosenblatt transforms.
 
-    The copula is shared by the coordinates, or there is one for each. Gradients of draws as for `Scalar`.
+    The coordinates share one copula or have one each. Gradients of draws as for `Scalar`.
     """
 
     def parts(self, z: Tensor) -> Parts:
@@ -192,6 +192,7 @@ class Dimension(Link):
         log_u, log1m_u = self.mixture.rosenblatt_tails(z)
         mask = present[..., None, :].expand(log_u.mT.shape)
         log_u, log1m_u = self.copula.conditional_sample_tails(log_u.mT, log1m_u.mT, mask, n_draws)
+        # observed coordinates are overwritten by the caller: a median keeps the inversion and its gradient finite there
         inside = torch.where(mask, LOG_HALF, log_u), torch.where(mask, LOG_HALF, log1m_u)
         return self.mixture.inverse_rosenblatt_tails(*(tail.mT for tail in inside))
 
@@ -200,10 +201,10 @@ class Paper(Link):
     r"""The paper's equation 7 as printed: :math:`c(F_1(z_1), \dots, F_M(z_M)) \prod_m f_m(z_m)`, F the joint distribution function.
 
     With diagonal covariances :math:`F_m(z) = \sum_k \pi_{mk} \prod_j \Phi((z_j - \mu_{mkj}) / \sigma_{mkj})`, in closed form. For d = 1
-    this is Sklar's theorem and the same as `Scalar`. For d > 1 it is no density: :math:`F_m(Z_m)` is not uniform but of order
-    :math:`e^{-d}`, so the formula does not integrate to 1, and a copula of the joint distribution functions of vectors is in general no
-    distribution function at all (Genest, Quesada Molina, Rodriguez Lallena 1995: only independence always is).
-    With modalities absent the copula's own margin over the others is taken. Draws given other modalities do not exist.
+    this is Sklar's theorem and the same as `Scalar`. For d > 1 it is not a density: :math:`F_m(Z_m)` is not uniform but of order
+    :math:`e^{-d}`, so the formula does not integrate to 1, and a copula of the joint distribution functions of vectors is in general
+    not a distribution function (Genest, Quesada Molina, Rodriguez Lallena 1995: only independence always is one).
+    Missing modalities are dropped by taking the copula's margin over the observed ones. Conditional draws do not exist.
     """
 
     def parts(self, z: Tensor) -> Parts:
@@ -223,12 +224,12 @@ class Paper(Link):
 
 
 LINKS: dict[str, type[Link]] = {"component": Component, "scalar": Scalar, "dimension": Dimension}
-"""The exact ones."""
+"""The exact links by name."""
 ALL_LINKS: dict[str, type[Link]] = {**LINKS, "paper": Paper}
 
 
 def _product(values: Tensor) -> Tensor:
-    """``(..., M, K)`` -> ``(..., K^M, M)``: the values of every tuple of labels, the last modality's label running fastest."""
+    """``(..., M, K)`` -> ``(..., K^M, M)``: the values of every tuple of labels, the last modality's label varying fastest."""
     *batch, modalities, components = values.shape
     columns = []
     for m, column in enumerate(values.unbind(-2)):
@@ -238,7 +239,8 @@ def _product(values: Tensor) -> Tensor:
 
 
 def _split(log_v: Tensor, log1m_v: Tensor, present: Tensor, dim: int) -> Tensor:
-    """d unit exponentials ``(..., d)`` with v the upper tail of their sum: T = Q^-1(d, v), shared out by a flat Dirichlet law."""
+    """d unit exponentials ``(..., d)`` whose sum T has upper tail probability v: T = Q^-1(d, v), split by a flat Dirichlet distribution."""
+    # observed modalities are overwritten by the caller: a median keeps the inversion and its gradient finite there
     total = inverse_log_gamma_tails(dim, torch.where(present, LOG_HALF, log_v), torch.where(present, LOG_HALF, log1m_v))
     parts = torch.empty(*total.shape, dim, dtype=total.dtype, device=total.device).exponential_()
     return total[..., None] * parts / parts.sum(-1, keepdim=True)
