@@ -1,9 +1,9 @@
-r"""Gaussian mixtures with diagonal covariance: the marginal law of one modality's embedding.
+r"""Gaussian mixtures with diagonal covariance: the marginal distribution of one modality's embedding.
 
 .. math:: f(z) = \sum_k \pi_k \prod_j N(z_j; \mu_{kj}, \sigma_{kj}^2)
 
-A law of vectors has no univariate distribution function to hand to a copula. The Rosenblatt transform, the chain of conditional
-distribution functions, takes that place: it maps the embedding to independent uniforms, and its Jacobian is f.
+A distribution of vectors has no univariate distribution function to pass to a copula. The Rosenblatt transform, the chain of
+conditional distribution functions, replaces it: it maps the embedding to independent uniforms, and its Jacobian determinant is f.
 
 References:
     Rosenblatt (1952), Remarks on a multivariate transformation, Annals of Mathematical Statistics 23
@@ -31,13 +31,13 @@ _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
 
 class GaussianMixture(nn.Module):
-    r"""Learnable :math:`\sum_k \pi_k N(\mu_k, \operatorname{diag} \sigma_k^2)` on :math:`R^d`; calling it returns the law.
+    r"""Learnable :math:`\sum_k \pi_k N(\mu_k, \operatorname{diag} \sigma_k^2)` on :math:`R^d`; calling it returns the distribution.
 
     Args:
         components: number of components, K.
         dim: number of coordinates, d.
-        minimum_scale: floor of every :math:`\sigma_{kj}`, in the units of z. Without one the likelihood of a mixture has no
-            maximum: a component that closes in on a single point sends it to infinity.
+        minimum_scale: floor of every :math:`\sigma_{kj}`, in the units of z. Without a floor the likelihood of a mixture is
+            unbounded: it diverges when a component collapses onto a single point.
 
     Raises:
         ValueError: a size below 1 or a floor that is not positive.
@@ -56,13 +56,14 @@ class GaussianMixture(nn.Module):
             raise ValueError(f"GaussianMixture: minimum_scale must be positive, got {minimum_scale}; leave it out for 1e-3")
         self.components, self.dim, self.minimum_scale = components, dim, minimum_scale
         self.logits = nn.Parameter(torch.zeros(components))
-        # spread at random: components that start equal receive equal gradients and never part
+        # random: components that start equal receive equal gradients and stay equal
         self.mean = nn.Parameter(torch.randn(components, dim))
+        # softplus inverse of 1
         self.raw_scale = nn.Parameter(torch.full((components, dim), math.log(math.expm1(1.0))))
 
     @classmethod
     def from_parameters(cls, weights: Tensor, mean: Tensor, scale: Tensor, *, minimum_scale: float = 1e-3) -> GaussianMixture:
-        """A mixture with the given weights ``(K,)``, means ``(K, d)`` and standard deviations ``(K, d)``.
+        """A mixture with these weights ``(K,)``, means ``(K, d)`` and standard deviations ``(K, d)``.
 
         Raises:
             ValueError: shapes that disagree, weights that are not positive or do not sum to 1, a scale at or below the floor.
@@ -81,13 +82,13 @@ class GaussianMixture(nn.Module):
         return mixture
 
     def initialise(self, z: Tensor, seed: int = 0) -> None:
-        """Means, scales and weights from k-means++ and Lloyd's iterations on a first batch, so that components differ.
+        """Sets means, scales and weights from k-means++ and Lloyd's iterations on a first batch, which makes the components differ.
 
         Each cluster's variance is shrunk by one pseudo-observation with the variance of the whole batch.
 
         Args:
             z: ``(n, d)`` embeddings, n >= K, on any device.
-            seed: of the random choice of seeds.
+            seed: random seed of k-means++.
 
         Raises:
             ValueError: a wrong shape, values that are not finite, or fewer distinct rows than components.
@@ -105,11 +106,12 @@ class GaussianMixture(nn.Module):
         count = member.sum(0)
         mean = member.T @ points / count[:, None]
         within = member.T @ (points - mean[labels]).square() + points.var(0, correction=0)
+        # twice the floor: at the floor itself the raw scale is minus infinity
         scale = (within / (count[:, None] + 1)).sqrt().clamp(min=2 * self.minimum_scale)
         self._set(count / count.sum(), mean, scale)
 
     def forward(self, log_weights: Tensor | None = None, validate_args: bool | None = None) -> GaussianMixtureDistribution:
-        """The law as a distribution; ``log_weights`` ``(..., K)`` replace the learnt ones (per stay, or from a table of types)."""
+        """The distribution; ``log_weights`` ``(..., K)`` replace the learnt ones (per stay, or from a table of label weights)."""
         scale = self.minimum_scale + F.softplus(self.raw_scale)
         log_weights = self.logits.log_softmax(-1) if log_weights is None else log_weights
         return GaussianMixtureDistribution(log_weights, self.mean, scale, validate_args=validate_args)
@@ -125,13 +127,13 @@ class GaussianMixture(nn.Module):
 
 
 class GaussianMixtureDistribution(Distribution):
-    r"""The law :math:`\sum_k \pi_k N(\mu_k, \operatorname{diag} \sigma_k^2)`, or a batch of such laws.
+    r"""The distribution :math:`\sum_k \pi_k N(\mu_k, \operatorname{diag} \sigma_k^2)`, or a batch of them.
 
     Args:
         log_weights: ``(*batch, K)``, logarithms of the weights, normalised.
         mean: ``(*batch, K, d)`` or ``(K, d)``.
         scale: the shape of ``mean``, standard deviations.
-        validate_args: check the parameters and every argument (the default of torch); off, nothing waits for a device.
+        validate_args: check the parameters and every argument (torch's default); if False, nothing waits for a device.
 
     Raises:
         ValueError: parameters whose shapes disagree, weights that do not sum to 1, a scale that is not positive.
@@ -168,8 +170,8 @@ class GaussianMixtureDistribution(Distribution):
     def component_tails(self, z: Tensor) -> tuple[Tensor, Tensor]:
         r"""log of :math:`v_k` and of :math:`1 - v_k`, uniform if z comes from component k: ``(..., d)`` -> two ``(..., K)``.
 
-        :math:`v_k = Q(d, T_k)` with :math:`T_k = -\sum_j \log \Phi((z_j - \mu_{kj}) / \sigma_{kj})`, the distribution
-        function, and not the value, of the paper's :math:`\prod_j \Phi`.
+        :math:`v_k = Q(d, T_k)` with :math:`T_k = -\sum_j \log \Phi((z_j - \mu_{kj}) / \sigma_{kj})`: the paper's
+        :math:`\prod_j \Phi` transformed by its distribution function.
         """
         return self._gamma_tails(self.standardise(z))
 
@@ -183,27 +185,28 @@ class GaussianMixtureDistribution(Distribution):
         return (self.log_weights + log_ndtr(self.standardise(z)).sum(-1)).logsumexp(-1)
 
     def cdf_terms(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`log_prob`, `log_cdf` and log of 1 - F in one pass over the coordinates, three ``(...)``: neither tail of F is lost."""
+        """`log_prob`, log F and log(1 - F) in one pass over the coordinates, three ``(...)``, both tails of F accurate."""
         x = self.standardise(z)
         log_component = log_ndtr(x).sum(-1)
         log_f = (self.log_weights + log_component).logsumexp(-1)
         log1m_f = (self.log_weights + log1mexp(log_component)).logsumexp(-1)
         lower = log_f < log1m_f
+        # the larger one from the smaller, as in `rosenblatt_terms`
         small = torch.where(lower, log_f, log1m_f)
         large = log1mexp(small)
         log_prob = (self.log_weights + self._log_normal(x)).logsumexp(-1)
         return log_prob, torch.where(lower, small, large), torch.where(lower, large, small)
 
     def cdf(self, z: Tensor) -> Tensor:
-        """The joint distribution function F(z), ``(..., d)`` -> ``(...)``; not uniform, of order e^-d under the law."""
+        """Joint distribution function F(z), ``(..., d)`` -> ``(...)``; F(Z) is not uniform but of order e^-d."""
         return self.log_cdf(z).exp()
 
     def rosenblatt(self, z: Tensor) -> Tensor:
-        r""":math:`u_j = F(z_j \mid z_1 \dots z_{j-1})`: ``(..., d)`` -> ``(..., d)`` in [0, 1], independent uniforms under the law."""
+        r""":math:`u_j = F(z_j \mid z_1 \dots z_{j-1})`: ``(..., d)`` -> ``(..., d)`` in [0, 1], independent and uniform if z follows f."""
         return self.rosenblatt_tails(z)[0].exp()
 
     def rosenblatt_tails(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """log u and log(1 - u) of the Rosenblatt transform, each ``(..., d)``: neither tail is lost."""
+        """log u and log(1 - u) of the Rosenblatt transform, each ``(..., d)``, both tails accurate."""
         return self.rosenblatt_terms(z)[1:]
 
     def rosenblatt_terms(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -211,7 +214,7 @@ class GaussianMixtureDistribution(Distribution):
         log_u, log1m_u, _, log_density, *_ = chain(self, z)
         log_prob = (self.log_weights + log_density.sum(-1)).logsumexp(-1)
         lower = log_u < log1m_u
-        # the larger one from the smaller: its own sum has lost the last digits
+        # the larger one from the smaller: computed as a sum, its logarithm near 0 would be mostly rounding error
         small = torch.where(lower, log_u, log1m_u)
         large = log1mexp(small)
         return log_prob, torch.where(lower, small, large), torch.where(lower, large, small)
@@ -229,7 +232,7 @@ class GaussianMixtureDistribution(Distribution):
         return self.inverse_rosenblatt_tails(u.log(), torch.log1p(-u))
 
     def inverse_rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
-        """The same from log u and log(1 - u). Coordinate after coordinate, a fixed number of root-finding steps for each."""
+        """`inverse_rosenblatt` of log u and log(1 - u): one coordinate after another, each with a fixed number of root-finding steps."""
         with torch.no_grad():
             z = invert(self, log_u, log1m_u)
         return implicit_reparameterise(self, z, log_u, log1m_u)
@@ -237,8 +240,8 @@ class GaussianMixtureDistribution(Distribution):
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws ``(*sample_shape, *batch, d)``: a component, then its Gaussian; gradients reach means, scales and weights.
 
-        The gradient is that of the inverse Rosenblatt transform at the draw with its uniforms held fixed, so it does not matter
-        that the draw was made otherwise.
+        The gradient is that of the inverse Rosenblatt transform at the draw, with its uniforms held fixed; it does not depend on how
+        the draw was made.
         """
         with torch.no_grad():
             shape = torch.Size(sample_shape) + self.batch_shape
@@ -285,10 +288,11 @@ class GaussianMixtureDistribution(Distribution):
 def draw_labels(logits: Tensor, draws: int) -> Tensor:
     """Categorical draws ``(draws, ...)`` from unnormalised log probabilities ``(..., K)``, by inversion of the distribution function.
 
-    Nothing waits for a device, unlike `torch.multinomial`.
+    Unlike `torch.multinomial`, it never waits for the device.
     """
     cumulated = logits.detach().double().softmax(-1).cumsum(-1)
     rows = cumulated.reshape(-1, cumulated.shape[-1])
     uniform = torch.rand(rows.shape[0], draws, dtype=rows.dtype, device=rows.device) * rows[:, -1:]
+    # clamped: a uniform rounded up to the total would give a label K
     labels = torch.searchsorted(rows, uniform, right=True).clamp_(max=rows.shape[-1] - 1)
     return labels.T.reshape(draws, *logits.shape[:-1])

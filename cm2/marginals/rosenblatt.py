@@ -1,11 +1,11 @@
-r"""The Rosenblatt transform of a Gaussian mixture with diagonal covariance, its inverse and its implicit gradients.
+r"""Rosenblatt transform of a Gaussian mixture with diagonal covariance, its inverse and its implicit gradients.
 
 .. math::
     u_j = F(z_j \mid z_{<j}) = \sum_k w_{kj} \Phi\!\left(\frac{z_j - \mu_{kj}}{\sigma_{kj}}\right), \qquad
     w_{kj} \propto \pi_k \prod_{i<j} N(z_i; \mu_{ki}, \sigma_{ki}^2)
 
-The weights of all coordinates are one running softmax of cumulated log densities. Arguments named ``law`` have ``log_weights``
-``(..., K)``, ``mean`` and ``scale`` ``(..., K, d)``, as `cm2.marginals.GaussianMixtureDistribution` does.
+The weights of all coordinates are one softmax of cumulative sums of log densities. Arguments named ``law`` have ``log_weights``
+``(..., K)``, ``mean`` and ``scale`` ``(..., K, d)``, like `cm2.marginals.GaussianMixtureDistribution`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BISECTIONS, _NEWTON_STEPS = 20, 4
 
 
 class Mixture(Protocol):
-    """What the transform needs of a mixture."""
+    """Interface of a mixture to the transform."""
 
     log_weights: Tensor
     scale: Tensor
@@ -36,7 +36,7 @@ class Mixture(Protocol):
 
 
 def chain(law: Mixture, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The transform and what its derivatives are made of.
+    """The transform and the factors of its derivatives.
 
     Args:
         law: the mixture.
@@ -56,8 +56,8 @@ def chain(law: Mixture, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tens
 def _running_weights(log_weights: Tensor, log_density: Tensor) -> Tensor:
     """log w: softmax over k of the prior and the densities of the coordinates before j, both ``(..., K, d)``.
 
-    Only differences between components matter: taking the best one's density out first keeps the sums, and with them the
-    rounding, small.
+    Only differences between components matter: subtracting the largest log density first keeps the sums, and with them the
+    rounding errors, small.
     """
     relative = log_density - log_density.amax(-2, keepdim=True)
     before = torch.nn.functional.pad(relative[..., :-1], (1, 0)).cumsum(-1)
@@ -65,9 +65,10 @@ def _running_weights(log_weights: Tensor, log_density: Tensor) -> Tensor:
 
 
 def invert(law: Mixture, log_u: Tensor, log1m_u: Tensor) -> Tensor:
-    """The z whose transform has the given log tails, both ``(..., d)``; without gradients (see `implicit_reparameterise`)."""
+    """The z whose transform has these log tails, both ``(..., d)``; without gradients (see `implicit_reparameterise`)."""
     batch = torch.broadcast_shapes(log_u.shape[:-1], law.log_weights.shape[:-1])
     log_w = law.log_weights.expand(*batch, -1)
+    # solve for the smaller tail: the logarithm of the larger one is near 0, where few of its digits are significant
     lower, quantile = log_u < log1m_u, normal_quantile(log_u, log1m_u)
     target = torch.where(lower, log_u, log1m_u)
     side = torch.where(lower, 1.0, -1.0).to(target.dtype)
@@ -82,9 +83,9 @@ def invert(law: Mixture, log_u: Tensor, log1m_u: Tensor) -> Tensor:
 
 
 def _quantile(log_w: Tensor, mean: Tensor, scale: Tensor, quantile: Tensor, target: Tensor, side: Tensor) -> Tensor:
-    """Quantile of a univariate mixture ``(..., K)`` -> ``(...)``, between the smallest and the largest of its components'.
+    """Quantile of a univariate mixture ``(..., K)`` -> ``(...)``, bracketed by the smallest and the largest quantile of its components.
 
-    Bisection first: between far components the distribution function is flat, and Newton's steps useless.
+    Bisection first: between distant components the distribution function is flat, and Newton's steps are useless.
     """
     log_w = log_w.log_softmax(-1)
     each = mean + scale * quantile[..., None]
@@ -100,24 +101,24 @@ def _quantile(log_w: Tensor, mean: Tensor, scale: Tensor, quantile: Tensor, targ
             middle = 0.5 * (low + high)
         else:
             log_p = (log_w - 0.5 * x.square() - scale.log() - _LOG_SQRT_TAU).logsumexp(-1)
-            move = (error * (tail - log_p).exp()).nan_to_num(0.0)
+            move = (error * (tail - log_p).exp()).nan_to_num(0.0)  # in such a gap exp may overflow: 0 * inf is no move
             middle = torch.minimum(torch.maximum(middle - move, low), high)
     return middle
 
 
 def implicit_reparameterise(law: Mixture, z: Tensor, log_u: Tensor | None = None, log1m_u: Tensor | None = None) -> Tensor:
-    r"""z with the gradient of the inverse Rosenblatt transform at z, towards every parameter of the law and, if given, u.
+    r"""z with the gradient of the inverse Rosenblatt transform at z with respect to every parameter of the mixture and, if passed, u.
 
     With :math:`r_j` the logarithm of the smaller tail of :math:`u_j`, :math:`J = \partial r / \partial z` is lower triangular:
     :math:`\partial r_j / \partial z_i = \pm \sum_k (p_{kj} - w_{kj}) s_{ki}` for :math:`i < j`, where :math:`p_{kj}` is the share of
-    component k in that tail and :math:`s_{ki} = \partial \log N_{ki} / \partial z_i`; on the diagonal stands the conditional
+    component k in that tail and :math:`s_{ki} = \partial \log N_{ki} / \partial z_i`; the diagonal is :math:`\pm` the conditional
     density over the tail. From :math:`r(z; \theta) = r^*`: :math:`dL/dr^* = J^{-T} g` and
     :math:`dL/d\theta = -(J^{-T} g)^T \partial r / \partial \theta` (Figurnov, Mohamed, Mnih 2018, eq. 5).
 
     Args:
         law: the mixture.
         z: ``(..., d)`` points, taken as constants.
-        log_u: ``(..., d)`` log of the uniforms that z is the inverse of, or None: held fixed.
+        log_u: ``(..., d)`` log of the uniforms that z was computed from, or None: they are held fixed.
         log1m_u: ``(..., d)`` log(1 - u).
     """
     z = z.detach()
@@ -159,7 +160,7 @@ class _ImplicitSolve(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Context, grad: Tensor) -> tuple[None, Tensor, None, None, None]:
         a, s, q = ctx.saved_tensors
-        with torch.autocast(grad.device.type, enabled=False):
-            rows = ((a / q[..., None, :]).mT @ s).tril(-1)  # J scaled by rows: its diagonal, here left out, is one
+        with torch.autocast(grad.device.type, enabled=False):  # which would take the product in 16 bits
+            rows = ((a / q[..., None, :]).mT @ s).tril(-1)  # J with its rows divided by q: the unit diagonal is left out
             y = torch.linalg.solve_triangular(rows.mT, grad.to(q.dtype)[..., None], upper=True, unitriangular=True).squeeze(-1)
         return None, y / q, None, None, None
