@@ -1,4 +1,4 @@
-"""CM²: encoders, the law of their embeddings, fusion (paper, section 3 and Algorithm 1)."""
+"""CM²: encoders, joint distribution of their embeddings, fusion (paper, section 3 and Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from cm2.networks.mixture_weights import WeightNetwork
 class CM2(Method):
     r"""Cross-modal alignment by a copula of Gaussian mixtures, trained with the clinical task.
 
-    The loss of a batch (paper, section 3.3, with the two weights kept apart and absent modalities integrated out) is
+    The loss of a batch (paper, section 3.3, with two separate weights and missing modalities integrated out) is
 
     .. math::
         L = \tau L_{task} - \frac1n \sum_i \Big\{ \lambda_{mix} \sum_{m \in O_i} \log f_m(z_{im})
             + \lambda_{cop} \Big[ \log f_{O_i}(z_i) - \sum_{m \in O_i} \log f_m(z_{im}) \Big] \Big\}.
 
-    ``alignment="cosine"`` or ``"kl"`` puts a distance between present embeddings in the place of the braces (paper, Table 4), and
-    ``link="released"`` the released program's score, which reads imputed embeddings too, with the weight :math:`\lambda_{cop}`.
+    :math:`O_i` are the observed modalities of stay i. ``alignment="cosine"`` or ``"kl"`` replaces the braces by a distance between
+    observed embeddings (paper, Table 4), and ``link="released"`` by the released program's score, which reads imputed embeddings too,
+    with the weight :math:`\lambda_{cop}`.
 
     Args:
         config: the run's configuration.
@@ -63,10 +64,10 @@ class CM2(Method):
         self.register_load_state_dict_pre_hook(_read_first_layout)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embeddings of the modalities that are present.
+        """Embeddings of the observed modalities.
 
         Returns:
-            ``z`` ``(B, M, d)`` float32, zero where absent, and ``present`` ``(B, M)``.
+            ``z`` ``(B, M, d)`` float32, zero where missing, and ``present`` ``(B, M)``.
 
         Raises:
             ValueError: the batch's modalities are not this model's.
@@ -74,7 +75,7 @@ class CM2(Method):
         return self.embeddings(batch), batch.present
 
     def impute(self, batch: Batch, n_draws: int = 1) -> Tensor:
-        """Embeddings with absent ones drawn ``(n_draws, B, M, d)``; present ones are as ``embed`` gives them."""
+        """Embeddings with missing ones imputed ``(n_draws, B, M, d)``; observed ones are those of `embed`."""
         z, present = self.embed(batch)
         return self._fill(z, present, n_draws, complete=is_complete(batch))
 
@@ -92,7 +93,7 @@ class CM2(Method):
 
         Returns:
             ``loss`` (to be minimised), ``task`` (cross entropy), ``mixture`` and ``copula`` (log-likelihood terms per stay), and both per
-            embedding coordinate that was present; or in their place ``alignment``, or ``score`` and the score per coordinate.
+            observed embedding coordinate; instead of these four ``alignment``, or ``score`` and the score per coordinate.
         """
         z, present = self.embed(batch)
         fills = self.config.fusion_reads == "all" or self.config.link == "released"
@@ -103,20 +104,21 @@ class CM2(Method):
             loss = loss + weight * value
         values = {name: value.detach() for name, (_, value) in terms.items()}
         if self.config.alignment == "copula":
+            # the released score reads every modality, imputed ones too
             seen = z.shape[1] if self.config.link == "released" else present.sum(dim=1).float().mean()
             values |= {f"{name}_per_dimension": value / (seen * z.shape[-1]) for name, value in values.items()}
         return {"loss": loss, "task": task.detach(), **values}
 
     def annealing(self) -> float:
-        """Factor of the task loss, 1/max(exp(-T·epoch), 1e-3); 1 for T = 0."""
+        """Annealing factor τ of the task loss, 1/max(exp(-T·epoch), 1e-3); 1 for T = 0."""
         return 1 / max(exp(-self.config.temperature * self.epoch), 1e-3)
 
     @torch.no_grad()
     def initialise(self, batch: Batch) -> None:
-        """Starts each mixture from the embeddings of a first batch (k-means++), so that its components differ (released: they do not).
+        """Initialises each mixture by k-means++ on the embeddings of a first batch, which makes its components differ.
 
-        The embeddings are those that a training step sees. In evaluation, batch normalisation would divide by the variance 1 that its
-        running averages start with, and the mixtures would begin far from every embedding they are to describe.
+        The released score keeps its equal components. The embeddings are computed in training mode: in evaluation mode batch
+        normalisation would use the initial running variance, 1, and the mixtures would start far from every embedding they are to model.
         """
         if isinstance(self.joint, ReleasedScore):
             return
@@ -127,28 +129,28 @@ class CM2(Method):
         self.train(training)
 
     def law_parameters(self) -> list[nn.Parameter]:
-        """Parameters of mixtures and copula, which are trained with a step of their own."""
+        """Parameters of mixtures and copula, trained with the separate learning rate ``train.law_learning_rate``."""
         return list(self.joint.parameters())
 
     @torch.no_grad()
     def state_of_law(self) -> dict[str, float]:
-        """Scalars worth a column in the history: α and Kendall's τ of the copula, the spread of the mixtures."""
+        """Columns of the history: α (or ρ) and Kendall's τ of the copula, mean scale of the mixtures."""
         if isinstance(self.joint, ReleasedScore):
             return self.joint.state()
         copula = self.joint.copula
         scales = torch.stack([m().scale.mean() for m in self.joint.marginals])
-        tau = copula().kendall_tau  # one number, or a matrix of pairs whose diagonal is 1
+        tau = copula().kendall_tau  # a scalar, or a matrix of pairs whose diagonal is 1
         pairs = tau[~torch.eye(len(tau), dtype=torch.bool, device=tau.device)] if tau.ndim == 2 else tau
         state = {"kendall_tau": float(pairs.mean()), "mean_scale": float(scales.mean())}
         alpha = getattr(copula, "alpha", getattr(copula, "rho", None))
         return state if alpha is None or alpha.numel() != 1 else {"alpha": float(alpha), **state}
 
     def embedding_law(self) -> CopulaJoint | None:
-        """The law of the embeddings, where it is a density and the loss fits it."""
+        """Joint distribution of the embeddings if it is a density and the loss fits it, else None."""
         return None if self.why_no_law() or isinstance(self.joint, ReleasedScore) else self.joint
 
     def why_no_law(self) -> str:
-        """Why the joint law is no density of the embeddings; empty if it is one that the loss fits."""
+        """Why `embedding_law` is None, as the end of a sentence that begins with the method; empty if it is not."""
         if isinstance(self.joint, ReleasedScore):
             return "has no law of its embeddings"
         if self.joint.link not in LINKS:
@@ -159,7 +161,7 @@ class CM2(Method):
 
     @property
     def unused_parameters(self) -> dict[str, str]:
-        """Why parameters whose name starts with the key receive no gradient from the loss."""
+        """Why parameters whose names start with the key receive no gradient from the loss."""
         c, released = self.config, isinstance(self.joint, ReleasedScore)
         read = c.impute if c.fusion_reads == "all" else "nothing"
         fitted = c.alignment == "copula" and (c.lambda_copula or (c.lambda_mix and not released))
@@ -207,14 +209,14 @@ class CM2(Method):
             return z.expand(n_draws, *z.shape)
         if self.token is not None:
             return torch.where(present[..., None], z, self.token).expand(n_draws, *z.shape)
-        with torch.autocast(z.device.type, enabled=False):
+        with torch.autocast(z.device.type, enabled=False):  # log tails and quantiles need float32
             if how == "mean":
                 return torch.where(present[..., None], z, self._means(z, present)).expand(n_draws, *z.shape)
             law = self.joint if isinstance(self.joint, ReleasedScore) else self._law(self.joint, z, present)
             return law.impute(z, present, n_draws, how="marginal" if how == "marginal" else "conditional")
 
     def _means(self, z: Tensor, present: Tensor) -> Tensor:
-        """Mean of each modality's mixture ``(M, d)``, or of each stay's ``(B, M, d)`` where the weights are predicted."""
+        """Mean of each modality's mixture ``(M, d)``, or ``(B, M, d)`` if the weights are predicted per stay."""
         if isinstance(self.joint, ReleasedScore):
             return self.joint.expected()
         if self.weight_network is not None:
@@ -224,7 +226,7 @@ class CM2(Method):
         return torch.stack([(law.log_weights.exp()[:, None] * law.mean).sum(dim=0) for law in laws])
 
     def _terms(self, z: Tensor, filled: Tensor, present: Tensor) -> dict[str, tuple[float, Tensor]]:
-        """What the loss adds to the task, by name: weight and value."""
+        """Terms of the loss besides the task, weight and value by name."""
         c = self.config
         if c.alignment != "copula":
             return {"alignment": (c.lambda_alignment, ALIGNMENTS[c.alignment](z, present))}
@@ -241,6 +243,7 @@ class CM2(Method):
             given = fixed if stop == "both" else z
             law = self._law(joint, given, present)
             marginal, dependence = law.terms(given, present)
+            # a second pass on detached embeddings: both terms come from one computation, so one cannot be detached alone
             if stop in ("mixture", "copula"):
                 law = law if self.weight_network is None else self._law(joint, fixed, present)
                 again = law.terms(fixed, present)
@@ -257,6 +260,6 @@ class CM2(Method):
 
 
 def _read_first_layout(model: CM2, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Weights saved before the embeddings were a module of their own load as well."""
+    """Renames the parameters of weights saved before the embeddings became a separate module."""
     for name in [n for n in state if n.removeprefix(prefix).startswith(("encoders.", "projections.", "normalisations."))]:
         state[f"{prefix}embeddings.{name.removeprefix(prefix)}"] = state.pop(name)
