@@ -1,6 +1,6 @@
-"""Every method that can be trained, by name: CM² and what it is compared with.
+"""Methods that can be trained, by name: CM² and its baselines.
 
-A method is a `Method`; ``cm2.methods.contract`` says what that is.
+Each is a subclass of `Method`; `cm2.methods.contract` defines the interface.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from cm2.cohorts import Cohort
 from cm2.config import Config
 from cm2.config.names import choose
-from cm2.methods import baselines, cm2  # their classes enter themselves into METHODS
+from cm2.methods import baselines, cm2  # the import registers their classes in METHODS
 from cm2.methods.contract import METHODS, Method
 from cm2.networks.encoders import pretrained_tokenizer
 
@@ -18,14 +18,14 @@ __all__ = ["METHODS", "Method", "baselines", "build_method", "cm2", "tokenised"]
 
 
 def build_method(config: Config, cohort: Cohort) -> Method:
-    """The untrained method of a configuration, its random start decided by ``config.seed``.
+    """Builds the untrained method of a configuration; ``config.seed`` determines its random initialisation.
 
     Args:
-        config: of the run.
-        cohort: see ``tokenised``.
+        config: the run's configuration.
+        cohort: the cohort as prepared by ``tokenised``.
 
     Raises:
-        ValueError: an unknown method; the message lists what is known.
+        ValueError: an unknown method; the message lists the known ones.
     """
     if config.method not in METHODS:
         raise ValueError(f"unknown method {config.method!r}; {choose(config.method, sorted(METHODS))}")
@@ -34,7 +34,7 @@ def build_method(config: Config, cohort: Cohort) -> Method:
 
 
 def tokenised(cohort: Cohort, config: Config) -> Cohort:
-    """The cohort with the configuration's modalities, its texts as the configuration's text encoder wants them."""
+    """The cohort with the configuration's modalities, its texts tokenised for the configuration's text encoder."""
     text = config.encoder.text
     return cohort.with_modalities(config.modalities).with_text(
         text.max_length, text.vocabulary, pretrained_tokenizer(text.pretrained) if text.pretrained else None

@@ -1,7 +1,7 @@
-r"""What aligns embeddings in the paper's Table 4 in the place of the copula: a distance between the embeddings of two modalities.
+r"""Alignment losses that replace the copula in the paper's Table 4: a distance between the embeddings of two modalities.
 
-Each takes embeddings ``(B, M, d)`` with the mask ``(B, M)`` of what is present, and gives a scalar to be minimised: the mean over all
-stays and all pairs of modalities that a stay has. Other embeddings are never read. Without a pair in the batch it is 0.
+Each takes embeddings ``(B, M, d)`` and the mask ``(B, M)`` of observed modalities, and returns a scalar to be minimised: the mean over
+all stays and all pairs of modalities observed in a stay. Missing embeddings are never read. Without a pair in the batch it is 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 KL_TEMPERATURE = 0.2
-"""Of the softmax that makes an embedding a distribution over its coordinates, as in the released code."""
+"""Temperature of the softmax that turns an embedding into a distribution over its coordinates (released code)."""
 
 
 def cosine_alignment(z: Tensor, present: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ ALIGNMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine_al
 def _over_pairs(distance: Callable[[Tensor, Tensor], Tensor], z: Tensor, present: Tensor) -> Tensor:
     first, second = torch.triu_indices(z.shape[1], z.shape[1], 1, device=z.device)
     both = present[:, first] & present[:, second]
-    # ones for what may not be read: a norm has no gradient at zero
+    # missing rows become ones, not zeros: a norm has no gradient at zero
     z = torch.where(present[..., None], z, 1.0)
     total = torch.where(both, distance(z[:, first], z[:, second]), 0).sum()
     return total / both.sum().clamp(min=1)

@@ -1,7 +1,7 @@
-"""What the trainer, the evaluations and the tables ask of a method, and the one list of methods by name.
+"""Interface of a method to the trainer, the evaluations and the tables; registry of the methods by name.
 
-A method is a subclass of `Method` with a ``name``, in a file of its own: it needs ``loss`` and ``predictive``. What else it can do it says
-by overriding a hook of `Method`, which does nothing otherwise, or by keeping one of the protocols `FitsStays` and `Embeds`.
+A method is a subclass of `Method` with a ``name``, in a separate file: it needs ``loss`` and ``predictive``. Whatever else it can do it
+declares by overriding a hook of `Method`, whose default does nothing, or by implementing one of the protocols `FitsStays` and `Embeds`.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from cm2.config.names import enter
 from cm2.joint import CopulaJoint
 
 METHODS: dict[str, type[Method]] = {}
-"""Methods by name; a subclass of `Method` that sets ``name`` enters itself."""
+"""Methods by name; a subclass of `Method` that sets ``name`` registers itself."""
 
 
 class Method(nn.Module, ABC):
-    """A network, or anything that is trained on stays, that predicts one outcome from several modalities.
+    """A model, usually a network, trained on stays to predict one outcome from several modalities.
 
     Args:
         config: the run's configuration.
-        modalities: those of the cohort that take part, ``fewest`` or more.
+        modalities: the cohort's modalities that take part, ``fewest`` or more.
 
     Raises:
         ValueError: too few modalities.
     """
 
     name: ClassVar[str]
-    """What ``--method`` and a table's row call it."""
+    """Name in ``--method`` and in a table's rows."""
     version: ClassVar[str] = "1"
     """Part of a run's key: raise it when the same configuration no longer gives the same weights."""
     fewest: ClassVar[int] = 2
-    """The smallest number of modalities that the method makes sense for."""
+    """Smallest number of modalities for which the method makes sense."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -50,7 +50,7 @@ class Method(nn.Module, ABC):
             raise ValueError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; add one to the cohort")
         self.names = tuple(m.name for m in modalities)
         self.epoch = 0
-        """The epoch that is being trained, kept up to date by the trainer."""
+        """Current epoch of the training, updated by the trainer."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -65,27 +65,27 @@ class Method(nn.Module, ABC):
         return self.predictive(batch)[0]
 
     def initialise(self, batch: Batch) -> None:
-        """Starts parameters from the stays of a first batch, before the first step; nothing by default."""
+        """Initialises parameters from a first batch, before the first step; does nothing by default."""
 
     @property
     def unused_parameters(self) -> Mapping[str, str]:
-        """Why parameters whose name starts with the key receive no gradient from the loss; empty by default."""
+        """Why parameters whose names start with the key receive no gradient from the loss; empty by default."""
         return {}
 
     def law_parameters(self) -> list[nn.Parameter]:
-        """Parameters trained with the step ``train.law_learning_rate``; none by default."""
+        """Parameters trained with the learning rate ``train.law_learning_rate``; none by default."""
         return []
 
     def state_of_law(self) -> dict[str, float]:
-        """Scalars worth a column in the history at the end of an epoch; none by default."""
+        """Additional columns of the history, computed at the end of an epoch; none by default."""
         return {}
 
     def embedding_law(self) -> CopulaJoint | None:
-        """The joint distribution of the embeddings that training fitted; None without one."""
+        """Joint distribution of the embeddings as fitted in training; None without one."""
         return None
 
     def why_no_law(self) -> str:
-        """Why `embedding_law` is None, as the end of a sentence that begins with the method; empty if it is one."""
+        """Why `embedding_law` is None, as the end of a sentence that begins with the method; empty if it is not."""
         return "has no law of its embeddings"
 
 
@@ -104,17 +104,17 @@ class Stays(Protocol):
 
 @runtime_checkable
 class FitsStays(Protocol):
-    """A method that is not trained by gradient steps: it sees all stays of both splits at once."""
+    """A method that is not trained by gradient steps: it gets all stays of both splits at once."""
 
     def fit_stays(self, train: Stays, valid: Stays) -> list[dict[str, float]]:
-        """Fits the method; returns the history's rows. ``valid`` may choose, it may not teach."""
+        """Fits the method to ``train`` and returns the history's rows; ``valid`` is for model selection only."""
         ...
 
 
 @runtime_checkable
 class Embeds(Protocol):
-    """A method that has one vector of the same width for every modality: what alignment and imputation are judged on."""
+    """A method with a vector of the same width for every modality, on which alignment and imputation are evaluated."""
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embeddings ``(B, M, d)``, whatever where absent, and ``present`` ``(B, M)`` bool."""
+        """Embeddings ``(B, M, d)``, arbitrary where missing, and ``present`` ``(B, M)`` bool."""
         ...

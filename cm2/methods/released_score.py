@@ -1,7 +1,7 @@
-r"""What the paper's released program computes in the place of a joint log density, family by family.
+r"""The score that the paper's released program computes instead of a joint log density, family by family.
 
-It is no likelihood of anything; it is here so that it can be compared with the exact links. Restated from a description of the program,
-whose code carries no licence. Per component k, tied by its index across the modalities, with :math:`w_{mk}` the mixture weights:
+It is not a likelihood; it is implemented for comparison with the exact links. Restated from a description of the program, whose code
+carries no licence. Per component k, matched by its index across the modalities, with :math:`w_{mk}` the mixture weights:
 
 .. math:: score(z) = \log \sum_k \exp\Bigl( s(u_{1k}, \dots, u_{Mk}) + \sum_m \log N(z_m; \mu_{mk}, \sigma_{mk}^2) + \log w_{mk} \Bigr),
     \quad \log u_{mk} = \sum_j \log \Phi\Bigl(\frac{z_{mj} - \mu_{mkj}}{\sigma_{mkj}}\Bigr)
@@ -12,12 +12,12 @@ family      s
 Gumbel      :math:`\log C = -(\sum_m (-\log u_m)^\alpha)^{1/\alpha}`, the log of the distribution function, not of the density;
             :math:`\alpha = \max(\theta, 1)`. It rises with :math:`\alpha` whatever the data: under Adam :math:`\theta` counts steps
 Frank       :math:`\log\max(\alpha e^{-\alpha(u+v)}(1 - e^{-\alpha}), 10^{-5}) - 2\log(e^{-\alpha} + e^{-\alpha u} + e^{-\alpha v} +
-            e^{-\alpha(u+v)})`, two signs wrong, :math:`\alpha = \theta`; at :math:`u' = e^{-t^2/2}` in the place of u
+            e^{-\alpha(u+v)})`, two signs wrong, :math:`\alpha = \theta`; at :math:`u' = e^{-t^2/2}` instead of u
 Gaussian    the bivariate normal copula's log density, :math:`\rho = \tanh\theta`, at the same :math:`u'`
 ==========  ===========================================================================================================================
 
-t is log u standardised over the stays of the batch, so that :math:`u'` is even in it: the sign of the dependence is lost. Clayton is
-empty in the program and Student t absent; for three modalities only Gumbel runs.
+t is log u standardised over the stays of the batch; :math:`u'` is even in t, which loses the sign of the dependence. Clayton is empty
+in the program and Student t is not in it; for three modalities only Gumbel runs.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ _FLOOR = 1e-5
 class ReleasedScore(nn.Module):
     r"""The released program's alignment score of M embeddings of d coordinates, with its 1 + 2·M·K·d + M·K parameters.
 
-    All K components start equal and receive equal gradients, so they stay one Gaussian, and their weights receive none: the score with K
-    components is the score with one, less log K. So it is in exact arithmetic; where a processor rounds equal components differently,
-    Adam magnifies the difference.
+    All K components start equal and receive equal gradients, so they remain one Gaussian, and their weights receive no gradient: the
+    score with K components is the score with one, minus (M - 1) log K. This holds in exact arithmetic; where a processor rounds equal
+    components differently, Adam magnifies the difference.
 
     Args:
         family: ``"gumbel"``, ``"frank"`` or ``"gaussian"``.
         modalities: M; more than two only for Gumbel (the program has two and three).
         dim: d (program: 256).
         components: K (program: 3).
-        theta: where the copula's free parameter starts. The program has 1, where the authors' version of torch passes a gradient through
-            Gumbel's ``clamp(min=1)`` and the present one does not: from exactly 1 it would never move.
-        draws: of an absent embedding: ``"weighted_sum"``, the program's sum over the components of weight times one draw each, with
-            its too small variance; or ``"mixture"``, one component's draw.
-        detach_draws: whether draws carry no gradient (program), or that of the sum.
+        theta: initial value of the copula's free parameter. The program has 1: there the authors' version of torch passes a gradient
+            through Gumbel's ``clamp(min=1)``, while the current one does not, and from exactly 1 it would never move.
+        draws: how a missing embedding is drawn: ``"weighted_sum"``, the program's weighted sum of one draw per component, whose
+            variance is too small; or ``"mixture"``, a draw from one component.
+        detach_draws: whether draws are detached (program) or carry the gradient of the sum.
 
     Raises:
-        ValueError: a family without a score in the program, or options that are not known.
+        ValueError: a family without a score in the program, or unknown options.
 
     Example:
         >>> score = ReleasedScore("gumbel", modalities=2, dim=8)
@@ -91,7 +91,7 @@ class ReleasedScore(nn.Module):
         return {"gumbel": lambda t: t.clamp(min=1), "frank": lambda t: t, "gaussian": torch.tanh}[self.family](self.theta)
 
     def forward(self, z: Tensor) -> Tensor:
-        """The score of every stay of a batch, ``(B, M, d) -> (B,)``; absent embeddings are to be filled in before, as the program does.
+        """Score of every stay of a batch, ``(B, M, d) -> (B,)``; missing embeddings must be imputed before, as in the program.
 
         Frank's and the Gaussian's depend on the other stays of the batch.
         """
@@ -103,9 +103,9 @@ class ReleasedScore(nn.Module):
     def parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """log N and log u of every component, ``(B, M, d) ->`` two ``(B, M, K)``.
 
-        Φ is held above 1e-15, and a log Φ that is 0 in this precision becomes the largest below 0 among its component's.
+        Φ is clamped to at least 1e-15, and a log Φ that rounds to 0 is replaced by the largest negative one of its component.
         """
-        # one component after the other: side by side, most processors would round equal ones differently, and Adam would magnify it
+        # one component at a time: computed side by side, most processors round equal components differently, and Adam magnifies it
         scale = self.scale
         parts = [_component(z, self.mean[:, k], scale[:, k]) for k in range(self.mean.shape[1])]
         log_normal, log_u = (torch.stack(part, -1) for part in zip(*parts, strict=True))
@@ -122,10 +122,10 @@ class ReleasedScore(nn.Module):
         return (self.weights.softmax(-1)[..., None] * self.mean).sum(-2)
 
     def impute(self, z: Tensor, present: Tensor, n_draws: int = 1, how: str = "marginal") -> Tensor:
-        """Absent embeddings drawn, present ones returned as given: ``(B, M, d)``, ``(B, M) -> (n_draws, B, M, d)``.
+        """Draws missing embeddings and returns observed ones unchanged: ``(B, M, d)``, ``(B, M) -> (n_draws, B, M, d)``.
 
         Raises:
-            ValueError: ``how`` other than ``"marginal"``: the program draws in no other way.
+            ValueError: ``how`` other than ``"marginal"``, the program's only kind of draw.
         """
         if how != "marginal":
             raise ValueError(f'impute: how={how!r}, the released program only draws from a modality\'s own mixture; use how="marginal"')
@@ -139,7 +139,7 @@ class ReleasedScore(nn.Module):
 
     @torch.no_grad()
     def state(self) -> dict[str, float]:
-        """Scalars worth a column in the history; Gumbel's (α - 1)/α, which the paper calls correlation, is Kendall's τ."""
+        """Columns of the history; Gumbel's (α - 1)/α, which the paper calls correlation, is Kendall's τ."""
         state = {"alpha": float(self.alpha), "mean_scale": float(self.scale.mean())}
         return state | ({"kendall_tau": 1 - 1 / state["alpha"]} if self.family == "gumbel" else {})
 
@@ -160,7 +160,7 @@ def _component(z: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 def bell(log_u: Tensor) -> Tensor:
     r""":math:`u' = e^{-t^2/2}`, t the argument standardised over the stays of the batch, ``(B, ...) -> (B, ...)``.
 
-    Among stays that agree, or with a single one, t is 0; there the program divides 0 by 0 and stops.
+    For equal stays, or a single one, t is 0; the program divides 0 by 0 there and stops.
     """
     variance = log_u.var(0, correction=min(1, len(log_u) - 1))
     t = (log_u - log_u.mean(0)) / torch.where(variance > 0, variance, 1.0).sqrt()
@@ -185,7 +185,7 @@ def misprinted_frank(u: Tensor, v: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _gaussian(log_u: Sequence[Tensor], rho: Tensor) -> Tensor:
-    # the floor is inferred: with it the score of the description's example is the description's
+    # the floor is inferred: with it the description's example is reproduced
     x, y = (torch.special.ndtri(bell(each).clamp(_FLOOR, 1 - _FLOOR)) for each in log_u)
     rest = 1 - rho.square()
     return -0.5 * rest.log() - (rho.square() * (x.square() + y.square()) - 2 * rho * x * y) / (2 * rest)

@@ -1,10 +1,10 @@
-"""The methods that CM² is compared with, each in a file of its own; what a file defines is found in `BASELINES`."""
+"""Baselines of CM², one file each; `BASELINES` lists them by name."""
 
 from cm2.config.names import import_all
 from cm2.methods.baselines.base import Baseline
 from cm2.methods.contract import METHODS
 
-import_all(__name__, __path__)  # its class enters itself into METHODS
+import_all(__name__, __path__)  # importing a module registers its class in METHODS
 
 BASELINES: dict[str, type[Baseline]] = {name: method for name, method in METHODS.items() if issubclass(method, Baseline)}
 

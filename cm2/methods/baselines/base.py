@@ -23,18 +23,19 @@ from cm2.networks.encoders import Encoder
 class Baseline(Method):
     """A method that CM² is compared with, trained by the same trainer on the same batches.
 
-    A method of one head gives ``logits``; one with more overrides ``loss`` and, where the prediction is no head's, ``probability``.
+    A subclass with one head implements ``logits``; one with several also overrides ``loss`` and, if no head gives the prediction,
+    ``probability``.
 
     Args:
         config: the run's configuration; ``config.baseline`` and ``config.encoder`` are read.
-        modalities: those of the cohort, ``fewest`` or more.
+        modalities: the cohort's modalities, ``fewest`` or more.
 
     Raises:
         ValueError: too few modalities.
     """
 
     variants: ClassVar[tuple[str, ...]] = ("original", "released")
-    """Values of ``baseline.variant`` that differ; a method that the released program has not, has one."""
+    """Values of ``baseline.variant`` that differ; only one for a method that the released program lacks."""
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
@@ -46,7 +47,7 @@ class Baseline(Method):
         return self.config.variant == "released"
 
     def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
-        """The encoder that this variant has for a modality."""
+        """Builds this variant's encoder of a modality."""
         return build_released_encoder(modality, config, self.config.text_dim) if self.released else build_encoder(modality, config)
 
     @abstractmethod
@@ -64,7 +65,7 @@ class Baseline(Method):
         return {"loss": task, "task": task.detach()}
 
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Probability and its variance between draws, each ``(B,)``; nothing is drawn, so the variance is 0."""
+        """Probability and its variance between draws, each ``(B,)``; baselines draw nothing, so the variance is 0."""
         self.check(batch)
         probability = self.probability(batch).float()
         return probability, torch.zeros_like(probability)
@@ -74,7 +75,7 @@ class Baseline(Method):
         check_modalities(batch, self.names)
 
     def chosen(self, default: str) -> str:
-        """The modality that the configuration names, or the default. Raises ValueError for one that the cohort lacks."""
+        """The modality named in the configuration, or the default. Raises ValueError for one that the cohort lacks."""
         name = self.config.modality or default
         if name not in self.names:
             raise ValueError(f"baseline.modality: the cohort has no modality {name!r}; {choose(name, self.names)}")
@@ -82,7 +83,7 @@ class Baseline(Method):
 
 
 def cross_entropy(logits: Tensor, label: Tensor, present: Tensor | None = None) -> Tensor:
-    """Binary cross entropy of the stays ``(B,)``, or of those that are ``present`` (mean over them; 0 where there is none)."""
+    """Mean binary cross entropy of the stays ``(B,)``, or of those where ``present`` is true (0 if there are none)."""
     each = F.binary_cross_entropy_with_logits(logits.float(), label.float(), reduction="none")
     if present is None:
         return each.mean()

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on summaries of every channel: what a table of numbers can say."""
+"""Gradient-boosted trees on tabular summaries of every channel."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CHUNK = 512
 class BoostedTrees(Baseline):
     r"""Boosted trees of scikit-learn (``HistGradientBoostingClassifier``) on the columns of ``Summaries``.
 
-    Log-odds are :math:`b + \sum_t v_t(x)`. An absent modality's columns are NaN, and every split has learnt which way NaN goes, so
-    nothing is imputed. The fitted trees are kept as tensors: they are saved, loaded and moved like any method's weights, and predict
+    Log-odds are :math:`b + \sum_t v_t(x)`. The columns of a missing modality are NaN, and every split learns a direction for NaN, so
+    nothing is imputed. The fitted trees are stored as tensors: they are saved, loaded and moved like any method's weights, and predict
     by tensor operations. Not in the paper; both variants are the same.
 
     References:
@@ -34,7 +34,7 @@ class BoostedTrees(Baseline):
 
     Args:
         config: the run's configuration; the fields of ``config.baseline`` that begin with ``tree`` are read.
-        modalities: those of the cohort, one or more.
+        modalities: the cohort's modalities, one or more.
     """
 
     name: ClassVar[str] = "boosted_trees"
@@ -55,16 +55,17 @@ class BoostedTrees(Baseline):
         self.register_buffer("intercept", torch.zeros((), dtype=torch.float64))
         self.register_buffer("feature", torch.zeros(shape, dtype=torch.int64))
         self.register_buffer("threshold", torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("child", torch.zeros(*shape, 2, dtype=torch.int64))  # a leaf's children are the leaf itself
+        # a leaf's children are the leaf itself, so all trees can be descended by the same number of steps
+        self.register_buffer("child", torch.zeros(*shape, 2, dtype=torch.int64))
         self.register_buffer("missing_left", torch.zeros(shape, dtype=torch.bool))
         self.register_buffer("value", torch.zeros(shape, dtype=torch.float64))
 
     def fit_stays(self, train: Stays, valid: Stays) -> list[dict[str, float]]:
-        """Grows the trees. How many are kept is chosen, like every method's epoch, by the validation AUROC; of equals, by cross entropy.
+        """Grows the trees; their number is chosen, like every method's epoch, by validation AUROC, ties by cross entropy.
 
         Args:
-            train: stays to learn from.
-            valid: stays that choose the number of rounds.
+            train: stays to fit the trees to.
+            valid: stays to choose the number of trees on.
 
         Returns:
             One row per round: ``epoch``, ``train_task``, ``valid_task``, ``valid_auroc``, ``valid_aupr``.
@@ -97,7 +98,7 @@ class BoostedTrees(Baseline):
 
     @torch.no_grad()
     def keep(self, trees: HistGradientBoostingClassifier) -> None:
-        """Copies a fitted classifier of no more trees, no deeper, than the configuration has room for."""
+        """Copies a fitted classifier with no more and no deeper trees than configured into the buffers."""
         self.intercept.fill_(float(np.ravel(trees._baseline_prediction)[0]))
         for buffer in (self.feature, self.threshold, self.child, self.missing_left, self.value):
             buffer.zero_()
@@ -116,7 +117,7 @@ class BoostedTrees(Baseline):
         return (self.intercept + self.steps(self.summaries(batch)).sum(dim=1)).float()
 
     def steps(self, columns: Tensor) -> Tensor:
-        """What every tree adds to the log-odds, ``(n, columns) -> (n, trees)``."""
+        """Contribution of every tree to the log-odds, ``(n, columns) -> (n, trees)``."""
         columns = columns.double()
         tree = torch.arange(self.config.trees, device=columns.device)
         node = tree.new_zeros(len(columns), len(tree))
@@ -127,7 +128,7 @@ class BoostedTrees(Baseline):
         return self.value[tree, node]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of the prediction; there is nothing here for a gradient to move."""
+        """Cross entropy of the prediction; trees have no parameters for a gradient."""
         self.check(batch)
         task = cross_entropy(self.logits(batch), batch.label)
         return {"loss": task, "task": task}

@@ -18,11 +18,11 @@ from cm2.networks.encoders import Features
 
 BOTTLENECK = 7
 RELEASED_CONTEXT = 16
-"""The released bottleneck is computed from the original's number of tabular columns, whatever the width of the context is."""
+"""The released bottleneck is computed with the original's number of tabular columns, whatever the width of the context."""
 
 
 class AffineModulation(nn.Module):
-    r"""Scale and shift of every channel, from the map's own means and the context (Pölsterl et al., section 2).
+    r"""Scale and shift of every channel, from the map's channel means and the context (Pölsterl et al., section 2).
 
     .. math:: [\alpha, \beta] = W_2\, \mathrm{relu}(W_1 [\mathrm{mean}(F), x]), \qquad F'_c = \alpha_c F_c + \beta_c
 
@@ -47,13 +47,13 @@ class AffineModulation(nn.Module):
 class DAFT(Baseline):
     """One modality's feature map is modulated by the others' vectors, pooled and classified.
 
-    Absent modalities: an absent context is zero. An absent modulated modality has a map of zeros with one position, so that its
-    modulated map is the shift, and by it the present modalities reach the classifier.
+    A missing context is zero. A missing modulated modality has a map of zeros with one position: its modulated map is the shift,
+    through which the observed modalities reach the classifier.
 
-    ``original``: the radiograph (the first modality where there is none) is modulated; the others, tabular data in the paper, are their
-    encoders' vectors side by side, one block for all. ``released``: the series is modulated, with a block for each other modality in
-    turn. ``baseline.modality`` names another modality to be modulated. The original modulates inside the last residual block; here, as
-    in the released code, the last map before pooling (of a series, the states of the first layer).
+    ``original``: the radiograph is modulated (the first modality if there is no radiograph), by one block over the concatenated vectors
+    of the other modalities, which are tabular data in the paper. ``released``: the series is modulated, by a block for each other
+    modality in turn. ``baseline.modality`` names another modality to be modulated. The original modulates inside the last residual
+    block; here, as in the released code, the last map before pooling is modulated (of a series, the states of the first layer).
 
     References:
         Pölsterl, Wolf, Wachinger, "Combining 3D Image and Tabular Data via the Dynamic Affine Feature Map Transform", MICCAI 2021.
@@ -96,7 +96,10 @@ class DAFT(Baseline):
         return AffineModulation(channels, context, max(bottleneck, 1))
 
     def _modulation(self, features: Features | None, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Scale and shift of all blocks together; the mean of a modulated map is the modulated mean."""
+        """Scale and shift of all blocks combined.
+
+        A block reads the map's mean only, and the mean of a modulated map is the modulated mean: the map is modulated once, at the end.
+        """
         channels = self.encoders[self.modulated].feature_dim
         zero = batch.label.new_zeros(len(batch), channels, dtype=torch.float32)
         mean = zero if features is None else spread(features.mean().float(), batch, self.modulated)
@@ -118,6 +121,7 @@ class DAFT(Baseline):
             present = encoder.pool(features.affine(gather(scale, batch, self.modulated), gather(shift, batch, self.modulated))).float()
             if rows.numel() == len(batch):
                 return present
+        # one position, with as many axes as the encoder's pooling expects
         position = shift.view(len(batch), *[1] * (self.rank - 2), shift.shape[1])
         absent = encoder.pool(Features(position)).float()
         return absent if features is None else absent.index_copy(0, rows, present)

@@ -1,4 +1,4 @@
-"""DrFuse: what modalities share and what only one of them says, kept apart and weighed by attention."""
+"""DrFuse: shared and distinct representations of the modalities, weighted by attention."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from cm2.networks.embedding import present_values, spread
 
 @dataclass(frozen=True)
 class Disentangled:
-    """What DrFuse computes of a batch.
+    """Representations, attention and log-odds of a batch.
 
     Args:
-        shared: s_m ``(B, M, d)``, zero where absent (released: what an empty value gives).
-        distinct: r_m ``(B, M, d)``, likewise.
+        shared: s_m ``(B, M, d)``, zero where missing (released: the representation of an empty value).
+        distinct: r_m ``(B, M, d)``, the same where missing.
         pooled: s ``(B, d)``.
-        weights: a ``(B, M + 1)``: attention to every r_m and, last, to s; 0 where absent.
+        weights: a ``(B, M + 1)``: attention to every r_m and, last, to s; 0 where missing.
         logits: log-odds of the fused vector's head ``(B,)``.
     """
 
@@ -45,33 +45,33 @@ class Disentangled:
 class DrFuse(Baseline):
     r"""Each modality m has a shared representation :math:`s_m` and a distinct one :math:`r_m`, both of width d.
 
-    The coordinates of :math:`s_m` are log-odds, :math:`p_m = \sigma(s_m)`. Over the modalities :math:`O_i` that a stay has they are
+    The coordinates of :math:`s_m` are log-odds, :math:`p_m = \sigma(s_m)`. Over the observed modalities :math:`O_i` of a stay they are
     pooled to the log-odds of their mean probability, which for two modalities is the paper's
     :math:`\mathrm{lse}(s_1 + s_2, s_1 + s_2, s_1, s_2) - \mathrm{lse}(0, 0, s_1, s_2)`:
 
     .. math:: \sigma(s) = \frac{1}{|O_i|} \sum_{m \in O_i} p_m.
 
-    Attention over the present tokens :math:`x_t \in \{r_m\} \cup \{s\}`, with a key for each outcome (here one) and the mean of the
-    present queries, gives the vector that is classified:
+    Attention over the observed tokens :math:`x_t \in \{r_m\} \cup \{s\}`, with a key for each outcome (here one) and the mean of the
+    observed queries, gives the vector that is classified:
 
     .. math:: a = \mathrm{softmax}_t(\bar q^\top k_t / \sqrt d), \qquad \hat y = \sigma(w^\top \textstyle\sum_t a_t v_t + b).
 
-    The loss is a sum of equal weights: the cross entropy of the prediction, of a head on s and of a head on each :math:`r_m` (over the
-    stays that have m); the Jensen-Shannon divergence of :math:`p_m, p_n`, summed over coordinates, averaged over the pairs (m, n) that
-    a stay has; :math:`|\cos(s_m, r_m)|`, averaged over the stays that have m; and for each pair of tokens, of which the one whose own
+    The loss is an unweighted sum: the cross entropy of the prediction, of a head on s and of a head on each :math:`r_m` (over the stays
+    with m observed); the Jensen-Shannon divergence of :math:`p_m, p_n`, summed over coordinates, averaged over the observed pairs (m, n)
+    of all stays; :math:`|\cos(s_m, r_m)|`, averaged over the stays with m observed; and for each pair of tokens, of which the one whose
     head has the smaller cross entropy should have the greater weight, :math:`\max(0, a_{worse} - a_{better})`, averaged over the stays
-    with two modalities or more that violate it, then over the pairs.
+    with two or more modalities that violate it, then over the pairs.
 
-    ``original``: the divergence is that of the Bernoulli laws, both outcomes counted, of the stays that have both modalities.
-    ``released``: as in the method's own program and its port, the terms of the outcome 1 alone, :math:`\frac12 \sum p_m \log
-    \frac{2 p_m}{p_m + p_n} + \frac12 \sum p_n \log \frac{2 p_n}{p_m + p_n}`, summed over *all* stays, whose absent values are zeros
-    that go through the networks and their batch statistics, and divided by the number of stays that have both (at least 1; the
-    program's floor of 1e-6 multiplies the loss of a batch without pairs by a million); a text is widened first. Neither has the
-    program's domain classifier, which nothing trains.
+    ``original``: the divergence is that of the Bernoulli distributions, with the terms of both outcomes, over the stays with both
+    modalities. ``released``: as in the method's program and its port, only the terms of the outcome 1, :math:`\frac12 \sum p_m \log
+    \frac{2 p_m}{p_m + p_n} + \frac12 \sum p_n \log \frac{2 p_n}{p_m + p_n}`, summed over *all* stays, whose missing values are zeros
+    that pass through the networks and their batch statistics, and divided by the number of stays with both (at least 1; the program's
+    floor of 1e-6 multiplies the loss of a batch without pairs by a million); a text is widened first. Neither variant has the program's
+    domain classifier, which nothing trains.
 
     The paper has a series and an image: a transformer and ResNet-50. ``baseline.encoders = "common"`` takes the networks of [encoder]
-    twice instead. The paper's tri-modal form is not described; pooling over present modalities and averaging over pairs is ours, and
-    with two modalities both are the paper's.
+    twice instead. The paper does not describe its tri-modal form; pooling over observed modalities and averaging over pairs are our
+    generalisation, which equals the paper's method for two modalities.
 
     References:
         Yao, Yin, Cheung, Liu, Qin, "DrFuse: Learning Disentangled Representation for Clinical Multi-Modal Fusion with Missing Modality
@@ -98,7 +98,7 @@ class DrFuse(Baseline):
         self.classifier = nn.Linear(dim, 1)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Shared representations, which the loss aligns, ``(B, M, d)``, zero where absent, and which modalities are present ``(B, M)``."""
+        """Shared representations, which the loss aligns, ``(B, M, d)``, zero where missing, and the mask of observed ones ``(B, M)``."""
         return torch.where(batch.present[..., None], self._encode(batch)[0], 0), batch.present
 
     def disentangle(self, batch: Batch) -> Disentangled:
@@ -119,8 +119,7 @@ class DrFuse(Baseline):
         return self.disentangle(batch).logits
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the loss, each a scalar: ``loss`` (their sum with the heads' cross entropies), ``task``, ``alignment``,
-        ``orthogonality``, ``ranking``."""
+        """``loss`` (the sum of all terms and the heads' cross entropies), ``task``, ``alignment``, ``orthogonality``, ``ranking``."""
         self.check(batch)
         parts, label, present = self.disentangle(batch), batch.label, batch.present
         own = [self.heads[name](parts.distinct[:, m]).squeeze(-1).float() for m, name in enumerate(self.names)]
@@ -163,7 +162,7 @@ def _with_shared(present: Tensor) -> Tensor:
 
 
 def _divergence(s: Tensor, t: Tensor, both_outcomes: bool) -> Tensor:
-    """Jensen-Shannon divergence of Bernoulli laws with log-odds ``(B, d)``, summed over d: ``(B,)``."""
+    """Jensen-Shannon divergence of Bernoulli distributions with log-odds ``(B, d)``, summed over d: ``(B,)``."""
     total = torch.zeros_like(s)
     for sign in (1, -1) if both_outcomes else (1,):
         log_p, log_q = F.logsigmoid(sign * s), F.logsigmoid(sign * t)

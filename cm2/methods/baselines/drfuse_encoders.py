@@ -1,4 +1,4 @@
-"""The networks of DrFuse: two representations of one modality, as far as possible from one trunk."""
+"""Networks of DrFuse: two representations of one modality, from a common trunk where possible."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ POSITIONS = 350
 
 
 class TwinEncoder(nn.Module):
-    """Two networks over a modality, each with a map to the common width.
+    """Two networks over a modality, each with a linear map to the common width.
 
     Args:
-        shared: gives what is to be shared, of width ``output_dim``.
-        distinct: gives the rest, of the same width.
-        dim: d.
+        shared: encoder of the shared representation.
+        distinct: encoder of the distinct representation.
+        dim: d, width of both representations.
     """
 
     def __init__(self, shared: Encoder, distinct: Encoder, dim: int) -> None:
@@ -35,15 +35,15 @@ class TwinEncoder(nn.Module):
 
 
 class TwinTransformer(nn.Module):
-    """Post-norm transformer over a series: one common block, then one block for each representation, the mean over the steps.
+    """Post-norm transformer over a series: a common block, then a block and the mean over the steps for each representation.
 
     Args:
         features: width of a step.
-        steps: longest series; there are position vectors for 350 steps at least.
+        steps: longest series; at least 350 steps have position vectors.
         dim: d, a multiple of ``heads``.
         heads: attention heads.
         feedforward: width of the feed-forward part.
-        dropout: everywhere a Transformer has one.
+        dropout: dropout rate everywhere in the blocks.
 
     Raises:
         ValueError: d is not a multiple of ``heads``.
@@ -65,10 +65,10 @@ class TwinTransformer(nn.Module):
 
 
 def twin_encoder(modality: Modality, config: Config) -> TwinEncoder | TwinTransformer:
-    """The two networks of a modality, of DrFuse's own kind or the common one.
+    """The two networks of a modality: DrFuse's or, with ``baseline.encoders = "common"``, those of [encoder].
 
     Args:
-        modality: its kind and shape decide.
+        modality: its kind and shape determine the network.
         config: the run's configuration.
     """
     baseline = config.baseline
@@ -78,7 +78,7 @@ def twin_encoder(modality: Modality, config: Config) -> TwinEncoder | TwinTransf
         return TwinTransformer(features, steps, dim, sizes.heads, sizes.feedforward, baseline.dropout)
     if own and modality.kind == "image":
         first, second = (ResNetEncoder(sizes.image_depth, config.encoder.image.pretrained) for _ in range(2))
-        second.network.conv1, second.network.bn1 = first.network.conv1, first.network.bn1  # one stem
+        second.network.conv1, second.network.bn1 = first.network.conv1, first.network.bn1  # the common trunk of both
         return TwinEncoder(first, second, dim)
     if baseline.variant == "released":
         shared, distinct = (build_released_encoder(modality, config.encoder, baseline.text_dim) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Interleaved: every modality on one grid of times, self- and cross-attention in turn."""
+"""Interleaved: every modality on a common time grid, self- and cross-attention in turn."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from cm2.networks.embedding import present_values, spread
 
 
 class GatedSeries(nn.Module):
-    r"""A series on the grid: two embeddings, mixed by a gate of each stay (Zhang et al., section 3.1, "UTDE").
+    r"""Embedding of a series on the grid: two embeddings mixed by a gate per stay (Zhang et al., section 3.1, "UTDE").
 
     .. math::
         g = \sigma(\mathrm{MLP}[\max_t a_t, \max_t c_t]), \qquad z_t = g a_t + (1 - g) c_t
 
-    with a the attention to the observed times and c a convolution (of one step) of the imputed series, which holds its last value.
+    with a the attention to the observed times and c a convolution (of one step) of the imputed series, last value carried forward.
 
     Args:
-        width: of a step.
+        width: width of a step.
         sizes: width, heads, grid.
-        dropout: in the attention and before the gate's network.
+        dropout: dropout rate in the attention and before the gate's network.
     """
 
     def __init__(self, width: int, sizes: InterleavedConfig, dropout: float) -> None:
@@ -43,7 +43,7 @@ class GatedSeries(nn.Module):
         self.gate = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor, mask: Tensor, time: TimeEmbedding) -> Tensor:
-        """Steps ``(n, T, F)``, which of them count ``(n, T)``, to ``(n, steps, width)``."""
+        """Steps ``(n, T, F)`` and their mask ``(n, T)`` to ``(n, steps, width)``."""
         attended = self.attention(x, mask, time, self.steps)
         last = torch.arange(self.steps, device=x.device) * x.shape[1] // self.steps
         held = self.convolution(x)[:, last]
@@ -52,12 +52,12 @@ class GatedSeries(nn.Module):
 
 
 class InterleavedBlock(nn.Module):
-    """Each modality asks itself, then all the others, then goes through a feed-forward part; everything residual and pre-norm.
+    """Self-attention of each modality, cross-attention to all others, and a feed-forward part; all residual and pre-norm.
 
     Args:
         count: M, number of modalities.
         sizes: width, heads.
-        dropout: of attention weights and residual branches.
+        dropout: dropout rate of attention weights and residual branches.
     """
 
     def __init__(self, count: int, sizes: InterleavedConfig, dropout: float) -> None:
@@ -73,7 +73,7 @@ class InterleavedBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, z: list[Tensor], present: Tensor) -> list[Tensor]:
-        """M sequences ``(B, steps, width)`` and who has which ``(B, M)`` to M sequences; what is absent is never asked."""
+        """M sequences ``(B, steps, width)`` and the mask ``(B, M)`` to M sequences; missing modalities are never attended to."""
         z = [x + self.dropout(ask(norm(x))) for x, ask, norm in zip(z, self.itself, self.norms[0], strict=True)]
         known = [norm(x) for x, norm in zip(z, self.norms[1], strict=True)]
         seen = present[:, :, None].expand(-1, -1, known[0].shape[1])
@@ -88,9 +88,9 @@ class InterleavedBlock(nn.Module):
 
 
 class Interleaved(Baseline):
-    r"""Every modality becomes a sequence on one grid of times; layers of self-attention within and cross-attention between modalities.
+    r"""Every modality becomes a sequence on a common time grid; layers of self-attention within and cross-attention between modalities.
 
-    A series is embedded by ``GatedSeries``; any other modality, as the original's notes, by attention from the grid to its states. With
+    A series is embedded by ``GatedSeries``; any other modality, like the original's notes, by attention from the grid to its states. With
     :math:`z^0_m` these sequences plus positions, for j = 1, ..., J, all pre-norm,
 
     .. math::
@@ -98,17 +98,18 @@ class Interleaved(Baseline):
         \tilde z_m = \hat z_m + \mathrm{CA}(\hat z_m, [\hat z_n]_{n \ne m, n \in O_i}), \quad
         z^j_m = \tilde z_m + \mathrm{FF}(\tilde z_m)
 
-    and the last states h side by side, zero for an absent modality, go through :math:`w^\top (W_2 \mathrm{relu}(W_1 h) + h) + b`.
+    and the log-odds are :math:`w^\top (W_2 \mathrm{relu}(W_1 h) + h) + b`, with h the concatenated last states, zero for a missing
+    modality.
 
-    The original reads irregular times, which modality and value were measured at each, and notes with their times. A cohort here has
-    neither: its series are on a grid (of two hours, in the paper's), imputed, with columns that say what was measured where it was
-    prepared so. Hence a step's time is its index, scaled to [0, 1], every step counts as observed, and for tokens of a text, patches of
-    an image and a vector (a single position) the place takes the part of the time. Where the original has two modalities, each asks
-    the other; with more, each asks all others at once.
+    The original reads irregular measurement times with the variable and value measured at each, and notes with their times. A cohort
+    here has neither: its series are imputed on a grid (of two hours in the paper's cohorts), with columns for the mask of measurements
+    if they were prepared so. Hence a step's time is its index, scaled to [0, 1], every step counts as observed, and for tokens of a
+    text, patches of an image and a vector (a single position) the position replaces the time. In the original, which has two modalities,
+    each attends to the other; with more, each attends to all others at once.
 
     The CM² authors' program has no Interleaved and their paper does not say how it was run; both variants are the same.
-    ``baseline.encoders = "common"`` lets a series' encoder read it first, as Table 10 needs; images, texts and vectors always have the
-    encoders of [encoder].
+    ``baseline.encoders = "common"`` reads a series through its encoder first, as Table 10 requires; images, texts and vectors always
+    have the encoders of [encoder].
 
     References:
         Zhang, Li, Chen, Yan, Petzold, "Improving Medical Predictions by Irregular Multimodal Electronic Health Records Modeling",
@@ -152,7 +153,7 @@ class Interleaved(Baseline):
 
     @property
     def unused_parameters(self) -> dict[str, str]:
-        """What compares times, where there is one time only."""
+        """Queries and keys of the grids of modalities with a single position."""
         reason = "where there is a single position, every time of the grid attends to it"
         return {f"grids.{name}.{part}": reason for name in self.single_positions for part in ("query", "key")}
 

@@ -1,4 +1,4 @@
-"""Late fusion: a model of its own for every modality, their probabilities averaged."""
+"""Late fusion: a separate model per modality, their probabilities averaged."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cm2.networks.embedding import present_values, spread
 
 
 class LateFusion(Baseline):
-    """Each modality has its encoder and head, trained on the stays that have it; a stay's probability is the mean over its modalities.
+    """An encoder and a head per modality, trained on the stays with it; a stay's probability is the mean over its observed modalities.
 
-    Nothing passes between modalities, so this is what a method has to beat whose gain is said to come from their dependence. Not in
+    The models exchange nothing, so a method has to beat them before its gain can be ascribed to dependence between modalities. Not in
     the paper; both variants are the same.
 
     Args:
@@ -38,7 +38,7 @@ class LateFusion(Baseline):
         self.dropout = nn.Dropout(self.config.dropout)
 
     def each(self, batch: Batch) -> Tensor:
-        """Log-odds of every modality's own model ``(B, M)``, 0 where it is absent."""
+        """Log-odds of every modality's model ``(B, M)``, 0 where the modality is missing."""
         return torch.stack([self._one(batch, name) for name in self.names], dim=1)
 
     def logits(self, batch: Batch) -> Tensor:
@@ -46,7 +46,7 @@ class LateFusion(Baseline):
         return mean_log_odds(self.each(batch), batch.present)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss``: the sum over modalities of the cross entropy of the stays that have them; ``task``: that of the prediction."""
+        """``loss``: sum over modalities of the cross entropy over the stays with them; ``task``: cross entropy of the prediction."""
         self.check(batch)
         logits = self.each(batch)
         parts = [cross_entropy(logits[:, m], batch.label, batch.present[:, m]) for m in range(len(self.names))]
@@ -61,7 +61,7 @@ class LateFusion(Baseline):
 
 
 def mean_log_odds(logits: Tensor, present: Tensor) -> Tensor:
-    """Log-odds of the mean of the present probabilities, ``(B, M)`` and ``(B, M)`` to ``(B,)``, exact however sure they are."""
+    """Log-odds of the mean probability of the observed modalities, ``(B, M)`` and ``(B, M)`` to ``(B,)``; accurate near 0 and 1."""
     one = torch.where(present, logsigmoid(logits), -torch.inf).logsumexp(dim=1)
     zero = torch.where(present, logsigmoid(-logits), -torch.inf).logsumexp(dim=1)
     return one - zero

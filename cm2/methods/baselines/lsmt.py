@@ -36,27 +36,27 @@ class TokenBlock(nn.Module):
         self.feedforward = nn.Sequential(nn.Linear(sizes.width, sizes.feedforward), nn.GELU(), nn.Linear(sizes.feedforward, sizes.width))
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Tokens ``(B, L, width)`` and which of them count ``(B, L)`` to tokens."""
+        """Tokens ``(B, L, width)`` and their mask ``(B, L)`` to tokens."""
         tokens = tokens + self.attention(self.norms[0](tokens), mask=mask)
         return tokens + self.feedforward(self.norms[1](tokens))
 
 
 class LSMT(Baseline):
-    r"""A class token and the tokens of every present modality, through a transformer; the class token's state is classified.
+    r"""A transformer over a class token and the tokens of every observed modality; the class token's state is classified.
 
     .. math::
         X = [c, \; W_1 T_1 + e_1 + P, \; \dots, \; W_M T_M + e_M + P], \qquad
         \hat y = \sigma(w^\top \mathrm{LN}(\mathrm{Transformer}(X)_0) + b)
 
-    with :math:`T_m` a modality's tokens, :math:`e_m` a learnt vector of the modality and P sines and cosines of a token's place in it.
-    A series becomes a fixed number of latents that read it again and again, an image its patches after a Vision Transformer, a text its
-    token states, a vector one token. Tokens of absent modalities and padding are masked out; in the original, which has a series and an
-    image of every stay, nothing is, positions count through the whole sequence and there is no :math:`e_m`: with any number of
-    modalities and texts of any length a place in the whole sequence would say neither what nor where a token is. Its
-    program adds every token to itself along with its position; here it is added once.
+    with :math:`T_m` a modality's tokens, :math:`e_m` a learnt vector of the modality and P sines and cosines of a token's position in
+    it. The tokens of a series are a fixed number of latents that attend to it repeatedly, those of an image its patches after a Vision
+    Transformer, those of a text its token states; a vector is one token. Tokens of missing modalities and padding are masked. The
+    original, which has a series and an image of every stay, masks nothing, counts positions through the whole sequence and has no
+    :math:`e_m`; with any number of modalities and texts of any length, a position in the whole sequence would identify neither the
+    modality nor the position in it. The original's program adds every token to itself along with its position; here it is added once.
 
     The CM² authors' program has no LSMT and their paper does not say how it was run; both variants are the same.
-    ``baseline.encoders = "common"`` takes the feature maps of [encoder] as tokens, which is the only way to run the paper's Table 10.
+    ``baseline.encoders = "common"`` takes the feature maps of [encoder] as tokens; the paper's Table 10 can only be run this way.
 
     References:
         Khader et al., "Medical transformer for multimodal survival prediction in intensive care: integration of imaging and non-imaging
@@ -67,7 +67,7 @@ class LSMT(Baseline):
         modalities: two or more modalities of the cohort.
 
     Raises:
-        ValueError: images that do not fall into patches, or a width that is not a multiple of its heads.
+        ValueError: images that are not a multiple of the patches, or a width that is not a multiple of its heads.
     """
 
     name: ClassVar[str] = "lsmt"
@@ -86,7 +86,7 @@ class LSMT(Baseline):
         self.classifier = nn.Linear(sizes.width, 1)
 
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The class token and every modality's tokens ``(B, L, width)``, and which of them count ``(B, L)``."""
+        """The class token and every modality's tokens ``(B, L, width)``, and their mask ``(B, L)``."""
         first = self.class_token.expand(len(batch), 1, -1)
         parts = [(first, torch.ones_like(batch.present[:, :1]))]
         parts += [self._tokens_of(batch, m, name) for m, name in enumerate(self.names) if batch.rows[name].numel()]
@@ -107,7 +107,7 @@ class LSMT(Baseline):
 
 
 def _positions(tokens: Tensor) -> Tensor:
-    """Sines and cosines of a token's place (Vaswani et al., NeurIPS 2017), ``(L, width)`` for tokens ``(B, L, width)``."""
+    """Sines and cosines of a token's position (Vaswani et al., NeurIPS 2017), ``(L, width)`` for tokens ``(B, L, width)``."""
     length, width = tokens.shape[1:]
     even = torch.arange(0, width, 2, device=tokens.device)
     angle = torch.arange(length, device=tokens.device)[:, None] * torch.exp(even * (-log(10_000.0) / width))

@@ -1,4 +1,4 @@
-"""The tokens of LSMT: latents that read a series, patches of an image."""
+"""Tokenizers of LSMT: latents that attend to a series, patches of an image."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cm2.methods.baselines.attention import Attention
 from cm2.networks.encoders import FeatureNetwork, Features
 
 BANDS, HIGHEST = 6, 10
-"""Fourier bands of a step's place in the series, and the highest sampling rate that they resolve."""
+"""Fourier bands of a step's position in the series, and the highest sampling rate that they resolve."""
 GREY = (0.449, 0.226)
-"""Mean and deviation of ImageNet's images, averaged over their colours."""
+"""Mean and standard deviation of ImageNet's images, averaged over their colours."""
 
 
 class GatedFeedForward(nn.Module):
-    """Linear, gated by the GELU of another linear map, then back to the width; after layer normalisation.
+    """Layer normalisation, a linear map gated by the GELU of another, and a linear map back to the width.
 
     Args:
         dim: width.
-        factor: how many times wider it is inside.
+        factor: hidden width as a multiple of ``dim``.
     """
 
     def __init__(self, dim: int, factor: int = 4) -> None:
@@ -39,11 +39,11 @@ class GatedFeedForward(nn.Module):
 
 
 class LatentBlock(nn.Module):
-    """Latents ask the series, then each other, each followed by a gated feed-forward part; everything residual and pre-norm.
+    """Latents attend to the series, then to each other, each followed by a gated feed-forward part; all residual and pre-norm.
 
     Args:
         dim: width of the latents.
-        heads: heads between latents; they ask the series with one head of half their width.
+        heads: heads between latents; they attend to the series with one head of half their width.
         context: width of a step of the series.
     """
 
@@ -64,10 +64,10 @@ class LatentBlock(nn.Module):
 
 
 class LatentTokens(FeatureNetwork):
-    r"""A series as a fixed number of latents that read it again and again (Jaegle et al., "Perceiver", ICML 2021).
+    r"""A series as a fixed number of latents that attend to it repeatedly (Jaegle et al., "Perceiver", ICML 2021).
 
-    Each step is joined by :math:`t`, :math:`\sin(\pi f_k t)`, :math:`\cos(\pi f_k t)`, its place t from -1 to 1 at six frequencies
-    :math:`f_k` from 1 to 5.
+    Each step is concatenated with :math:`t`, :math:`\sin(\pi f_k t)`, :math:`\cos(\pi f_k t)`: its position t from -1 to 1, at six
+    frequencies :math:`f_k` from 1 to 5.
 
     Args:
         features: F, width of a step.
@@ -100,15 +100,15 @@ class LatentTokens(FeatureNetwork):
 class PatchTokens(FeatureNetwork):
     """A Vision Transformer's class token and patches after its last block (Dosovitskiy et al., ICLR 2021).
 
-    The method's own is ViT-S/16 for 384 pixels, from ImageNet weights, on three colours. This one starts at random, on one: three equal
-    colours would be a sum of three random maps.
+    The original is ViT-S/16 for 384 pixels, pretrained on ImageNet, with three colour channels. This one is randomly initialised and has
+    one channel: three equal channels would only add up three random maps.
 
     Args:
         shape: height and width of the images.
         sizes: patch, width, blocks, heads.
 
     Raises:
-        ValueError: images that do not fall into patches, or a width that is not a multiple of the heads.
+        ValueError: images that are not a multiple of the patches, or a width that is not a multiple of the heads.
     """
 
     def __init__(self, shape: tuple[int, ...], sizes: LSMTConfig) -> None:

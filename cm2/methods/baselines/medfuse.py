@@ -1,4 +1,4 @@
-"""MedFuse: an LSTM reads the modalities that a stay has."""
+"""MedFuse: an LSTM over the embeddings of the observed modalities."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RELEASED_LENGTH = 2
 
 
 class MedFuse(Baseline):
-    """The present modalities' embeddings are a sequence, of a length that differs between stays, for a one-layer LSTM.
+    """A one-layer LSTM reads the embeddings of the observed modalities as a sequence, whose length differs between stays.
 
     Its last hidden state is classified. An encoder already as wide as the embedding has no projection: the original projects the
-    radiograph to the width of the series. The original pre-trains each encoder with a classifier of its own; here, as in the CM²
-    authors' runs, everything is trained at once.
+    radiograph to the width of the series. The original pre-trains each encoder with a separate classifier; here, as in the CM² authors'
+    runs, everything is trained at once.
 
-    ``original``: however many modalities there are, all that a stay has are read. ``released``: the sequence is never longer than two,
-    so of three modalities the third is read only where another is absent (in the released code, whose series is never absent, never).
+    ``original``: all observed modalities are read, however many. ``released``: the sequence has at most two, so a third modality is
+    read only if another is missing (never in the released code, whose series is never missing).
 
     References:
         Hayat, Geras, Shamout, "MedFuse: Multi-modal fusion with clinical time-series data and chest X-ray images", MLHC 2022.
@@ -45,7 +45,7 @@ class MedFuse(Baseline):
         self.classifier = nn.Linear(self.fusion.output_dim, 1)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embeddings ``(B, M, d)``, zero where absent, and which modalities are present ``(B, M)``."""
+        """Embeddings ``(B, M, d)``, zero where missing, and the mask of observed modalities ``(B, M)``."""
         return self.embeddings(batch), batch.present
 
     def logits(self, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""MMTM: modalities gate the channels of each other's feature maps."""
+"""MMTM: modalities gate the channels of each other's feature maps by squeeze and excitation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ChannelGates(nn.Module):
     Args:
         widths: channels C_m of every modality.
         hidden: width of Z.
-        factor: c: 2, so that a gate of one is the unit's rest, or 1 (released code).
+        factor: c: 2, which makes a gate 1 where its logit is 0, or 1 (released code).
     """
 
     def __init__(self, widths: Sequence[int], hidden: int, factor: float) -> None:
@@ -34,25 +34,25 @@ class ChannelGates(nn.Module):
         self.factor = factor
 
     def forward(self, squeezed: Sequence[Tensor]) -> list[Tensor]:
-        """Means over positions ``(B, C_m)``, zero where absent, to gates ``(B, C_m)``."""
+        """Means over positions ``(B, C_m)``, zero where missing, to gates ``(B, C_m)``."""
         z = self.squeeze(torch.cat(list(squeezed), dim=1)).relu()
         return [self.factor * excite(z).sigmoid() for excite in self.excite]
 
 
 class MMTM(Baseline):
-    """Each encoder's feature map has its channels scaled by gates that read all modalities' maps, then goes on by itself.
+    """The channels of each encoder's feature map are scaled by gates computed from all modalities' maps before pooling.
 
     Joze et al. put units at several depths of convolutional networks; here, as in the released code, there is one, at the last map
-    before pooling: the first layer's states of an LSTM, the last block of a residual network, the token states of a text, a vector
-    itself. An absent modality is squeezed to zeros.
+    before pooling: the first layer's states of an LSTM, the last block of a residual network, the token states of a text, the
+    hidden vector of a vector. A missing modality is squeezed to zeros.
 
-    ``original``: one unit over all modalities with gates in (0, 2) and Z a quarter as wide as their channels together (the paper;
-    its authors' program has half); a head for each modality, the prediction the mean of the present heads' log-odds, trained as such.
-    ``released``: gates in (0, 1) and Z half as wide; with three modalities or more, a unit for each pair of the series (the first, where
-    there are several, or none) and another modality, one after the other; a text is its vector, widened; a head for each modality and a
-    joint head on all their vectors, which predicts. The released program takes a step of Adam for each head in turn, each after a
-    forward pass of its own, and reports the head with the best validation AUROC; here the loss is the sum over heads of the cross
-    entropy, each modality's over the stays that have it.
+    ``original``: one unit over all modalities with gates in (0, 2) and Z a quarter as wide as the sum of their channels (the paper;
+    its authors' program has half); a head for each modality; the mean log-odds of the observed modalities' heads is the prediction and
+    is trained. ``released``: gates in (0, 1) and Z half as wide; with three or more modalities, a unit for each pair of the series (the
+    first series, or the first modality if there is none) and another modality, applied in turn; a text is its widened vector; a head for
+    each modality and a joint head on all their vectors, which predicts. The released program takes a step of Adam for each head in
+    turn, each after a separate forward pass, and reports the head with the best validation AUROC; here the loss is the sum over heads
+    of the cross entropy, each modality's over the stays in which it is observed.
 
     References:
         Joze, Shaban, Iuzzolino, Koishida, "MMTM: Multimodal Transfer Module for CNN Fusion", CVPR 2020.
@@ -83,7 +83,7 @@ class MMTM(Baseline):
         return self._predicted(batch, self.embed_each(batch))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of the prediction; released: and of every modality's own head."""
+        """Cross entropy of the prediction; in the released variant also of every modality's head."""
         self.check(batch)
         vectors = self.embed_each(batch)
         task = cross_entropy(self._predicted(batch, vectors), batch.label)
@@ -94,10 +94,11 @@ class MMTM(Baseline):
         return {"loss": loss, "task": task.detach()}
 
     def embed_each(self, batch: Batch) -> dict[str, Tensor]:
-        """Every modality's vector after the exchange, ``(B, width)``, zero where absent."""
+        """Every modality's vector after gating, ``(B, width)``, zero where missing."""
         maps = {name: self.encoders[name].features(present_values(batch, name)) for name in self.names if batch.rows[name].numel()}
         squeezed = {name: self._squeezed(maps.get(name), batch, name) for name in self.names}
         gates = {name: torch.ones_like(s) for name, s in squeezed.items()}
+        # a unit reads channel means only, and the mean of a gated map is the gated mean: the maps are scaled once, at the end
         for unit, group in zip(self.units, self.groups, strict=True):
             for name, gate in zip(group, unit([squeezed[n] * gates[n] for n in group]), strict=True):
                 gates[name] = gates[name] * gate

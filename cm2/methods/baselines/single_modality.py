@@ -1,4 +1,4 @@
-"""Single modality: what one modality says alone."""
+"""Single modality: encoder and classifier of one modality."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cm2.networks.embedding import present_values, spread
 
 
 class SingleModality(Baseline):
-    """One modality's encoder and head; a stay without it gets the outcome's frequency among the training stays.
+    """One modality's encoder and head; a stay without the modality gets the outcome's frequency among the training stays.
 
     Not in the paper; both variants are the same.
 
     Args:
         config: the run's configuration; ``config.baseline.modality`` names the modality, by default the cohort's first.
-        modalities: those of the cohort, one or more.
+        modalities: the cohort's modalities, one or more.
 
     Raises:
         ValueError: a modality that the cohort lacks.
@@ -41,11 +41,11 @@ class SingleModality(Baseline):
         self.frequency = nn.Parameter(torch.zeros(()))
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds ``(B,)``, those of the frequency where the modality is absent."""
+        """Log-odds ``(B,)``, those of the frequency where the modality is missing."""
         return self._parts(batch)[0]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of the stays that have the modality, and of the frequency, which learns from all."""
+        """Cross entropy of the head over the stays with the modality, plus that of the frequency over all stays."""
         self.check(batch)
         logits, present = self._parts(batch)
         own = cross_entropy(logits, batch.label, present) + cross_entropy(self.frequency.expand(len(batch)), batch.label)

@@ -1,4 +1,4 @@
-"""A modality as a sequence: the last thing that its encoder knows of every position."""
+"""A modality as a sequence: its encoder's states before pooling."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cm2.networks.encoders import FeatureNetwork, Features, LSTMEncoder
 
 
 def states(encoder: FeatureNetwork, value: Value) -> tuple[Tensor, Tensor]:
-    """States before they are pooled, in a row.
+    """States before pooling, as a sequence.
 
     Args:
-        encoder: of the modality; of an LSTM the top layer's states are taken, which ``features`` leaves to ``pool``.
-        value: of the stays that have the modality.
+        encoder: the modality's encoder; of an LSTM the top layer's states are taken, which ``features`` leaves to ``pool``.
+        value: values of the stays in which the modality is observed.
 
     Returns:
-        States ``(n, L, feature_dim)`` and which of them count ``(n, L)``.
+        States ``(n, L, feature_dim)`` and their mask ``(n, L)``.
     """
     if isinstance(encoder, LSTMEncoder):
         return Features(encoder.lstm(value)[0]).tokens()

@@ -1,4 +1,4 @@
-"""A stay as a row of a table: summaries of every channel of every modality, NaN where the modality is absent."""
+"""Tabular summaries of a stay: statistics of every channel of every modality, NaN where the modality is missing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cm2.kinds import ArrayKind, kind
 
 
 class Summaries(nn.Module):
-    """Columns of a table, one group for each modality.
+    """Columns of a table, one group per modality.
 
-    Of a text, how often each of the chosen tokens occurs and the number of tokens; of any other modality what its kind says
-    (``cm2.kinds.ArrayKind.columns``): of a series whose features include masks, for example, the mean of a mask, which is the share of
-    steps at which the variable was observed.
+    A text gives the counts of the chosen tokens and the number of tokens. Any other modality gives the columns of its kind
+    (``cm2.kinds.ArrayKind.columns``); if the features of a series include masks, for example, the mean of a mask is the share of steps
+    at which the variable was observed.
 
     Args:
-        modalities: those of the cohort.
-        tokens: how many tokens of a text are counted: those that are in some training texts and not in others, the most even first.
+        modalities: the cohort's modalities.
+        tokens: number of tokens counted: those contained in a share of the training texts nearest to one half.
     """
 
     def __init__(self, modalities: Sequence[Modality], tokens: int) -> None:
@@ -45,6 +45,7 @@ class Summaries(nn.Module):
                     texts[name] += batch.rows[name].numel()
         for name, count in holding.items():
             share = count / max(texts[name], 1)
+            # share * (1 - share), the variance of "contains the token", is largest for tokens that split the texts evenly
             chosen = self.get_buffer(f"tokens_{name}")
             chosen.copy_((share * (1 - share)).argsort(descending=True, stable=True)[: len(chosen)])
 
@@ -63,7 +64,7 @@ class Summaries(nn.Module):
             return torch.cat([counts[:, self.get_buffer(f"tokens_{name}")], counts.sum(dim=1, keepdim=True)], dim=1)
         own = self.kinds[name]
         if not isinstance(own, ArrayKind):
-            raise TypeError(f"{name}: a {own.name} is neither tokens nor an array, so nothing is known that stands for it in a table")
+            raise TypeError(f"{name}: a {own.name} is neither tokens nor an array and has no tabular summary; leave the modality out")
         return own.columns(value.float())
 
 

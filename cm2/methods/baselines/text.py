@@ -1,4 +1,4 @@
-"""The released code's way with a text."""
+"""Text encoding of the released code."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cm2.networks.encoders import Encoder, Features
 
 
 class WidenedText(Encoder):
-    """A text encoder whose vector goes through dropout and a linear layer; it has no positions left to exchange anything at.
+    """A text encoder followed by dropout and a linear layer; its feature map is one vector, without positions.
 
     Args:
-        encoder: of the text.
-        width: of the vector, which is ``output_dim``.
-        dropout: before the layer.
+        encoder: text encoder.
+        width: width of the vector, ``output_dim``.
+        dropout: dropout rate before the linear layer.
     """
 
     def __init__(self, encoder: Encoder, width: int, dropout: float) -> None:
@@ -31,11 +31,11 @@ class WidenedText(Encoder):
         return Features(self.linear(self.dropout(self.encoder(x))))
 
     def pool(self, features: Features) -> Tensor:
-        """The vector itself."""
+        """The vector, unchanged."""
         return features.values
 
 
 def build_released_encoder(modality: Modality, config: EncoderConfig, text_dim: int) -> Encoder:
-    """As ``build_encoder``, texts widened to ``text_dim``."""
+    """`build_encoder`, with texts widened to ``text_dim``."""
     encoder = build_encoder(modality, config)
     return WidenedText(encoder, text_dim, config.text.dropout) if kind(modality.kind).tokenised else encoder

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 
 class TimeEmbedding(nn.Module):
-    r"""A time as one linear feature and sines of learnt frequency and phase, :math:`[\omega_0 t + \alpha_0, \sin(\omega_k t + \alpha_k)]`.
+    r"""Embedding of a time, :math:`[\omega_0 t + \alpha_0, \sin(\omega_k t + \alpha_k)]`, with learnt frequencies and phases.
 
     Args:
-        width: of the embedding, 2 or more.
+        width: width of the embedding, 2 or more.
     """
 
     def __init__(self, width: int) -> None:
@@ -25,17 +25,17 @@ class TimeEmbedding(nn.Module):
 
 
 class TimeAttention(nn.Module):
-    """What a sequence has to say at every point of a grid of times (Shukla and Marlin, ICLR 2021, "mTAND").
+    """Interpolates a sequence at every point of a grid of times (Shukla and Marlin, ICLR 2021, "mTAND").
 
-    Times alone decide who is attended to: grid and observed times, embedded and mapped for each head, are compared; each head's mean
-    of the observations is mapped to the common width. Grid and observations both run from 0 to 1.
+    Attention depends on times only: grid times are the queries, observed times the keys, both embedded and mapped for each head; each
+    head's weighted mean of the observations is mapped to the common width. Grid and observations both run from 0 to 1.
 
     Args:
-        width: of an observation.
-        dim: of a point of the grid.
+        width: width of an observation.
+        dim: width of the output at a grid point.
         time: width of a time's embedding, a multiple of ``heads``.
         heads: attention heads.
-        dropout: of the attention weights.
+        dropout: dropout rate of the attention weights.
     """
 
     def __init__(self, width: int, dim: int, time: int, heads: int, dropout: float = 0.0) -> None:
@@ -45,13 +45,13 @@ class TimeAttention(nn.Module):
         self.output = nn.Linear(heads * width, dim)
 
     def forward(self, x: Tensor, mask: Tensor, time: TimeEmbedding, steps: int) -> Tensor:
-        """The sequence on the grid.
+        """Values of the sequence on the grid.
 
         Args:
-            x: observations ``(n, L, width)``, evenly spaced in time over those that count.
-            mask: which of them count ``(n, L)``, one or more in each row.
+            x: observations ``(n, L, width)``, the unmasked ones evenly spaced in time.
+            mask: ``(n, L)`` bool, at least one observation in each row.
             time: the embedding of times.
-            steps: points of the grid.
+            steps: number of grid points.
 
         Returns:
             ``(n, steps, dim)``.

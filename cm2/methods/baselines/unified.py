@@ -1,4 +1,4 @@
-"""Unified: the embeddings of all modalities side by side, and one linear classifier."""
+"""Unified: concatenated embeddings of all modalities and one linear classifier."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cm2.networks.embedding import ModalityEmbeddings
 class Unified(Baseline):
     """Concatenation of the modalities' embeddings, then a linear layer.
 
-    ``original``: an absent modality's embedding is zero. ``released``: there is no mask, and an absent modality's *value* is zero: an
-    image of zeros goes through the network, and through the statistics of its batch normalisation; a text is one token of padding
-    in its first document. An encoder already as wide as the embedding has no projection, as in the released code.
+    ``original``: the embedding of a missing modality is zero. ``released``: there is no mask, and the *value* of a missing modality is
+    zero: an image of zeros passes through the network and enters the statistics of its batch normalisation; a text is one token of
+    padding in its first document. An encoder already as wide as the embedding has no projection, as in the released code.
 
     References:
         Hayat, Geras, Shamout, "Towards dynamic multi-modal phenotyping using chest radiographs and physiological data", 2021.
@@ -39,7 +39,7 @@ class Unified(Baseline):
         self.classifier = nn.Linear(dim * len(modalities), 1)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embeddings ``(B, M, d)``, and which modalities are present ``(B, M)``."""
+        """Embeddings ``(B, M, d)`` and the mask of observed modalities ``(B, M)``."""
         if not self.released:
             return self.embeddings(batch), batch.present
         columns = [
@@ -53,7 +53,7 @@ class Unified(Baseline):
 
 
 def zero_where_absent(value: Value, present: Tensor) -> Value:
-    """A modality's value with zeros for the stays that lack it ``(B,)``; of a text, one token of padding in its first document."""
+    """A modality's value, zero where it is missing, with mask ``(B,)``; a missing text has one token of padding in its first document."""
     if not isinstance(value, dict):
         return torch.where(present.view(-1, *[1] * (value.ndim - 1)), value, 0)
     shape = value["attention_mask"].shape
