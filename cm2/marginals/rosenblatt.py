@@ -1,11 +1,14 @@
-r"""Rosenblatt transform of a Gaussian mixture with diagonal covariance, its inverse and its implicit gradients.
+r"""The Rosenblatt transform of a Gaussian mixture, its inverse and its implicit gradients.
+
+With Cholesky factors :math:`\Sigma_k = L_k L_k^\top` and :math:`x_k = L_k^{-1}(z - \mu_k)`, coordinate j of :math:`x_k` depends on
+:math:`z_{\le j}` alone and is standard normal given :math:`z_{<j}` and component k:
 
 .. math::
-    u_j = F(z_j \mid z_{<j}) = \sum_k w_{kj} \Phi\!\left(\frac{z_j - \mu_{kj}}{\sigma_{kj}}\right), \qquad
-    w_{kj} \propto \pi_k \prod_{i<j} N(z_i; \mu_{ki}, \sigma_{ki}^2)
+    u_j = F(z_j \mid z_{<j}) = \sum_k w_{kj} \Phi(x_{kj}), \qquad w_{kj} \propto \pi_k \prod_{i<j} \varphi(x_{ki}) / (L_k)_{ii}
 
-The weights of all coordinates are one softmax of cumulative sums of log densities. Arguments named ``law`` have ``log_weights``
-``(..., K)``, ``mean`` and ``scale`` ``(..., K, d)``, like `cm2.marginals.GaussianMixtureDistribution`.
+The weights of all coordinates are one running softmax of cumulated log densities. Arguments named ``law`` have ``log_weights``
+``(..., K)``, ``mean`` and ``scale``, the factors' diagonals, ``(..., K, d)``, and ``scale_tril``, the factors ``(..., K, d, d)``, None
+where they are diagonal, as `cm2.marginals.GaussianMixtureDistribution` does.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ class Mixture(Protocol):
 
     log_weights: Tensor
     scale: Tensor
+    scale_tril: Tensor | None
 
     @property
     def mean(self) -> Tensor: ...
@@ -72,13 +76,18 @@ def invert(law: Mixture, log_u: Tensor, log1m_u: Tensor) -> Tensor:
     lower, quantile = log_u < log1m_u, normal_quantile(log_u, log1m_u)
     target = torch.where(lower, log_u, log1m_u)
     side = torch.where(lower, 1.0, -1.0).to(target.dtype)
-    coordinates = []
+    coordinates: list[Tensor] = []
+    standardised: list[Tensor] = []
     for j in range(log_u.shape[-1]):
         mean, scale = law.mean[..., j], law.scale[..., j]
+        if law.scale_tril is not None and j:
+            mean = mean + (law.scale_tril[..., j, :j] * torch.stack(standardised, -1)).sum(-1)
         z = _quantile(log_w, mean, scale, quantile[..., j], target[..., j], side[..., j])
-        log_w = log_w - 0.5 * ((z[..., None] - mean) / scale).square() - scale.log()
+        x = (z[..., None] - mean) / scale
+        log_w = log_w - 0.5 * x.square() - scale.log()
         log_w = log_w - log_w.amax(-1, keepdim=True)
         coordinates.append(z)
+        standardised.append(x)
     return torch.stack(coordinates, -1)
 
 
@@ -110,10 +119,10 @@ def implicit_reparameterise(law: Mixture, z: Tensor, log_u: Tensor | None = None
     r"""z with the gradient of the inverse Rosenblatt transform at z with respect to every parameter of the mixture and, if passed, u.
 
     With :math:`r_j` the logarithm of the smaller tail of :math:`u_j`, :math:`J = \partial r / \partial z` is lower triangular:
-    :math:`\partial r_j / \partial z_i = \pm \sum_k (p_{kj} - w_{kj}) s_{ki}` for :math:`i < j`, where :math:`p_{kj}` is the share of
-    component k in that tail and :math:`s_{ki} = \partial \log N_{ki} / \partial z_i`; the diagonal is :math:`\pm` the conditional
-    density over the tail. From :math:`r(z; \theta) = r^*`: :math:`dL/dr^* = J^{-T} g` and
-    :math:`dL/d\theta = -(J^{-T} g)^T \partial r / \partial \theta` (Figurnov, Mohamed, Mnih 2018, eq. 5).
+    :math:`J = \sum_k G_k L_k^{-1}` with :math:`(G_k)_{ji} = -(p_{kj} - w_{kj}) x_{ki}` for :math:`i < j`, where :math:`p_{kj}` is the
+    share of component k in that tail, and the component's density over the tail on the diagonal. From :math:`r(z; \theta) = r^*`:
+    :math:`dL/dr^* = J^{-\top} g` and :math:`dL/d\theta = -(J^{-\top} g)^\top \partial r / \partial \theta` (Figurnov, Mohamed, Mnih
+    2018, eq. 5).
 
     Args:
         law: the mixture.
@@ -122,7 +131,7 @@ def implicit_reparameterise(law: Mixture, z: Tensor, log_u: Tensor | None = None
         log1m_u: ``(..., d)`` log(1 - u).
     """
     z = z.detach()
-    inputs = [law.log_weights, law.mean, law.scale, *(t for t in (log_u, log1m_u) if t is not None)]
+    inputs = [law.log_weights, law.mean, law.scale, *(t for t in (law.scale_tril, log_u, log1m_u) if t is not None)]
     if not (torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
         return z
     low, high, x, log_density, log_w, log_cdf = chain(law, z)
@@ -130,26 +139,26 @@ def implicit_reparameterise(law: Mixture, z: Tensor, log_u: Tensor | None = None
     residual = -torch.where(lower, low, high)
     if log_u is not None and log1m_u is not None:
         residual = residual + torch.where(lower, log_u, log1m_u)
-    return _ImplicitSolve.apply(z, residual, *_jacobian_factors(law, x, log_density, log_w, log_cdf, low, high))
+    return _ImplicitSolve.apply(z, residual, law.scale, law.scale_tril, *_jacobian_factors(x, log_density, log_w, log_cdf, low, high, law))
 
 
 @torch.no_grad()
 def _jacobian_factors(
-    law: Mixture, x: Tensor, log_density: Tensor, log_w: Tensor, log_cdf: Tensor, low: Tensor, high: Tensor
+    x: Tensor, log_density: Tensor, log_w: Tensor, log_cdf: Tensor, low: Tensor, high: Tensor, law: Mixture
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors a, s ``(..., K, d)`` and diagonal q ``(..., d)`` with J = tril(a^T s, -1) + diag(q)."""
+    """a, s and h, all ``(..., K, d)``: each component's G is tril(a^T s, -1) + diag(h)."""
     lower = low < high
     tail = torch.where(lower, low, high)
     component_tail = torch.where(lower[..., None, :], log_cdf, log_ndtr(-x))
-    weight = log_w.exp()
     share = (log_w + component_tail - tail[..., None, :]).exp()
-    hazard = ((log_w + log_density).logsumexp(-2) - tail).exp()
-    return share - weight, -x / law.scale, torch.where(lower, hazard, -hazard)
+    # log_density is that of z_j: times the scale it is that of x_j
+    hazard = (log_w + log_density + law.scale.log() - tail[..., None, :]).exp()
+    return share - log_w.exp(), -x, torch.where(lower[..., None, :], hazard, -hazard)
 
 
 class _ImplicitSolve(torch.autograd.Function):
     @staticmethod
-    def forward(z: Tensor, residual: Tensor, a: Tensor, s: Tensor, q: Tensor) -> Tensor:
+    def forward(z: Tensor, residual: Tensor, scale: Tensor, scale_tril: Tensor | None, a: Tensor, s: Tensor, h: Tensor) -> Tensor:
         return z.clone()
 
     @staticmethod
@@ -158,9 +167,15 @@ class _ImplicitSolve(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Context, grad: Tensor) -> tuple[None, Tensor, None, None, None]:
-        a, s, q = ctx.saved_tensors
-        with torch.autocast(grad.device.type, enabled=False):  # which would take the product in 16 bits
-            rows = ((a / q[..., None, :]).mT @ s).tril(-1)  # J with its rows divided by q: the unit diagonal is left out
-            y = torch.linalg.solve_triangular(rows.mT, grad.to(q.dtype)[..., None], upper=True, unitriangular=True).squeeze(-1)
-        return None, y / q, None, None, None
+    def backward(ctx: Context, grad: Tensor) -> tuple[None, Tensor, None, None, None, None, None]:
+        scale, scale_tril, a, s, h = ctx.saved_tensors
+        with torch.autocast(grad.device.type, enabled=False):
+            diagonal = (h / scale).sum(-2)
+            if scale_tril is None:
+                rows = ((a / diagonal[..., None, :]).mT @ (s / scale)).tril(-1)
+            else:
+                each = (a[..., :, None] * s[..., None, :]).tril(-1) + torch.diag_embed(h)
+                rows = torch.linalg.solve_triangular(scale_tril, each, upper=False, left=False).sum(-3) / diagonal[..., None]
+            # J scaled by rows, its diagonal is one
+            y = torch.linalg.solve_triangular(rows.mT, grad.to(diagonal.dtype)[..., None], upper=True, unitriangular=True).squeeze(-1)
+        return None, y / diagonal, None, None, None, None, None
