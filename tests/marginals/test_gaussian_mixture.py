@@ -8,9 +8,10 @@ import torch
 from scipy import stats
 
 from cm2.book.checks import FALSE_ALARM, check
-from cm2.marginals import GaussianMixture, GaussianMixtureDistribution, draw_labels
+from cm2.marginals import COVARIANCES, GaussianMixture, GaussianMixtureDistribution, draw_labels
 
 DIM, COMPONENTS = 4, 3
+either = pytest.mark.parametrize("covariance", COVARIANCES)
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +22,13 @@ def _double_precision():
     torch.set_default_dtype(torch.float32)
 
 
-def _mixture(dim: int = DIM, components: int = COMPONENTS) -> GaussianMixture:
+def _mixture(dim: int = DIM, components: int = COMPONENTS, covariance: str = "diagonal") -> GaussianMixture:
     generator = torch.Generator().manual_seed(1)
     weights = torch.tensor([0.5, 0.2, 0.3, 0.4])[:components]
     mean = 1.5 * torch.randn(components, dim, generator=generator)
     scale = 0.4 + torch.rand(components, dim, generator=generator)
+    if covariance == "full":
+        scale = torch.diag_embed(scale) + (torch.randn(components, dim, dim, generator=generator) / math.sqrt(dim)).tril(-1)
     return GaussianMixture.from_parameters(weights / weights.sum(), mean, scale)
 
 
@@ -38,9 +41,11 @@ def test_parameters_are_given_back():
     assert law.event_shape == (DIM,) and law.batch_shape == ()
 
 
-def test_log_prob_agrees_with_torch():
-    law = _mixture()()
-    normal = torch.distributions.Independent(torch.distributions.Normal(law.mean, law.scale), 1)
+@either
+def test_log_prob_agrees_with_torch(covariance):
+    law = _mixture(covariance=covariance)()
+    factor = torch.diag_embed(law.scale) if covariance == "diagonal" else law.scale_tril
+    normal = torch.distributions.MultivariateNormal(law.mean, scale_tril=factor)
     oracle = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(logits=law.log_weights), normal)
     z = 3 * torch.randn(100, DIM)
     torch.testing.assert_close(law.log_prob(z), oracle.log_prob(z))
@@ -52,8 +57,9 @@ def test_cdf_agrees_with_scipy():
     np.testing.assert_allclose(law.cdf(z).detach().numpy(), parts @ law.log_weights.exp().detach().numpy(), rtol=1e-10)
 
 
-def test_rosenblatt_of_draws_is_uniform_and_independent():
-    law = _mixture()()
+@either
+def test_rosenblatt_of_draws_is_uniform_and_independent(covariance):
+    law = _mixture(covariance=covariance)()
     n = 20_000
     u = law.rosenblatt(law.sample((n,))).detach()
     check("coordinates are uniform", [stats.kstest(column, "uniform").pvalue for column in u.T.numpy()], above=FALSE_ALARM / DIM)
@@ -61,8 +67,9 @@ def test_rosenblatt_of_draws_is_uniform_and_independent():
     check("coordinates and their squares are uncorrelated", correlation, near=torch.eye(2 * DIM), standard_error=n**-0.5)
 
 
-def test_inverse_is_exact():
-    law = _mixture()()
+@either
+def test_inverse_is_exact(covariance):
+    law = _mixture(covariance=covariance)()
     z = law.sample((2_000,))
     u = law.rosenblatt(z)
     inside = ((u > 1e-6) & (u < 1 - 1e-6)).all(-1)
@@ -70,11 +77,13 @@ def test_inverse_is_exact():
     torch.testing.assert_close(law.inverse_rosenblatt_tails(*law.rosenblatt_tails(z)), z, rtol=1e-11, atol=1e-11)
 
 
-def test_inverse_from_tails_reaches_where_u_rounds_to_zero_or_one():
-    law = _mixture()()
+@either
+def test_inverse_from_tails_reaches_where_u_rounds_to_zero_or_one(covariance):
+    law = _mixture(covariance=covariance)()
     z = torch.stack([torch.full((DIM,), 60.0), torch.full((DIM,), -60.0)])
     log_u, log1m_u = law.rosenblatt_tails(z)
-    assert log1m_u[0].max() < -500 and log_u[1].max() < -500
+    nearest = torch.max if covariance == "diagonal" else torch.min  # correlated coordinates may make up for each other
+    assert nearest(log1m_u[0]) < -500 and nearest(log_u[1]) < -500
     torch.testing.assert_close(law.inverse_rosenblatt_tails(log_u, log1m_u), z, rtol=1e-9, atol=0)
 
 
@@ -84,19 +93,21 @@ def test_inverse_between_far_components():
     torch.testing.assert_close(law.rosenblatt(law.inverse_rosenblatt(u)), u, rtol=1e-9, atol=0)
 
 
-def test_log_determinant_of_the_jacobian_is_the_log_density():
-    law = _mixture()()
+@either
+def test_log_determinant_of_the_jacobian_is_the_log_density(covariance):
+    law = _mixture(covariance=covariance)()
     for z in law.sample((5,)):
         jacobian = torch.autograd.functional.jacobian(law.rosenblatt, z)
         torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], law.log_prob(z).detach())
 
 
-def test_high_dimension_in_single_precision():
+@either
+def test_high_dimension_in_single_precision(covariance):
     torch.set_default_dtype(torch.float32)
-    mixture = _mixture(dim=256).float()
+    mixture = _mixture(dim=256, covariance=covariance).float()
     law = mixture(validate_args=False)
     z = law.rsample((64,))
-    exact = _mixture(dim=256).double()()
+    exact = _mixture(dim=256, covariance=covariance).double()()
     single, double = law.rosenblatt_tails(z), exact.rosenblatt_tails(z.double())
     assert ((single[0].double() - double[0]).abs() / (1 + double[0].abs())).max() < 2e-4
     torch.testing.assert_close(law.log_prob(z).double(), exact.log_prob(z.double()), rtol=1e-5, atol=1e-2)
@@ -110,8 +121,9 @@ def test_density_integrates_to_one():
     assert torch.trapezoid(law.log_prob(grid).exp(), grid[:, 0]).item() == pytest.approx(1, abs=1e-10)
 
 
-def test_component_uniforms_are_uniform_under_their_component():
-    law = _mixture(dim=16)()
+@either
+def test_component_uniforms_are_uniform_under_their_component(covariance):
+    law = _mixture(dim=16, covariance=covariance)()
     labels = torch.full((20_000,), 1)
     z = law.from_component(torch.randn(20_000, 16), labels)
     log_v, log1m_v = law.component_tails(z)
@@ -119,39 +131,46 @@ def test_component_uniforms_are_uniform_under_their_component():
     torch.testing.assert_close(log_v.exp() + log1m_v.exp(), torch.ones_like(log_v))
 
 
-def test_implicit_gradients_are_those_of_the_inverse():
-    mixture = _mixture(dim=3)
+@either
+def test_implicit_gradients_are_those_of_the_inverse(covariance):
+    mixture = _mixture(dim=3, covariance=covariance)
     weights = mixture.logits.detach().clone().requires_grad_()
-    mean, scale = mixture().mean.detach().clone().requires_grad_(), mixture().scale.detach().clone().requires_grad_()
+    law = mixture()
+    mean = law.mean.detach().clone().requires_grad_()
+    scale = (law.scale if covariance == "diagonal" else law.scale_tril).detach().clone().requires_grad_()
     u = torch.tensor([[0.03, 0.5, 0.9], [0.7, 0.99, 0.2]], requires_grad=True)
 
     def inverse(u, weights, mean, scale):
-        return GaussianMixtureDistribution(weights.log_softmax(-1), mean, scale).inverse_rosenblatt(u)
+        factor = scale if covariance == "diagonal" else scale.tril()
+        return GaussianMixtureDistribution(weights.log_softmax(-1), mean, factor).inverse_rosenblatt(u)
 
     torch.autograd.gradcheck(inverse, (u, weights, mean, scale), eps=1e-6, atol=1e-5, rtol=1e-4)
 
 
+@either
 @pytest.mark.parametrize("moment", [1, 2])
-def test_gradient_of_an_expectation_through_draws(moment):
+def test_gradient_of_an_expectation_through_draws(moment, covariance):
     """d/dtheta of E[a . Z^m] from 200,000 draws against the closed form, weights included."""
-    mixture, direction, groups = _mixture(), torch.linspace(0.5, 2.0, DIM), 100
+    mixture, direction, groups = _mixture(covariance=covariance), torch.linspace(0.5, 2.0, DIM), 100
     estimates = []
     for _ in range(groups):
         z = mixture().rsample((2_000,))
         estimates.append(torch.autograd.grad((z**moment @ direction).mean(), list(mixture.parameters())))
     law = mixture()
-    each = law.mean if moment == 1 else law.mean.square() + law.scale.square()
+    variance = law.scale.square() if law.scale_tril is None else law.scale_tril.square().sum(-1)
+    each = law.mean if moment == 1 else law.mean.square() + variance
     exact = torch.autograd.grad(law.log_weights.exp() @ each @ direction, list(mixture.parameters()), allow_unused=True)
-    for name, truth, *draws in zip(("logits", "mean", "raw_scale"), exact, *estimates, strict=True):
+    for name, truth, *draws in zip(dict(mixture.named_parameters()), exact, *estimates, strict=True):
         truth = torch.zeros_like(draws[0]) if truth is None else truth
         stack = torch.stack(draws)
-        error = (stack.mean(0) - truth).abs() / (stack.std(0) / math.sqrt(groups))
+        error = (stack.mean(0) - truth).abs() / (stack.std(0) / math.sqrt(groups)).clamp(min=1e-12)
         check(f"standard errors of the gradient in {name}", error, below=stats.t.isf(FALSE_ALARM / error.numel(), groups - 1))
         assert moment == 1 or stack.mean(0).abs().max() > 0.05, name
 
 
-def test_draws_follow_the_law():
-    law = _mixture()()
+@either
+def test_draws_follow_the_law(covariance):
+    law = _mixture(covariance=covariance)()
     z = law.sample((20_000,))
     weights = law.log_weights.exp().detach()
     check("the mean of draws", z.mean(0), near=weights @ law.mean.detach(), standard_error=z.std(0) / math.sqrt(len(z)))
@@ -201,19 +220,56 @@ def test_initialise_separates_components_and_finds_them():
     check("weights", mixture().log_weights[order].exp(), near=weights, standard_error=torch.sqrt(weights.prod() / n))
 
 
+@either
+def test_fit_finds_the_maximum_of_the_likelihood(covariance):
+    """The gradient of the mean log-likelihood is zero there, but for the floor of the variances and the limit of iterations."""
+    z = _mixture(covariance=covariance)().sample((4_000,))
+    mixture = GaussianMixture(COMPONENTS, DIM, covariance=covariance)
+    mixture.initialise(z)
+    first = mixture().log_prob(z).mean()
+    mixture.fit(z, shrinkage=0.0, iterations=500)
+    value = mixture().log_prob(z).mean()
+    gradients = torch.autograd.grad(value, list(mixture.parameters()))
+    assert value > first and max(g.abs().max() for g in gradients) < 0.02
+
+
+def test_fit_shrinks_full_covariances_and_stands_more_coordinates_than_points():
+    z = torch.randn(30, 40)
+    mixture = GaussianMixture(1, 40, covariance="full")
+    mixture.initialise(z)
+    mixture.fit(z, shrinkage=0.3)
+    factor, centred = mixture().scale_tril[0], z - z.mean(0)
+    sample = centred.T @ centred / len(z)
+    shrunk = 0.7 * sample + 0.3 * torch.diag(sample.diagonal())
+    torch.testing.assert_close(factor @ factor.T, shrunk, rtol=1e-4, atol=1e-5)
+
+
+def test_full_covariance_initialises_near_each_cluster():
+    z = torch.cat([torch.randn(300, 3) @ torch.tensor([[1.0, 0.9, 0.0], [0, 0.4, 0], [0, 0, 1]]), 50 + torch.randn(200, 3)])
+    mixture = GaussianMixture(2, 3, covariance="full")
+    mixture.initialise(z)
+    law, order = mixture(), mixture.mean[:, 0].argsort()
+    covariance = (law.scale_tril @ law.scale_tril.mT)[order][0]
+    sample = torch.cov(z[:300].T, correction=0)
+    total = torch.diag(z.var(0, correction=0)) / 301
+    torch.testing.assert_close(covariance, sample + total, rtol=0.1, atol=0.05)
+
+
 def test_components_differ_from_the_start():
     assert torch.pdist(GaussianMixture(5, 8).mean).min() > 0.1
 
 
 def test_scale_never_falls_below_its_floor():
-    mixture = GaussianMixture(2, 3, minimum_scale=0.2)
-    with torch.no_grad():
-        mixture.raw_scale.fill_(-1e3)
-    assert mixture().scale.min() >= 0.2
+    for covariance in COVARIANCES:
+        mixture = GaussianMixture(2, 3, minimum_scale=0.2, covariance=covariance)
+        with torch.no_grad():
+            mixture.raw_scale.fill_(-1e3)
+        assert mixture().scale.min() >= 0.2
 
 
-def test_saves_and_loads():
-    first, second = _mixture(), GaussianMixture(COMPONENTS, DIM)
+@either
+def test_saves_and_loads(covariance):
+    first, second = _mixture(covariance=covariance), GaussianMixture(COMPONENTS, DIM, covariance=covariance)
     second.load_state_dict(first.state_dict())
     z = torch.randn(3, DIM)
     torch.testing.assert_close(first().log_prob(z), second().log_prob(z))
@@ -230,6 +286,16 @@ def test_saves_and_loads():
         (lambda: GaussianMixture(3, 2).initialise(torch.zeros(2, 2)), "distinct embeddings"),
         (lambda: GaussianMixture(3, 2).initialise(torch.zeros(9, 4)), "expected embeddings"),
         (lambda: GaussianMixture(3, 2).initialise(torch.full((9, 2), math.nan)), "not finite"),
+        (lambda: GaussianMixture(3, 2, covariance="tied"), "diagonal or full"),
+        (lambda: GaussianMixture(2, 2).fit(torch.randn(9, 2), shrinkage=2.0), r"\[0, 1\]"),
+        (lambda: GaussianMixture(2, 2).fit(torch.randn(9, 1) * torch.tensor([1.0, 0.0])), "constant"),
+        (
+            lambda: GaussianMixture.from_parameters([0.5, 0.5], torch.tensor([[0.0], [9.0]]), torch.ones(2, 1)).fit(
+                torch.cat([torch.randn(20, 1).clamp(-2, 2), torch.tensor([[9.0]])])
+            ),
+            "component 1 has collapsed",
+        ),
+        (lambda: _mixture(covariance="full")().log_cdf(torch.zeros(2, DIM)), "no closed form"),
         (lambda: _mixture()().log_prob(torch.zeros(2, DIM + 1)), "expected shape"),
         (lambda: _mixture()().log_prob(torch.full((2, DIM), math.nan)), "NaN"),
         (lambda: _mixture()().inverse_rosenblatt(torch.ones(2, DIM)), r"\(0, 1\)"),

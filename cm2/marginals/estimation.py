@@ -1,0 +1,102 @@
+r"""Estimates of a Gaussian mixture: from clusters, and by maximum likelihood.
+
+Both return weights ``(K,)``, means ``(K, d)`` and the standard deviations ``(K, d)`` or, with full covariances, their Cholesky factors
+``(K, d, d)``, in float64 on the CPU.
+
+References:
+    Arthur, Vassilvitskii (2007), k-means++: the advantages of careful seeding, SODA
+    Dempster, Laird, Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm, JRSS B 39
+    Ledoit, Wolf (2004), A well-conditioned estimator for large-dimensional covariance matrices, Journal of Multivariate Analysis 88
+"""
+
+import warnings
+
+import torch
+from sklearn.cluster import KMeans
+from sklearn.covariance import ledoit_wolf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+from torch.nn import functional as F
+
+Estimate = tuple[Tensor, Tensor, Tensor]
+
+
+def from_clusters(points: Tensor, components: int, floor: float, full: bool, seed: int) -> Estimate:
+    """k-means++ and Lloyd's iterations; each cluster is a component.
+
+    Each cluster's variances are shrunk by one pseudo-observation with the variances of all points, full covariances before that towards a
+    multiple of the identity (Ledoit and Wolf 2004).
+
+    Args:
+        points: ``(n, d)`` float64.
+        components: K, at most the number of distinct points.
+        floor: of the standard deviations.
+        full: full covariances.
+        seed: of the random choice of starting centres.
+    """
+    labels = torch.from_numpy(KMeans(components, n_init=4, random_state=seed).fit(points.numpy()).labels_).long()
+    member = F.one_hot(labels, components).to(points)
+    count = member.sum(0)
+    mean = member.T @ points / count[:, None]
+    residuals, total = points - mean[labels], points.var(0, correction=0)
+    if full:
+        covariance = torch.stack([_pooled(residuals[labels == k], total) for k in range(components)])
+        scale = torch.linalg.cholesky(covariance + floor**2 * torch.eye(points.shape[1], dtype=points.dtype))
+    else:
+        scale = ((member.T @ residuals.square() + total) / (count[:, None] + 1)).sqrt().clamp(min=floor)
+    return count / count.sum(), mean, scale
+
+
+def from_likelihood(points: Tensor, start: Estimate, floor: float, shrinkage: float, iterations: int) -> Estimate:
+    r"""Maximum likelihood by expectation and maximisation (Dempster, Laird, Rubin 1977).
+
+    Full covariances become :math:`(1 - s) \Sigma_k + s \operatorname{diag} \Sigma_k` at the end: an estimate from about as many points as
+    coordinates is near a singular one.
+
+    Args:
+        points: ``(n, d)`` float64.
+        start: where to begin; its scales say whether the covariances are full.
+        floor: standard deviation whose square is added to every variance.
+        shrinkage: s.
+        iterations: at most this many.
+
+    Raises:
+        ValueError: a constant coordinate, or a component with fewer than two points.
+    """
+    if constant := (points.std(0, correction=0) == 0).nonzero().flatten().tolist():
+        raise ValueError(f"fit: coordinate {constant[0]} of the embeddings is constant, a degenerate covariance; normalise by batch")
+    weights, mean, scale = (x.detach().double().cpu() for x in start)
+    full = scale.ndim == 3
+    precision = torch.cholesky_inverse(scale) if full else scale.square().reciprocal()
+    estimator = GaussianMixture(
+        len(weights),
+        covariance_type="full" if full else "diag",
+        reg_covar=floor**2,
+        max_iter=iterations,
+        weights_init=(weights / weights.sum()).numpy(),
+        means_init=mean.numpy(),
+        precisions_init=precision.numpy(),
+    )
+    with warnings.catch_warnings():
+        # the limit of iterations was given by the caller
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(points.numpy())
+    weights, mean, covariance = (torch.from_numpy(x) for x in (estimator.weights_, estimator.means_, estimator.covariances_))
+    members = weights * len(points)
+    if bool((members < 2).any()):
+        k = int(members.argmin())
+        raise ValueError(
+            f"fit: component {k} has collapsed onto a single embedding (it has {float(members[k]):.2g} of {len(points)}), a degenerate "
+            "covariance; use fewer components or a larger minimum_scale"
+        )
+    if not full:
+        return weights, mean, covariance.sqrt()
+    diagonal = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1))
+    return weights, mean, torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * diagonal)
+
+
+def _pooled(residuals: Tensor, total: Tensor) -> Tensor:
+    """Covariance of a cluster's residuals ``(n, d)``, shrunk, and by one pseudo-observation with the variances `total` ``(d,)``."""
+    covariance, _ = ledoit_wolf(residuals.numpy(), assume_centered=True)
+    return (len(residuals) * torch.from_numpy(covariance) + torch.diag(total)) / (len(residuals) + 1)
