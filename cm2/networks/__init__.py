@@ -1,1 +1,1 @@
-"""Networks: encoders of one modality, embeddings, fusion, weights of mixtures."""
+"""Networks: encoders of one modality, embeddings, fusion, mixture weights."""

@@ -16,15 +16,15 @@ from cm2.networks.encoders import Encoder
 
 
 class EmbeddingNormalisation(nn.Module):
-    """Puts the embeddings of one modality on a common scale, so that their likelihood cannot be raised by multiplying them with a number.
+    """Puts the embeddings of one modality on a fixed scale; without it their likelihood can be raised by rescaling them.
 
-    Only ``"batch"`` also keeps an encoder from sending all stays to one point, and only in training; whether the embeddings tell
-    anything of a stay is another question (book, training_cm2).
+    Only ``"batch"`` also keeps an encoder from mapping all stays to one point, and only in training; whether the embeddings carry
+    information about a stay is another question (book, training_cm2).
 
     Args:
         how: ``"layer"`` (each stay: mean 0, variance 1 over its coordinates), ``"batch"`` (each coordinate: mean 0, variance 1 over
             the stays of a training batch; running averages in evaluation and for a batch of one stay),
-            ``"l2"`` (each stay: unit norm, the released code) or ``"none"`` (as they are, of any scale).
+            ``"l2"`` (each stay: unit norm, the released code) or ``"none"`` (unchanged, of any scale).
         dim: dimension d of the embedding.
     """
 
@@ -50,12 +50,12 @@ class ModalityEmbeddings(nn.Module):
     """Encodes, projects and normalises each observed modality to a d-dimensional embedding.
 
     Args:
-        modalities: those of the cohort.
-        config: of the encoders, one group for each kind.
+        modalities: the cohort's modalities.
+        config: configuration of the encoders, one group for each kind.
         dim: d, width of every embedding.
-        build: gives a modality's encoder, as ``cm2.kinds.build_encoder`` does.
+        build: builds a modality's encoder, like ``cm2.kinds.build_encoder``.
         normalisation: see ``EmbeddingNormalisation``.
-        always_project: whether an encoder whose output is ``dim`` wide already has a projection too (released code: it has none).
+        always_project: whether an encoder whose output is already ``dim`` wide has a projection too (released code: no).
     """
 
     def __init__(
@@ -79,17 +79,17 @@ class ModalityEmbeddings(nn.Module):
         self.normalisations = ModulesByName({m.name: EmbeddingNormalisation(normalisation, dim) for m in modalities})
 
     def forward(self, batch: Batch) -> Tensor:
-        """``(B, M, d)`` float32, zero where the modality is absent. Raises ValueError for a batch of other modalities."""
+        """Embeddings ``(B, M, d)`` float32, zero where missing. Raises ValueError for a batch of other modalities."""
         check_modalities(batch, tuple(self.encoders))
         return torch.stack([self._embed(batch, name) for name in self.encoders], dim=1)
 
     def encode(self, name: str, value: Value) -> Tensor:
-        """Embeddings ``(n, d)`` of n stays that have the modality."""
+        """Embeddings ``(n, d)`` of n stays in which the modality is observed."""
         return self.normalisations[name](self.projections[name](self.encoders[name](value)).float())
 
     @contextmanager
     def averages_start(self) -> Iterator[None]:
-        """Inside, a batch in training becomes the running averages of batch normalisation instead of moving them by a tenth."""
+        """Context in which a training batch replaces the running averages of batch normalisation instead of moving them by a tenth."""
         norms = [n.batch for n in self.normalisations.values() if n.batch is not None]
         usual = [norm.momentum for norm in norms]
         for norm in norms:
@@ -107,29 +107,30 @@ class ModalityEmbeddings(nn.Module):
 
 
 def present_values(batch: Batch, name: str) -> Value:
-    """The values of the stays that have the modality, in the order of ``batch.rows[name]``."""
+    """Values of the stays in which the modality is observed, in the order of ``batch.rows[name]``."""
     value = batch.values[name]
     return {k: gather(v, batch, name) for k, v in value.items()} if isinstance(value, dict) else gather(value, batch, name)
 
 
 def gather(x: Tensor, batch: Batch, name: str) -> Tensor:
-    """Rows of the stays that have the modality, ``(B, ...) -> (n, ...)``."""
+    """Rows of the stays in which the modality is observed, ``(B, ...) -> (n, ...)``."""
     rows = batch.rows[name]
     return x if rows.numel() == len(batch) else x[rows]
 
 
 def spread(z: Tensor, batch: Batch, name: str) -> Tensor:
-    """The inverse of ``gather``: ``(n, ...) -> (B, ...)``, zero where the modality is absent."""
+    """Inverse of ``gather``: ``(n, ...) -> (B, ...)``, zero where the modality is missing."""
     rows = batch.rows[name]
     return z if rows.numel() == len(batch) else z.new_zeros(len(batch), *z.shape[1:]).index_copy(0, rows, z)
 
 
 def is_complete(batch: Batch) -> bool:
-    """Whether every stay of the batch has every modality; asks no device."""
+    """Whether every modality of every stay of the batch is observed."""
+    # from the number of rows, which the host knows: no waiting for the device
     return all(rows.numel() == len(batch) for rows in batch.rows.values())
 
 
 def check_modalities(batch: Batch, names: tuple[str, ...]) -> None:
-    """Raises ValueError where the batch's modalities are not the ones a method was built for."""
+    """Raises ValueError if the batch's modalities are not the ones a method was built for."""
     if batch.modalities != names:
         raise ValueError(f"this method was built for the modalities {names}, the batch has {batch.modalities}")

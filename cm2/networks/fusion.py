@@ -1,4 +1,4 @@
-"""Networks that turn the embeddings of a stay's modalities into one vector."""
+"""Fusion of the embeddings of a stay's modalities into one vector."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from cm2.networks.encoders import orthogonal_lstm
 
 
 class LSTMFusion(nn.Module):
-    """An LSTM that reads a stay's embeddings one modality after the other (paper, section 3.4).
+    """An LSTM over a stay's embeddings, one modality after another (paper, section 3.4).
 
     Args:
         dim: d, width of an embedding.
         hidden: width of the hidden state, which is ``output_dim``.
         layers: stacked layers (paper: two).
-        dropout: between the layers and on the last hidden state.
+        dropout: dropout rate between the layers and on the last hidden state.
     """
 
     def __init__(self, dim: int, hidden: int = 512, layers: int = 2, dropout: float = 0.0) -> None:
@@ -29,8 +29,8 @@ class LSTMFusion(nn.Module):
 
         Args:
             z: embeddings ``(B, M, d)``.
-            present: which of them are read ``(B, M)``, at least one for each stay; without it, all. The others are skipped, as if
-                the sequence were shorter, and may hold anything.
+            present: mask ``(B, M)`` of the embeddings to read, at least one per stay; by default all. The others are skipped, as if
+                the sequence were shorter, and may have any value.
 
         Returns:
             ``(B, hidden)``.
@@ -43,6 +43,7 @@ class LSTMFusion(nn.Module):
             raise ValueError(f"fusion: expected embeddings (B, M, {dim}), got {tuple(z.shape)}; project every modality to the same d")
         if present is None:
             return self.dropout(self.lstm(z)[1][0][-1])
+        # observed modalities first, in their order: the state after the last of them does not depend on what follows
         order = present.long().argsort(dim=1, descending=True, stable=True)
         z = torch.where(present[..., None], z, 0).gather(1, order[..., None].expand_as(z))
         states = self.lstm(z)[0]
@@ -51,7 +52,7 @@ class LSTMFusion(nn.Module):
 
 
 class ConcatFusion(nn.Module):
-    """The embeddings of a stay's modalities side by side, nothing learnt (paper, Table 5, without fusion).
+    """Concatenation of the embeddings of a stay's modalities, without parameters (paper, Table 5, without fusion).
 
     Args:
         dim: d, width of an embedding.
@@ -64,7 +65,7 @@ class ConcatFusion(nn.Module):
         self.output_dim = modalities * dim
 
     def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
-        """``(B, M, d) -> (B, M * d)``; of embeddings not ``present`` ``(B, M)`` zeros are read. Raises ValueError for another shape."""
+        """``(B, M, d) -> (B, M * d)``, zero where ``present`` ``(B, M)`` is False. Raises ValueError for another shape."""
         if z.shape[1:] != (self.modalities, self.dim):
             raise ValueError(f"fusion: expected embeddings (B, {self.modalities}, {self.dim}), got {tuple(z.shape)}")
         return (z if present is None else torch.where(present[..., None], z, 0)).flatten(1)

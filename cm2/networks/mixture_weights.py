@@ -1,4 +1,4 @@
-"""Mixture weights that depend on the stay."""
+"""Mixture weights predicted per stay."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class WeightNetwork(nn.Module):
-    """Predicts the weights of each modality's mixture from the stay's other present modalities (paper: an MLP with a softmax).
+    """Predicts the weights of each modality's mixture from the stay's other observed modalities (paper: an MLP with a softmax).
 
-    With weights that know the others, f_m is a conditional density of z_m and the mixtures' term a sum of conditional log densities, a
-    pseudo-likelihood (Besag 1975) that carries dependence of its own: what the labels of two modalities share no longer shows up in the
-    copula's term. A stay with one modality has that network's answer to nothing.
+    With weights that depend on the other modalities, f_m is a conditional density of z_m and the mixtures' term a sum of conditional log
+    densities, a pseudo-likelihood (Besag 1975) that contains dependence itself: the dependence between the labels of two modalities no
+    longer appears in the copula's term. If only one modality is observed, its network reads zeros.
 
     Args:
         modalities: M.
@@ -30,9 +30,9 @@ class WeightNetwork(nn.Module):
         """Log weights ``(B, M, K)``.
 
         Args:
-            z: embeddings ``(B, M, d)``; rows of absent modalities are never read.
+            z: embeddings ``(B, M, d)``; rows of missing modalities are never read.
             present: ``(B, M)`` bool.
-            logits: the mixtures' own ``(M, K)``, which the networks' answers are added to.
+            logits: logits of the mixtures' learnt weights ``(M, K)``, to which the networks' outputs are added.
         """
         known = torch.cat((torch.where(present[..., None], z, 0), present[..., None].to(z.dtype)), dim=-1)
         shift = [network(torch.cat((known[:, :m], known[:, m + 1 :]), dim=1).flatten(1)) for m, network in enumerate(self.networks)]

@@ -1,9 +1,9 @@
-"""Networks that turn one modality of one stay into a vector: LSTM, residual network, Transformers, a small perceptron.
+"""Encoders of one modality of a stay into a vector: LSTM, residual network, Transformers, a small perceptron.
 
-An encoder sees only the stays that have its modality: the model gathers their rows, so an absent modality is never encoded. Every
-encoder is an ``Encoder``: it has ``output_dim``, the width of what it returns, and works in two halves for the methods that exchange
-something between modalities before there is one vector of each: ``features(x)`` gives ``Features`` of ``feature_dim`` channels and
-``pool(features)`` the vector; ``encoder(x)`` is ``encoder.pool(encoder.features(x))``.
+An encoder reads only the stays in which its modality is observed: the model gathers their rows, so a missing modality is never encoded.
+Every encoder is an ``Encoder``: it has ``output_dim``, the width of its vector, and works in two halves, for the methods that exchange
+information between modalities before pooling: ``features(x)`` gives ``Features`` of ``feature_dim`` channels and ``pool(features)`` the
+vector; ``encoder(x)`` is ``encoder.pool(encoder.features(x))``.
 """
 
 from cm2.networks.encoders.base import Encoder, FeatureNetwork

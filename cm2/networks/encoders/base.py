@@ -1,4 +1,4 @@
-"""What every encoder offers: a feature map of one modality, and the vector that is made of it."""
+"""Base classes of the encoders: feature map of one modality, and its pooling into a vector."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cm2.networks.encoders.features import Features
 
 
 class FeatureNetwork(nn.Module, ABC):
-    """A network that turns one modality of a stay into a feature map.
+    """A network from one modality of a stay to a feature map.
 
-    It reads what a batch has of its modality (`cm2.batch.Value`): a tensor, or a text's token ids and mask.
+    It reads a batch's value of the modality (`cm2.batch.Value`): a tensor, or a text's token ids and mask.
     """
 
     feature_dim: int
@@ -21,19 +21,19 @@ class FeatureNetwork(nn.Module, ABC):
 
     @abstractmethod
     def features(self, x: Any) -> Features:
-        """The map of n stays, ``(n, *positions, feature_dim)``."""
+        """Feature maps of n stays, ``(n, *positions, feature_dim)``."""
 
 
 class Encoder(FeatureNetwork):
-    """A network that turns one modality of a stay into a vector, in two halves between which modalities may exchange something."""
+    """A network from one modality of a stay to a vector, in two halves between which modalities may exchange information."""
 
     output_dim: int
     """Width of the vector."""
 
     def forward(self, x: Any) -> Tensor:
-        """The vectors of n stays, ``(n, output_dim)``."""
+        """Vectors of n stays, ``(n, output_dim)``."""
         return self.pool(self.features(x))
 
     @abstractmethod
     def pool(self, features: Features) -> Tensor:
-        """A map to the vectors, ``(n, output_dim)``."""
+        """Pools feature maps into vectors, ``(n, output_dim)``."""

@@ -1,4 +1,4 @@
-"""What an encoder knows of a modality before it becomes one vector."""
+"""Feature maps: an encoder's representation of a modality before pooling."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Features:
 
     Args:
         values: ``(B, *positions, C)``: steps of a series ``(B, T, C)``, a map of an image ``(B, H, W, C)``, tokens of a text
-            ``(B, L, C)``, and no position at all for a vector ``(B, C)``.
-        mask: which positions count ``(B, *positions)`` bool, one or more for each row; without it, all. Only texts have one.
+            ``(B, L, C)``; a vector ``(B, C)`` has no positions.
+        mask: ``(B, *positions)`` bool, False for padding, at least one position per row; by default no padding. Only texts have one.
     """
 
     values: Tensor
     mask: Tensor | None = None
 
     def mean(self) -> Tensor:
-        """Mean over the positions that count (global average pooling), ``(B, C)``."""
+        """Mean over the unmasked positions (global average pooling), ``(B, C)``."""
         if self.values.ndim == 2:
             return self.values
         tokens = self.values.flatten(1, -2)
@@ -38,7 +38,7 @@ class Features:
         return replace(self, values=values if shift is None else values + shift.view(shape))
 
     def tokens(self) -> tuple[Tensor, Tensor]:
-        """The positions in a row: values ``(B, L, C)`` and which of them count ``(B, L)``; a vector is one token."""
+        """The positions as a sequence: values ``(B, L, C)`` and mask ``(B, L)``; a vector is one token."""
         values = self.values.flatten(1, -2) if self.values.ndim > 2 else self.values[:, None]
         mask = values.new_ones(values.shape[:2], dtype=torch.bool) if self.mask is None else self.mask.flatten(1)
         return values, mask

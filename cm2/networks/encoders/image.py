@@ -1,4 +1,4 @@
-"""Networks over an image."""
+"""Image encoders."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cm2.networks.encoders.pretrained import imagenet_weights
 class ResNetEncoder(Encoder):
     """Residual network of torchvision on grey images (He, Zhang, Ren, Sun, CVPR 2016).
 
-    Images are repeated over three channels and normalised with ImageNet's statistics inside. A training batch with a single
-    image uses the running statistics of batch normalisation: one image has no batch statistics worth the name, and with 32
-    pixels, where the last map is 1 x 1, it has none at all.
+    Images are repeated over three channels and normalised with ImageNet's statistics by the encoder. A training batch with a single
+    image uses the running statistics of batch normalisation: the batch statistics of one image are poor, and with 32 pixels, where the
+    last map is 1 x 1, they do not exist.
 
     Args:
         depth: 18, 34 (paper) or 50; or 10, one block for each width, for small images on a CPU.
-        pretrained: start from ImageNet weights; where they can neither be found nor reached, one warning and a random start.
+        pretrained: initialise with ImageNet weights; if they are neither stored nor reachable, one warning and a random initialisation.
 
     Raises:
         ValueError: another depth, or pretrained weights for depth 10.
@@ -56,7 +56,7 @@ class ResNetEncoder(Encoder):
         return Features(maps.movedim(1, -1))
 
     def pool(self, features: Features) -> Tensor:
-        """Their mean, ``(B, output_dim)``."""
+        """The mean over positions, ``(B, output_dim)``."""
         return self.network.fc(self.network.avgpool(features.values.movedim(-1, 1)).flatten(1))
 
     def _maps(self, x: Tensor) -> Tensor:
@@ -82,13 +82,13 @@ class ViTEncoder(Encoder):
 
     Args:
         side: height and width of the images.
-        size: ``"b_16"``: ViT-B/16, patches of 16 pixels, made for 224; ``"small"``: 8 x 8 patches, four blocks of width 64, for small
-            images on a CPU.
-        pretrained: start ``"b_16"`` from ImageNet weights, with position embeddings interpolated to other images than 224; where they
-            can neither be found nor reached, one warning and a random start.
+        size: ``"b_16"``: ViT-B/16, patches of 16 pixels, designed for images of 224; ``"small"``: 8 x 8 patches, four blocks of width
+            64, for small images on a CPU.
+        pretrained: initialise ``"b_16"`` with ImageNet weights, position embeddings interpolated to images of other sizes than 224; if
+            the weights are neither stored nor reachable, one warning and a random initialisation.
 
     Raises:
-        ValueError: another size, images that do not fall into patches, or pretrained weights for ``"small"``.
+        ValueError: another size, images that are not a multiple of the patches, or pretrained weights for ``"small"``.
     """
 
     def __init__(self, side: int, size: str = "b_16", pretrained: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What others trained: weights and tokenizers, from this machine or the network, with one warning where neither has them."""
+"""Pretrained weights and tokenizers, from this machine or the network; one warning if neither has them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @cache
 def pretrained_tokenizer(name: str) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a pretrained text encoder; None, with one warning, where it is neither on this machine nor reachable."""
+    """Tokenizer of a pretrained text encoder; None, with one warning, if it is neither on this machine nor reachable."""
     from huggingface_hub import constants
     from transformers import AutoTokenizer
 
-    for options in ({"local_files_only": True}, {}):
+    for options in ({"local_files_only": True}, {}):  # the network only for what is not cached
         if not options and (constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT)):
             break
         try:
@@ -34,7 +34,7 @@ def pretrained_tokenizer(name: str) -> PreTrainedTokenizerBase | None:
 
 
 def imagenet_weights(name: str) -> dict[str, Tensor] | None:
-    """ImageNet weights of a torchvision model; None, with one warning, where they are neither on this machine nor reachable."""
+    """ImageNet weights of a torchvision model; None, with one warning, if they are neither on this machine nor reachable."""
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(name).DEFAULT
@@ -50,7 +50,7 @@ def imagenet_weights(name: str) -> dict[str, Tensor] | None:
 
 @cache
 def reachable(url: str, seconds: float = 3.0) -> bool:
-    """Whether a server answers at all; asked before a client that would retry for half a minute."""
+    """Whether a server answers at all; checked before calling a client that would retry for half a minute."""
     try:
         urlopen(Request(url, method="HEAD"), timeout=seconds).close()
     except HTTPError:
@@ -62,5 +62,5 @@ def reachable(url: str, seconds: float = 3.0) -> bool:
 
 @cache
 def warn_once(message: str) -> None:
-    """A warning whose text is shown once in a process."""
+    """Warns once per process and text."""
     warnings.warn(message, stacklevel=2)

@@ -1,4 +1,4 @@
-"""Networks over a time series."""
+"""Time series encoders."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from cm2.networks.encoders.features import Features
 
 
 class FullPrecisionLSTM(nn.RNNBase):
-    """A batch-first LSTM in float32 under mixed precision too: some processors have no recurrence in bfloat16.
+    """A batch-first LSTM that stays in float32 under mixed precision: some processors have no bfloat16 recurrence.
 
     Args:
         features: width of a step.
         hidden: width of the hidden state.
         layers: stacked layers.
-        dropout: between the layers.
+        dropout: dropout rate between the layers.
     """
 
     def __init__(self, features: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__("LSTM", features, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """As ``nn.LSTM``, from a state of zeros."""
+        """Like ``nn.LSTM``, from a state of zeros."""
         states, hidden, cell = self._layers(x, 0, self.num_layers)
         return states, (hidden, cell)
 
     def run(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Layers ``first`` to ``last - 1`` alone: ``(B, T, F) -> (B, T, hidden)``, F the width of what layer ``first`` reads."""
+        """Only layers ``first`` to ``last - 1``: ``(B, T, F) -> (B, T, hidden)``, F the input width of layer ``first``."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")  # two layers' worth of copying
+            # it warns of a copy of the weights at every call, which is small: those of a few layers
+            warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
             return self._layers(x, first, last)[0]
 
     def _layers(self, x: Tensor, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,7 +45,7 @@ class FullPrecisionLSTM(nn.RNNBase):
 
 
 def orthogonal_lstm(features: int, hidden: int, layers: int, dropout: float) -> FullPrecisionLSTM:
-    """A ``FullPrecisionLSTM`` with Xavier input weights, orthogonal recurrent weights and zero biases; see there for the arguments."""
+    """A ``FullPrecisionLSTM`` (see there for the arguments) with Xavier input weights, orthogonal recurrent weights and zero biases."""
     lstm = FullPrecisionLSTM(features, hidden, layers, dropout)
     for name, parameter in lstm.named_parameters():
         if name.startswith("weight_ih"):
@@ -63,7 +64,7 @@ class LSTMEncoder(Encoder):
         features: F, features of one step.
         hidden: width of the hidden state, which is ``output_dim``.
         layers: stacked layers.
-        dropout: between the layers and on the last hidden state.
+        dropout: dropout rate between the layers and on the last hidden state.
     """
 
     def __init__(self, features: int, hidden: int = 256, layers: int = 2, dropout: float = 0.0) -> None:
@@ -84,7 +85,7 @@ class LSTMEncoder(Encoder):
         return Features(self.lstm.run(x, 0, 1))
 
     def pool(self, features: Features) -> Tensor:
-        """The other layers, then the last state, ``(B, hidden)``; any number of steps."""
+        """The remaining layers, then the last state, ``(B, hidden)``; any number of steps."""
         states, layers = features.values, self.lstm.num_layers
         if layers > 1:
             states = nn.functional.dropout(states, self.lstm.dropout, self.training)
@@ -99,7 +100,7 @@ class TransformerEncoder(Encoder):
     """Self-attention over the steps of a time series; the mean over the steps is the embedding (paper, Table 10).
 
     Pre-norm blocks with a feed-forward part four times as wide, on a linear map of each step plus a learnt vector for its position.
-    The paper names the architecture only (Vaswani et al., NeurIPS 2017); width and depth are those of the LSTM it takes the place of.
+    The paper only names the architecture (Vaswani et al., NeurIPS 2017); width and depth are those of the LSTM that it replaces.
 
     Args:
         features: F, features of one step.
@@ -107,7 +108,7 @@ class TransformerEncoder(Encoder):
         hidden: width, a multiple of ``heads``, which is ``output_dim``.
         layers: blocks.
         heads: attention heads.
-        dropout: everywhere a Transformer has one.
+        dropout: dropout rate everywhere in the blocks.
 
     Raises:
         ValueError: ``hidden`` is not a multiple of ``heads``.
@@ -135,7 +136,7 @@ class TransformerEncoder(Encoder):
         return Features(self.blocks(self.project(x) + self.position[: x.shape[1]]))
 
     def pool(self, features: Features) -> Tensor:
-        """Their mean, ``(B, hidden)``; any number of steps."""
+        """The mean over steps, ``(B, hidden)``; any number of steps."""
         return features.mean()
 
 

@@ -1,4 +1,4 @@
-"""Networks over a text."""
+"""Text encoders."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(Encoder):
-    """BERT over token ids, then the vector of [CLS] or the mean over tokens. The defaults are TinyBERT_General_4L_312D.
+    """BERT over token ids, then the state of [CLS] or the mean over tokens. The defaults are TinyBERT_General_4L_312D.
 
-    Several documents of one text pass through BERT by themselves; their vectors are averaged (the released code, for the last five
+    Several documents of one text pass through BERT separately; their vectors are averaged (as in the released code, for the last five
     notes of a stay and for the sections of a report).
 
     References:
@@ -34,9 +34,9 @@ class TextEncoder(Encoder):
         intermediate: width of the feed-forward part.
         max_length: longest text in tokens.
         pretrained: a name on the model hub or a folder. A name that is neither on this machine nor reachable gives one warning and
-            a random start of the architecture described by the other arguments.
-        dropout: everywhere BERT has one.
-        pooling: ``"cls"`` (paper), or ``"mean"`` over the tokens that are no padding.
+            a random initialisation of the architecture described by the other arguments.
+        dropout: dropout rate everywhere in BERT.
+        pooling: ``"cls"`` (paper), or ``"mean"`` over the tokens that are not padding.
 
     Raises:
         ValueError: an empty vocabulary, ``hidden`` not a multiple of ``heads``, a folder without a model, or a pretrained model
@@ -68,7 +68,7 @@ class TextEncoder(Encoder):
         self.output_dim = self.feature_dim = self.bert.config.hidden_size
 
     def features(self, x: dict[str, Tensor]) -> Features:
-        """Token states of the last block, and which are no padding.
+        """Token states of the last block, with the mask of padding.
 
         Args:
             x: ``{"input_ids", "attention_mask"}``, both ``(B, L)`` or ``(B, documents, L)``.
@@ -86,15 +86,15 @@ class TextEncoder(Encoder):
                 "cut the texts when tokenising"
             )
         real, length = x["attention_mask"].bool(), ids.shape[-1]
-        # a document of nothing but padding attends to its first token, or its states would not be numbers
+        # a document of padding alone attends to its first token: a softmax over nothing is NaN
         seen = (real | (torch.arange(length, device=ids.device) == 0)).flatten(0, -2)
-        # four dimensions: transformers would ask the device whether a two-dimensional mask masks anything
+        # four dimensions: for a two-dimensional mask transformers would wait for the device, to see whether it masks anything
         mask = seen[:, None, None, :].expand(-1, 1, length, -1)
         states = self.bert(input_ids=ids.flatten(0, -2), attention_mask=mask).last_hidden_state
         return Features(states.view(*ids.shape, -1), real)
 
     def pool(self, features: Features) -> Tensor:
-        """The state of [CLS], averaged over documents, or the mean over all tokens, ``(B, hidden)``."""
+        """The state of [CLS] averaged over documents, or the mean over all tokens, ``(B, hidden)``."""
         if self.pooling == "mean":
             return features.mean()
         first = features.values[..., 0, :]

@@ -1,4 +1,4 @@
-"""Networks over a modality that is a vector already."""
+"""Encoder of a modality that is already a vector."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cm2.networks.encoders.features import Features
 
 
 class VectorEncoder(Encoder):
-    """One hidden layer on a modality that is a vector already, or that vector itself.
+    """One hidden layer on a modality that is already a vector, or the identity.
 
     Args:
         features: F, width of the vector.
-        hidden: width of the hidden layer, which is ``output_dim``; 0 hands the vector through.
+        hidden: width of the hidden layer, which is ``output_dim``; 0: the identity, without a layer.
     """
 
     def __init__(self, features: int, hidden: int = 64) -> None:
@@ -29,5 +29,5 @@ class VectorEncoder(Encoder):
         return Features(self.network(x))
 
     def pool(self, features: Features) -> Tensor:
-        """The hidden layer itself."""
+        """The hidden layer, unchanged."""
         return features.values
