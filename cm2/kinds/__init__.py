@@ -1,4 +1,4 @@
-"""Kinds of modality, each in a file of its own: series, image, text, vector; what a file defines is found in `KINDS`."""
+"""Kinds of modality, one file each: series, image, text, vector; `KINDS` lists them by name."""
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
@@ -8,11 +8,11 @@ from cm2.networks.encoders import Encoder
 
 __all__ = ["KINDS", "ArrayKind", "Data", "Kind", "Stored", "build_encoder", "kind"]
 
-import_all(__name__, __path__)  # its class enters itself into KINDS
+import_all(__name__, __path__)  # importing a module registers its class in KINDS
 
 
 def kind(name: str) -> Kind:
-    """A kind of modality by name.
+    """Returns a kind of modality by name.
 
     Raises:
         ValueError: an unknown name.
@@ -23,10 +23,10 @@ def kind(name: str) -> Kind:
 
 
 def build_encoder(modality: Modality, config: EncoderConfig) -> Encoder:
-    """The encoder of a modality, at random.
+    """Builds the encoder of a modality, randomly initialised unless the configuration asks for pretrained weights.
 
     Args:
-        modality: its kind and shape decide the class and its input.
+        modality: its kind and shape determine the class and its input.
         config: one group of settings for each kind.
 
     Raises:

@@ -28,11 +28,11 @@ class Image(ArrayKind):
         return rng.integers(0, 256, size=(n, 32, 32), dtype=np.uint8)
 
     def scaled(self, data: Tensor) -> Tensor:
-        """0 to 255 becomes 0 to 1."""
+        """Maps 0 to 255 to 0 to 1."""
         return data.float().div_(255)
 
     def extremity(self, stored: Stored, name: str) -> np.ndarray:
-        """Mean grey."""
+        """Mean grey level."""
         return self.mean_of(stored, name, lambda grey: grey)
 
     def columns(self, value: Tensor) -> Tensor:
@@ -54,5 +54,5 @@ class Image(ArrayKind):
         return ViTEncoder(modality.shape[0], c.vit, c.pretrained)
 
     def feature_ndim(self, config: EncoderConfig) -> int:
-        """A map of a residual network ``(B, H, W, C)``, or patches ``(B, L, C)``."""
+        """Feature map of a residual network ``(B, H, W, C)``, or patches ``(B, L, C)``."""
         return 4 if config.image.kind == "resnet" else 3

@@ -15,7 +15,7 @@ from cm2.networks.encoders import Encoder, LSTMEncoder, TransformerEncoder
 
 
 class Series(ArrayKind):
-    """Time series ``(T, F)`` on a grid of times, float32; some features may be masks of others."""
+    """Time series ``(T, F)`` on a time grid, float32; some features may be masks of others."""
 
     name: ClassVar[str] = "series"
     named_steps: ClassVar[bool] = True

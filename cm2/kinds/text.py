@@ -1,4 +1,4 @@
-"""Texts: notes and reports, one or several documents a stay."""
+"""Texts: notes and reports, one or several documents per stay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cm2.networks.encoders import Encoder, TextEncoder
 
 
 class Text(Kind):
-    """Texts: stored as strings in ``<name>.parquet``, read as token ids and masks ``(L,)`` or, of several documents, ``(D, L)``."""
+    """Texts: stored as strings in ``<name>.parquet``, read as token ids and masks ``(L,)`` or, with several documents, ``(D, L)``."""
 
     name: ClassVar[str] = "text"
     tokenised: ClassVar[bool] = True
@@ -28,28 +28,28 @@ class Text(Kind):
         return [" ".join(rng.choice(["lungs", "clear", "no", "effusion"], size=rng.integers(3, 7))) for _ in range(n)]
 
     def write(self, folder: Path, name: str, data: Data, present: np.ndarray, stay_id: pd.Series) -> tuple[str, list[int]]:
-        """A null where it is absent."""
+        """Writes a null for a missing text."""
         file = f"{name}.parquet"
         texts = [text if there else None for text, there in zip(data, present, strict=True)]
         pd.DataFrame({"stay_id": stay_id, "text": pd.array(texts, dtype="str")}).to_parquet(folder / file, index=False)
         return file, []
 
     def check(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> None:
-        """Nothing before the texts are read, which takes a while; ``Cohort.texts`` checks their order then."""
+        """Checks nothing: reading the texts takes a while, and ``Cohort.texts`` checks their order when it does."""
 
     def misplaced(self, stored: Stored, name: str, present: np.ndarray) -> tuple[str, str]:
-        """A text exactly where it is present."""
+        """A missing text is null, and no other."""
         texts = stored.texts(name)
         filled = sum(texts[row] is not None for row in np.flatnonzero(~present))
         lacking = sum(texts[row] is None for row in np.flatnonzero(present))
-        return f"{name}: a text exactly where it is present", f"{filled} too many, {lacking} too few" if filled or lacking else ""
+        return f"{name}: a text exactly where it is observed", f"{filled} too many, {lacking} too few" if filled or lacking else ""
 
     def modality(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> Modality:
         """Length and vocabulary are those of the tokenizer in use."""
         return Modality(name, self.name, tuple(stored.tokens(name)["input_ids"].shape[1:]), stored.vocabulary)
 
     def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
-        """Ids and masks, as wide as the longest document of the batch; padding where absent."""
+        """Ids and masks, as wide as the longest document of the batch; padding where missing."""
         tokens = stored.tokens(name)
         mask = tokens["attention_mask"][rows] * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
         width = max(int(mask.sum(dim=-1).max()), 1) if len(rows) else 1

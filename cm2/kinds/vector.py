@@ -23,7 +23,7 @@ class Vector(ArrayKind):
         return rng.normal(size=(n, 5)).astype(np.float32)
 
     def columns(self, value: Tensor) -> Tensor:
-        """As it is."""
+        """The vector, unchanged."""
         return value
 
     def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
