@@ -1,4 +1,4 @@
-"""Prepared cohorts: a folder that ``data_prep`` wrote, checked, mapped into memory and handed out as batches."""
+"""Prepared cohorts: folders written by ``data_prep``, verified, memory-mapped and batched."""
 
 from cm2.cohorts.cohort import Cohort, load_cohort
 from cm2.cohorts.format import FORMAT, SPLITS

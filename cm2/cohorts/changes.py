@@ -18,23 +18,23 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Changes:
-    """What a second preparation changes of a first one.
+    """Differences of a second preparation from a first one.
 
     Args:
-        entered: stays that only the second has.
-        left: stays that only the first has.
-        both: stays that both have; what follows is about them.
-        labels: by task how many have another label.
-        cells: of each feature of the series ``modality, feature, unit``; in that unit ``cells`` that differ, ``stays`` that have one, and
-            the ``mean`` absolute difference of those cells; in standard deviations, which is what a network reads, ``read_cells``,
-            ``read_mean``.
-        gained: by other modality how many have it in the second only.
-        lost: the same, in the first only.
-        other: the same, in both but not alike.
-        label_stays: stays with any other label.
+        entered: stays only in the second.
+        left: stays only in the first.
+        both: stays in both; the following fields refer to them.
+        labels: stays with a different label, by task.
+        cells: one row per feature of the series, ``modality, feature, unit``; in that unit the ``cells`` that differ, the ``stays`` with
+            any, and the ``mean`` absolute difference of those cells; in standard deviations, the scale that a network reads,
+            ``read_cells`` and ``read_mean``.
+        gained: stays in which a modality other than the series is observed in the second only, by modality.
+        lost: the same in the first only.
+        other: the same in both, with different values.
+        label_stays: stays with any different label.
         series_stays: stays with any cell that differs in its unit.
         read_stays: stays with any cell that differs in standard deviations.
-        modality_stays: stays that gained, lost or have otherwise another modality than the series.
+        modality_stays: stays counted in ``gained``, ``lost`` or ``other`` of any modality.
     """
 
     entered: int
@@ -52,14 +52,14 @@ class Changes:
 
 
 def changes(first: Cohort, second: Cohort) -> Changes:
-    """Compares two preparations stay by stay, in the modalities and tasks that both have.
+    """Compares two preparations stay by stay, in their common modalities and tasks.
 
     Args:
         first: a prepared cohort.
-        second: another one of the same source, for example with another rule.
+        second: another one of the same source, for example prepared by another rule.
 
     Raises:
-        ValueError: a series whose features are not the same in both.
+        ValueError: a series whose features differ between the two.
     """
     _, a, b = np.intersect1d(first.stays["stay_id"], second.stays["stay_id"], return_indices=True)
     labels = {task: first.stays[task].to_numpy()[a] != second.stays[task].to_numpy()[b] for task in first.tasks if task in second.tasks}
@@ -94,14 +94,14 @@ def changes(first: Cohort, second: Cohort) -> Changes:
 
 
 def natural_units(cohort: Cohort, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """How a series is brought back to its units: ``value * scale + shift``.
+    """Shift and scale from standardised values of a series back to its units, ``value * scale + shift``.
 
     Args:
         cohort: a prepared cohort.
-        name: of a series.
+        name: name of a series modality.
 
     Returns:
-        ``shift`` and ``scale`` ``(F,)``, 0 and 1 for what was not standardised; and the units.
+        ``shift`` and ``scale`` ``(F,)``, 0 and 1 for features that were not standardised; and the units.
     """
     entry = cohort.manifest["modalities"][name]
     shift, scale = np.zeros(len(entry["features"])), np.ones(len(entry["features"]))
@@ -117,7 +117,7 @@ def _series(first: Cohort, second: Cohort, name: str, a: np.ndarray, b: np.ndarr
     if features != second.manifest["modalities"][name]["features"]:
         raise ValueError(f"changes: the two preparations have other features of {name!r}; prepare both with one version")
     (shift_a, scale_a, units), (shift_b, scale_b, _) = natural_units(first, name), natural_units(second, name)
-    tolerance = TOLERANCE * np.maximum(scale_a, scale_b)
+    tolerance = TOLERANCE * np.maximum(scale_a, scale_b)  # standardised values were rounded to float32 when they were stored
     sums: dict[str, Any] = {key: np.zeros(len(features)) for key in ("cells", "stays", "sum", "read_cells", "read_sum")}
     in_unit, in_read = np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool)
     for rows in blocks(len(a)):

@@ -1,4 +1,4 @@
-"""A prepared cohort: verified, mapped into memory, split, tokenised."""
+"""A prepared cohort: verified, memory-mapped, split, tokenised."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Cohort:
     """A prepared cohort; get one from ``load_cohort``.
 
     Args:
-        path: its folder.
+        path: folder of the cohort.
         manifest: the parsed ``manifest.json``.
-        max_length: tokens kept of a text.
-        vocabulary_size: of the tokenizer trained on the training texts.
+        max_length: maximal number of tokens of a document; longer ones are truncated.
+        vocabulary_size: vocabulary of the tokenizer trained on the training texts.
         tokenizer: used instead of a trained one, for example that of a pretrained model.
     """
 
@@ -55,7 +55,7 @@ class Cohort:
         self._cache: dict[tuple[str, str], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Memory maps are opened again by the process that receives the cohort, not sent to it."""
+        """Drops the memory maps: pickling would copy the arrays, and the receiving process can open the files itself."""
         return self.__dict__ | {"_cache": {key: value for key, value in self._cache.items() if key[0] != "array"}}
 
     def __repr__(self) -> str:
@@ -69,12 +69,12 @@ class Cohort:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the files' checksums: equal for equal data, whenever and wherever it was prepared."""
+        """SHA-256 over the files' checksums: equal for equal data, whenever and wherever they were prepared."""
         return self.manifest["checksum"]
 
     @property
     def credentialed(self) -> bool:
-        """Whether the data are under a use agreement, so that no count below ten may be shown."""
+        """Whether the data are under a use agreement, under which no count below ten may be shown."""
         return credentialed(self.manifest)
 
     @property
@@ -84,7 +84,7 @@ class Cohort:
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:
-        """In the order of the columns of ``present``; a text's length and vocabulary are those of the tokenizer in use."""
+        """Modalities in the order of the columns of ``present``; a text's length and vocabulary are those of the tokenizer in use."""
         return tuple(self._modality(name, entry) for name, entry in self.manifest["modalities"].items())
 
     @cached_property
@@ -102,13 +102,13 @@ class Cohort:
         return len(self._tokenizer)
 
     def with_text(self, max_length: int = 512, vocabulary_size: int = 2000, tokenizer: PreTrainedTokenizerBase | None = None) -> Cohort:
-        """The same cohort, its texts cut and tokenised otherwise; see the class for the arguments."""
+        """The same cohort with its texts truncated and tokenised differently; see the class for the arguments."""
         if (max_length, vocabulary_size, tokenizer) == (self.max_length, self.vocabulary_size, self._given):
             return self
         return Cohort(self.path, self.manifest, max_length, vocabulary_size, tokenizer)
 
     def with_modalities(self, names: Sequence[str] = ()) -> Cohort:
-        """The same cohort as if it had these modalities alone, in this order; all of them where ``names`` is empty.
+        """The same cohort restricted to these modalities, in this order; all of them if ``names`` is empty.
 
         Raises:
             ValueError: a modality the cohort does not have, or one named twice.
@@ -122,10 +122,10 @@ class Cohort:
         return Cohort(self.path, manifest, self.max_length, self.vocabulary_size, self._given)
 
     def tokenizer(self, max_length: int = 512, vocabulary_size: int = 2000) -> PreTrainedTokenizerBase:
-        """A WordPiece tokenizer trained on the texts of the training split, of every text modality.
+        """A WordPiece tokenizer trained on the training split's texts of all text modalities.
 
         Raises:
-            ValueError: the cohort has no training text, or the sizes leave no room for a word.
+            ValueError: the cohort has no training text, or the sizes are too small.
         """
         train = (self.stays["split"] == "train").to_numpy()
         names = [name for name, entry in self.manifest["modalities"].items() if kind(entry["kind"]).tokenised]
@@ -133,11 +133,11 @@ class Cohort:
         return train_tokenizer(texts, vocabulary_size, max_length)
 
     def array(self, name: str) -> np.ndarray:
-        """The memory map of a series, image or vector modality, all stays: ``(n, T, F)``, ``(n, H, W)`` uint8 or ``(n, F)``."""
+        """Memory map of all stays of a series, image or vector modality: ``(n, T, F)``, ``(n, H, W)`` uint8 or ``(n, F)``."""
         return self._cached("array", name, lambda: np.load(self.path / self._entry(name)["file"], mmap_mode="r"))
 
     def texts(self, name: str) -> list[str | None]:
-        """The texts of a modality, all stays; None where absent."""
+        """Texts of a modality, all stays; None where missing."""
         return self._cached("texts", name, lambda: self._read_texts(name))
 
     def tokens(self, name: str) -> dict[str, Tensor]:
@@ -145,16 +145,16 @@ class Cohort:
         return self._tokenised(name)[0]
 
     def texts_cut(self, name: str) -> int:
-        """Number of documents longer than ``max_length``."""
+        """Number of documents truncated to ``max_length``."""
         return self._tokenised(name)[1]
 
     def _tokenised(self, name: str) -> tuple[dict[str, Tensor], int]:
         return self._cached("tokens", name, lambda: tokenise(self.texts(name), self._tokenizer, self.max_length))
 
     def summary(self, name: str) -> np.ndarray:
-        """One number for each stay that says how extreme a modality is: ``(n,)`` float64.
+        """How extreme a modality's value is in each stay: ``(n,)`` float64.
 
-        For series and vectors the mean square of the (standardised) values, for images the mean grey, for texts the number of
+        For series and vectors the mean square of the (standardised) values, for images the mean grey level, for texts the number of
         words. Missingness that is not completely at random depends on it.
         """
         return self._cached("summary", name, lambda: kind(self._entry(name)["kind"]).extremity(self, name))
@@ -168,15 +168,15 @@ class Cohort:
         seed: int = 0,
         matched: bool = False,
     ) -> Stays:
-        """The stays of a split whose outcome is known and that have a modality, optionally with modalities taken away.
+        """The stays of a split with a known outcome and at least one modality, optionally with further modalities masked.
 
         Args:
             split: ``train``, ``valid`` or ``test``.
             task: name of the outcome.
             absent: fraction of stays whose modality is masked, by modality; see ``cm2.cohorts.missingness``.
             mechanism: ``mcar``, ``mar`` or ``mnar``.
-            seed: of the stable hash that decides which stays lose it.
-            matched: leaves out stays that lack a modality to begin with.
+            seed: seed of the masking, a stable hash of the stay.
+            matched: only stays with all modalities observed before masking.
 
         Raises:
             ValueError: an unknown split, task, modality or mechanism, a rate outside [0, 1], or a split without stays.
@@ -231,14 +231,14 @@ def load_cohort(
     """Opens a prepared cohort.
 
     Args:
-        path: folder that ``cm2 prepare`` wrote.
-        verify: compares the SHA-256 of every file as well; sizes are compared always.
-        max_length: tokens kept of a text.
-        vocabulary_size: of the tokenizer trained on the training texts.
+        path: folder written by ``cm2 prepare``.
+        verify: compare the SHA-256 of every file; sizes are always compared.
+        max_length: maximal number of tokens of a document; longer ones are truncated.
+        vocabulary_size: vocabulary of the tokenizer trained on the training texts.
         tokenizer: used instead of a trained one.
 
     Raises:
-        ValueError: no manifest, another format, a missing file, or one whose size, checksum or shape is not the manifest's.
+        ValueError: no manifest, another format, a missing file, or one whose size, checksum or shape differs from the manifest's.
     """
     path = Path(path)
     manifest = read_manifest(path)

@@ -1,4 +1,4 @@
-"""Which counts of a credentialed cohort may be shown: none from 1 to 9, and none from which such a count follows by subtraction."""
+"""Disclosure control for counts of a credentialed cohort: suppresses 1 to 9 and counts from which these follow by subtraction."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 SMALLEST = 10
-"""No smaller count of a credentialed cohort is shown."""
+"""Smallest positive count of a credentialed cohort that may be shown."""
 
 SUBSET = "stay in the cohort"
-"""In the note of a step of a flow chart that is a subset of the cohort."""
+"""Marks, in the note of a flow chart's step, a subset of the cohort."""
 
 
 def guard(parts: Mapping[str, int], hidden: Collection[str] = ()) -> dict[str, int | None]:
-    """Counts that may be shown beside their sum.
+    """Counts that may be shown beside their sum; suppressed ones are None.
 
-    A count from 1 to 9 is hidden. Where the sum would give it away, the next smallest counts are hidden with it, until at least two
-    are, of at least 10 together. Zeros are shown.
+    A count from 1 to 9 is suppressed. If it could be derived from the sum, the next smallest counts are suppressed too, until at least
+    two are, with a sum of at least 10. Zeros are shown.
 
     Args:
         parts: counts that add up to a number that is shown.
-        hidden: names of counts that are not to be shown in any case.
+        hidden: names of counts to suppress in any case.
     """
     concealed = {name for name, count in parts.items() if 0 < count < SMALLEST} | set(hidden)
     others = sorted((count, name) for name, count in parts.items() if name not in concealed and count)
@@ -30,12 +30,12 @@ def guard(parts: Mapping[str, int], hidden: Collection[str] = ()) -> dict[str, i
 
 
 def guard_flow(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A flow chart in which no step takes or leaves 1 to 9 stays: such steps are joined with the one after, or with those before.
+    """A flow chart in which no step drops or leaves 1 to 9 stays: such steps are merged with the next one, or with those before.
 
-    The steps that lead to the cohort, whose size is shown elsewhere, are not joined with those that are mere subsets of it.
+    The steps that lead to the cohort, whose size is shown elsewhere, are not merged with those that are subsets of it.
 
     Args:
-        steps: of a manifest's ``flow``.
+        steps: steps of a manifest's ``flow``.
     """
     leading = [step for step in steps if SUBSET not in str(step.get("note", ""))]
     shown = _guarded(leading)

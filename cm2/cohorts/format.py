@@ -1,8 +1,8 @@
-"""The format of a prepared cohort, shared by what writes one (``data_prep``) and what reads one.
+"""File format of a prepared cohort, shared by writer (``data_prep``) and reader.
 
 A cohort is a folder with ``manifest.json``, ``stays.parquet`` (``stay_id``, ``split``, a column for each outcome with 0, 1 or -1 for
-unknown, and ``present_<modality>``) and one file for each modality, all in the row order of ``stays.parquet``. Rows of a stay that lacks a
-modality are placeholders: zeros, or a null text.
+unknown, and ``present_<modality>``) and one file for each modality, all in the row order of ``stays.parquet``. Missing values are
+placeholders: zeros, or a null text.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ SPLITS = ("train", "valid", "test")
 MANIFEST = "manifest.json"
 STAYS = "stays.parquet"
 PRESENT = "present_"
-"""Before a modality's name: the column that says which stays have it."""
+"""Prefix of the columns with the mask of a modality."""
 SEPARATOR = "\f"
-"""Between the documents of a stay's text."""
+"""Separator of the documents of a stay's text."""
 REQUIRED = ("name", "modalities", "tasks", "splits", "sizes", "checksums", "checksum")
-"""Entries of a manifest that a cohort cannot be read without."""
+"""Entries of a manifest required to read a cohort."""
 
 
 def credentialed(manifest: Mapping[str, Any]) -> bool:
-    """Whether a cohort's data are under a use agreement; one whose manifest does not say so is taken to be."""
+    """Whether a cohort's data are under a use agreement; assumed unless the manifest says otherwise."""
     return manifest.get("credentialed", True) is not False
 
 
@@ -43,7 +43,7 @@ def combined_checksum(checksums: Mapping[str, str]) -> str:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes ``manifest.json``: beside, then renamed."""
+    """Writes ``manifest.json`` atomically, by renaming a temporary file."""
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     part = folder / f".{MANIFEST}.part"
     part.write_text(text)
@@ -51,10 +51,10 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a prepared cohort.
+    """Reads the manifest of a prepared cohort.
 
     Raises:
-        ValueError: there is none, it is no JSON, of another format, or lacks an entry.
+        ValueError: there is none, or it is not JSON, has another format or lacks an entry.
     """
     file = path / MANIFEST
     if not file.is_file():

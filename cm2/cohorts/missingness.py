@@ -1,19 +1,19 @@
-"""Taking modalities away from stays, at random or not, the same way on every machine.
+"""Masking of modalities, completely at random or not, reproducible on every machine.
 
-Whether stay i loses modality m is ``u_im < p_im`` with u_im a uniform number that is a hash of (seed, stay, modality). So the result
-does not depend on the order of the stays, on the split or on what else is taken away, and a stay that loses a modality at rate
-0.25 loses it at every higher rate too.
+Modality m of stay i is masked if ``u_im < p_im``, with u_im a uniform number that is a hash of (seed, stay, modality). So the result
+does not depend on the order of the stays, on the split or on other masked modalities, and a modality masked at rate 0.25 is masked at
+every higher rate too.
 
 =========  ======================================================================================================================
-mechanism  p_im, at an average rate r over the stays of the split that have m
+mechanism  p_im, at an average rate r over the stays of the split in which m is observed
 =========  ======================================================================================================================
 ``mcar``   r: completely at random
-``mar``    sigmoid(a + b s_ik), k another modality that is never taken away (the first such): depends on what is observed
-``mnar``   sigmoid(a + b s_im): depends on the value that goes missing
+``mar``    sigmoid(a + b s_ik), k the first modality that is never masked: depends on observed values
+``mnar``   sigmoid(a + b s_im): depends on the value that is masked
 =========  ======================================================================================================================
 
-s is a stay's summary of a modality (see ``Cohort.summary``) as a normal score of its rank in the split, b = 1.5, and a is solved so
-that the mean of p is r. The three words are Rubin's (Biometrika, 1976).
+s is a stay's summary of a modality (see ``Cohort.summary``) as a normal score of its rank in the split, b = 1.5, and a solves mean
+p = r. The three mechanisms are those of Rubin (Biometrika, 1976).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def stable_uniform(seed: int | str, stay_id: np.ndarray, name: str) -> np.ndarra
     """A uniform number in [0, 1) for each stay: SplitMix64 (Steele, Lea, Flood 2014) of (seed, name) and the stay's id.
 
     Args:
-        seed: any integer or name; different ones give unrelated numbers.
+        seed: any integer or name; different seeds give unrelated numbers.
         stay_id: ``(n,)`` int64.
-        name: of what is drawn, for example a modality.
+        name: name of the drawn quantity, for example a modality.
 
     Returns:
         ``(n,)`` float64.
@@ -50,7 +50,7 @@ def stable_uniform(seed: int | str, stay_id: np.ndarray, name: str) -> np.ndarra
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x = x ^ (x >> np.uint64(31))
-    return (x >> np.uint64(11)) * 2.0**-53
+    return (x >> np.uint64(11)) * 2.0**-53  # the 53 bits of a float64
 
 
 def take_away(
@@ -62,21 +62,21 @@ def take_away(
     seed: int | str,
     summary: Callable[[str], np.ndarray],
 ) -> tuple[np.ndarray, int]:
-    """Which modalities are left.
+    """Masks modalities of stays.
 
-    A stay never becomes empty: of what it would lose, the modality with the largest u is kept.
+    A stay never becomes empty: if all its modalities would be masked, the one with the largest u is left.
 
     Args:
-        present: ``(n, M)`` bool.
+        present: mask of observed modalities ``(n, M)`` bool.
         stay_id: ``(n,)`` int64.
         names: the M modalities.
-        absent: rate in [0, 1] by modality, of the stays that have it.
+        absent: rate in [0, 1] by modality, among the stays in which it is observed.
         mechanism: ``mcar``, ``mar`` or ``mnar``.
-        seed: of the hash.
-        summary: gives ``(n,)`` float of a modality; asked only for ``mar`` and ``mnar``.
+        seed: seed of the hash.
+        summary: gives ``(n,)`` float of a modality; called only for ``mar`` and ``mnar``.
 
     Returns:
-        ``(n, M)`` bool and the number of stays that kept a modality only because they would have been empty.
+        The remaining mask ``(n, M)`` bool, and the number of stays in which one modality was left only to keep them from being empty.
 
     Raises:
         ValueError: an unknown modality or mechanism, a rate outside [0, 1], or ``mar`` with every modality in ``absent``.
@@ -96,7 +96,7 @@ def take_away(
 
 
 def check(names: Sequence[str], absent: Mapping[str, float], mechanism: str) -> None:
-    """Refuses what ``take_away`` cannot do; see there."""
+    """Raises ValueError for arguments that ``take_away`` refuses; see there."""
     if mechanism not in MECHANISMS:
         raise ValueError(f"mechanism: unknown value {mechanism!r}; {choose(mechanism, MECHANISMS)}")
     for name, rate in absent.items():
@@ -109,7 +109,7 @@ def check(names: Sequence[str], absent: Mapping[str, float], mechanism: str) -> 
 
 
 def _probability(summary: np.ndarray, seen: np.ndarray, has: np.ndarray, rate: float) -> np.ndarray:
-    score = np.zeros(len(summary))
+    score = np.zeros(len(summary))  # the mean score for stays without the driving modality
     if seen.any():
         score[seen] = ndtri(rankdata(summary[seen]) / (seen.sum() + 1))
     if rate in (0, 1) or not has.any():

@@ -1,4 +1,4 @@
-"""The simulated cohort that the book trains on, prepared on first use."""
+"""Simulated cohort of the book, prepared on first use."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SMOKE_OPTIONS = {"image_size": 32}
 def embedded_cohort(
     profile: str = "quick", seed: int = 0, family: str = "gumbel", link: str = "component", mechanism: str = "mcar"
 ) -> Cohort:
-    """The simulated cohort that the book trains on: prepared once under ``home() / "cohorts"``, found from then on.
+    """The simulated cohort of the book, prepared once under ``home() / "cohorts"`` and reused.
 
     Args:
-        profile: decides the number of stays (300 for ``smoke``, of small images, 2,000 for ``quick``, ...).
-        seed: of every draw.
-        family: copula family of its truth.
-        link: how that copula ties the embeddings.
-        mechanism: how modalities go missing; see ``data_prep.prepare_synthetic``.
+        profile: determines the number of stays (300 with small images for ``smoke``, 2,000 for ``quick``, ...).
+        seed: seed of every draw.
+        family: copula family of the true distribution.
+        link: link between that copula and the embeddings.
+        mechanism: missingness mechanism; see ``data_prep.prepare_synthetic``.
 
     Raises:
-        ValueError: an unknown profile, or what ``data_prep.prepare_synthetic`` refuses.
+        ValueError: an unknown profile, or arguments that ``data_prep.prepare_synthetic`` refuses.
     """
     if profile not in EMBEDDED_STAYS:
         raise ValueError(f"unknown profile {profile!r}; {choose(profile, EMBEDDED_STAYS)}")

@@ -1,4 +1,4 @@
-"""The stays of one split for one task, as a torch data set that gathers whole batches."""
+"""Torch data set of the stays of one split for one task; gathers whole batches."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from cm2.kinds import Stored, kind
 
 
 class StaySource(Stored, Protocol):
-    """Where stays come from; `cm2.cohorts.Cohort` is one."""
+    """Interface of a cohort to its stays; `cm2.cohorts.Cohort` implements it."""
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """In the order of the columns of ``present``."""
+        """Modalities in the order of the columns of ``present``."""
         ...
 
 
 class Stays(Dataset[Batch]):
-    """Stays of a split whose outcome is known.
+    """Stays of a split with a known outcome.
 
-    ``batch(indices)`` is one gather from the memory maps. ``DataLoader(stays, batch_size=32, collate_fn=stays.collate)`` uses it too
-    (through ``__getitems__``).
+    ``batch(indices)`` is one gather from the memory maps; ``DataLoader(stays, batch_size=32, collate_fn=stays.collate)`` uses it too,
+    through ``__getitems__``.
 
     Args:
         cohort: the prepared cohort.
         rows: ``(n,)`` rows of the cohort.
         label: ``(n,)`` 0 or 1.
-        present: ``(n, M)`` bool, after modalities were taken away.
-        kept: number of stays that kept a modality only because they would have been empty.
+        present: ``(n, M)`` bool, after masking.
+        kept: number of stays in which one modality was left unmasked because none would have remained.
     """
 
     def __init__(self, cohort: StaySource, rows: np.ndarray, label: np.ndarray, present: np.ndarray, kept: int = 0) -> None:
@@ -48,7 +48,7 @@ class Stays(Dataset[Batch]):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """Those of the cohort."""
+        """Modalities of the cohort."""
         return self.cohort.modalities
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class Stays(Dataset[Batch]):
         return self.batch(indices)
 
     def batch(self, indices: Sequence[int] | Tensor | np.ndarray) -> Batch:
-        """The stays at these positions of the split; values of an absent modality are zeros (padding for text).
+        """The stays at these positions of the split; missing values are zeros (padding for text).
 
         Args:
             indices: B positions in ``range(len(self))``.
@@ -78,7 +78,7 @@ class Stays(Dataset[Batch]):
         return Batch(values, present, self.label[where], self.stay_id[where])
 
     def collate(self, samples: Batch | Sequence[Batch]) -> Batch:
-        """Joins batches into one; hands a batch through."""
+        """Concatenates batches; returns a single batch unchanged."""
         if isinstance(samples, Batch):
             return samples
         values = {name: self._join([s.values[name] for s in samples]) for name in samples[0].values}

@@ -1,6 +1,6 @@
-"""Texts to token ids: a WordPiece vocabulary trained on the cohort's training texts.
+"""Tokenisation of texts with a WordPiece vocabulary trained on the cohort's training texts.
 
-A text may be several documents, the last five notes of a stay for example, with form feeds between them; each is tokenised by itself.
+A text may consist of several documents separated by form feeds, for example the last five notes of a stay; each is tokenised separately.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int = 2000, max_lengt
     """A BERT tokenizer (lower case, WordPiece, ``[CLS] ... [SEP]``) trained on texts; the same texts give the same vocabulary.
 
     Args:
-        texts: the training split's.
-        vocabulary_size: about so many ids, the five special tokens included; never fewer than every letter needs.
+        texts: texts of the training split.
+        vocabulary_size: approximate number of ids, the five special tokens included; at least enough for every letter.
         max_length: stored as the tokenizer's ``model_max_length``.
 
     Raises:
-        ValueError: no text, a vocabulary with no room for a word or fewer than three tokens of length.
+        ValueError: no text, a vocabulary without room for a word, or a length below three tokens.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -60,8 +60,8 @@ def _empty(vocabulary: dict[str, int]) -> Tokenizer:
 
 
 def _vocabulary(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> dict[str, int]:
-    # The trainer numbers "##x" pieces in the order of a randomised hash map and breaks ties between merges by number. Handing it
-    # every such piece as a special token fixes the numbers, so that the same texts give the same vocabulary in every process.
+    # The trainer numbers "##x" pieces in the order of a randomised hash map and breaks ties between merges by number. Passing every
+    # such piece as a special token fixes the numbers, and with them the vocabulary that the same texts give in every process.
     alphabet = sorted({letter for text in texts for letter in tokenizer.normalizer.normalize_str(text) if not letter.isspace()})
     fixed = [*SPECIAL.values(), *(f"##{letter}" for letter in alphabet)]
     trainer = trainers.WordPieceTrainer(
@@ -75,13 +75,13 @@ def tokenise(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, ma
     """Token ids and attention masks of texts, padded to the longest document or to ``max_length``.
 
     Args:
-        texts: n texts; an absent one (None) gives padding only.
+        texts: n texts; a missing one (None) gives padding only.
         tokenizer: any transformers tokenizer with a padding token.
-        max_length: longer documents are cut.
+        max_length: longer documents are truncated.
 
     Returns:
-        ``{"input_ids", "attention_mask"}``, both int64 ``(n, L)`` with L <= ``max_length``, or ``(n, D, L)`` where a text has up to
-        D > 1 documents; and the number of documents that were cut.
+        ``{"input_ids", "attention_mask"}``, both int64 ``(n, L)`` with L <= ``max_length``, or ``(n, D, L)`` if texts have up to D > 1
+        documents; and the number of truncated documents.
     """
     split = [(text or "").split(SEPARATOR) for text in texts]
     documents = max((len(parts) for parts in split), default=1)
@@ -93,7 +93,7 @@ def tokenise(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, ma
     ids = torch.full((len(encoded), width), tokenizer.pad_token_id, dtype=torch.long)
     for row, (tokens, length) in enumerate(zip(encoded, lengths, strict=True)):
         if length:
-            cut = tokens if length <= width else [*tokens[: width - 1], tokens[-1]]
+            cut = tokens if length <= width else [*tokens[: width - 1], tokens[-1]]  # truncated before the closing [SEP]
             ids[row, : len(cut)] = torch.tensor(cut)
     mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
     shape = (-1, width) if documents == 1 else (-1, documents, width)
