@@ -1,4 +1,4 @@
-"""The run store: trains each configuration at most once, and finds it from then on."""
+"""Training and run store: each configuration is trained at most once."""
 
 from cm2.runs.store import Run, RunStore, evaluate, fit, fit_all, record_over_seeds
 

@@ -1,4 +1,4 @@
-"""Where a number comes from."""
+"""Provenance of a computed number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cm2.environment.machine import describe
 
 
 def provenance(cohort: Cohort) -> dict[str, Any]:
-    """Where a number comes from: cohort, versions, commit, device, machine and date."""
+    """Provenance of a number: cohort, versions, commit, device, machine and date."""
     return {
         "cohort": cohort.name,
         "cohort_checksum": cohort.checksum,
@@ -31,7 +31,7 @@ def provenance(cohort: Cohort) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of the checkout this package runs from, with ``+`` if files differ; empty outside a checkout."""
+    """Commit of the checkout this package runs from, with ``+`` if its files have been changed; empty outside a checkout."""
     folder = Path(__file__).parents[1]
     git = ["git", "-C", str(folder)]
     try:

@@ -1,4 +1,4 @@
-"""Hyper-parameter search on the validation stays: Optuna over a grid, resumable, several runs at a time.
+"""Hyper-parameter search on the validation stays: Optuna over a grid, resumable, with parallel runs.
 
 References:
     Akiba, Sano, Yanase, Ohta, Koyama (2019), Optuna: a next-generation hyperparameter optimization framework, KDD
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 GRID = Path(__file__).with_suffix(".toml")
 OBJECTIVE = "auroc"
-"""On the validation stays, as in the paper."""
+"""Metric to maximise on the validation stays, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -44,34 +44,34 @@ class Parameter:
     """One axis of the grid."""
 
     name: str
-    """Its name in reports."""
+    """Name in reports."""
     fields: tuple[str, ...]
     """Fields of the configuration that take its value, by dotted name."""
     values: tuple[float, ...]
-    """What it may be."""
+    """Values on the grid."""
     methods: tuple[str, ...] = ()
-    """Methods that have it; empty: all."""
+    """Methods that have this parameter; empty: all."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found."""
+    """Result of a search."""
 
     trials: pd.DataFrame
-    """One row per cell tried, the best first: its parameters, ``valid_auroc`` (mean over the seeds), ``runs``."""
+    """One row per cell tried, best first: its parameters, ``valid_auroc`` (mean over the seeds), ``runs``."""
     settings: dict[str, Any]
     """The best cell as overrides of the profile, by dotted name."""
     cells: int
-    """Cells of the grid."""
+    """Number of cells of the grid."""
     provenance: dict[str, Any]
     """Cohort, profile, method, task, versions, device, date."""
 
 
 def read_grid(path: Path = GRID, method: str = "cm2") -> list[Parameter]:
-    """The axes of a grid that a method has.
+    """Reads the axes of a grid that apply to a method.
 
     Raises:
-        ValueError: a file that is missing, has no parameter, or one without fields or values.
+        ValueError: a file that is missing or has no parameter, or a parameter without fields or values.
     """
     if not path.is_file():
         raise ValueError(f"{path} is not there; a grid is a TOML file with [[parameter]] entries, as {GRID.name} of the package")
@@ -100,33 +100,34 @@ def search(
     folder: Path | None = None,
     progress: bool = True,
 ) -> Found:
-    """Tries cells of a grid and keeps the one with the best validation AUROC. No test prediction is read.
+    """Tries cells of a grid and returns the one with the best validation AUROC. No test prediction is read.
 
-    A second call with more trials continues; a killed one too, at the last epoch of the runs it was in. Runs are kept in the run store,
-    so that a table finds those of the best cell.
+    A second call with more trials continues the search, also after a killed one, whose runs resume at their last epoch. Runs are saved
+    in the run store, where a table finds those of the best cell.
 
     Args:
         cohort: a prepared cohort.
         method: name of the method.
         task: label to predict.
-        profile: see ``Config.from_profile``; what the grid does not change.
-        trials: distinct cells to have tried in the end, earlier calls included.
-        jobs: runs at the same time.
+        profile: profile for all fields that the grid does not change; see ``Config.from_profile``.
+        trials: total number of distinct cells to try, earlier calls included.
+        jobs: number of parallel runs.
         settings: fields to override in every run, by dotted name.
-        seeds: runs of a cell, whose validation AUROC is averaged.
+        seeds: number of runs per cell, over which the validation AUROC is averaged.
         grid: see ``read_grid``.
         store: default ``RunStore()``.
-        folder: of the searches' state; default ``home() / "searches"``.
-        progress: shows how far it is; see ``cm2.progress``.
+        folder: folder of the searches' state; default ``home() / "searches"``.
+        progress: show the progress; see ``cm2.progress``.
 
     Raises:
         MissingExtraError: Optuna is not installed.
-        ValueError: another process continues the same search, or an unknown method, task, field or value.
+        ValueError: another process runs the same search, or an unknown method, task, field or value.
     """
     require("optuna")
     axes = read_grid(grid, method)
     base = dict(settings or {}) | {"method": method, "task": task}
     cells = math.prod(len(axis.values) for axis in axes)
+    # a wrong method, field, value or task fails here, before any run starts
     first = _configs(profile, base, axes, {axis.name: axis.values[0] for axis in axes}, 1)[0]
     build_method(first, tokenised(cohort, first))
     cohort.split("valid", task, matched=first.matched)
@@ -155,7 +156,7 @@ def search(
 
 
 def write(found: Found, out: Path) -> list[Path]:
-    """Writes ``search-METHOD-TASK`` as CSV (every cell tried) and JSON (the best one and where it comes from)."""
+    """Writes ``search-METHOD-TASK`` as CSV (every cell tried) and JSON (the best one and its provenance)."""
     out.mkdir(parents=True, exist_ok=True)
     stem = f"search-{found.provenance['method']}-{found.provenance['task']}"
     best = {"valid_auroc": float(found.trials.iloc[0]["valid_auroc"]), "tried": len(found.trials), "cells": found.cells}
@@ -189,14 +190,14 @@ def _cell(axes: Sequence[Parameter], params: Mapping[str, float]) -> tuple[float
 
 
 def _key(cohort: Cohort, config: Config, axes: Sequence[Parameter], seeds: int) -> str:
-    """Names the search: the same cohort, configuration and grid continue it."""
+    """Key of the search: a call with the same cohort, configuration, grid and seeds continues it."""
     text = json.dumps([cohort.checksum, config.digest(), [[a.name, a.fields, a.values] for a in axes], seeds])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextmanager
 def _study(folder: Path, key: str, seed: int) -> Iterator[Study]:
-    """The state of a search, one process at a time."""
+    """The state of a search, locked to one process at a time."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -215,7 +216,7 @@ def _study(folder: Path, key: str, seed: int) -> Iterator[Study]:
 
 
 def _recover(study: Study, axes: Sequence[Parameter]) -> dict[tuple[float, ...], float]:
-    """Values of the cells tried before; those that a killed call was in are tried first."""
+    """Values of the cells tried before; cells left unfinished by a killed call are enqueued first."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -227,7 +228,7 @@ def _recover(study: Study, axes: Sequence[Parameter]) -> dict[tuple[float, ...],
 
 
 def _ask(study: Study, axes: Sequence[Parameter], done: Mapping[tuple[float, ...], float], size: int) -> list[Trial]:
-    """Trials in cells that are new; the sampler is told what it already knows of the others."""
+    """Trials in new cells; for a cell already tried the sampler gets the known value, and a random new cell is enqueued."""
     from optuna.distributions import BaseDistribution, CategoricalDistribution
     from optuna.trial import TrialState
 
@@ -248,7 +249,7 @@ def _ask(study: Study, axes: Sequence[Parameter], done: Mapping[tuple[float, ...
 
 
 def _untried(axes: Sequence[Parameter], known: set[tuple[float, ...]], seed: int) -> dict[str, float]:
-    """A cell nobody tried, at random."""
+    """A random cell that has not been tried."""
     shape = [len(axis.values) for axis in axes]
     for flat in np.random.default_rng(seed).permutation(math.prod(shape)):
         values = tuple(axis.values[i] for axis, i in zip(axes, np.unravel_index(flat, shape), strict=True))

@@ -27,13 +27,13 @@ from cm2.runs.provenance import provenance
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: a folder of the store."""
+    """A finished run, a folder of the store."""
 
     path: Path
 
     @cached_property
     def config(self) -> Config:
-        """What was asked for."""
+        """Configuration of the run."""
         return Config.from_dict(self._read("config.json"))
 
     @cached_property
@@ -48,7 +48,7 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Where the numbers come from: cohort and its checksum, versions, commit, device, date, seconds."""
+        """Provenance: cohort and its checksum, versions, commit, device, date, seconds."""
         return self._read("environment.json")
 
     @cached_property
@@ -60,7 +60,7 @@ class Run:
         """The trained method, in evaluation mode.
 
         Raises:
-            ValueError: the stored weights are not those of the configuration's method in this version, or of another cohort's shapes.
+            ValueError: the stored weights do not fit the configuration's method in this version, or the shapes of this cohort.
         """
         method = build_method(self.config, tokenised(cohort, self.config))
         try:
@@ -71,7 +71,7 @@ class Run:
                 f"{self.path}: the run was trained on {trained}, and its weights do not fit the shapes of {cohort.name} ({cohort.path}), "
                 "such as its vocabulary; give the cohort it was trained on, or train on this one"
             ) from error
-        # of a batch normalisation under two names the file holds one; torch adds the other's count itself, and safetensors finds it stray
+        # a batch normalisation under two names is stored once: torch adds the other's count itself, which safetensors then reports
         if wrong := [name for name in (*missing, *unexpected) if not name.endswith("num_batches_tracked")]:
             raise ValueError(f"{self.path}: its weights do not fit {self.config.method} ({wrong[0]}); remove the run and train it again")
         return method.eval()
@@ -83,8 +83,8 @@ class Run:
 class RunStore:
     """Runs by the hash of (configuration, cohort, method version).
 
-    A run is computed in a hidden folder and renamed when it is whole. A killed run leaves its checkpoints there and the next
-    call continues from them.
+    A run is computed in a hidden folder, which is renamed when the run is complete. A killed run leaves its checkpoints there, from
+    which the next call continues.
 
     Args:
         root: folder of the store; default ``home() / "runs"``.
@@ -94,12 +94,12 @@ class RunStore:
         self.root = Path(root) if root is not None else home() / "runs"
 
     def key(self, config: Config, cohort: Cohort) -> str:
-        """Sixteen hexadecimal digits that name the run."""
+        """Key of the run, 16 hexadecimal digits."""
         method = METHODS[config.method].version if config.method in METHODS else ""
         return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}".encode()).hexdigest()[:16]
 
     def find(self, config: Config, cohort: Cohort) -> Run | None:
-        """The stored run, if there is one."""
+        """The stored run, or None."""
         path = self.root / self.key(config, cohort)
         return Run(path) if path.is_dir() else None
 
@@ -109,9 +109,9 @@ class RunStore:
         return [Run(p) for p in sorted(folders, key=lambda p: p.stat().st_mtime)]
 
     def fit(self, config: Config, cohort: Cohort, progress: bool = True, devices: int = 1) -> Run:
-        """The stored run of a configuration, or a new one.
+        """Returns the stored run of a configuration, or trains it.
 
-        Training and validation stays choose the weights; the test stays are predicted once, at the end.
+        Training and validation stays determine the weights; the test stays are predicted once, at the end.
         """
         key = self.key(config, cohort)
         self.root.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class RunStore:
         return run
 
     def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: Progress, devices: int) -> Path:
-        from cm2.runs.trainer import (  # Lightning takes seconds to import, which a call that finds its runs need not wait for
+        from cm2.runs.trainer import (  # Lightning takes seconds to import: not for a call that finds its run
             predictions,
             train,
         )
@@ -136,7 +136,7 @@ class RunStore:
         split = partial(cohort.split, task=config.task, seed=config.seed, matched=config.matched)
         stays = {name: split(name, absent=config.absent) for name in ("train", "valid")}
         train(method, config, stays["train"], stays["valid"], folder, devices=devices)
-        progress.advance()  # what follows takes next to no time
+        progress.advance()  # what follows is quick
         stays["test"] = split("test", absent=config.absent_test)
         frames = {split: predictions(method, config, stays[split], progress=True) for split in ("valid", "test")}
         pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
@@ -149,14 +149,14 @@ class RunStore:
 
 
 def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = None, progress: bool = True, devices: int = 1) -> Run:
-    """The run of a configuration on a cohort: found in the store or trained.
+    """The run of a configuration on a cohort, from the store or newly trained.
 
     Args:
         config: see ``Config.from_profile``.
         cohort: a prepared cohort or its folder.
         store: default ``RunStore()``.
-        progress: shows how far it is; see ``cm2.progress``.
-        devices: accelerators for one large run (data-parallel when more than one).
+        progress: show the progress; see ``cm2.progress``.
+        devices: number of accelerators for the run (data-parallel if more than one).
     """
     cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
     return (store or RunStore()).fit(config, cohort, progress, devices)
@@ -165,7 +165,7 @@ def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = No
 def fit_all(
     configs: Sequence[Config], cohort: Cohort, store: RunStore | None = None, jobs: int = 1, progress: bool = False, devices: int = 1
 ) -> list[Run]:
-    """Independent runs, fanned out through joblib: local processes, or whatever backend the caller selects (for example Dask)."""
+    """Independent runs in parallel through joblib: local processes, or the backend that the caller selects (for example Dask)."""
     store = store or RunStore()
     with Progress("", len(configs), "run", show=progress) as shown:
         return shown.parallel([delayed(store.fit)(config, cohort, devices=devices) for config in configs], jobs)
@@ -176,11 +176,11 @@ def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
 
     Args:
         runs: one per seed, two or more.
-        name: of the file, ``folder / name.json``, which ``cm2.results.read`` and the book's ``{res}`` role find under ``results/``.
+        name: name of the file ``folder / name.json``, which ``cm2.results.read`` and the book's ``{res}`` role find under ``results/``.
         folder: usually ``results`` at the root of the checkout.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
         ValueError: fewer than two runs, or runs that differ in more than the seed.
@@ -220,11 +220,11 @@ def evaluate(
         split: ``train``, ``valid`` or ``test``.
         absent: fraction of stays whose modality is masked, by modality.
         mechanism: ``mcar``, ``mar`` or ``mnar``.
-        seed: of the masking.
-        progress: shows how far it is; see ``cm2.progress``.
+        seed: seed of the masking.
+        progress: show the progress; see ``cm2.progress``.
 
     Returns:
-        As ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
+        The entries of ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
     """
     from cm2.runs.trainer import predictions
 

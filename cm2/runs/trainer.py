@@ -1,4 +1,4 @@
-"""The one trainer: any method with ``loss`` and ``predict``, through Lightning; what happens depends on (seed, epoch) alone."""
+"""Trainer of all methods, on Lightning; its random numbers depend on (seed, epoch, step) only."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from cm2.progress import Progress
 
 INITIAL_STAYS = 512
 VALIDATION = 2**31
-"""Stands for the epoch in the seed of validation and prediction: more epochs than anybody trains."""
+"""Replaces the epoch in the seed of validation and prediction; above any number of epochs."""
 
-logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # device lists and advertisements
+logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # it logs device lists and advertisements
 
 
 class EpochSampler(Sampler[list[int]]):
-    """Lists of indices; the order of an epoch follows from (seed, epoch) alone, so a resumed run sees what an unbroken one sees.
+    """Batches of indices; the order depends on (seed, epoch) only, so a resumed run reads the same batches as an uninterrupted one.
 
-    Under several processes each takes every ``world_size``-th batch.
+    With several processes each takes every ``world_size``-th batch.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int = 0, shuffle: bool = False) -> None:
@@ -49,6 +49,7 @@ class EpochSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         batches, world = math.ceil(self.size / self.batch_size), self._rank()[1]
+        # in training all processes must take equally many steps, as they wait for each other; in prediction no stay may be dropped
         return batches // world if self.shuffle else math.ceil(batches / world)
 
     @staticmethod
@@ -64,7 +65,7 @@ def loader(stays: Stays, config: TrainConfig, seed: int = 0, shuffle: bool = Fal
 
 def _loader(stays: Stays, config: TrainConfig, sampler: EpochSampler) -> DataLoader[Batch]:
     if config.workers:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a tokenizer that sees the fork may warn on the error stream
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a tokenizer that notices the fork may warn on stderr
     return DataLoader(
         _Batches(stays),
         sampler=sampler,
@@ -87,11 +88,11 @@ class _Batches(torch.utils.data.Dataset[Batch]):
 
 
 class TrainingLoop(LightningModule):
-    """Lightning's view of a method.
+    """Lightning module around a method.
 
-    Every step starts by seeding from (seed, epoch, step), so that dropout and draws do not depend on what ran before; validation uses
-    the same random numbers in every epoch, so that epochs are compared on equal draws.
-    ``history`` has one row per epoch: the training loss terms, validation AUROC and AUPR, and the state of the law.
+    Every step seeds from (seed, epoch, step), which makes dropout and draws independent of what ran before; validation uses the same
+    random numbers in every epoch, to compare epochs on equal draws. ``history`` has one row per epoch: the training loss terms,
+    validation AUROC and AUPR, and the method's ``state_of_law``.
     """
 
     def __init__(self, method: Method, config: Config, sampler: EpochSampler | None = None) -> None:
@@ -106,7 +107,7 @@ class TrainingLoop(LightningModule):
         self._predicted: list[tuple[Tensor, Tensor]] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam with a step of its own for the parameters of the law, where the method has one."""
+        """Adam, with a separate learning rate and no weight decay for the method's ``law_parameters``."""
         train = self.config.train
         law = self.method.law_parameters()
         known = {id(p) for p in law}
@@ -116,14 +117,14 @@ class TrainingLoop(LightningModule):
         return torch.optim.Adam(groups, lr=train.learning_rate, betas=(train.beta_1, train.beta_2))
 
     def on_train_epoch_start(self) -> None:
-        """Tells sampler and method which epoch it is."""
+        """Passes the epoch on to sampler and method."""
         self.method.epoch = self.current_epoch
         if self.sampler is not None:
             self.sampler.epoch = self.current_epoch
         self._sums, self._steps = {}, 0
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
-        """The method's loss; its terms are summed on the device and read once an epoch."""
+        """The method's loss; its terms are summed on the device and read once per epoch."""
         self._seed(self.current_epoch, step)
         terms = self.method.loss(batch)
         for name, value in terms.items():
@@ -132,16 +133,16 @@ class TrainingLoop(LightningModule):
         return terms["loss"]
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last epoch's predictions."""
+        """Clears the last epoch's predictions."""
         self._predicted = []
 
     def validation_step(self, batch: Batch, step: int) -> None:
-        """Keeps probabilities and labels for the epoch's metrics."""
+        """Stores probabilities and labels for the epoch's metrics."""
         self._seed(VALIDATION, step)
         self._predicted.append((self.method.predictive(batch)[0].float(), batch.label))
 
     def on_validation_epoch_end(self) -> None:
-        """Validation AUROC, which chooses the epoch, and AUPR."""
+        """Validation AUROC, by which the best epoch is chosen, and AUPR."""
         probability, label = (torch.cat(parts).cpu() for parts in zip(*self._predicted, strict=True))
         if self.trainer.world_size > 1:  # processes may hold different numbers of stays
             everyone: list[Any] = [None] * self.trainer.world_size
@@ -155,23 +156,24 @@ class TrainingLoop(LightningModule):
         """Adds the epoch's row to the history."""
         row: dict[str, float] = {"epoch": self.current_epoch}
         row |= {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
-        # plain numbers, which a checkpoint gives back without unpickling anything else
+        # plain floats: a checkpoint is loaded with weights_only, which refuses most other types
         row |= self._valid | {name: float(value) for name, value in self.method.state_of_law().items()}
         self.history.append(row)
 
     def predict_step(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
-        """Stay, label, probability and its variance between draws; drawn with the random numbers of validation."""
+        """Stay, label, probability and its variance between draws, with the random numbers of validation."""
         self._seed(VALIDATION, step)
         probability, variance = self.method.predictive(batch)
         return batch.stay_id, batch.label, probability.float(), variance.float()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The history travels with the weights: a resumed run continues both."""
+        """Stores the history with the weights: a resumed run continues both."""
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See ``on_save_checkpoint``. Lightning starts to iterate before the epoch does, so the sampler has to know here already."""
+        """Restores the history and the sampler's epoch."""
         self.history = checkpoint["history"]
+        # already here: Lightning creates the iterator before `on_train_epoch_start`
         if self.sampler is not None:
             self.sampler.epoch = checkpoint["epoch"] + 1
 
@@ -181,19 +183,19 @@ class TrainingLoop(LightningModule):
 
 
 class _Shown(Callback):
-    """Tells a progress of epochs and batches."""
+    """Reports epochs and batches to a `Progress`."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
     def on_train_start(self, trainer: Trainer, loop: LightningModule) -> None:
-        """How many batches there are for this process; epochs of an earlier call are done."""
+        """Sets the number of batches of this process; epochs of an earlier call count as done."""
         epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
         self.progress.total = epochs * batches
         self.progress.skip(trainer.current_epoch * batches)
 
     def on_train_epoch_start(self, trainer: Trainer, loop: LightningModule) -> None:
-        """Which epoch it is, and how good the last one was."""
+        """Shows the epoch and the last one's validation AUROC."""
         history = loop.history if isinstance(loop, TrainingLoop) else []
         last = f", validation AUROC {history[-1]['valid_auroc']:.3f}" if history else ""
         self.progress.note = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}{last}"
@@ -208,18 +210,18 @@ class _Shown(Callback):
 def train(
     method: Method, config: Config, train: Stays, valid: Stays, folder: Path, progress: bool = True, devices: int = 1
 ) -> pd.DataFrame:
-    """Trains a method and leaves it with the weights of its best validation epoch.
+    """Trains a method and loads the weights of its best validation epoch into it.
 
-    A folder that holds ``checkpoints/last.ckpt`` is continued from there, with the same result as an unbroken run.
+    If the folder holds ``checkpoints/last.ckpt``, training continues from there, with the same result as an uninterrupted run.
 
     Args:
-        method: initialised here from a first batch; one that `FitsStays` is trained by that alone.
-        config: of the run; ``config.seed`` decides everything random.
-        train: stays to learn from.
+        method: initialised here from a first batch; a `FitsStays` is only fitted by its ``fit_stays``.
+        config: the run's configuration; ``config.seed`` determines everything random.
+        train: stays to train on.
         valid: stays whose AUROC chooses the epoch.
         folder: receives ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt`` and ``history.csv``.
-        progress: shows how far it is; see ``cm2.progress``.
-        devices: processes, one for each accelerator; the kind of accelerator is chosen automatically.
+        progress: show the progress; see ``cm2.progress``.
+        devices: number of processes, one per accelerator; the kind of accelerator is chosen automatically.
 
     Returns:
         The history, one row per epoch.
@@ -254,7 +256,7 @@ def _save_history(rows: list[dict[str, float]], folder: Path) -> pd.DataFrame:
 
 
 def predictions(method: Method, config: Config, stays: Stays, progress: bool = False) -> pd.DataFrame:
-    """Predictions of a split: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws), in the split's order."""
+    """Predictions for a split: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws), in the split's order."""
     batches = loader(stays, config.train)
     with Progress("predicting", len(batches), "batch", show=progress) as shown:
         parts = _trainer(config.train, 1, callbacks=[_Shown(shown)]).predict(TrainingLoop(method, config), batches) or []
