@@ -1,1 +1,1 @@
-"""What a trained law and its embeddings are worth: retrieval, imputation, scores of draws, the truth of a simulated cohort."""
+"""Evaluation of trained embeddings and their distribution: retrieval, imputation, scores of draws, truth of a simulated cohort."""

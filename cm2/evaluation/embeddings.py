@@ -1,4 +1,4 @@
-"""The stays of a split as a method's embeddings: what alignment and imputation are judged on."""
+"""Embeddings of a split's stays under a method, on which alignment and imputation are evaluated."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cm2.methods.contract import Embeds, Method
 
 @dataclass(frozen=True)
 class Embedded:
-    """One vector of the same width for every modality of every stay."""
+    """Embeddings of stays, of the same width for every modality."""
 
     z: Tensor
-    """``(n, M, d)`` float32; what stands in the rows of absent modalities is never read."""
+    """``(n, M, d)`` float32; rows of missing modalities are never read."""
     present: Tensor
     """``(n, M)`` bool."""
     stay_id: Tensor
@@ -32,7 +32,7 @@ class Embedded:
         return len(self.stay_id)
 
     def stays(self, chosen: Tensor, most: int | None = None, seed: int = 0) -> Tensor:
-        """Positions of the chosen stays ``(n,)`` bool; of more than ``most`` a random sample that depends on their ids and the seed."""
+        """Positions of the ``chosen`` stays ``(n,)`` bool; if more than ``most``, a random sample determined by their ids and the seed."""
         rows = chosen.nonzero().flatten()
         if most is None or len(rows) <= most:
             return rows
@@ -40,9 +40,9 @@ class Embedded:
         return rows[torch.from_numpy(np.sort(order[:most]))]
 
     def hide(self, target: int, rate: float = 0.0, seed: int = 0) -> Tensor:
-        """Which modalities are given for the target ``(n, M)``: it is hidden, the others each with probability ``rate``.
+        """Conditioning set for the target, a mask ``(n, M)``: the target is masked, the others each with probability ``rate``.
 
-        Of what a stay would lose, one is kept. What is hidden at a rate is hidden at every higher one (`cm2.cohorts.missingness`).
+        If all others would be masked, one is left. A modality masked at a rate is masked at every higher one (`cm2.cohorts.missingness`).
         """
         given = self.present.clone()
         given[:, target] = False
@@ -53,17 +53,17 @@ class Embedded:
 
 @torch.inference_mode()
 def embed_stays(method: Method, config: Config, stays: Stays) -> Embedded:
-    """The embeddings of a split under a trained method.
+    """Embeds a split by a trained method.
 
     Args:
         method: one with ``embed``, see `cannot_embed`.
-        config: of its run.
-        stays: of the cohort it was trained on.
+        config: configuration of its run.
+        stays: stays of the cohort it was trained on.
 
     Raises:
         ValueError: the method has no embeddings.
     """
-    from cm2.runs.trainer import loader  # Lightning, which takes seconds
+    from cm2.runs.trainer import loader  # Lightning takes seconds to import
 
     if not isinstance(method, Embeds):
         raise ValueError(f"{config.method}: {cannot_embed(method)}")
@@ -79,15 +79,15 @@ def cannot_embed(method: Method) -> str:
 
 
 def cannot_score(method: Method) -> str:
-    """Why a method has no density of its embeddings; empty if it has a law that its loss fits."""
+    """Why a method has no density of its embeddings; empty if its loss fits one."""
     return method.why_no_law()
 
 
 def law_of(method: Method) -> CopulaJointDistribution:
-    """The fitted law of a method's embeddings, without gradients, on the processor.
+    """Fitted joint distribution of a method's embeddings, without gradients, on the CPU.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the method has none.
     """
     if (joint := method.embedding_law()) is None:
         raise ValueError(f"{type(method).__name__}: {method.why_no_law()}")

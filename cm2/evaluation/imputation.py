@@ -1,7 +1,7 @@
-"""Imputation judged: a present modality is hidden, filled in from the stay's others, and compared with the embedding it has.
+"""Evaluation of imputation: an observed modality is masked, imputed from the stay's others, and compared with its true embedding.
 
-Everything is in units of the embedding's standard deviation, the root of the mean variance of its coordinates over the stays, so that
-methods whose embeddings differ in scale can be compared.
+Everything is in units of the embedding's standard deviation, the root of the mean variance of its coordinates over the stays, to compare
+methods whose embeddings differ in scale.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ Way = Literal["conditional", "marginal", "mean", "zero"]
 WAYS: tuple[Way, ...] = ("conditional", "marginal", "mean", "zero")
 DRAWS = 32
 BLOCK = 256
-"""Stays whose draws are held in memory at a time."""
+"""Number of stays whose draws are in memory at a time."""
 
 
 def impute_scores(
     law: CopulaJointDistribution, z: Tensor, given: Tensor, target: int, n_draws: int = DRAWS, seed: int = 0
 ) -> dict[str, dict[str, NDArray]]:
-    r"""What every way of filling in a hidden modality scores, stay by stay.
+    r"""Scores of every imputation method for a masked modality, stay by stay.
 
-    * ``energy``: energy score (Gneiting and Raftery 2007) of the draws; of a point, which is a law too, its distance
-    * ``log_likelihood``: log f of the true embedding: given the others, log f_O+m - log f_O, or of the margin; a point has none
-    * ``error``: mean over the coordinates of the squared error of the draws' mean, less what the finite number of draws adds to it
+    * ``energy``: energy score (Gneiting and Raftery 2007) of the draws; for a point forecast its distance
+    * ``log_likelihood``: log f of the true embedding: conditional, log f_O+m - log f_O, or marginal; none for a point forecast
+    * ``error``: mean over the coordinates of the squared error of the draws' mean, minus the noise of the finite number of draws
 
     Args:
-        law: of the embeddings.
-        z: ``(n, M, d)``, the true ones; what is neither given nor the target is never read.
-        given: ``(n, M)`` bool, the modalities that the hidden one is filled in from; the target's column is ignored.
-        target: column of the hidden modality, which every one of these stays has.
+        law: distribution of the embeddings.
+        z: true embeddings ``(n, M, d)``; those neither in the conditioning set nor the target are never read.
+        given: conditioning set ``(n, M)`` bool; the target's column is ignored.
+        target: column of the masked modality, which is observed in all these stays.
         n_draws: 2 or more.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
-        By way, then by score, ``(n,)`` float64.
+        By imputation method, then by score, ``(n,)`` float64.
 
     Raises:
         ValueError: fewer than two stays or draws, a target without variance, a link without conditional draws.
@@ -56,6 +56,7 @@ def impute_scores(
     unit = spread(truth)
     if not float(unit) > 0:
         raise ValueError("impute_scores: the target's embedding is the same for all stays, so that there is nothing to tell apart")
+    # the density of z / unit: its log Jacobian is d log(unit)
     likelihood = {how: value + truth.shape[1] * unit.log() for how, value in _log_likelihood(law, z, given, target).items()}
     points = {"mean": _mean(law, target), "zero": torch.zeros_like(truth[0])}
     scores: dict[str, dict[str, NDArray]] = {}
@@ -70,7 +71,7 @@ def impute_scores(
 
 
 def spread(z: Tensor) -> Tensor:
-    """Standard deviation ``()`` of embeddings ``(n, d)`` over the stays: root of the mean variance of the coordinates."""
+    """Standard deviation ``()`` of embeddings ``(n, d)`` over the stays: root mean variance of the coordinates."""
     return z.double().var(0, correction=0).mean().sqrt()
 
 
@@ -81,7 +82,7 @@ def summarise(scores: Mapping[str, NDArray], replicates: int = 1000, seed: int =
 
 
 def _root_mean(values: NDArray, axis: int) -> NDArray:
-    # without the noise of the draws an estimate of a squared error near 0 may fall below it
+    # with the noise of the draws subtracted, the estimate of a squared error near 0 can be negative
     return np.sqrt(np.maximum(values.mean(axis=axis), 0))
 
 
@@ -101,7 +102,7 @@ def _mean(law: CopulaJointDistribution, target: int) -> Tensor:
 def _filled(
     law: CopulaJointDistribution, how: Way, z: Tensor, given: Tensor, target: int, n_draws: int, points: Mapping[str, Tensor]
 ) -> Tensor:
-    """``(S, n, d)``; a point is two equal draws."""
+    """Imputed embeddings ``(S, n, d)``; a point forecast is two equal draws, the fewest that the energy score takes."""
     if how == "mean" or how == "zero":
         return points[how].expand(2, len(z), -1)
     return law.impute(z, given, n_draws, how=how)[:, :, target]

@@ -1,16 +1,16 @@
-r"""Alignment as retrieval: which of many embeddings of a modality belongs to this stay?
+r"""Cross-modal retrieval as a measure of alignment: which of many embeddings of a modality belongs to a stay?
 
 Three scores of a candidate y, given the embeddings :math:`z_O` of a stay's other modalities:
 
 - ``density``: :math:`\log f(z_O, y)`, the joint log density of the pair;
-- ``dependence``: :math:`\log f(z_O, y) - \log f(z_O) - \log f(y)`, what the pair has beyond its margins;
+- ``dependence``: :math:`\log f(z_O, y) - \log f(z_O) - \log f(y)`, the pointwise mutual information of the pair;
 - ``cosine``: the mean cosine of y with each :math:`z_m`, for methods without a density.
 
-``dependence`` is the Bayes-optimal score where the other candidates are draws from the margin. Of n candidates let the one at a
+``dependence`` is the Bayes-optimal score if the other candidates are draws from the margin. Of n candidates let the one at a
 uniformly random position j come from :math:`f(\cdot \mid z_O)` and the others from f. Then
 :math:`\Pr(j \mid y_1 \dots y_n, z_O) \propto f(y_j \mid z_O) \prod_{i \ne j} f(y_i) \propto f(z_O, y_j) / (f(z_O) f(y_j))`,
 and the k candidates of the largest posterior probability have the largest recall at k. The joint density multiplies this by
-:math:`f(y_j)`: it prefers candidates that are typical, whomever they belong to.
+:math:`f(y_j)`: it prefers typical candidates, whichever stay they belong to.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from cm2.metrics import Interval, over_stays
 
 AT = (1, 5, 10)
 PAIRS = 16_384
-"""Pairs of a query and a candidate that are scored at a time: memory does not grow with the square of the stays."""
+"""Number of pairs of query and candidate scored at a time: memory does not grow with the square of the stays."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the true candidate stands for each of q queries."""
+    """Rank of the true candidate for each of q queries."""
 
     better: NDArray
     """Candidates with a higher score ``(q,)``."""
     tied: NDArray
-    """Others with the same score ``(q,)``."""
+    """Other candidates with the same score ``(q,)``."""
     candidates: int
-    """Of each query, the true one included."""
+    """Number of candidates of each query, the true one included."""
 
     def recall(self, k: int, among: int | None = None) -> NDArray:
         """Probability ``(q,)`` that the true candidate is among the best k, ties broken at random.
 
         Args:
             k: 1 or more.
-            among: as if the true candidate stood among ``among - 1`` others drawn at random. Nothing is drawn: the number of better
-                ones among them is hypergeometric. None: all candidates.
+            among: number of candidates, as if the true one were ranked among ``among - 1`` others drawn at random. Nothing is drawn:
+                the number of better ones among them is hypergeometric. None: all candidates.
         """
         size = self._size(among)
-        reach = np.arange(int(self.tied.max(initial=0)) + 1)  # how many of the tied are placed before the true one
+        reach = np.arange(int(self.tied.max(initial=0)) + 1)  # number of tied candidates ranked before the true one
         ahead = np.minimum(self.better[:, None] + reach, self.candidates - 1)
         inside = hypergeom.cdf(k - 1, self.candidates - 1, ahead, size - 1) if size > 1 else np.ones(ahead.shape)
         possible = reach <= self.tied[:, None]
         return (inside * possible).sum(axis=1) / possible.sum(axis=1)
 
     def rank(self, among: int | None = None) -> NDArray:
-        """Mid-rank ``(q,)`` from 1: better ones, and half of the tied ones, before it; with ``among`` as in ``recall``, its expectation."""
+        """Mid-rank ``(q,)`` from 1, with half of the tied candidates before it; with ``among`` as in ``recall``, its expectation."""
         ahead = self.better + self.tied / 2
         return 1 + ahead * (self._size(among) - 1) / max(self.candidates - 1, 1)
 
@@ -72,7 +72,7 @@ class Standing:
         return {f"recall_{k}": interval for k, interval in zip(AT, found, strict=True)} | {"median_rank": median}
 
     def chance(self, among: int | None = None) -> dict[str, float]:
-        """The same numbers of a score that knows nothing."""
+        """The same measures for a random score."""
         size = self._size(among)
         return {f"recall_{k}": min(k / size, 1.0) for k in AT} | {"median_rank": (size + 1) / 2}
 
@@ -85,22 +85,23 @@ class Standing:
 
 
 def standings(law: CopulaJointDistribution, z: Tensor, given: Tensor, candidates: Tensor, target: int) -> dict[str, Standing]:
-    """Where each stay's own embedding stands among all candidates, by ``density`` and by ``dependence``.
+    """Ranks of each stay's true embedding among all candidates, by ``density`` and by ``dependence``.
 
     Args:
-        law: of the embeddings.
-        z: queries ``(n, M, d)``; what is not given is never read.
-        given: ``(n, M)`` bool, the modalities to search with; the target's column is ignored.
+        law: distribution of the embeddings.
+        z: queries ``(n, M, d)``; embeddings outside the conditioning set are never read.
+        given: conditioning set ``(n, M)`` bool, the modalities to search with; the target's column is ignored.
         candidates: ``(c, d)`` embeddings of the target, c >= n; the i-th belongs to the i-th query.
         target: column of the modality that is searched for.
 
     Raises:
-        ValueError: fewer candidates than queries, or none; NaN in what is read.
+        ValueError: fewer candidates than queries, or none; NaN in a score.
     """
     filled = candidates.new_zeros(len(candidates), *z.shape[1:])
     filled[:, target] = candidates
     only = torch.zeros(len(candidates), z.shape[1], dtype=torch.bool)
     only[:, target] = True
+    # terms of z_O alone are left out: they are the same for all candidates of a query
     typical = law.marginal_log_prob(filled, only)[:, target]
     parts = []
     for rows in _chunks(z, candidates):
@@ -110,7 +111,7 @@ def standings(law: CopulaJointDistribution, z: Tensor, given: Tensor, candidates
 
 
 def cosine_standings(z: Tensor, given: Tensor, candidates: Tensor, target: int) -> Standing:
-    """The same by the mean cosine with the given modalities; arguments as ``standings``."""
+    """The same by the mean cosine with the modalities of the conditioning set; arguments as in ``standings``."""
     given = given & (torch.arange(z.shape[1]) != target)
     if not bool(given.any(dim=1).all()):
         raise ValueError("given: a query has no modality beside the target; leave such stays out")
@@ -127,7 +128,7 @@ def _chunks(z: Tensor, candidates: Tensor) -> list[Tensor]:
 
 
 def _stand(score: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """How many candidates are better and how many others equal, from scores ``(q, c)`` of the queries at ``rows``."""
+    """Numbers of better and of other equal candidates, from scores ``(q, c)`` of the queries at ``rows``."""
     if bool(score.isnan().any()):
         raise ValueError("a score is NaN; the embeddings of a modality that is present hold NaN, or the law is broken")
     own = score.gather(1, rows[:, None])

@@ -15,16 +15,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TwoSample:
-    """An energy test of equal laws."""
+    """Result of an energy test of equal distributions."""
 
     statistic: float
-    """Energy distance, 0 in expectation when the laws are equal."""
+    """Energy distance, 0 in expectation if the distributions are equal."""
     p_value: float
     """Share of permutations (the observed labels counted as one) with a statistic at least as large."""
 
 
 def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
-    r"""Energy score of a law given by draws, small is good; its expectation is least for the law the truth comes from.
+    r"""Energy score of a distribution represented by draws, smaller is better; its expectation is least for the true distribution.
 
     .. math:: ES = \frac1S \sum_s \lVert X_s - y \rVert - \frac{1}{2 S (S - 1)} \sum_{s \ne t} \lVert X_s - X_t \rVert
 
@@ -33,7 +33,7 @@ def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
         truth: ``(..., d)``.
 
     Returns:
-        ``(...)``, unbiased for the score of the law itself.
+        ``(...)``, unbiased for the score of the distribution itself.
 
     Raises:
         ValueError: fewer than two draws, or shapes that disagree.
@@ -48,13 +48,13 @@ def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
 
 
 def energy_test(x: Tensor, y: Tensor, permutations: int = 199, seed: int = 0) -> TwoSample:
-    """Whether two samples come from one law, by permutations of their labels.
+    """Tests by permutation of the labels whether two samples come from the same distribution.
 
     Args:
         x: ``(n, d)``, n >= 2.
         y: ``(m, d)``, m >= 2. Memory grows with (n + m) squared.
-        permutations: relabellings drawn.
-        seed: of the relabellings.
+        permutations: number of random permutations.
+        seed: seed of the permutations.
 
     Raises:
         ValueError: samples that are not two-dimensional, differ in d or are too small.
@@ -64,6 +64,7 @@ def energy_test(x: Tensor, y: Tensor, permutations: int = 199, seed: int = 0) ->
     n, m = len(x), len(y)
     distance = torch.cdist(*(torch.cat((x, y)),) * 2)
     generator = torch.Generator().manual_seed(seed)
+    # all permutations in one product: a column marks the rows labelled as the first sample, column 0 the observed labels
     member = torch.zeros(n + m, permutations + 1, dtype=distance.dtype)
     member[:n, 0] = 1
     for column in range(1, permutations + 1):

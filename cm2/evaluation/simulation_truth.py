@@ -1,4 +1,4 @@
-"""What is known of a simulated cohort: its law, its embeddings and the probability of each outcome."""
+"""Truth of a simulated cohort: joint distribution, embeddings and probability of each outcome."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cm2.marginals import GaussianMixture
 
 @dataclass(frozen=True)
 class Truth:
-    """The folder ``truth/`` of a simulated cohort, read.
+    """Reads the folder ``truth/`` of a simulated cohort.
 
     Args:
         path: that folder.
 
     Raises:
-        ValueError: the folder is not there: only simulated cohorts have a truth.
+        ValueError: there is no such folder; only simulated cohorts have a truth.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Truth:
 
     @cached_property
     def latent(self) -> Tensor:
-        """True embeddings ``(n, M, d)`` float64, also of the modalities a stay lacks."""
+        """True embeddings ``(n, M, d)`` float64, those of missing modalities included."""
         return torch.from_numpy(np.load(self.path / "latent.npy"))
 
     @cached_property
@@ -60,7 +60,7 @@ class Truth:
         return pd.read_parquet(self.path / "probabilities.parquet")
 
     def joint(self) -> CopulaJoint:
-        """The law the embeddings were drawn from, float64."""
+        """The distribution from which the embeddings were drawn, float64."""
         known = self.described
         weights = np.array(known["weights"])
         modalities, components = weights.shape
