@@ -1,4 +1,4 @@
-"""Copulas: learnable modules whose call returns a law on the unit cube.
+"""Copulas as learnable modules; calling one returns a distribution on the unit cube.
 
 >>> from cm2.copulas import make
 >>> law = make("gumbel", dim=2, alpha=2.0)()

@@ -1,7 +1,6 @@
-r"""What every copula law is: a distribution on :math:`(0, 1)^{dim}` with uniform margins.
+r"""Base class of copula distributions: distributions on :math:`(0, 1)^{dim}` with uniform margins.
 
-A point :math:`u` is handled as the pair of its tails :math:`(\log u, \log(1-u))`; every density is written for the pair, `log_prob` only
-forms it.
+A point :math:`u` is represented by its tails :math:`(\log u, \log(1-u))`; every density takes that pair, and `log_prob` merely computes it.
 """
 
 from abc import ABC, abstractmethod
@@ -19,19 +18,19 @@ from cm2.numerics.elementary import LOG_HALF
 
 
 class CopulaDistribution(Distribution, ABC):
-    r"""A law on :math:`(0, 1)^{dim}` with uniform margins.
+    r"""A distribution on :math:`(0, 1)^{dim}` with uniform margins.
 
-    A family implements the abstract methods, and `rosenblatt_tails` if it goes beyond two dimensions; shapes, masks and validation stand
-    here. Sources: Sklar 1959; Nelsen, *An Introduction to Copulas* (2006).
+    A family implements the abstract methods, and `rosenblatt_tails` if it supports more than two dimensions; this class handles shapes,
+    masks and validation. Sources: Sklar 1959; Nelsen, *An Introduction to Copulas* (2006).
 
-    All mass lies in the open cube. A coordinate that is exactly 0 or 1 therefore has log density -inf, whatever the limit from inside;
+    All mass is in the open cube. A coordinate that is exactly 0 or 1 therefore has log density -inf, whatever the limit from inside;
     the CDF is exact on the closed cube; a conditional CDF is 0 or 1 there and its inverse returns the end of the interval; conditioning
-    on 0 or 1 has no meaning and is refused. Without validation nothing of this is looked at.
+    on 0 or 1 is undefined and is refused. Without validation none of this is checked.
 
     Args:
         dim: number of coordinates.
         batch_shape: batch shape of the parameters, broadcast against the leading dimensions of `u`.
-        validate_args: check the points given (default: torch's setting). False on the training path: no check, no device synchronisation.
+        validate_args: check the points (default: torch's setting). False on the training path: no check, no device synchronisation.
     """
 
     support = constraints.independent(constraints.unit_interval, 1)
@@ -53,21 +52,21 @@ class CopulaDistribution(Distribution, ABC):
         return self._like().new_full(self._extended_shape(), 1 / 12)
 
     def log_prob(self, u: Tensor, present: Tensor | None = None) -> Tensor:
-        """Log density at `u`, or of the margin over the present coordinates.
+        """Log density at `u`, or of the margin over the observed coordinates.
 
         Args:
             u: points in [0, 1], (..., dim).
-            present: optional bool mask (..., dim), one per point; absent coordinates are integrated out and never read.
+            present: optional bool mask of the observed coordinates, (..., dim); missing ones are integrated out and never read.
 
         Returns:
-            (...); 0 where fewer than two coordinates are present; -inf where a present coordinate is exactly 0 or 1.
+            (...); 0 where fewer than two coordinates are observed; -inf where an observed coordinate is exactly 0 or 1.
 
         Raises:
-            ValueError: wrong last dimension, NaN, or a present value outside [0, 1].
+            ValueError: wrong last dimension, NaN, or an observed value outside [0, 1].
         """
         if self._validate_args and self._touches_boundary(u, present):
             edge = (u <= 0) | (u >= 1) if present is None else present & ((u <= 0) | (u >= 1))
-            inside = self._log_prob(torch.where(edge, 0.5, u), present)
+            inside = self._log_prob(torch.where(edge, 0.5, u), present)  # a placeholder keeps the gradient of the other branch finite
             return torch.where(edge.any(-1), -torch.inf, inside)
         return self._log_prob(u, present)
 
@@ -78,7 +77,7 @@ class CopulaDistribution(Distribution, ABC):
         return torch.where(some, self._log_margin_at(torch.where(read, u, 0.5), mask), 0.0)
 
     def _pointwise(self, method: str, u: Tensor) -> Tensor:
-        """A method of the law at points (..., dim), block by block where they are many (see `blockwise`)."""
+        """Evaluates a method at points (..., dim), block by block if there are many (see `blockwise`)."""
         if self.batch_shape or u.dim() == 1:
             return getattr(self, method)(u)
         value = blockwise(lambda u, tensors: getattr(self._rebuild(tensors), method)(u), u.flatten(0, -2), self._tensors())
@@ -93,8 +92,9 @@ class CopulaDistribution(Distribution, ABC):
         return torch.where(some, value, 0.0)
 
     def _asked(self, present: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Which points have a density, two present coordinates at least; which coordinates it is read at; the mask of `_log_density`."""
+        """Which points have a density (at least two observed coordinates), which coordinates it reads, and the mask of `_log_density`."""
         some = present.sum(-1) > 1
+        # the other points are evaluated at a placeholder under the full mask: finite value and gradient, both discarded
         return some, present & some.unsqueeze(-1), None if self.dim == 2 else present | ~some.unsqueeze(-1)
 
     def cdf(self, u: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class CopulaDistribution(Distribution, ABC):
     def h(self, u: Tensor) -> Tensor:
         r""":math:`\partial C(u_1, u_2)/\partial u_2 = P(U_1 \le u_1 \mid U_2 = u_2)`, (..., 2) -> (...). Only for dim 2.
 
-        For the other conditional law, :math:`P(U_2 \le u_2 \mid U_1 = u_1)`, ask the `flipped` law for `h` of the flipped point.
+        For the other conditional CDF, :math:`P(U_2 \le u_2 \mid U_1 = u_1)`, take `h` of the `flipped` copula at the flipped point.
 
         Raises:
             ValueError: dim other than 2, NaN, a value outside [0, 1], or u_2 exactly 0 or 1.
@@ -170,7 +170,7 @@ class CopulaDistribution(Distribution, ABC):
             u: points in (0, 1), (..., dim).
 
         Returns:
-            (..., dim): independent uniforms where u has this law; a value that rounds to 0 or 1 is given as the nearest number inside.
+            (..., dim): independent uniforms if u has this distribution; a value that rounds to 0 or 1 becomes the nearest float inside.
 
         Raises:
             ValueError: wrong last dimension, NaN, or a value outside (0, 1).
@@ -190,7 +190,7 @@ class CopulaDistribution(Distribution, ABC):
 
     @property
     def flipped(self) -> "CopulaDistribution":
-        """The law of (U_2, U_1): the law itself, for every exchangeable family."""
+        """The copula of (U_2, U_1): the copula itself for every exchangeable family."""
         return self
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -199,10 +199,11 @@ class CopulaDistribution(Distribution, ABC):
         with torch.no_grad():
             if self.batch_shape or not self._like().is_cpu:
                 return self._draw(shape)
+            # in blocks, whose intermediate results stay in the processor's cache
             return torch.cat([self._draw(Size((count,))) for count in block_sizes(shape.numel())]).view(shape + self.event_shape)
 
     def _draw(self, sample_shape: Size) -> Tensor:
-        """`sample` where it can be cheaper than `rsample`."""
+        """`sample` without gradients, for families where that is cheaper than `rsample`."""
         return self.rsample(sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -213,18 +214,18 @@ class CopulaDistribution(Distribution, ABC):
         return to_unit_interval(*self._conditional_tails(half, half, absent))
 
     def conditional_sample(self, u: Tensor, present: Tensor, n_draws: int = 1) -> Tensor:
-        """Absent coordinates drawn from their law given the present ones; differentiable in the parameters and in the given u.
+        """Draws the missing coordinates given the observed ones; differentiable in the parameters and in the observed u.
 
         Args:
-            u: points, (..., dim); only the present coordinates are read.
-            present: bool, (..., dim), one mask per point.
+            u: points, (..., dim); only the observed coordinates are read.
+            present: bool mask of the observed coordinates, (..., dim).
             n_draws: number of draws per point.
 
         Returns:
-            (n_draws, ..., dim); present coordinates are returned as given.
+            (n_draws, ..., dim); observed coordinates are returned unchanged.
 
         Raises:
-            ValueError: wrong last dimension, NaN, a present value outside [0, 1] or exactly 0 or 1, n_draws below 1.
+            ValueError: wrong last dimension, NaN, an observed value outside [0, 1] or exactly 0 or 1, n_draws below 1.
         """
         if self._validate_args and self._touches_boundary(u, present):
             refuse_boundary(torch.where(present, u, 0.5))
@@ -244,11 +245,11 @@ class CopulaDistribution(Distribution, ABC):
         return torch.where(present, safe, drawn), torch.where(present, safe1m, drawn1m)
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "CopulaDistribution":
-        """The same law with its parameters broadcast to `batch_shape`."""
+        """The same copula with its parameters broadcast to `batch_shape`."""
         return self._batched(Size(batch_shape))
 
     def _touches_boundary(self, u: Tensor, present: Tensor | None) -> bool:
-        """Checks points; True where one of them is exactly 0 or 1."""
+        """Checks points; True if any observed value is exactly 0 or 1."""
         return touches_boundary(u, present, self.dim)
 
     def _require_pair(self, name: str) -> None:
@@ -265,19 +266,19 @@ class CopulaDistribution(Distribution, ABC):
 
     @property
     def spearman_rho(self) -> Tensor:
-        """Spearman's ρ between two coordinates, shape of the batch (a matrix where pairs differ); without a closed form by quadrature."""
+        """Spearman's ρ between two coordinates, shape of the batch (a matrix if pairs differ); by quadrature without a closed form."""
         return spearman_rho(self)
 
     def _likelihood(self, u: Tensor) -> Callable[[Self], Tensor]:
-        """The log-likelihood of a sample as a function of a law of this kind; whatever no parameter changes is computed once, here."""
+        """The log-likelihood of a sample as a function of a copula of this class; terms without parameters are computed once, here."""
         return lambda law: law._log_density_at(u).sum()
 
-    # what a family provides
+    # to be implemented by a family
 
     @property
     @abstractmethod
     def kendall_tau(self) -> Tensor:
-        """Kendall's τ between two coordinates, shape of the batch (a matrix where pairs differ)."""
+        """Kendall's τ between two coordinates, shape of the batch (a matrix if pairs differ)."""
 
     @property
     @abstractmethod
@@ -286,7 +287,7 @@ class CopulaDistribution(Distribution, ABC):
 
     @property
     def discordant_tail_dependence(self) -> tuple[Tensor, Tensor]:
-        """The coefficients of the other two corners of a pair: u_1 to 0 with u_2 to 1, and u_1 to 1 with u_2 to 0. 0 unless overridden."""
+        """Tail coefficients of a pair in the other two corners: u_1 to 0 with u_2 to 1, and u_1 to 1 with u_2 to 0. 0 unless overridden."""
         zero = self._like().new_zeros(self.batch_shape)
         return zero, zero
 
@@ -296,31 +297,31 @@ class CopulaDistribution(Distribution, ABC):
 
     @abstractmethod
     def _like(self) -> Tensor:
-        """A tensor with the law's dtype and device."""
+        """A tensor with the dtype and device of the parameters."""
 
     @abstractmethod
     def _tensors(self) -> tuple[Tensor, ...]:
-        """The tensors the law is a function of, each of shape (*batch, ...)."""
+        """The tensors on which the copula depends, each of shape (*batch, ...)."""
 
     @abstractmethod
     def _rebuild(self, tensors: Sequence[Tensor]) -> "CopulaDistribution":
-        """The same law with other values of `_tensors`."""
+        """The same copula with other values of `_tensors`."""
 
     def _batched(self, batch_shape: Size) -> "CopulaDistribution":
         own = len(self.batch_shape)
         return self._rebuild([each.expand(batch_shape + each.shape[own:]) for each in self._tensors()])
 
     def _log_density_at(self, u: Tensor) -> Tensor:
-        """Log density at points (..., dim) of the open cube that are floats: the place of a formula that is cheaper there."""
+        """Log density at floats (..., dim) in the open cube; override it with a formula in u that is cheaper than that in tails."""
         return self._log_margin_at(u, None)
 
     def _log_margin_at(self, u: Tensor, mask: Tensor | None) -> Tensor:
-        """`_log_density` at floats, where log u cannot have underflowed: the place to leave log(1 - u) out if nothing needs it."""
+        """`_log_density` at floats, where log u cannot have underflowed; override it to skip log(1 - u) if the density does not need it."""
         return self._log_density(torch.log(u), torch.log1p(-u), mask)
 
     @abstractmethod
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
-        """Log density of the margin over `mask` (None: all), which marks at least two coordinates per point."""
+        """Log density of the margin over `mask` (None: all coordinates), which marks at least two coordinates per point."""
 
     @abstractmethod
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
@@ -328,12 +329,12 @@ class CopulaDistribution(Distribution, ABC):
 
     @abstractmethod
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        """Tails of h at points (..., 2) given by their tails."""
+        """Tails of h at points (..., 2), which are passed as tails."""
 
     @abstractmethod
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
-        """Tails of the u_1 at conditional probability p (tails) given u_2 (tails)."""
+        """Tails of the u_1 at which h is p, given u_2; p and u_2 are passed as tails."""
 
     @abstractmethod
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
-        """One draw of every absent coordinate given the present ones, as tails; all of shape (..., dim)."""
+        """One draw of every missing coordinate given the observed ones, as tails; all of shape (..., dim)."""

@@ -1,4 +1,4 @@
-r"""Measures of dependence of a law: by quadrature, for those without a closed form, and Kendall's map inverted."""
+r"""Measures of dependence of a copula by quadrature, and the inversion of Kendall's τ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cm2.numerics.roots import monotone_root
 
 
 class Law(Protocol):
-    """What a measure of dependence asks of a law; `cm2.copulas.base.CopulaDistribution` has it."""
+    """Interface of a copula that the measures of dependence use; `cm2.copulas.base.CopulaDistribution` implements it."""
 
     dim: int
 
@@ -32,19 +32,19 @@ class Law(Protocol):
 
     @property
     def flipped(self) -> Law:
-        """The law of (u2, u1)."""
+        """The copula of (u2, u1)."""
         ...
 
     def h_tails(self, log_u: Tensor, log1m_u: Tensor) -> tuple[Tensor, Tensor]:
-        """Tails of the conditional CDF of the second coordinate given the first."""
+        """Tails of the conditional CDF of the first coordinate given the second."""
         ...
 
     def marginalise(self, keep: Tensor) -> Law:
-        """The law of the coordinates to keep."""
+        """The copula of the coordinates to keep."""
         ...
 
     def _like(self) -> Tensor:
-        """A tensor of the law's dtype and device."""
+        """A tensor with the dtype and device of the parameters."""
         ...
 
 
@@ -52,14 +52,14 @@ _REACH = 37.0  # the logistic function at -37 is below half an ulp of one
 
 
 def pair_rule(width: Tensor, steps: tuple[int, int] = (260, 140)) -> tuple[Tensor, Tensor, Tensor]:
-    r"""A rule for integrals over the unit square of functions that are sharp along the diagonal :math:`u_1 = u_2`.
+    r"""Quadrature rule over the unit square for functions that are sharp along the diagonal :math:`u_1 = u_2`.
 
-    Trapezoids, which converge geometrically for functions that are analytic and vanish at the ends (Trefethen and Weideman 2014), in
-    :math:`m` and :math:`r` of :math:`u_1 = \sigma(m + t/2)`, :math:`u_2 = \sigma(m - t/2)`, :math:`t = \delta\sinh r`: the logistic
-    function takes the corners to infinity, the sinh spreads a neighbourhood of the diagonal of width :math:`\delta`.
+    The trapezoidal rule, which converges geometrically for analytic functions that vanish at the ends (Trefethen and Weideman 2014), in
+    the variables :math:`m` and :math:`r` with :math:`u_1 = \sigma(m + t/2)`, :math:`u_2 = \sigma(m - t/2)`, :math:`t = \delta\sinh r`: the
+    logistic function maps the corners to infinity, and the sinh stretches a neighbourhood of the diagonal of width :math:`\delta`.
 
     Args:
-        width: :math:`\delta` in (0, 1], about 1 - |τ|, shape of a batch.
+        width: :math:`\delta` in (0, 1], about 1 - |τ|, shape of the batch.
         steps: number of nodes in m and in r.
 
     Returns:
@@ -77,7 +77,7 @@ def pair_rule(width: Tensor, steps: tuple[int, int] = (260, 140)) -> tuple[Tenso
 
 
 def cross_rule(width: Tensor, steps: tuple[int, int] = (240, 240)) -> tuple[Tensor, Tensor, Tensor]:
-    """As `pair_rule`, for functions that may be sharp along either diagonal: the same spreading on both axes."""
+    """As `pair_rule`, for functions that may be sharp along either diagonal: both variables are stretched."""
     width = width.detach().unsqueeze(-1)
     places = []
     for count, reach in zip(steps, (_REACH, 2 * _REACH), strict=True):
@@ -90,29 +90,29 @@ def cross_rule(width: Tensor, steps: tuple[int, int] = (240, 240)) -> tuple[Tens
 
 
 def kendall_tau(law: Law, width: Tensor) -> Tensor:
-    r"""Kendall's τ of a bivariate law (Nelsen 2006, section 5.1), shape of the batch.
+    r"""Kendall's τ of a bivariate copula (Nelsen 2006, section 5.1), shape of the batch.
 
     .. math:: \tau = 4\iint C\,dC - 1 = 1 - 4\iint \frac{\partial C}{\partial u_1}\frac{\partial C}{\partial u_2}\,du_1\,du_2
 
     Only conditional CDFs are needed. Accurate to about 1e-10; differentiable in the parameters.
 
     Args:
-        law: of dim 2.
-        width: about how narrow the law is along a diagonal, 1 - |τ| or of that order; shape of the batch.
+        law: a copula of dim 2.
+        width: rough width of the density's ridge along a diagonal, 1 - |τ| or of that order; shape of the batch.
     """
     own, like = len(law.batch_shape), law._like()
-    rule = cross_rule(width.double().clamp(1e-4, 1))
-    log_u, log1m_u, weight = (each.movedim(own, 0).to(like) for each in rule)  # the nodes go before the batch
+    rule = cross_rule(width.double().clamp(1e-4, 1))  # the rule divides by the width
+    log_u, log1m_u, weight = (each.movedim(own, 0).to(like) for each in rule)  # nodes before the batch, to broadcast against parameters
     second = torch.exp(law.h_tails(log_u, log1m_u)[0])
     first = torch.exp(law.flipped.h_tails(log_u.flip(-1), log1m_u.flip(-1))[0])
     return 1 - 4 * (weight * first * second).sum(0)
 
 
 def between_pairs(measure: Callable[[Law], Tensor], law: Law, alike: bool) -> Tensor:
-    """A measure of bivariate laws for a law of any dim.
+    """Extends a measure of bivariate copulas to copulas of any dim.
 
     Returns:
-        (*batch) for dim 2 and where all pairs are `alike`, else a symmetric matrix (*batch, dim, dim) with ones on its diagonal.
+        (*batch) for dim 2 or if all pairs are `alike`, else a symmetric matrix (*batch, dim, dim) with ones on its diagonal.
     """
     if law.dim == 2:
         return measure(law)
@@ -129,8 +129,8 @@ def between_pairs(measure: Callable[[Law], Tensor], law: Law, alike: bool) -> Te
 def spearman_rho(law: Law) -> Tensor:
     r"""Spearman's :math:`\rho = 12\iint(C - uv) = 12\iint(1-v)\{h(u, v) - u\}\,du\,dv` between two coordinates, shape of the batch.
 
-    By parts in v, so that only the conditional CDF is needed. For :math:`\tau < 0` the rule runs along the other diagonal. Accurate to
-    about 1e-12; differentiable in the parameters. Where pairs differ, as Kendall's τ tells, a matrix (*batch, dim, dim).
+    Integrated by parts in v, it needs only the conditional CDF. For :math:`\tau < 0` the rule follows the other diagonal. Accurate to
+    about 1e-12; differentiable in the parameters. A matrix (*batch, dim, dim) if pairs differ, which is the case if Kendall's τ is one.
     """
     if law.dim > 2:
         return between_pairs(spearman_rho, law, law.kendall_tau.shape == law.batch_shape)
@@ -139,7 +139,7 @@ def spearman_rho(law: Law) -> Tensor:
     turned = torch.stack([tau < 0, torch.zeros_like(tau, dtype=torch.bool)], -1).unsqueeze(-2)
     log_u, log1m_u = torch.where(turned, log1m_u, log_u), torch.where(turned, log_u, log1m_u)
     own = len(law.batch_shape)
-    lead = lambda each: each.movedim(own, 0)  # the nodes go before the batch
+    lead = lambda each: each.movedim(own, 0)  # nodes before the batch, to broadcast against parameters
     dtype = law._like().dtype
     h = torch.exp(law.h_tails(lead(log_u).to(dtype), lead(log1m_u).to(dtype))[0])
     level, rest = torch.exp(lead(log_u)[..., 0]), torch.exp(lead(log1m_u)[..., 1])
@@ -157,7 +157,7 @@ def _double_exponential(count: int) -> tuple[Tensor, Tensor]:
 
 
 def unit_integral(function: Callable[[Tensor], Tensor], like: Tensor, count: int = 120) -> Tensor:
-    """The integral over (0, 1) of a function that may be sharp or singular at either end: (nodes,) -> (..., nodes), float64 accuracy."""
+    """Integral over (0, 1), to float64 accuracy, of a function (nodes,) -> (..., nodes) that may be sharp or singular at either end."""
     node, weight = (each.to(like) for each in _double_exponential(count))
     return (function(node) * weight).sum(-1)
 
@@ -165,32 +165,32 @@ def unit_integral(function: Callable[[Tensor], Tensor], like: Tensor, count: int
 def invert(measure: Callable[[Tensor], Tensor], target: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """The parameter in [lower, upper] at which an increasing measure of dependence takes the value `target`, element by element.
 
-    By Newton's steps for the odds τ/(1 - τ), which are nearly straight in the parameters of all families here, at both ends.
+    Newton's method on the odds τ/(1 - τ), which are nearly linear in the parameters of all families here, at both ends.
     Differentiable in `target` by the implicit function theorem.
 
     Args:
         measure: parameter -> measure in [0, 1), element by element, differentiable.
-        target: values wanted, in [0, 1).
+        target: values of the measure, in [0, 1).
         lower, upper: brackets, of target's shape.
     """
 
     def level(parameter: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
+        with torch.enable_grad():  # the slope is a derivative, and `monotone_root` iterates under no_grad
             inner = parameter.detach().requires_grad_()
             value = measure(inner)
             odds = value / (1 - value)
             (slope,) = torch.autograd.grad(odds.sum(), inner)
-        return wanted - odds.detach(), -slope
+        return wanted - odds.detach(), -slope  # the gradient is to reach the target alone
 
     wanted = target / (1 - target)
     return monotone_root(level, lower, upper, iterations=7)
 
 
 def check_tau(tau: float | Tensor, name: str, lower: float, closed: bool = False) -> Tensor:
-    """Kendall's tau as a floating tensor inside the range that a family reaches.
+    """Kendall's tau as a floating tensor, checked against the range of a family.
 
     Raises:
-        ValueError: a value outside of it; says so, and what to do about a negative one.
+        ValueError: a value outside the range; the message suggests a rotation if it is negative.
     """
     tensor = tau if isinstance(tau, Tensor) else torch.as_tensor(tau)
     tensor = tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())

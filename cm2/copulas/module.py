@@ -1,4 +1,4 @@
-"""The learnable side of a copula: a module that holds parameters and returns a law; and the one list of families by name."""
+"""Base class of learnable copulas, and the registry of families by name."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -11,14 +11,14 @@ from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.inference.estimation import Fit, fit
 
 FAMILIES: dict[str, type["Copula"]] = {}
-"""Families by name. A class that sets ``name`` enters itself; every list of families is taken from here by the flags of the class."""
+"""Families by name. A class that sets ``name`` registers itself; every list of families is derived from these by the flags of the class."""
 
 
 class Copula(nn.Module, ABC):
-    """A learnable copula: parameters registered without constraint; calling it returns the law they stand for.
+    """A learnable copula with unconstrained parameters; calling it returns the distribution at their current values.
 
-    A subclass that sets ``name`` becomes a family of that name, which ``make``, ``select``, vines, the simulator and the command line
-    then know. Its flags say where it takes part.
+    A subclass that sets ``name`` becomes a family of that name, available to ``make``, ``select``, vines, the simulator and the command
+    line. Its flags restrict where it is used.
 
     Args:
         dim: number of coordinates, at least 2.
@@ -29,15 +29,15 @@ class Copula(nn.Module, ABC):
 
     name: str
     shown: tuple[str, ...] = ()
-    """Attributes that hold the parameters under the names of the literature, and no others."""
+    """Names of the attributes that are the natural parameters, as in the literature."""
     max_dim: ClassVar[int | None] = None
-    """Largest number of coordinates, as 2 for a family of pairs; None for any."""
+    """Largest number of coordinates, for example 2 for a family of pairs; None: any number."""
     selectable: ClassVar[bool] = True
-    """Whether ``select`` tries it when no families are named: it can be fitted from its default start."""
+    """Whether ``select`` tries it if no families are named; requires that it can be fitted from its default start."""
     pair: ClassVar[bool] = True
-    """Whether ``make(name, 2)`` gives a pair copula of a vine."""
+    """Whether ``make(name, 2)`` can be a pair copula of a vine."""
     simulated: ClassVar[bool] = True
-    """Whether the simulator draws cohorts from it: its parameters are numbers."""
+    """Whether the simulator can draw cohorts from it; requires that its parameters are numbers."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -53,16 +53,16 @@ class Copula(nn.Module, ABC):
 
     @classmethod
     def allows(cls, dim: int) -> bool:
-        """Whether the family has members of so many coordinates."""
+        """Whether the family exists for this number of coordinates."""
         return cls.max_dim is None or dim <= cls.max_dim
 
     @abstractmethod
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current parameters."""
+        """The distribution at the current parameters."""
 
     @staticmethod
     def kendall_tau_range(dim: int) -> tuple[float, float]:
-        """Ends of the values of Kendall's τ that the family reaches."""
+        """Smallest and largest Kendall's τ that the family attains."""
         return 0.0, 1.0
 
     @staticmethod
@@ -70,7 +70,7 @@ class Copula(nn.Module, ABC):
         """The parameters, by name, at which Kendall's τ between two coordinates is `tau`.
 
         Raises:
-            ValueError: a value that the family does not reach.
+            ValueError: a value that the family does not attain.
         """
         raise ValueError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
 
@@ -79,7 +79,7 @@ class Copula(nn.Module, ABC):
         return fit(self, u, method, standard_errors, ranks)
 
     def _start_at(self, u: Tensor) -> None:
-        """Sets parameters to where maximum likelihood for a sample (n, dim) is to start, in families without a map from Kendall's τ."""
+        """Sets the start of maximum likelihood for a sample (n, dim), in families without a map from Kendall's τ."""
 
     def extra_repr(self) -> str:
         values = {name: getattr(self, name).detach() for name in self.shown}
@@ -95,7 +95,7 @@ def parameter(value: object, name: str, lower: float, upper: float, interval: st
     tensor = value.detach().clone() if isinstance(value, Tensor) else torch.as_tensor(value)
     if not tensor.is_floating_point():
         tensor = tensor.to(torch.get_default_dtype())
-    inside = (tensor >= lower if interval.startswith("[") else tensor > lower) & (tensor < upper)
+    inside = (tensor >= lower if interval.startswith("[") else tensor > lower) & (tensor < upper)  # False for NaN
     if not inside.all():
         raise ValueError(f"{name} is {tensor[~inside].flatten()[0].item():g}; it must lie in {interval}")
     return tensor

@@ -1,4 +1,4 @@
-"""Copula families by name: every module of ``cm2.copulas.families`` is read, and what it defines is found in `FAMILIES`."""
+"""Construction of copulas by family name; importing this module imports all of ``cm2.copulas.families``, which fills `FAMILIES`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from cm2.copulas.module import FAMILIES, Copula
 
 __all__ = ["FAMILIES", "make"]
 
-import_all(families.__name__, families.__path__)  # its class enters itself into FAMILIES
+import_all(families.__name__, families.__path__)  # each family registers itself on import
 
 
 def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor | None = None, **parameters: Any) -> Copula:
-    """A learnable copula by name; without parameters it starts near, not at, independence.
+    """Makes a learnable copula by family name; without parameters it starts near, but not at, independence.
 
     Args:
         name: one of `FAMILIES`.
         dim: number of coordinates, at least 2.
         rotation: 0, 90, 180 or 270 degrees, the last three for dim 2 only; see `RotatedDistribution`.
-        kendall_tau: Kendall's tau between two coordinates (of the rotated law), instead of the parameter that it determines.
+        kendall_tau: Kendall's tau between two coordinates (of the rotated copula), instead of the parameter that it determines.
         **parameters: gumbel, frank, clayton, joe: `alpha`; gaussian, student: `rho` (dim 2) or `correlation` (dim, dim); student: `nu`;
             mixture: `copulas`, a list of modules, and `weights`; vine: `structure`, `pair_copulas`, one list of modules of dim 2 per tree,
             and `truncation`, see `Vine`.
@@ -43,6 +43,7 @@ def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor 
         )
     if rotation:
         check_rotation(rotation, dim)
+        # reflecting one coordinate changes the sign of tau, reflecting both does not
         inner = -kendall_tau if kendall_tau is not None and rotation != 180 else kendall_tau
         return Rotated(make(name, dim, kendall_tau=inner, **parameters), rotation)
     if kendall_tau is not None:

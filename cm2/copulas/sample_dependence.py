@@ -1,4 +1,4 @@
-r"""Measures of dependence of a sample, with standard errors."""
+r"""Sample versions of Kendall's τ and Spearman's ρ, with standard errors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def sample_kendall_tau(x: Tensor) -> Estimate:
     r"""Kendall's :math:`\tau_b` of every pair of columns, in :math:`O(n\log n)`.
 
     With :math:`S_i = \sum_j \mathrm{sign}(x_i - x_j)\,\mathrm{sign}(y_i - y_j)`, τ is :math:`\sum_i S_i` over
-    :math:`\sqrt{(n(n-1) - T_x)(n(n-1) - T_y)}`, T the number of tied ordered pairs (Kendall 1945). Being a U-statistic of order 2, it has
-    the influence function :math:`2(S_i - \bar S)`, scaled alike (Hoeffding 1948; the ties count as fixed).
+    :math:`\sqrt{(n(n-1) - T_x)(n(n-1) - T_y)}`, T the number of tied ordered pairs (Kendall 1945). As a U-statistic of order 2 it has the
+    influence function :math:`2(S_i - \bar S)`, with the same scale (Hoeffding 1948; the number of ties is treated as fixed).
 
     Args:
-        x: sample, (n, dim), of any scale.
+        x: sample, (n, dim), on any scale.
 
     Raises:
         ValueError: not a matrix with two columns, fewer than 3 rows, NaN, or a constant column.
@@ -37,10 +37,10 @@ def sample_spearman_rho(x: Tensor) -> Estimate:
     r"""Spearman's ρ, the correlation of the mid-ranks, of every pair of columns.
 
     Its influence function is :math:`12\{uv + \int 1(u\le s)\,t\,dC(s,t) + \int 1(v\le t)\,s\,dC(s,t)\}`, here at the empirical copula
-    (Genest and Rémillard 2004; the ties count as fixed).
+    (Genest and Rémillard 2004; the number of ties is treated as fixed).
 
     Args:
-        x: sample, (n, dim), of any scale.
+        x: sample, (n, dim), on any scale.
 
     Raises:
         ValueError: not a matrix with two columns, fewer than 3 rows, NaN, or a constant column.
@@ -50,7 +50,10 @@ def sample_spearman_rho(x: Tensor) -> Estimate:
 
 
 def kendall_terms(x: Tensor) -> Tensor:
-    """Per row and pair of columns (in the order of `pairs_of`) its share: the mean over rows is τ, twice their deviation its error."""
+    """Contribution of each row to τ of each pair of columns, (n, pairs) in the order of `pairs_of`.
+
+    The mean over the rows is τ; twice their standard deviation over √n is its standard error.
+    """
     _check_sample(x)
     return torch.stack([_kendall_terms(x[:, i], x[:, j]) for i, j in pairs_of(x.shape[1])], -1)
 
@@ -61,7 +64,7 @@ def pairs_of(dim: int) -> list[tuple[int, int]]:
 
 
 def _pairwise(x: Tensor, terms: Tensor) -> Estimate:
-    """The mean of U-statistics from the shares of the rows, and its error."""
+    """Mean of the rows' contributions to U-statistics of order 2, and its standard error."""
     mean, error = terms.mean(0), 2 * terms.std(0) / math.sqrt(len(terms))
     if x.shape[1] == 2:
         return Estimate(mean[0], error[0])
@@ -88,7 +91,7 @@ def _check_sample(x: Tensor) -> None:
 
 def _kendall_terms(x: Tensor, y: Tensor) -> Tensor:
     n, (first, tied_x), (second, tied_y) = len(x), _ranks(x), _ranks(y)
-    if tied_x == tied_y == 0:
+    if tied_x == tied_y == 0:  # the ranks and the points below in both columns determine the other three quadrants
         score = 4 * _below(first, second) - 2 * (first + second) + n - 1
     else:
         score = _strictly_below(x, y) + _strictly_below(-x, -y) - _strictly_below(x, -y) - _strictly_below(-x, y)
@@ -105,7 +108,7 @@ def _ranks(x: Tensor) -> tuple[Tensor, int]:
 
 
 def _strictly_below(x: Tensor, y: Tensor) -> Tensor:
-    """For every i the number of j with x_j < x_i and y_j < y_i: ties are ordered so that neither of two tied points counts the other."""
+    """For every i the number of j with x_j < x_i and y_j < y_i; ties are ordered such that no point counts one it is tied with."""
     index = torch.argsort(y, descending=True, stable=True)
     index = index[torch.argsort(x[index], stable=True)]
     place = torch.empty_like(index).scatter_(0, index, torch.arange(len(x), device=x.device))
@@ -117,8 +120,8 @@ def _strictly_below(x: Tensor, y: Tensor) -> Tensor:
 def _below(first: Tensor, second: Tensor) -> Tensor:
     """For every i the number of j with first_j < first_i and second_j < second_i, both permutations of 0..n-1.
 
-    A radix sort of the second ranks from the top bit, in the order of the first: at the bit where two of them part, the smaller one is
-    counted by every larger one that stands behind it.
+    Radix sort of the second ranks from the highest bit, in the order of the first: at the highest bit in which two of them differ, the
+    larger counts the smaller if it comes later.
     """
     n = len(first)
     index = torch.arange(n, device=first.device)
@@ -146,13 +149,13 @@ def _spearman_terms(x: Tensor, y: Tensor) -> Tensor:
 
 
 def mid_ranks(x: Tensor) -> Tensor:
-    """Ranks 1..n of a column, ties sharing the mean of theirs; float64."""
+    """Ranks 1..n of a column, float64; tied values get the mean of their ranks."""
     _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
     return (torch.cumsum(counts, 0) - (counts - 1) / 2).double()[inverse]
 
 
 def mean_above(x: Tensor, values: Tensor) -> Tensor:
-    """For every i the mean over all j of values_j where x_j >= x_i, else 0."""
+    """For every i the mean over all j of values_j if x_j >= x_i, else of 0."""
     ordered, index = torch.sort(x)
     tail = torch.cumsum(values[index].flip(0), 0).flip(0)
     return tail[torch.searchsorted(ordered, x.contiguous())] / len(x)
