@@ -1,4 +1,4 @@
-r"""What the Archimedean families share."""
+r"""Base classes of the Archimedean families."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from cm2.numerics.elementary import log1mexp
 
 
 class _SameChange(torch.autograd.Function):
-    """A value that is known exactly and changes as `alpha` does."""
+    """Returns `value`, with the gradient of the identity in `alpha`."""
 
     @staticmethod
     def forward(alpha: Tensor, value: Tensor) -> Tensor:
@@ -31,32 +31,32 @@ class _SameChange(torch.autograd.Function):
 
 
 def excess_over_one(alpha: Tensor, exact: Tensor | None = None) -> Tensor:
-    """α - 1 as a function of α, with the value `exact` where that is known better than α tells.
+    """α - 1 as a function of α; with the value `exact` if that is known more precisely than the rounded α determines it.
 
-    Never 0: at α = 1 it is a number so small that nothing can tell, whose logarithm and its derivative exist.
+    Never 0: at α = 1 it is a number too small to affect any result, so that its logarithm has a value and a derivative.
     """
     value = alpha.detach() - 1 if exact is None else exact.detach()
     return _SameChange.apply(alpha, value + smallest_excess(alpha.dtype))
 
 
 def smallest_excess(dtype: torch.dtype) -> float:
-    """Stands for 0: far below rounding, far above underflow."""
+    """A positive substitute for 0: far below rounding, far above underflow."""
     return torch.finfo(dtype).tiny * 2.0**60
 
 
 class ArchimedeanDistribution(CopulaDistribution):
     r""":math:`C(u) = \psi\left(\sum_j \psi^{-1}(u_j)\right)` with a completely monotone generator :math:`\psi`.
 
-    Everything below follows from :math:`\psi` and its derivatives (McNeil and Nešlehová 2009; Hofert, Mächler, McNeil 2012), O the present
-    coordinates, n their number and :math:`t_O = \sum_{j\in O}\psi^{-1}(u_j)`:
+    Everything below follows from :math:`\psi` and its derivatives (McNeil and Nešlehová 2009; Hofert, Mächler, McNeil 2012), with O the
+    observed coordinates, n their number and :math:`t_O = \sum_{j\in O}\psi^{-1}(u_j)`:
 
     .. math::
         c(u_O) = |\psi^{(n)}(t_O)| \prod_{j\in O} |(\psi^{-1})'(u_j)|, \qquad
         P(U_j \le v \mid u_O) = \psi^{(n)}(t_O + \psi^{-1}(v)) / \psi^{(n)}(t_O).
 
-    A family carries :math:`t_O` as a *state*, whichever function of it is accurate in its corner, and implements `_empty` (the state of no
-    coordinate), `_join` (add a coordinate), `_log_ratio` (the conditional CDF), `_quantile` (its inverse), `_cdf`, `_log_density` and
-    `_frailty_tails` (the sampler of Marshall and Olkin 1988: :math:`U_j = \psi(E_j/V)`).
+    A family represents :math:`t_O` by a *state*, a function of it that is accurate where the family needs it, and implements `_empty` (the
+    state of no coordinate), `_join` (add a coordinate), `_log_ratio` (the conditional CDF), `_quantile` (its inverse), `_cdf`,
+    `_log_density` and `_frailty_tails` (the sampler of Marshall and Olkin 1988: :math:`U_j = \psi(E_j/V)`).
 
     Args:
         alpha: the parameter, shape of the batch.
@@ -106,12 +106,12 @@ class ArchimedeanDistribution(CopulaDistribution):
         return torch.exp(self._log_h(torch.log(u), torch.log1p(-u)))
 
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        # rounding can leave a ratio of one a little above it
+        # a ratio of 1 may be rounded to slightly above 1, where log(1 - h) does not exist
         log_h = self._log_h(log_u, log1m_u).clamp_max(-torch.finfo(log_u.dtype).tiny)
         return log_h, log1mexp(log_h)
 
     def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        """The ratios of the generator's derivatives, one coordinate after the other."""
+        """Ratios of the generator's derivatives, coordinate by coordinate."""
         if self.dim == 2:
             return super().rosenblatt_tails(log_u, log1m_u)
         coordinates = list(zip(log_u.unbind(-1), log1m_u.unbind(-1), strict=True))
@@ -128,27 +128,27 @@ class ArchimedeanDistribution(CopulaDistribution):
         return self._quantile(state, torch.ones_like(state, dtype=torch.long), *p)
 
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
-        """The Rosenblatt chain: absent coordinates, one after the other, at uniform levels of their law given all those known so far.
+        """Inverse Rosenblatt transform: missing coordinates one by one, at uniform levels of their conditional CDF given all before.
 
-        The law is exchangeable, so the chain draws first, second, ... *absent* coordinates and each point places them where it lacks them.
-        Where none is present the first draw is its level, and every further one is drawn given at least one.
+        The copula is exchangeable, so that the loop draws the first, second, ... *missing* coordinate, and each point then puts the draws
+        in the places of its own missing coordinates. If none is observed, the first draw is its level; all later ones are conditional.
         """
         log_p, log1m_p = uniform_tails(log_u.shape, log_u)
         state, count = self._fold(log_u, log1m_u, present), present.sum(-1)
         none = count == 0
         drawn = [(log_p[..., 0], log1m_p[..., 0])]
         state = torch.where(none, self._join(state, *drawn[0]), state)
-        count = count.clamp(1, self.dim - 1)
+        count = count.clamp(1, self.dim - 1)  # a used draw is given 1 to dim - 1 coordinates; draws of complete points are discarded
         for j in range(1, self.dim):
             drawn.append(self._quantile(state, count, log_p[..., j], log1m_p[..., j]))
             if j + 1 < self.dim:
                 state, count = self._join(state, *drawn[-1]), (count + 1).clamp(max=self.dim - 1)
-        # points with a coordinate to start from skip the free draw
+        # points with an observed coordinate skip the unconditional first draw
         rank = ((~present).cumsum(-1) - none.unsqueeze(-1).long()).clamp(0, self.dim - 1)
         low, high = (torch.stack(each, -1).gather(-1, rank) for each in zip(*drawn, strict=True))
         return low, high
 
-    # what a family provides
+    # to be implemented by a family
 
     @abstractmethod
     def _empty(self, like: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class ArchimedeanDistribution(CopulaDistribution):
 
     @abstractmethod
     def _join(self, state: Tensor, log_u: Tensor, log1m_u: Tensor) -> Tensor:
-        """The state with one coordinate more."""
+        """The state with one more coordinate."""
 
     @abstractmethod
     def _log_ratio(self, state: Tensor, log_v: Tensor, log1m_v: Tensor, count: int) -> Tensor:
@@ -168,7 +168,7 @@ class ArchimedeanDistribution(CopulaDistribution):
 
     @abstractmethod
     def _frailty_tails(self, shape: Size) -> Tails:
-        """Tails of draws of that shape, (*sample_shape, *batch, dim)."""
+        """Tails of draws of `shape`, (*sample_shape, *batch, dim)."""
 
 
 class ArchimedeanCopula(Copula):

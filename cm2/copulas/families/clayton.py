@@ -12,7 +12,7 @@ from cm2.copulas.tails import Tails, many
 from cm2.numerics.context import Context
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, log1pexp, log_expm1, log_neg_log
 
-_SMALL = 1e-16  # e^a - 1 is a to the last digit
+_SMALL = 1e-16  # below it e^a - 1 equals a to the last digit
 
 
 class _Overlap(torch.autograd.Function):
@@ -36,7 +36,7 @@ class _Overlap(torch.autograd.Function):
 def overlap(a: Tensor, b: Tensor) -> Tensor:
     r""":math:`g = \log(e^a + e^b - 1) - a - b = \log\{1 - (1-e^{-a})(1-e^{-b})\}` for :math:`a, b \ge 0`, of order :math:`-ab` near 0.
 
-    The second form does not cancel for small arguments, the first not for large ones; the derivative is
+    The second form does not cancel for small arguments, nor the first for large ones; the derivative is
     :math:`\partial g/\partial a = e^{-b-g} - 1`.
     """
     return _Overlap.apply(*torch.broadcast_tensors(a, b))
@@ -50,7 +50,7 @@ class ClaytonDistribution(ArchimedeanDistribution):
 
     .. math:: \log c(u_O) = \sum_{k<n}\log(1 + k\alpha) - G/\alpha - nG + (n-1)\,\alpha\sum_{j\in O}\log u_j,
 
-    where nothing cancels as :math:`\alpha \to 0`, in value or derivative. From :math:`\psi^{(n)}(t) \propto (1+t)^{-(1/\alpha+n)}` the
+    in which nothing cancels as :math:`\alpha \to 0`, in value or derivative. From :math:`\psi^{(n)}(t) \propto (1+t)^{-(1/\alpha+n)}` the
     conditional CDF is :math:`e^{-(1/\alpha + n)(S'-S)}` with :math:`S' - S = \log\{1 + e^{-S}(e^{a} - 1)\}`, inverted in closed form.
     Kendall's τ is :math:`\alpha/(\alpha+2)`, tail dependence :math:`(2^{-1/\alpha}, 0)` (Nelsen 2006, examples 5.4 and 5.22); the frailty
     is gamma distributed with shape :math:`1/\alpha`.
@@ -80,7 +80,7 @@ class ClaytonDistribution(ArchimedeanDistribution):
         return self._log_constant(count) - total / self.alpha - count * total + (count - 1) * self.alpha * log_u.sum(-1)
 
     def _overlaps(self, log_u: Tensor) -> Tensor:
-        """G, the sum of the overlaps as one coordinate after the other joins."""
+        """G, the sum of the overlaps as the coordinates are joined one by one."""
         a = [-self.alpha * column for column in log_u.unbind(-1)]
         state, total = a[0], torch.zeros_like(a[0])
         for each in a[1:]:
@@ -93,17 +93,17 @@ class ClaytonDistribution(ArchimedeanDistribution):
         return torch.exp(log_u.sum(-1) - self._overlaps(log_u) / self.alpha)
 
     def _log_density_at(self, u: Tensor) -> Tensor:
-        r"""Many points on the host with one ordinary alpha, where no power overflows; with :math:`a_j = -\alpha\log u_j`
+        r"""Fast formula for many points on the host and one moderate alpha, if no power overflows: with :math:`a_j = -\alpha\log u_j`
         :math:`\log c = \log(1+\alpha) + (1 + 1/\alpha)(a_1 + a_2) - (2 + 1/\alpha)\log(e^{a_1} + e^{a_2} - 1)`, in base 2.
         """
         if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < self.alpha.item() < 100:
             return super()._log_density_at(u)
         log_u = torch.log2(u)
-        both = torch.ones_like(log_u[0])  # adds two columns at the speed of memory, as strided sums do not
+        both = torch.ones_like(log_u[0])  # a product with it adds two columns at memory speed, which a strided sum does not
         state = ((log_u * -self.alpha).exp2_() @ both).sub_(1).log2_()
         state = state.mul_(LOG_HALF * (2 + 1 / self.alpha))
         value = state.addmv_(log_u, both * (LOG_HALF * (1 + self.alpha))).add_(torch.log1p(self.alpha))
-        return value if value.min() > -torch.inf else super()._log_density_at(u)
+        return value if value.min() > -torch.inf else super()._log_density_at(u)  # a power that overflowed makes it -inf
 
     def _log_constant(self, count: int | Tensor) -> Tensor:
         """The sum of log(1 + kα) over k < count, (*batch) or the shape of count."""
@@ -140,7 +140,7 @@ class ClaytonDistribution(ArchimedeanDistribution):
 
 
 def _log_growth(alpha: Tensor, log_v: Tensor, log1m_v: Tensor) -> Tensor:
-    """log(v^-alpha - 1), also where log v has underflowed."""
+    """log(v^-alpha - 1), also if log v has underflowed."""
     a = -alpha * log_v
     small = a < _SMALL
     return torch.where(small, torch.log(alpha) + log_neg_log(log_v, log1m_v), log_expm1(torch.where(small, 1.0, a)))
@@ -148,17 +148,17 @@ def _log_growth(alpha: Tensor, log_v: Tensor, log1m_v: Tensor) -> Tensor:
 
 def _tails(log_t: Tensor, alpha: Tensor) -> Tails:
     """Tails of psi(t) = (1 + t)^(-1/alpha)."""
-    small = log_t < -37
+    small = log_t < -37  # there log(1 + t) equals t to the last digit
     log_state = torch.where(small, log_t, torch.log(log1pexp(torch.where(small, 0.0, log_t))))
     return exp_neg_exp_tails(log_state - torch.log(alpha))
 
 
 class Clayton(ArchimedeanCopula):
-    r"""Learnable Clayton copula, :math:`\alpha = e^a` with :math:`a` real: one step of the optimiser changes alpha by a factor.
+    r"""Learnable Clayton copula, :math:`\alpha = e^a` with :math:`a` real: a step of the optimiser changes alpha by a factor.
 
     Args:
         dim: number of coordinates.
-        alpha: parameter in (0, inf), may carry batch dimensions; 0.2 without it.
+        alpha: parameter in (0, inf), may have batch dimensions; default 0.2.
 
     Raises:
         ValueError: alpha outside (0, inf).
@@ -182,5 +182,5 @@ class Clayton(ArchimedeanCopula):
         return torch.exp(self.log_alpha)
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current α."""
+        """The distribution at the current α."""
         return ClaytonDistribution(self.alpha, self.dim, validate_args)

@@ -1,4 +1,4 @@
-r"""What the elliptical copulas share: correlation matrices without constraint, and the algebra of their Cholesky factors."""
+r"""Base classes of the elliptical copulas: unconstrained correlation matrices and algebra of their Cholesky factors."""
 
 from abc import abstractmethod
 
@@ -11,13 +11,13 @@ from cm2.copulas.module import Copula, parameter
 
 
 class EllipticalDistribution(CopulaDistribution):
-    r"""The copula of a vector with an elliptical law and correlation matrix :math:`R = LL^\top`.
+    r"""The copula of a vector with an elliptical distribution and correlation matrix :math:`R = LL^\top`.
 
-    Kendall's τ of a pair is :math:`\frac2\pi\arcsin\rho` for every such law (Lindskog, McNeil, Schmock 2003).
+    Kendall's τ of a pair is :math:`\frac2\pi\arcsin\rho` for every elliptical copula (Lindskog, McNeil, Schmock 2003).
 
     Args:
         cholesky: lower triangular, positive diagonal, rows of norm 1, (*batch, dim, dim).
-        batch_shape: batch shape of the law; that of the factor without.
+        batch_shape: batch shape of the distribution; by default that of the factor.
         validate_args: see `CopulaDistribution`.
     """
 
@@ -38,7 +38,7 @@ class EllipticalDistribution(CopulaDistribution):
         return tau if self.dim == 2 else tau + tau.mT + torch.eye(self.dim, dtype=tau.dtype, device=tau.device)
 
     def cdf_with_error(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """`cdf` and its standard error, each (...): that of :mod:`cm2.numerics.orthants`, 0 in two dimensions.
+        """`cdf` and its standard error, each (...): from :mod:`cm2.numerics.orthants`; 0 in two dimensions.
 
         Raises:
             ValueError: as `cdf`.
@@ -62,22 +62,23 @@ class EllipticalDistribution(CopulaDistribution):
 
     def _sub_cholesky(self, kept: list[int]) -> Tensor:
         """Factor of the margin over the coordinates `kept`."""
+        # unlike cholesky, cholesky_ex does not wait for the device to check for errors
         return torch.linalg.cholesky_ex(self.correlation[..., kept, :][..., kept]).L
 
     def _masked_cholesky(self, mask: Tensor) -> Tensor:
-        """Factor with the coordinates outside of the mask made independent, one for every point."""
+        """One factor per point, in which the coordinates outside the mask are independent of all others."""
         identity = torch.eye(self.dim, dtype=torch.bool, device=mask.device)
         both = (mask.unsqueeze(-1) & mask.unsqueeze(-2)) | identity
         return torch.linalg.cholesky_ex(torch.where(both, self.correlation, 0.0)).L
 
 
 def times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Matrix times vector, (..., dim): one product for all points where they share the matrix."""
+    """Matrix times vector, (..., dim): a single product if all points share the matrix."""
     return vector @ matrix.mT if matrix.dim() == 2 else (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def solve_lower(factor: Tensor, z: Tensor) -> Tensor:
-    """L^-1 z by forward substitution, (..., dim); a loop over the few coordinates is cheaper than one small solve per point."""
+    """L^-1 z by forward substitution, (..., dim); a loop over the few coordinates is cheaper than a small solve per point."""
     white: list[Tensor] = []
     for i, column in enumerate(z.unbind(-1)):
         row = factor[..., i, :]
@@ -88,21 +89,21 @@ def solve_lower(factor: Tensor, z: Tensor) -> Tensor:
 
 class EllipticalCopula(Copula):
     r"""A copula with a learnable correlation matrix. Row i of the Cholesky factor is :math:`(a_{i1}, \ldots, a_{i,i-1}, 1)` divided by its
-    norm, the :math:`a_{ij}` real: every matrix so formed is a correlation matrix, and every positive definite one is reached exactly once.
+    norm, with real :math:`a_{ij}`: each such matrix is a correlation matrix, and every positive definite one is obtained exactly once.
 
     Args:
         dim: number of coordinates.
-        rho: correlation in (-1, 1), dim 2 only; may carry batch dimensions.
-        correlation: positive definite correlation matrix (*batch, dim, dim); without either every correlation starts at 0.1.
+        rho: correlation in (-1, 1), dim 2 only; may have batch dimensions.
+        correlation: positive definite correlation matrix (*batch, dim, dim); by default every correlation starts at 0.1.
 
     Raises:
-        ValueError: rho outside (-1, 1), a matrix that is no correlation matrix, or both or the wrong one given.
+        ValueError: rho outside (-1, 1) or for another dim than 2, a matrix that is not a correlation matrix, or both arguments.
     """
 
     def __init__(self, dim: int, rho: float | Tensor | None = None, correlation: Tensor | None = None) -> None:
         super().__init__(dim)
         if rho is not None and (correlation is not None or dim != 2):
-            raise ValueError(f"rho is the parameter of dim 2 and stands alone; for dim {dim} give correlation, a matrix ({dim}, {dim})")
+            raise ValueError(f"rho is for dim 2 and excludes correlation; for dim {dim} give correlation, a matrix ({dim}, {dim})")
         if rho is not None:
             rho = parameter(rho, "rho", -1.0, 1.0, "(-1, 1)")
             raw = (rho / torch.sqrt((1 - rho) * (1 + rho))).unsqueeze(-1)
@@ -121,7 +122,7 @@ class EllipticalCopula(Copula):
 
     @staticmethod
     def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
-        """ρ = sin(πτ/2): of the pair, or of the matrix (*batch, dim, dim) of taus for dim above 2 (a scalar: the same for all pairs).
+        """ρ = sin(πτ/2) for the pair, or for a matrix (*batch, dim, dim) of taus if dim is above 2 (a scalar: the same for all pairs).
 
         Raises:
             ValueError: tau outside (-1, 1).
@@ -157,7 +158,7 @@ class EllipticalCopula(Copula):
 
 
 def _correlation(value: Tensor, dim: int) -> Tensor:
-    """A correlation matrix, checked."""
+    """A correlation matrix as a floating tensor, after its checks."""
     matrix = torch.as_tensor(value)
     matrix = matrix.detach() if matrix.is_floating_point() else matrix.to(torch.get_default_dtype())
     if matrix.shape[-2:] != (dim, dim):

@@ -21,22 +21,22 @@ class FrankDistribution(ArchimedeanDistribution):
     Any real :math:`\alpha` in two dimensions (the density is smooth through 0, independence), :math:`\alpha > 0` in more;
     :math:`\psi(t) = -\frac1\alpha\log(1 - pe^{-t})`.
 
-    State: :math:`w = -\alpha C`, which starts at :math:`-\alpha` and is joined by :math:`e^{w'} = r_je^w + (1 - r_j)`, all terms positive.
-    With :math:`\phi(x) = (1-e^{-x})/x`, smooth and positive for all real x,
+    State: :math:`w = -\alpha C`, at first :math:`-\alpha`; joining is :math:`e^{w'} = r_je^w + (1 - r_j)`, all terms positive. With
+    :math:`\phi(x) = (1-e^{-x})/x`, smooth and positive for all real x,
 
     .. math:: r = \frac{u\,\phi(\alpha u)}{\phi(\alpha)}, \qquad 1 - r = e^{-\alpha u}\frac{(1-u)\,\phi(\alpha(1-u))}{\phi(\alpha)}.
 
     Derivatives of the generator are polylogarithms, :math:`|\psi^{(n)}(t)| = \mathrm{Li}_{1-n}(z)/\alpha` at :math:`z = pe^{-t} = 1 - e^w`,
-    and these are rational, :math:`\mathrm{Li}_{-m}(z) = zA_m(z)/(1-z)^{m+1}` with the Eulerian polynomials :math:`A_m` of positive
-    coefficients, so that (Hofert, Mächler, McNeil 2012, section 3.2.4)
+    and these are rational, :math:`\mathrm{Li}_{-m}(z) = zA_m(z)/(1-z)^{m+1}` with the Eulerian polynomials :math:`A_m`, whose coefficients
+    are positive. Hence (Hofert, Mächler, McNeil 2012, section 3.2.4)
 
     .. math:: \log c(u_O) = \log A_{n-1}(z) - (n-1)\log\phi(\alpha) - nw - \alpha\sum_{j\in O}u_j .
 
-    The conditional CDF :math:`\mathrm{Li}_{1-n}(z')/\mathrm{Li}_{1-n}(z)` is inverted for the logit of :math:`z'`: there its logarithm has
-    a slope between 1 and n, which brackets the root. Negative :math:`\alpha` draws by symmetry: :math:`(U_1, U_2)` has the law of
-    :math:`(1 - U_1, U_2)` under :math:`-\alpha`. Kendall's τ is :math:`1 - \frac4\alpha(1 - D_1(\alpha))` with Debye's function, formed
-    here as :math:`\frac4\alpha\int_0^1 (\frac{\alpha s}2\coth\frac{\alpha s}2 - 1)\,ds`; no tail dependence (Nelsen 2006, example 5.3). The
-    frailty has the logarithmic series law, drawn as by Kemp 1981.
+    The conditional CDF :math:`\mathrm{Li}_{1-n}(z')/\mathrm{Li}_{1-n}(z)` is inverted for the logit of :math:`z'`, in which its logarithm
+    has a slope between 1 and n; this brackets the root. Draws for negative :math:`\alpha` use symmetry: :math:`(U_1, U_2)` is distributed
+    as :math:`(1 - U_1, U_2)` under :math:`-\alpha`. Kendall's τ is :math:`1 - \frac4\alpha(1 - D_1(\alpha))` with Debye's function,
+    computed as :math:`\frac4\alpha\int_0^1 (\frac{\alpha s}2\coth\frac{\alpha s}2 - 1)\,ds`; no tail dependence (Nelsen 2006, example 5.3).
+    The frailty has the logarithmic series distribution, drawn by the method of Kemp 1981.
 
     Args:
         alpha: the parameter, shape of the batch.
@@ -51,7 +51,7 @@ class FrankDistribution(ArchimedeanDistribution):
 
     @property
     def spearman_rho(self) -> Tensor:
-        r"""Spearman's ρ, :math:`1 - \frac{12}\alpha(D_1 - D_2)` formed as :math:`6\int_0^1 s(2s-1)\{\coth\frac{\alpha s}2 -
+        r"""Spearman's ρ, :math:`1 - \frac{12}\alpha(D_1 - D_2)` computed as :math:`6\int_0^1 s(2s-1)\{\coth\frac{\alpha s}2 -
         \frac2{\alpha s}\}ds`, shape of the batch.
         """
         half = self.alpha.unsqueeze(-1) / 2
@@ -80,8 +80,9 @@ class FrankDistribution(ArchimedeanDistribution):
         return log_expc(self.alpha) - 2 * total - alpha_u - alpha_v
 
     def _log_density_at(self, u: Tensor) -> Tensor:
-        r"""Many points on the host with one ordinary alpha: with :math:`a = e^{-\alpha u}` and :math:`b = e^{-\alpha v}` the density is
-        :math:`\alpha(1-e^{-\alpha})\,ab/D^2`, :math:`D = a + b - ab - e^{-\alpha}`, which loses precision only as :math:`1/\alpha` grows.
+        r"""Fast formula for many points on the host and one moderate alpha: with :math:`a = e^{-\alpha u}`, :math:`b = e^{-\alpha v}` and
+        :math:`D = a + b - ab - e^{-\alpha}` the density is :math:`\alpha(1-e^{-\alpha})\,ab/D^2`; it loses precision only as
+        :math:`1/\alpha` grows.
         """
         if self.dim > 2 or not many(u, self.alpha) or u.dtype != torch.float64 or not 0.01 < abs(self.alpha.item()) < 100:
             return super()._log_density_at(u)
@@ -91,7 +92,7 @@ class FrankDistribution(ArchimedeanDistribution):
         return product.div_(root.square_()).log_().add_(torch.log(-torch.expm1(-self.alpha) * self.alpha))
 
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        r"""By the odds :math:`h/(1-h) = e^{\alpha(u-v)}\,u\,\phi(\alpha u) / \{(1-u)\,\phi(\alpha(1-u))\}`, exact for any real alpha."""
+        r"""From the odds :math:`h/(1-h) = e^{\alpha(u-v)}\,u\,\phi(\alpha u) / \{(1-u)\,\phi(\alpha(1-u))\}`, exact for any real alpha."""
         (log_first, log_second), log1m_first = log_u.unbind(-1), log1m_u[..., 0]
         u = torch.exp(log_first)
         shape = log_expc(self.alpha * u) - log_expc(self.alpha * torch.exp(log1m_first))
@@ -104,7 +105,7 @@ class FrankDistribution(ArchimedeanDistribution):
         return torch.sigmoid((first - second) * self.alpha + torch.log(ratio))
 
     def _log_factors(self, log_u: Tensor, log1m_u: Tensor, stacked: bool = False) -> Tails:
-        """(log r, log(1 - r)); `stacked` where the coordinates are the last dimension."""
+        """(log r, log(1 - r)); `stacked` if the last dimension is that of the coordinates."""
         alpha = self.alpha.unsqueeze(-1) if stacked else self.alpha
         u, rest, scale = torch.exp(log_u), torch.exp(log1m_u), log_expc(alpha)
         return log_u + log_expc(alpha * u) - scale, log1m_u + log_expc(alpha * rest) - alpha * u - scale
@@ -119,7 +120,7 @@ class FrankDistribution(ArchimedeanDistribution):
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
         r""":math:`C = Q/\phi(y)`, :math:`Q = (1 - e^w)/\alpha = \phi(\alpha)\prod_j r_j` and :math:`y = \alpha C = -\log(1 - \alpha Q)`.
 
-        Exact, with its derivative, for a small alpha and for a small C; as αQ nears 1 the fold gives y.
+        Accurate, with its derivative, for small alpha and for small C; for larger αQ the fold gives y.
         """
         factors = torch.where(mask, self._log_factors(log_u, log1m_u, stacked=True)[0], 0.0).sum(-1)
         log_q = log_expc(self.alpha) + factors
@@ -144,7 +145,7 @@ class FrankDistribution(ArchimedeanDistribution):
             low, high = torch.where(negative, log1m_r, log_r), torch.where(negative, log_r, log1m_r)
             low, high = _factor_tails(low, high, self._size())
             return torch.where(negative, high, low), torch.where(negative, low, high)
-        # a CDF that underflows: the conditional law has reached its limit long before, any such state gives it
+        # a CDF that underflows leaves a state of 0; the conditional distribution reaches its limit long before, so any tiny state will do
         state = state.clamp_max(-torch.finfo(state.dtype).tiny)
         log_z = log1mexp(state)
         delta = _polylogarithm_root(log_z - state, count, log_p, self.dim)
@@ -152,7 +153,7 @@ class FrankDistribution(ArchimedeanDistribution):
         return _factor_tails(logsigmoid(logit) - log_z, logsigmoid(-logit) + log1mexp(-delta), self._size())
 
     def _frailty_tails(self, shape: Size) -> Tails:
-        """E_j / V with V of the logarithmic series law: V = floor(1 + log U_2 / log(1 - e^(-alpha U_1)))."""
+        """E_j / V with V from the logarithmic series distribution: V = floor(1 + log U_2 / log(1 - e^(-alpha U_1)))."""
         size = self._size()
         exponent = -size * torch.rand(shape[:-1], dtype=size.dtype, device=size.device)
         ratio = torch.log(torch.empty_like(exponent).exponential_()) - log_neg_log(log1mexp(exponent), exponent)
@@ -166,14 +167,14 @@ class FrankDistribution(ArchimedeanDistribution):
         return torch.where(turned, high, low), torch.where(turned, low, high)
 
     def _size(self) -> Tensor:
-        """|alpha|, and the smallest positive number instead of 0, whose law is the same to the last digit."""
+        """|alpha|, or the smallest positive float instead of 0: the distribution is the same to the last digit."""
         return self.alpha.abs() + torch.finfo(self.alpha.dtype).tiny
 
 
 def _factor_tails(log_r: Tensor, log1m_r: Tensor, alpha: Tensor) -> Tails:
     r"""Tails of u from those of :math:`r = (1 - e^{-\alpha u})/(1 - e^{-\alpha})`, alpha > 0.
 
-    :math:`\alpha u = -\log(1 - rp)` and :math:`\alpha(1-u) = -\log\{1 - (1-r)pe^{\alpha u}\}`, each by the form that does not cancel.
+    :math:`\alpha u = -\log(1 - rp)` and :math:`\alpha(1-u) = -\log\{1 - (1-r)pe^{\alpha u}\}`, each in the form that does not cancel.
     """
     log_p, log_alpha = log1mexp(-alpha), torch.log(alpha)
     below = log_r + log_p
@@ -181,7 +182,7 @@ def _factor_tails(log_r: Tensor, log1m_r: Tensor, alpha: Tensor) -> Tails:
     above = log1m_r + log_p - state
     rest = torch.where(above < LOG_HALF, log1mexp(above.clamp_max(LOG_HALF)), -alpha - state)
     low, high = log_neg_log(state, below) - log_alpha, log_neg_log(rest, above) - log_alpha
-    # the difference of two logarithms is right to rounding, which is not enough for the tail that is nearly 0: it follows from the other
+    # a difference of logarithms has only absolute accuracy, too little for the tail log u or log(1 - u) near 0: take it from the other one
     smaller = torch.minimum(low, high)
     larger = log1mexp(smaller)
     return torch.where(low < high, smaller, larger), torch.where(low < high, larger, smaller)
@@ -198,7 +199,7 @@ def _eulerian(order: int) -> tuple[tuple[float, ...], ...]:
 
 @lru_cache
 def _eulerian_table(order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # kept on the device: copying it there in every call would wait for the device
+    # cached per device: a copy from the host in every call would make it wait
     return torch.tensor(_eulerian(order), dtype=dtype, device=device)
 
 
@@ -211,7 +212,7 @@ def _eulerian_terms(z: Tensor, count: int | Tensor, dim: int) -> tuple[Tensor, T
 
 
 def _polylogarithm_root(logit: Tensor, count: Tensor, log_p: Tensor, dim: int) -> Tensor:
-    """The distance by which the logit of z falls when Li_(1-count)(z) falls by the factor p."""
+    """The decrease of the logit of z by which Li_(1-count)(z) decreases by the factor p."""
 
     def log_polylogarithm(at: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.sigmoid(at)
@@ -233,11 +234,11 @@ def _kendall_tau(alpha: Tensor) -> Tensor:
 
 
 class Frank(ArchimedeanCopula):
-    r"""Learnable Frank copula. In two dimensions alpha itself is the parameter and may cross 0; in more :math:`\alpha = e^a`, a real.
+    r"""Learnable Frank copula. In two dimensions alpha itself is learned and may cross 0; in more :math:`\alpha = e^a` with a real.
 
     Args:
         dim: number of coordinates.
-        alpha: parameter, not 0, and positive for dim above 2; may carry batch dimensions; 0.5 without it.
+        alpha: parameter, not 0, and positive for dim above 2; may have batch dimensions; default 0.5.
 
     Raises:
         ValueError: alpha outside its range.
@@ -264,7 +265,7 @@ class Frank(ArchimedeanCopula):
     def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
         """α at which Kendall's τ is `tau`, in (-1, 1) and not 0, positive for dim above 2; raises ValueError outside.
 
-        By root finding between :math:`9\\tau` and :math:`4/(1-\\tau)`, for τ is below α/9, and 1 - τ below 4/α.
+        By root finding between :math:`9\\tau` and :math:`4/(1-\\tau)`, because τ < α/9 and 1 - τ < 4/α.
         """
         tau = check_tau(tau, "frank", -1.0 if dim == 2 else 0.0)
         size = tau.detach().abs()
@@ -277,5 +278,5 @@ class Frank(ArchimedeanCopula):
         return self.raw if self.dim == 2 else torch.exp(self.raw)
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current α."""
+        """The distribution at the current α."""
         return FrankDistribution(self.alpha, self.dim, validate_args)

@@ -23,10 +23,10 @@ class GaussianDistribution(EllipticalDistribution):
     .. math:: \log c(u) = -\sum_i \log L_{ii} - \tfrac12\left(\lVert L^{-1}z\rVert^2 - \lVert z\rVert^2\right).
 
     In two dimensions :math:`L_{21} = \rho` and :math:`L_{22} = \sqrt{(1-\rho)(1+\rho)}`, and the exponent is
-    :math:`-\frac12\{((z_2 - \rho z_1)/L_{22})^2 - z_2^2\}`: no inverse of a matrix. The margin over the present coordinates :math:`m` is
-    the same law with :math:`R \circ mm^\top + \mathrm{diag}(1-m)` and :math:`z \circ m`. Kendall's τ is :math:`\frac2\pi\arcsin\rho`, both
-    tail coefficients are 0 (Joe 2014, section 4.3). Conditional draws use Matheron's rule, :math:`x + R_{\cdot O}R_{OO}^{-1}(z_O - x_O)`
-    with :math:`x \sim N(0, R)`.
+    :math:`-\frac12\{((z_2 - \rho z_1)/L_{22})^2 - z_2^2\}`, without a matrix inverse. The margin over the observed coordinates, with mask
+    :math:`m`, is the same formula with :math:`R \circ mm^\top + \mathrm{diag}(1-m)` and :math:`z \circ m`. Kendall's τ is
+    :math:`\frac2\pi\arcsin\rho`, both tail coefficients are 0 (Joe 2014, section 4.3). Conditional draws use Matheron's rule,
+    :math:`x + R_{\cdot O}R_{OO}^{-1}(z_O - x_O)` with :math:`x \sim N(0, R)`.
 
     Args:
         cholesky: lower triangular, positive diagonal, rows of norm 1, (*batch, dim, dim).
@@ -48,7 +48,7 @@ class GaussianDistribution(EllipticalDistribution):
         return zero, zero
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """The Gaussian copula of the present coordinates, `present` bool (dim,)."""
+        """The Gaussian copula of the coordinates in `present`, a bool mask (dim,)."""
         kept = self._check_subset(present)
         if len(kept) == 1:
             return IndependenceDistribution(1, self.cholesky, self.batch_shape, self._validate_args)
@@ -70,7 +70,7 @@ class GaussianDistribution(EllipticalDistribution):
         return GaussianDistribution(tensors[0], self._validate_args)
 
     def _likelihood(self, u: Tensor) -> Callable[[Self], Tensor]:
-        r"""The scores' second moments S are sufficient: :math:`-\frac n2\{\log|R| + \mathrm{tr}((R^{-1} - I)S)\}`."""
+        r"""The second moments S of the normal scores are sufficient: :math:`-\frac n2\{\log|R| + \mathrm{tr}((R^{-1} - I)S)\}`."""
         z = normal_quantile_at(u)
         moments, n = z.mT @ z, len(u)
 
@@ -89,7 +89,7 @@ class GaussianDistribution(EllipticalDistribution):
         return self._log_score_density(normal_quantile_at(u), None)
 
     def _log_score_density(self, z: Tensor, mask: Tensor | None) -> Tensor:
-        """Log density from the normal scores of the coordinates."""
+        """Log density from the normal scores z of the coordinates."""
         if self.dim == 2:
             first, second = z.unbind(-1)
             rho, scale = self.cholesky[..., 1, 0], self.cholesky[..., 1, 1]
@@ -107,7 +107,7 @@ class GaussianDistribution(EllipticalDistribution):
         u, v = torch.where(mask, torch.exp(log_u), 1.0).unbind(-1)
         first, second = z.unbind(-1)
         pair = bivariate_normal_cdf(first, second, self.cholesky[..., 1, 0], self.cholesky[..., 1, 1])
-        value = torch.where(mask.all(-1), pair, u * v)
+        value = torch.where(mask.all(-1), pair, u * v)  # the CDF of a single coordinate is u itself; the other factor is 1
         return value, torch.zeros_like(value)
 
     def _h_at(self, u: Tensor) -> Tensor:
@@ -144,5 +144,5 @@ class Gaussian(EllipticalCopula):
     name = "gaussian"
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current correlations."""
+        """The distribution at the current correlations."""
         return GaussianDistribution(self.cholesky, validate_args)

@@ -17,36 +17,36 @@ from cm2.numerics.roots import monotone_root
 
 Level = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-_STEPS = 12  # alpha from 1 + 1e-6 to 50, -log C from 1e-26 to 1e6, p from e^-1000 to 1 - 1e-9: 8 to 12 reach the last digit
-_PAIR_STEPS = 4  # the last, Newton's, carries the gradient and squares an error of 4e-8 or less over the same range
-_NOWHERE = -1e15  # log(-log C) of the empty set is -inf; this far below every other value it acts the same and has gradients
+_STEPS = 12  # for alpha from 1 + 1e-6 to 50, -log C from 1e-26 to 1e6, p from e^-1000 to 1 - 1e-9, 8 to 12 reach the last digit
+_PAIR_STEPS = 4  # over the same range they leave 4e-8 or less, which the final Newton step squares; that step carries the gradient
+_NOWHERE = -1e15  # for log(-log C) = -inf of the empty set: acts like -inf, being far below all other values, but has finite gradients
 
 
 class GumbelDistribution(ArchimedeanDistribution):
     r""":math:`C(u) = \exp\{-(\sum_j (-\log u_j)^\alpha)^{1/\alpha}\}`, :math:`\alpha \ge 1`; :math:`\psi(t) = \exp(-t^{1/\alpha})`.
 
-    State: :math:`s = \log(-\log C)`, so that with :math:`x_j = \log(-\log u_j)` joining is
+    State: :math:`s = \log(-\log C)`; with :math:`x_j = \log(-\log u_j)` joining gives
     :math:`s = \frac1\alpha\log\sum_j e^{\alpha x_j}`. With :math:`\theta = 1/\alpha`,
 
     .. math:: |\psi^{(n)}(t)| = \psi(t)\,t^{-n} P_n(t^\theta), \quad P_n(x) = \sum_{k=1}^n a_{nk}x^k, \quad
         a_{n+1,k} = \theta a_{n,k-1} + (n - \theta k)a_{nk},
 
-    the polynomial of Hofert, Mächler, McNeil 2012 (section 3.2.5); the recurrence (differentiate once more) has positive terms only. It is
-    run for the :math:`\alpha^ka_{nk}`, which stay below :math:`n!`, and :math:`P_n` is summed by Horner's rule in logarithms. In two
+    the polynomial of Hofert, Mächler, McNeil 2012 (section 3.2.5); the recurrence (differentiate once more) has positive terms only. It
+    computes the :math:`\alpha^ka_{nk}`, which stay below :math:`n!`, and :math:`P_n` is summed by Horner's rule in logarithms. In two
     dimensions
 
     .. math:: \log c = -e^s - \sum_j \log u_j + (\alpha-1)(x_1 + x_2) + (1-2\alpha)s + \log(e^s + \alpha - 1).
 
-    The quantile of the conditional law has no closed form. It is solved for :math:`\delta = s' - s`, on
+    The conditional quantile has no closed form. It is solved for :math:`\delta = s' - s`, on
     :math:`0 \le \delta \le \min\{\log(1 - e^{-s}\log p), -\log p/(n(\alpha-1))\}`, both bounds from :math:`P_n(x')/P_n(x) \le (x'/x)^n`.
     Kendall's τ is :math:`1 - 1/\alpha`, tail dependence :math:`(0, 2 - 2^{1/\alpha})` (Nelsen 2006, examples 5.4 and 5.22); the frailty is
-    positive stable, drawn as by Kanter 1975.
+    positive stable, drawn by the method of Kanter 1975.
 
     Args:
         alpha: the parameter, shape of the batch.
         dim: number of coordinates.
         validate_args: see `CopulaDistribution`.
-        excess: :math:`\alpha - 1` where it is known more exactly than alpha tells; a value only, the gradient flows through alpha.
+        excess: :math:`\alpha - 1`, if known more precisely than from the rounded alpha; only its value, the gradient flows through alpha.
     """
 
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, excess: Tensor | None = None) -> None:
@@ -64,7 +64,7 @@ class GumbelDistribution(ArchimedeanDistribution):
         return torch.zeros_like(self.alpha), 2 - torch.exp2(1 / self.alpha)
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """The Gumbel copula of the present coordinates, `present` bool (dim,)."""
+        """The Gumbel copula of the coordinates in `present`, a bool mask (dim,)."""
         law = super().marginalise(present)
         return GumbelDistribution(self.alpha, law.dim, self._validate_args, self.excess) if law.dim > 1 else law
 
@@ -96,8 +96,8 @@ class GumbelDistribution(ArchimedeanDistribution):
         return self.excess * (x1 + x2 - 2 * s) - s + log_exp_plus(s, self.excess) - torch.exp(s) - log_u.sum(-1)
 
     def _log_density_at(self, u: Tensor) -> Tensor:
-        r"""In two dimensions, for a u that is a float, with :math:`t = -\log u`: with :math:`r = t_{min}/t_{max}` and
-        :math:`\ell = \log(1 + r^\alpha)` nothing can overflow, :math:`w = -\log C = t_{max}e^{\ell/\alpha}` and
+        r"""Two-dimensional formula for floats u that cannot overflow: with :math:`t = -\log u`, :math:`r = t_{min}/t_{max}`,
+        :math:`\ell = \log(1 + r^\alpha)` and :math:`w = -\log C = t_{max}e^{\ell/\alpha}`,
         :math:`\log c = t_1 + t_2 - w + (\alpha-1)(\log r - 2\ell/\alpha) + \log\{1 + (\alpha-1)/w\}`.
         """
         if self.dim > 2:
@@ -111,7 +111,7 @@ class GumbelDistribution(ArchimedeanDistribution):
         return value.add_(log_cdf).sub_(log_1).sub_(log_2)
 
     def _log_h(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
-        """With the rise δ = s - x_2 no term cancels as h goes to 1: log h = -(e^s - e^(x_2)) - (α - 1) δ."""
+        """log h = -(e^s - e^(x_2)) - (α - 1) δ with the rise δ = s - x_2, where no term cancels as h goes to 1."""
         first, second = log_neg_log(log_u, log1m_u).unbind(-1)
         rise = -logsigmoid((second - first) * self.alpha) / self.alpha
         small, base = rise < 1, torch.exp(second)
@@ -119,7 +119,7 @@ class GumbelDistribution(ArchimedeanDistribution):
         return -growth - self.excess * rise
 
     def _coefficients(self, count: int | Tensor, shape: Size) -> list[Tensor]:
-        """α^k a_nk for k = 1.. and n = count >= 1, an integer or integers of shape `shape`; 0 for k > n."""
+        """α^k a_nk for k = 1, 2, ... and n = count >= 1, one integer or a tensor of shape `shape`; 0 for k > n."""
         rest, zero = self.excess / self.alpha, torch.zeros_like(self.alpha)
         row = [torch.ones_like(self.alpha)]
         rows = [row]
@@ -167,20 +167,21 @@ class GumbelDistribution(ArchimedeanDistribution):
         log_level = torch.log(-log_p)
         whole = torch.logaddexp(log_level - state, torch.zeros_like(state))
         upper = torch.minimum(whole, -log_p / (count * self.excess))
-        # from the upper end, nearly always where the level is concave: Newton's steps descend to the root without leaving the bracket
+        # start at the upper end, where the level is nearly always concave: Newton's method then descends to the root inside the bracket
         level = self._level(state, count, log_p)
         return self._tails_after(state, monotone_root(level, torch.zeros_like(upper), upper, iterations=_STEPS, start=upper))
 
     def _tails_after(self, state: Tensor, delta: Tensor) -> Tails:
         """Tails of the coordinate that raises the state by delta."""
+        # a delta that rounds to 0 has no logarithm
         return exp_neg_exp_tails(state + log_expm1(self.alpha * delta.clamp_min(torch.finfo(state.dtype).tiny)) / self.alpha)
 
     def _pair_rise(self, state: Tensor, log_p: Tensor) -> Tensor:
-        """The root of the convex e^s (e^δ - 1) + (α - 1) δ = -log p: Halley's steps descend to it from the smaller of two upper bounds."""
+        """Solves e^s (e^δ - 1) + (α - 1) δ = -log p, convex in δ, by Halley's method from the smaller of two upper bounds."""
         scale = torch.exp(state)
 
         def level(delta: Tensor) -> Tails:
-            rise = torch.exp(state + delta) * -torch.expm1(-delta)  # e^δ alone overflows where u is next to 1
+            rise = torch.exp(state + delta) * -torch.expm1(-delta)  # e^δ alone overflows for u close to 1
             return rise + self.excess * delta + log_p, rise + scale + self.excess
 
         with torch.no_grad():
@@ -189,17 +190,18 @@ class GumbelDistribution(ArchimedeanDistribution):
             for _ in range(_PAIR_STEPS):
                 value, slope = level(delta)
                 delta = delta - 2 * value * slope / (2 * slope * slope - value * (slope - self.excess))
+        # one Newton step with gradient: its derivative is that of the implicit function
         value, slope = level(delta)
         return delta - value / slope.detach()
 
     def _level(self, state: Tensor, count: Tensor, log_p: Tensor) -> Level:
-        """log of the conditional CDF minus log p, and its slope, at the state increased by delta."""
+        """Logarithm of the conditional CDF minus log p, and its slope in delta, at the state increased by delta."""
         coefficients, scale, rate = self._coefficients(count, state.shape), torch.exp(state), count * self.alpha
         offset = self._horner(coefficients, state, count)[-1] + log_p
 
         def level(delta: Tensor) -> tuple[Tensor, Tensor]:
             sums, rise = self._horner(coefficients, state + delta, count), torch.exp(state + delta) * -torch.expm1(-delta)
-            power = torch.ones_like(delta)  # the mean of k under the weights of the terms: the slope of log P_n
+            power = torch.ones_like(delta)  # slope of log P_n: the mean of k, weighted by the terms
             for k, (inner, outer) in zip(range(self.dim - 1, 0, -1), pairwise(sums), strict=True):
                 power = torch.where(k < count, 1 + power * torch.exp(inner - outer + sums[0]), 1.0)
             return sums[-1] - offset - rise - rate * delta, power - rise - scale - rate
@@ -223,8 +225,8 @@ class Gumbel(ArchimedeanCopula):
 
     Args:
         dim: number of coordinates.
-        alpha: parameter in [1, inf), may carry batch dimensions; 1.15 without it. Exactly 1 is kept as the smallest positive excess, and
-            stays there.
+        alpha: parameter in [1, inf), may have batch dimensions; default 1.15. Exactly 1 is stored as the smallest positive excess, from
+            which training does not move it.
 
     Raises:
         ValueError: alpha outside [1, inf).
@@ -248,5 +250,5 @@ class Gumbel(ArchimedeanCopula):
         return 1 + torch.exp(self.log_excess)
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current α."""
+        """The distribution at the current α."""
         return GumbelDistribution(self.alpha, self.dim, validate_args, torch.exp(self.log_excess))

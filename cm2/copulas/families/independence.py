@@ -14,9 +14,9 @@ class IndependenceDistribution(CopulaDistribution):
     r""":math:`C(u) = \prod_j u_j`, density 1 (Nelsen 2006, section 2.2). Kendall's τ and both tail coefficients are 0.
 
     Args:
-        dim: number of coordinates (1: the uniform law).
-        like: a tensor whose dtype and device the draws take.
-        batch_shape: batch shape of the law.
+        dim: number of coordinates (1: the uniform distribution).
+        like: a tensor with the dtype and device of the draws.
+        batch_shape: batch shape of the distribution.
         validate_args: see `CopulaDistribution`.
     """
 
@@ -40,7 +40,7 @@ class IndependenceDistribution(CopulaDistribution):
         return self.kendall_tau, self.kendall_tau
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """Independence of the present coordinates, `present` bool (dim,)."""
+        """The independence copula of the coordinates in `present`, a bool mask (dim,)."""
         return IndependenceDistribution(len(self._check_subset(present)), self.like, self.batch_shape, self._validate_args)
 
     def _draw(self, sample_shape: Size) -> Tensor:
@@ -57,7 +57,7 @@ class IndependenceDistribution(CopulaDistribution):
         return self._log_density(torch.log(u), None, mask)
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor | None, mask: Tensor | None) -> Tensor:
-        # a zero that belongs to the graph, so that a loss made of it alone can be differentiated
+        # a zero that is part of the graph: a loss of this density alone can then be differentiated
         zero = torch.where(torch.ones_like(log_u, dtype=torch.bool), 0.0, log_u).sum(-1)
         return zero.expand(torch.broadcast_shapes(zero.shape, self.batch_shape))
 
@@ -96,9 +96,9 @@ class Independence(Copula):
 
     @staticmethod
     def kendall_tau_range(dim: int) -> tuple[float, float]:
-        """0 alone."""
+        """(0, 0)."""
         return 0.0, 0.0
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law."""
+        """The independence copula as a distribution."""
         return IndependenceDistribution(self.dim, self.like, validate_args=validate_args)

@@ -20,9 +20,9 @@ from cm2.numerics.roots import monotone_root
 
 Level = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-_PAIR_STEPS = 7  # alpha from 1 + 1e-12 to 50, u and p with tails down to e^-690: the last digit
-_STEPS = 16  # more than one coordinate given: the slope need not be monotone
-_NOWHERE = -1e15  # log t of the empty set is -inf; this far below every other value it acts the same and has gradients
+_PAIR_STEPS = 7  # reach the last digit for alpha from 1 + 1e-12 to 50, u and p with tails down to e^-690
+_STEPS = 16  # for more than one conditioning coordinate, where the slope need not be monotone
+_NOWHERE = -1e15  # for log t = -inf of the empty set: acts like -inf, being far below all other values, but has finite gradients
 
 
 class _Log1pTimesExp(torch.autograd.Function):
@@ -48,8 +48,8 @@ def log1p_times_exp(a: Tensor, y: Tensor) -> Tensor:
 class JoeDistribution(ArchimedeanDistribution):
     r""":math:`C(u) = 1 - \{1 - \prod_j(1 - (1-u_j)^\alpha)\}^{1/\alpha}`, :math:`\alpha \ge 1`; :math:`\psi(t) = 1-(1-e^{-t})^{1/\alpha}`.
 
-    State: :math:`s = \log t`, so that both :math:`z = e^{-t} = \prod_j r_j` with :math:`r_j = 1 - (1-u_j)^\alpha` and :math:`1 - z` are
-    known to the last digit in every corner; joining adds :math:`t_j = -\log r_j`. With :math:`\theta = 1/\alpha`,
+    State: :math:`s = \log t`, which determines both :math:`z = e^{-t} = \prod_j r_j` with :math:`r_j = 1 - (1-u_j)^\alpha` and
+    :math:`1 - z` to the last digit in every corner; joining adds :math:`t_j = -\log r_j`. With :math:`\theta = 1/\alpha`,
     :math:`\varepsilon = 1-\theta` and the odds :math:`x = z/(1-z)`,
 
     .. math:: |\psi^{(n)}(t)| = \theta(1-z)^\theta\,x\,P_n(x), \quad P_n(x) = \sum_{k=0}^{n-1} S(n, k+1)\prod_{i=1}^k(i-\theta)\,x^k
@@ -60,21 +60,20 @@ class JoeDistribution(ArchimedeanDistribution):
 
     .. math:: \log c(u_O) = (n-1)\log\alpha + (\alpha-1)\sum_{j\in O}\log(1-u_j) - \varepsilon\log(1-z) + \log P_n(x).
 
-    Joining a coordinate of factor r divides :math:`1/(1-z)` by :math:`e^g = 1 + x(1-r)`, and :math:`x` by :math:`e^D = e^g/r`; so minus
-    the logarithm of the conditional CDF is, without cancellation,
+    Joining a coordinate with factor r divides :math:`1/(1-z)` by :math:`e^g = 1 + x(1-r)`, and :math:`x` by :math:`e^D = e^g/r`; minus the
+    logarithm of the conditional CDF is therefore, without cancellation,
 
     .. math:: -\log r + \varepsilon g + \log P_n(x) - \log P_n(xe^{-D}).
 
-    It is inverted for :math:`D`, in which its slope lies between :math:`\varepsilon` and n; for n = 1 it is convex. Kendall's τ is
+    It is solved for :math:`D`, in which its slope is between :math:`\varepsilon` and n; for n = 1 it is convex. Kendall's τ is
     :math:`1 + \frac2{2-\alpha}\{\digamma(2) - \digamma(2/\alpha+1)\}`, in the form of `joe_tau`; tail dependence
-    :math:`(0, 2 - 2^{1/\alpha})` (Joe 2014, section 4.7). The frailty has the law of Sibuya, drawn as by Hofert
-    2011.
+    :math:`(0, 2 - 2^{1/\alpha})` (Joe 2014, section 4.7). The frailty has the Sibuya distribution, drawn by the method of Hofert 2011.
 
     Args:
         alpha: the parameter, shape of the batch.
         dim: number of coordinates.
         validate_args: see `CopulaDistribution`.
-        excess: :math:`\alpha - 1` where it is known more exactly than alpha tells; a value only, the gradient flows through alpha.
+        excess: :math:`\alpha - 1`, if known more precisely than from the rounded alpha; only its value, the gradient flows through alpha.
     """
 
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, excess: Tensor | None = None) -> None:
@@ -92,7 +91,7 @@ class JoeDistribution(ArchimedeanDistribution):
         return torch.zeros_like(self.alpha), -2 * torch.expm1(self.excess / self.alpha * LOG_HALF)
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """The Joe copula of the present coordinates, `present` bool (dim,)."""
+        """The Joe copula of the coordinates in `present`, a bool mask (dim,)."""
         law = super().marginalise(present)
         return JoeDistribution(self.alpha, law.dim, self._validate_args, self.excess) if law.dim > 1 else law
 
@@ -112,8 +111,8 @@ class JoeDistribution(ArchimedeanDistribution):
         return slopes + self._log_polynomial(log_z - log1m_z, count)
 
     def _log_density_at(self, u: Tensor) -> Tensor:
-        r"""In two dimensions, for a u that is a float: with :math:`a \ge b` the :math:`(1-u_j)^\alpha` and
-        :math:`\sigma = 1 + b/a - b`, nothing can overflow, :math:`1 - z = a\sigma` and
+        r"""Two-dimensional formula for floats u that cannot overflow: with :math:`a \ge b` the two :math:`(1-u_j)^\alpha`,
+        :math:`\sigma = 1 + b/a - b` and :math:`1 - z = a\sigma`,
         :math:`\log c = (\alpha-1)\sum_j\log(1-u_j) + (\theta-2)\log(a\sigma) + \log(a\sigma + \alpha - 1)`.
         """
         if self.dim > 2:
@@ -127,12 +126,12 @@ class JoeDistribution(ArchimedeanDistribution):
         return self.excess * both + (1 / self.alpha - 2) * (most + torch.log(total)) + torch.log(scale * total + self.excess)
 
     def _log_polynomial(self, log_odds: Tensor, count: int | Tensor) -> Tensor:
-        """log P_n(x) at log x for n = count, an integer or integers."""
+        """log P_n(x) at log x for n = count, one integer or a tensor."""
         terms = self._coefficients(count) + _powers(self.dim, log_odds) * log_odds.unsqueeze(-1)
         return log1p_times_exp(self.excess / self.alpha, torch.logsumexp(terms, -1))
 
     def _coefficients(self, count: int | Tensor) -> Tensor:
-        """The logarithms of the coefficients of Q_n, k = 1..dim-1, along a last dimension."""
+        """Logarithms of the coefficients of Q_n, k = 1..dim-1, along a new last dimension."""
         steps = torch.log(_powers(self.dim, self.alpha)[:-1] + (self.excess / self.alpha).unsqueeze(-1))
         return _log_stirling(self.dim, self.alpha.dtype, self.alpha.device)[count] + torch.nn.functional.pad(steps.cumsum(-1), (1, 0))
 
@@ -161,7 +160,7 @@ class JoeDistribution(ArchimedeanDistribution):
         return -torch.expm1(first) * torch.exp(-self.excess / self.alpha * fall)
 
     def _h_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        """With log(-log h) = log(t + εg): the sum is as exact where h has underflowed as where 1 - h has."""
+        """From log(-log h) = log(t + εg), which is accurate whether h or 1 - h has underflowed."""
         log_r, log1m_r = _factor(log_u, log1m_u, self.alpha.unsqueeze(-1))
         (log_r, given), (log1m_r, given1m) = log_r.unbind(-1), log1m_r.unbind(-1)
         log_t = log_neg_log(log_r, log1m_r)
@@ -171,19 +170,19 @@ class JoeDistribution(ArchimedeanDistribution):
         log_z, log1m_z = exp_neg_exp_tails(state)
         odds, log_level = log_z - log1m_z, log_neg_log(log_p, log1m_p)
         level, epsilon = torch.exp(log_level), self.excess / self.alpha
-        # the conditional CDF is at most that of independence given as much, r, and its logarithm has at first this slope in D
+        # upper bounds of D: the level over the initial slope of -log CDF, and D at r = p, since the conditional CDF is at most r
         upper = torch.minimum(level / torch.exp(log1m_z + log1p_times_exp(epsilon, odds)), level + log1pexp(odds + log1m_p))
         function = self._level(odds, level, None if self.dim == 2 else count)
         fall = monotone_root(function, level / count, upper, iterations=_PAIR_STEPS if self.dim == 2 else _STEPS, start=upper)
         log_r, log1m_r = _fallen(odds, fall.clamp_min(torch.finfo(fall.dtype).tiny))
-        if self.dim == 2:  # so small a level that the fall may underflow: its first order
+        if self.dim == 2:  # for a level so small that the fall may underflow, its first order
             linear = log_level - log1p_times_exp(epsilon, odds)
             small = torch.maximum(log_level, linear + odds) < math.log(torch.finfo(level.dtype).tiny) / 2
             log_r, log1m_r = torch.where(small, -torch.exp(linear), log_r), torch.where(small, linear, log1m_r)
         return _from_factor(log_r, log1m_r, self.alpha)
 
     def _level(self, odds: Tensor, level: Tensor, count: Tensor | None) -> Level:
-        """`level` minus minus the log conditional CDF, and its slope, where the log odds have fallen by D; None: n = 1."""
+        """`level` plus the log conditional CDF after the log odds have fallen by D, and its slope in D; `count` None: n = 1."""
         epsilon, base = self.excess / self.alpha, log1pexp(odds)
         offset = 0.0 if count is None else self._log_polynomial(odds, count)
 
@@ -205,8 +204,8 @@ class JoeDistribution(ArchimedeanDistribution):
         return function
 
     def _frailty_tails(self, shape: Size) -> Tails:
-        r"""E_j / V with V by inversion of :math:`P(V > n) = \Gamma(n+1-\theta)/\{\Gamma(n+1)\Gamma(1-\theta)\}`, which lies between
-        :math:`n^{-\theta}` and :math:`(n+1)^{-\theta}` over :math:`\Gamma(1-\theta)`: one of two integers."""
+        r"""E_j / V with V by inversion of :math:`P(V > n) = \Gamma(n+1-\theta)/\{\Gamma(n+1)\Gamma(1-\theta)\}`: this is between
+        :math:`n^{-\theta}` and :math:`(n+1)^{-\theta}` over :math:`\Gamma(1-\theta)`, which leaves two integers to choose from."""
         epsilon = (self.excess / self.alpha).expand(shape[:-1])
         constant, log_level = torch.lgamma(epsilon), -torch.empty_like(epsilon).exponential_()
         log_root = -self.alpha * (log_level + constant)
@@ -224,12 +223,12 @@ def _factor(log_u: Tensor, log1m_u: Tensor, alpha: Tensor) -> Tails:
 
 
 def _from_factor(log_r: Tensor, log1m_r: Tensor, alpha: Tensor) -> Tails:
-    """Tails of the u of which r = 1 - (1 - u)^alpha has the given ones."""
+    """Tails of u from those of r = 1 - (1 - u)^alpha."""
     return exp_neg_exp_tails(log_neg_log(log1m_r, log_r) - torch.log(alpha))[1], log1m_r / alpha
 
 
 def _fallen(odds: Tensor, fall: Tensor) -> Tails:
-    """Tails of the factor r that multiplies z as its log odds fall: 1 - r = (1 - e^-D) / (1 + x e^-D)."""
+    """Tails of the factor r by which z is multiplied when its log odds fall by D: 1 - r = (1 - e^-D) / (1 + x e^-D)."""
     log_s = logsigmoid(fall - odds)
     log1m_r = log1mexp(-fall) + log_s
     return torch.where(log1m_r < LOG_HALF, log1mexp(log1m_r.clamp_max(LOG_HALF)), log1pexp(odds) - fall + log_s), log1m_r
@@ -246,7 +245,7 @@ def _powers(dim: int, like: Tensor) -> Tensor:
 
 @lru_cache
 def _log_stirling(dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """log S(n, k + 1) for n = 0..dim and k = 1..dim-1, where S is 0 a logarithm that acts as -inf and has gradients."""
+    """log S(n, k + 1) for n = 0..dim and k = 1..dim-1; where S is 0, a number that acts like -inf but has finite gradients."""
     rows = [[1] + [0] * dim]
     for _ in range(dim):
         last = rows[-1]
@@ -255,11 +254,11 @@ def _log_stirling(dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(logs, dtype=dtype, device=device)
 
 
-_HEAD = 6  # terms of the series of Kendall's tau that are summed one by one
+_HEAD = 6  # terms of the series of Kendall's tau that are summed directly
 
 
 def _tail_coefficients(order: int = 18) -> list[float]:
-    """c_m = sum over j >= J of (j - 1) / (j^(m+2) (j + 1)), by Hurwitz' zeta function and partial fractions."""
+    """c_m = sum over j >= J of (j - 1) / (j^(m+2) (j + 1)), by the Hurwitz zeta function and partial fractions."""
     start = _HEAD + 2
     partial, found = 1 / start, []
     for m in range(order):
@@ -275,9 +274,9 @@ _TAIL = _tail_coefficients()
 def joe_tau(epsilon: Tensor) -> Tensor:
     r"""Kendall's τ of the Joe copula from :math:`\varepsilon = 1 - 1/\alpha` in [0, 1).
 
-    By the series of the digamma function, with :math:`y = 1 - 2\varepsilon`,
+    From the series of the digamma function, with :math:`y = 1 - 2\varepsilon`,
     :math:`\tau = 2\varepsilon\sum_{j\ge2}\frac{j-1}{j(j+1)(j+y)}`: positive terms, no pole at :math:`\alpha = 2` (y = 0), no cancellation
-    near independence. The terms beyond the first few are a power series in y.
+    near independence. The terms beyond the first few are summed as a power series in y.
     """
     y = 1 - 2 * epsilon
     value = torch.full_like(y, _TAIL[-1])
@@ -293,8 +292,8 @@ class Joe(ArchimedeanCopula):
 
     Args:
         dim: number of coordinates.
-        alpha: parameter in [1, inf), may carry batch dimensions; 1.25 without it. Exactly 1 is kept as the smallest positive excess, and
-            stays there.
+        alpha: parameter in [1, inf), may have batch dimensions; default 1.25. Exactly 1 is stored as the smallest positive excess, from
+            which training does not move it.
 
     Raises:
         ValueError: alpha outside [1, inf).
@@ -309,7 +308,7 @@ class Joe(ArchimedeanCopula):
 
     @staticmethod
     def from_kendall_tau(tau: float | Tensor, dim: int) -> dict[str, Tensor]:
-        """α for τ in [0, 1), by Newton's method: the odds τ/(1 - τ) over α - 1 fall from 0.58 to 1/2; raises ValueError outside."""
+        """α for τ in [0, 1) by Newton's method, raises ValueError outside; τ/(1 - τ)/(α - 1) decreases from 0.58 to 1/2."""
         tau = check_tau(tau, "joe", 0.0, closed=True)
         odds = tau.detach() / (1 - tau.detach())
         return {"alpha": 1 + invert(lambda excess: joe_tau(excess / (1 + excess)), tau, odds / 0.59, odds / 0.49)}
@@ -320,5 +319,5 @@ class Joe(ArchimedeanCopula):
         return 1 + torch.exp(self.log_excess)
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current α."""
+        """The distribution at the current α."""
         return JoeDistribution(self.alpha, self.dim, validate_args, torch.exp(self.log_excess))

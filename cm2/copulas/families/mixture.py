@@ -23,19 +23,19 @@ _STEPS = 40
 
 
 class MixtureDistribution(CopulaDistribution):
-    r""":math:`C(u) = \sum_k w_k C_k(u)`, weights :math:`w_k > 0` of sum 1, components of any family and of one dimension.
+    r""":math:`C(u) = \sum_k w_k C_k(u)` with weights :math:`w_k > 0` of sum 1 and components of any family, all of the same dimension.
 
-    Margins being uniform, most follows term by term: :math:`c = \sum_k w_kc_k`, summed in logarithms, the margin over any coordinates is
-    the mixture of the margins with the same weights, and so is :math:`h = \sum_k w_kh_k`. Given coordinates :math:`u_O` with more than
-    one element the law is again a mixture, with weights :math:`w_k(u_O) \propto w_kc_k(u_O)`, of the components' conditional laws
-    (McLachlan and Peel 2000, section 1.4).
+    As all margins are uniform, most formulas hold term by term: :math:`c = \sum_k w_kc_k`, summed in logarithms, :math:`h = \sum_k w_kh_k`,
+    and the margin over a set of coordinates is the mixture of the components' margins with the same weights. Given two or more coordinates
+    :math:`u_O` the others follow a mixture of the components' conditional distributions, with weights
+    :math:`w_k(u_O) \propto w_kc_k(u_O)` (McLachlan and Peel 2000, section 1.4).
 
-    The quantile of h lies between those of its components and is solved for the logit of :math:`u_1`. Spearman's ρ and the coefficients of
-    tail dependence are means of those of the components. Kendall's τ is not; see `cm2.copulas.law_dependence.kendall_tau`.
+    The quantile of h is between those of its components and is solved for the logit of :math:`u_1`. Spearman's ρ and the coefficients of
+    tail dependence are weighted means of the components'. Kendall's τ is not; see `cm2.copulas.law_dependence.kendall_tau`.
 
     Args:
-        laws: the components, of one dim.
-        log_weights: logarithms of the weights, (*batch, K); shapes of the batches broadcast.
+        laws: the components, all of the same dim.
+        log_weights: logarithms of the weights, (*batch, K); batch shapes broadcast.
         validate_args: see `CopulaDistribution`.
     """
 
@@ -52,27 +52,28 @@ class MixtureDistribution(CopulaDistribution):
 
     @property
     def kendall_tau(self) -> Tensor:
-        """Kendall's τ by quadrature, to about 1e-10: shape of the batch, in dim above 2 a matrix (*batch, dim, dim) where pairs differ."""
+        """Kendall's τ by quadrature, to about 1e-10: shape of the batch; in dim above 2 a matrix (*batch, dim, dim) if pairs differ."""
         if self.dim > 2:
             alike = all(law.kendall_tau.shape == law.batch_shape for law in self.laws)
             return between_pairs(lambda pair: pair.kendall_tau, self, alike)
+        # the quadrature has to resolve the component whose mass is closest to a diagonal
         narrowest = torch.stack([1 - each.kendall_tau.detach().abs() for each in self.laws], -1).amin(-1)
         return kendall_tau(self, narrowest)
 
     @property
     def spearman_rho(self) -> Tensor:
-        """The mean of the components' ρ: shape of the batch, in dim above 2 a matrix where pairs differ."""
+        """Weighted mean of the components' ρ: shape of the batch; in dim above 2 a matrix if pairs differ."""
         return self._mean([law.spearman_rho for law in self.laws])
 
     @property
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
-        """(lower, upper): the means of the components' coefficients."""
+        """(lower, upper): weighted means of the components' coefficients."""
         lower, upper = zip(*(law.tail_dependence for law in self.laws), strict=True)
         return self._mean(lower), self._mean(upper)
 
     @property
     def discordant_tail_dependence(self) -> tuple[Tensor, Tensor]:
-        """The means of the components' coefficients in the corners (0, 1) and (1, 0). Only for dim 2."""
+        """Weighted means of the components' coefficients in the corners (0, 1) and (1, 0). Only for dim 2."""
         first, second = zip(*(law.discordant_tail_dependence for law in self.laws), strict=True)
         return self._mean(first), self._mean(second)
 
@@ -87,11 +88,11 @@ class MixtureDistribution(CopulaDistribution):
 
     @property
     def flipped(self) -> CopulaDistribution:
-        """The law of (U_2, U_1)."""
+        """The copula of (U_2, U_1)."""
         return self._with([law.flipped for law in self.laws])
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """The mixture of the components' margins over the present coordinates, `present` bool (dim,)."""
+        """The mixture of the components' margins over the coordinates in `present`, a bool mask (dim,)."""
         kept = self._check_subset(present)
         if len(kept) == 1:
             return IndependenceDistribution(1, self.log_weights, self.batch_shape, self._validate_args)
@@ -106,9 +107,9 @@ class MixtureDistribution(CopulaDistribution):
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         r"""Draws, (*sample_shape, *batch, dim), differentiable in the weights and in the components' parameters.
 
-        In two dimensions through the inverse of h, smooth draw by draw. In more, draws as by `sample` whose derivatives are those of the
-        inverse Rosenblatt transform (Figurnov, Mohamed, Mnih 2018): :math:`F_k(u_k \mid u_1, \ldots, u_{k-1})` stays what it is when
-        parameters change, so that :math:`du_k = -dF_k/f_k`, one coordinate after the other.
+        In two dimensions by the inverse of h, for which each draw is smooth. In more, by `sample`, with the derivatives of the inverse
+        Rosenblatt transform (Figurnov, Mohamed, Mnih 2018): :math:`F_k(u_k \mid u_1, \ldots, u_{k-1})` is constant when parameters change,
+        hence :math:`du_k = -dF_k/f_k`, coordinate by coordinate.
         """
         if self.dim == 2:
             return super().rsample(sample_shape)
@@ -120,11 +121,11 @@ class MixtureDistribution(CopulaDistribution):
             u = torch.stack([*columns, drawn[..., k]], -1)
             (level, _), density = self._level(torch.log(u), torch.log1p(-u))
             share = torch.exp(level)
-            columns.append(drawn[..., k] - (share - share.detach()) / torch.exp(density.detach()))
+            columns.append(drawn[..., k] - (share - share.detach()) / torch.exp(density.detach()))  # adds 0, with derivative -dF/f
         return torch.stack(columns, -1)
 
     def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        """Coordinate by coordinate the mixture of the components' conditional distribution functions, by their posterior weights."""
+        """Coordinate by coordinate the mixture of the components' conditional CDFs, with their posterior weights."""
         leading = torch.broadcast_shapes(log_u.shape[:-1], self.batch_shape)
         first = log_u[..., 0].expand(leading), log1m_u[..., 0].expand(leading)
         levels = [first, *(self._level(log_u[..., : k + 1], log1m_u[..., : k + 1])[0] for k in range(1, self.dim))]
@@ -132,7 +133,7 @@ class MixtureDistribution(CopulaDistribution):
         return low, high
 
     def _level(self, log_u: Tensor, log1m_u: Tensor) -> tuple[Tails, Tensor]:
-        """Of the last of the first coordinates, given the others: tails of its conditional CDF, and its log density."""
+        """Tails of the conditional CDF, and the log conditional density, of the last coordinate of `log_u` given those before it."""
         count = log_u.shape[-1]
         place = torch.arange(self.dim)
         here, before = ([law.marginalise(place < n) for law in self.laws] for n in (count, count - 1))
@@ -148,10 +149,9 @@ class MixtureDistribution(CopulaDistribution):
     def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> Tails:
         r"""`conditional_sample` from and to the tails: (log u, log(1 - u)), each (n_draws, ..., dim).
 
-        In two dimensions by the inverse of the conditional CDF, differentiable in everything. In more a component is drawn by its weight
-        given the present coordinates, :math:`w_kc_k(u_O)`, then the rest from its conditional law: there derivatives reach the drawn
-        component's parameters and, through its conditional law, the given coordinates; which component is drawn carries none, so that the
-        weights get no gradient and the others the part of it that belongs to a fixed choice.
+        In two dimensions by the inverse of the conditional CDF, differentiable in everything. In more, a component is drawn with
+        probability proportional to :math:`w_kc_k(u_O)`, then the missing coordinates from its conditional distribution. The choice of the
+        component has no gradient: the weights get none, and its parameters and the observed coordinates only that for a fixed choice.
         """
         return super().conditional_sample_tails(log_u, log1m_u, present, n_draws)
 
@@ -177,7 +177,7 @@ class MixtureDistribution(CopulaDistribution):
         return MixtureDistribution([law.expand(batch_shape) for law in self.laws], weights, self._validate_args)
 
     def _mix(self, values: Sequence[Tensor]) -> Tensor:
-        """log of the weighted mean of values given by their logarithms."""
+        """Logarithm of the weighted mean of values that are passed as logarithms."""
         return torch.logsumexp(self.log_weights + torch.stack(torch.broadcast_tensors(*values), -1), -1)
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
@@ -199,12 +199,12 @@ class MixtureDistribution(CopulaDistribution):
             lower, upper = ends.amin(-1), ends.amax(-1)
 
         def level(logit: Tensor) -> tuple[Tensor, Tensor]:
-            """logit p - logit h at the u_1 of a logit, and the slope, -c(u) u_1 (1 - u_1) / (h (1 - h))."""
+            """logit p - logit h as a function of the logit of u_1, and its slope, -c(u) u_1 (1 - u_1) / (h (1 - h))."""
             low, high = logsigmoid(logit), logsigmoid(-logit)
             pair = (torch.stack(torch.broadcast_tensors(*each), -1) for each in ((low, given[0]), (high, given[1])))
             log_u, log1m_u = pair
             log_h, log1m_h = self._h_tails(log_u, log1m_u)
-            with torch.no_grad():
+            with torch.no_grad():  # `monotone_root` holds the slope constant
                 slope = -torch.exp(self._log_density(log_u, log1m_u, None) + low + high - log_h - log1m_h)
             return p[0] - p[1] - log_h + log1m_h, slope
 
@@ -221,7 +221,7 @@ class MixtureDistribution(CopulaDistribution):
         return _choose(low, label), _choose(high, label)
 
     def _conditional_pair(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
-        """The first given the second or the second given the first; where none is known, the first is its level."""
+        """The first given the second or the second given the first; if neither is observed, the first is uniform."""
         level, free = uniform_tails(log_u.shape[:-1], log_u), uniform_tails(log_u.shape[:-1], log_u)
         known = present[..., 0]
         first = torch.where(known, log_u[..., 0], free[0]), torch.where(known, log1m_u[..., 0], free[1])
@@ -234,12 +234,12 @@ class MixtureDistribution(CopulaDistribution):
 
 
 def _draw_label(log_weights: Tensor) -> Tensor:
-    """An index along the last dimension, drawn in proportion to the weights (the Gumbel-max method: nothing waits for the device)."""
+    """Draws an index along the last dimension in proportion to the weights (Gumbel-max trick: nothing waits for the device)."""
     return (log_weights - torch.log(torch.empty_like(log_weights).exponential_())).argmax(-1)
 
 
 def _choose(values: Sequence[Tensor], label: Tensor) -> Tensor:
-    """Of K tensors (..., dim) the rows that the labels (...) name."""
+    """Rows of K tensors (..., dim), each taken from the tensor that its label (...) selects."""
     chosen = values[-1]
     for k in range(len(values) - 1):
         chosen = torch.where((label == k).unsqueeze(-1), values[k], chosen)
@@ -247,20 +247,20 @@ def _choose(values: Sequence[Tensor], label: Tensor) -> Tensor:
 
 
 class Mixture(Copula):
-    r"""Learnable mixture of copulas. The weights are a softmax of K - 1 free numbers and a 0, so that no direction is without effect.
+    r"""Learnable mixture of copulas. The weights are a softmax of K - 1 free numbers and a 0, which makes them identifiable.
 
     Args:
         dim: number of coordinates.
-        copulas: the components, at least two modules of that dim, which stay learnable; without them a Gumbel copula (dependence in the
-            upper tail), a Clayton copula (in the lower) and a Gaussian (in neither, and of either sign), each near independence.
-        weights: their shares at the start, positive and of sum 1, (*batch, K); equal without them.
+        copulas: the components, at least two modules of this dim, which remain learnable; by default a Gumbel copula (upper tail
+            dependence), a Clayton copula (lower tail dependence) and a Gaussian (neither, and of either sign), each near independence.
+        weights: initial weights, positive and of sum 1, (*batch, K); equal by default.
 
     Raises:
-        ValueError: fewer than two components, one of another dimension, or weights that are none.
+        ValueError: fewer than two components, one of another dimension, or weights that are not positive or do not add up to 1.
     """
 
     name = "mixture"
-    selectable: ClassVar[bool] = False  # which copulas it mixes is for the caller to say
+    selectable: ClassVar[bool] = False  # the caller has to choose the components
     simulated: ClassVar[bool] = False
     shown = ("weights",)
 
@@ -286,7 +286,7 @@ class Mixture(Copula):
         return torch.log_softmax(nn.functional.pad(self.logits, (0, 1)), -1)
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current weights and parameters."""
+        """The distribution at the current weights and parameters."""
         return MixtureDistribution([each(validate_args) for each in self.copulas], self._log_weights(), validate_args)
 
 

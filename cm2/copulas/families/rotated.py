@@ -1,4 +1,4 @@
-r"""Pair copulas turned by 90, 180 or 270 degrees: the law of a pair of which one coordinate, or both, are reflected."""
+r"""Pair copulas rotated by 90, 180 or 270 degrees, by reflecting one or both coordinates."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,27 +16,27 @@ ROTATIONS = (0, 90, 180, 270)
 
 
 class RotatedDistribution(CopulaDistribution):
-    r"""A pair copula turned counterclockwise: its density is that of the law at the reflected point,
+    r"""A pair copula rotated counterclockwise: its density is that of the original copula at the reflected point,
 
     .. math:: c_{90}(u) = c(1-u_1, u_2), \qquad c_{180}(u) = c(1-u_1, 1-u_2), \qquad c_{270}(u) = c(u_1, 1-u_2),
 
-    so that the corner :math:`(0, 0)` of the law comes to lie at (1, 0), (1, 1), (0, 1). Hence (Joe 2014, section 2.3)
+    which moves the corner :math:`(0, 0)` to (1, 0), (1, 1), (0, 1). Hence (Joe 2014, section 2.3)
 
     .. math::
         C_{90}(u) = u_2 - C(1-u_1, u_2), \quad C_{180}(u) = u_1 + u_2 - 1 + C(1-u_1, 1-u_2), \quad C_{270}(u) = u_1 - C(u_1, 1-u_2).
 
-    To reflect a coordinate is to exchange its tails :math:`\log u` and :math:`\log(1-u)`: densities, conditional distribution functions
-    and their inverses keep every digit of the law's own. The CDF is a difference, right to about 1e-16 in absolute terms. With one
-    coordinate reflected Kendall's τ and Spearman's ρ change their signs, and the coefficients of tail dependence are those of the law's
-    corners (0, 1) and (1, 0): 0 for every Archimedean family and the Gaussian, not for Student's t.
+    Reflecting a coordinate exchanges its tails :math:`\log u` and :math:`\log(1-u)`: densities, conditional CDFs and their inverses are as
+    accurate as those of the original. The CDF is a difference, with an absolute error of about 1e-16. With one coordinate reflected
+    Kendall's τ and Spearman's ρ change sign, and the coefficients of tail dependence are the original's in the corners (0, 1) and (1, 0):
+    0 for every Archimedean family and the Gaussian, not for Student's t.
 
     Args:
-        law: a law on the unit square.
+        law: the original, a copula distribution of dim 2.
         rotation: 0, 90, 180 or 270 degrees.
         validate_args: see `CopulaDistribution`.
 
     Raises:
-        ValueError: another rotation, or a law of another dimension.
+        ValueError: another rotation, or a distribution of another dimension.
     """
 
     def __init__(self, law: CopulaDistribution, rotation: int, validate_args: bool | None = None) -> None:
@@ -47,31 +47,31 @@ class RotatedDistribution(CopulaDistribution):
 
     @property
     def kendall_tau(self) -> Tensor:
-        """The law's, with the other sign at 90 and 270 degrees; shape of the batch."""
+        """The original's, with the other sign at 90 and 270 degrees; shape of the batch."""
         return self._signed(self.law.kendall_tau)
 
     @property
     def spearman_rho(self) -> Tensor:
-        """The law's, with the other sign at 90 and 270 degrees; shape of the batch."""
+        """The original's, with the other sign at 90 and 270 degrees; shape of the batch."""
         return self._signed(self.law.spearman_rho)
 
     @property
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
-        """(lower, upper): those of the law's corners that have come to lie at (0, 0) and (1, 1)."""
+        """(lower, upper): the original's coefficients in the corners that the rotation moves to (0, 0) and (1, 1)."""
         return self._corner(0, 0), self._corner(1, 1)
 
     @property
     def discordant_tail_dependence(self) -> tuple[Tensor, Tensor]:
-        """Those of the corners (0, 1) and (1, 0)."""
+        """The original's coefficients in the corners that the rotation moves to (0, 1) and (1, 0)."""
         return self._corner(0, 1), self._corner(1, 0)
 
     @property
     def flipped(self) -> CopulaDistribution:
-        """The law of (U_2, U_1): 90 and 270 degrees change places."""
+        """The copula of (U_2, U_1), in which 90 and 270 degrees are exchanged."""
         return RotatedDistribution(self.law.flipped, {90: 270, 270: 90}.get(self.rotation, self.rotation), self._validate_args)
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """The law itself or, of one coordinate, the uniform law; `present` bool (2,)."""
+        """This copula, or the uniform distribution of a single coordinate; `present` bool (2,)."""
         if len(self._check_subset(present)) == 2:
             return self
         return IndependenceDistribution(1, self._like(), self.batch_shape, self._validate_args)
@@ -81,7 +81,7 @@ class RotatedDistribution(CopulaDistribution):
         return reflect(self.law.sample(sample_shape), self.rotation)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draws, (*sample_shape, *batch, 2), differentiable in the parameters as the law's own are."""
+        """Draws, (*sample_shape, *batch, 2), differentiable in the parameters like the original's."""
         return reflect(self.law.rsample(sample_shape), self.rotation)
 
     def _turn(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
@@ -115,7 +115,7 @@ class RotatedDistribution(CopulaDistribution):
         return self.law._log_density(*self._turn(log_u, log1m_u), mask)
 
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
-        # a coordinate that is not asked for is at 1, and its reflection at 0
+        # a coordinate outside the mask is at 1, and its reflection at 0, where the CDF is 0
         asked = [each | turned for each, turned in zip(mask.unbind(-1), self._turned, strict=True)]
         empty = torch.stack([each & turned for each, turned in zip((~mask).unbind(-1), self._turned, strict=True)], -1).any(-1)
         inner = torch.where(empty, 0.0, self.law._cdf(*self._turn(log_u, log1m_u), torch.stack(asked, -1)))
@@ -133,7 +133,7 @@ class RotatedDistribution(CopulaDistribution):
         return self._first(self.law._h_quantile(self._first(p), given[::-1] if self._turned[1] else given))
 
     def _first(self, tails: Tails) -> Tails:
-        """Tails of the first coordinate, or of a level of it, turned."""
+        """Tails of the first coordinate, or of a level of it, after the reflection."""
         return tails[::-1] if self._turned[0] else tails
 
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
@@ -141,7 +141,7 @@ class RotatedDistribution(CopulaDistribution):
 
 
 class Rotated(Copula):
-    """A learnable pair copula turned by 90, 180 or 270 degrees; its parameters are those of the copula inside.
+    """A learnable pair copula rotated by 90, 180 or 270 degrees; its parameters are those of the unrotated copula.
 
     Args:
         copula: a copula of dim 2.
@@ -158,11 +158,11 @@ class Rotated(Copula):
         self.name = f"{copula.name} {rotation}°" if rotation else copula.name
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current parameters."""
+        """The distribution at the current parameters."""
         return RotatedDistribution(self.copula(validate_args), self.rotation, validate_args)
 
     def fit(self, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
-        """Fits the copula inside to the reflected sample (n, 2); see `cm2.copulas.inference.estimation.fit`."""
+        """Fits the unrotated copula to the reflected sample (n, 2); see `cm2.copulas.inference.estimation.fit`."""
         u = check_sample(u, 2, sum(each.numel() for each in self.parameters()))
         report = self.copula.fit(reflect(u, self.rotation), method, standard_errors, ranks)
         return dataclasses.replace(report, name=self.name)
@@ -172,7 +172,7 @@ class Rotated(Copula):
 
 
 def check_rotation(rotation: int, dim: int) -> None:
-    """Raises ValueError for a rotation other than 0, 90, 180 and 270, and for one in another dimension than 2."""
+    """Raises ValueError for a rotation other than 0, 90, 180 and 270, or a dimension other than 2."""
     if rotation not in ROTATIONS:
         raise ValueError(f"rotation is {rotation!r}; a pair copula is turned by 0, 90, 180 or 270 degrees")
     if dim != 2:
@@ -185,6 +185,6 @@ def turned_coordinates(rotation: int) -> tuple[bool, bool]:
 
 
 def reflect(u: Tensor, rotation: int) -> Tensor:
-    """Floats (..., 2) with the coordinates reflected that the rotation turns, as floats inside (0, 1)."""
+    """Reflects the coordinates of floats (..., 2) that a rotation turns; a result that rounds to 0 or 1 stays inside (0, 1)."""
     columns = [1 - each if turned else each for each, turned in zip(u.unbind(-1), turned_coordinates(rotation), strict=True)]
     return open_unit_interval(torch.stack(columns, -1))

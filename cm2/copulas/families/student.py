@@ -26,9 +26,9 @@ class StudentDistribution(EllipticalDistribution):
     .. math::
         \log c(u) = K_d - \sum_i \log L_{ii} - \tfrac{\nu+d}2 \log(1 + \lVert L^{-1}s\rVert^2) + \tfrac{\nu+1}2 \sum_j \log(1 + s_j^2).
 
-    In two dimensions :math:`\lVert L^{-1}s\rVert^2 = s_2^2 + ((s_1 - \rho s_2)/\sqrt{(1-\rho)(1+\rho)})^2`: no inverse of a matrix. The
-    :math:`s_j = \sinh w_j` are carried as w and enter divided by the largest of them, so that nothing overflows in the tails. Margins keep
-    :math:`\nu`. Given n coordinates :math:`s_O` the others are again t, with :math:`\nu + n` degrees of freedom, location
+    In two dimensions :math:`\lVert L^{-1}s\rVert^2 = s_2^2 + ((s_1 - \rho s_2)/\sqrt{(1-\rho)(1+\rho)})^2`, without a matrix inverse. The
+    :math:`s_j = \sinh w_j` are represented by w and divided by the largest of them, which prevents overflow in the tails. Margins have the
+    same :math:`\nu`. Given n coordinates :math:`s_O` the others are again t, with :math:`\nu + n` degrees of freedom, location
     :math:`R_{\cdot O}R_{OO}^{-1}s_O` and scale matrix times :math:`(1 + s_O^\top R_{OO}^{-1}s_O)` (Ding 2016); in particular
 
     .. math:: h(u) = T_{\nu+1}\left(\sqrt{\nu+1}\,\frac{s_1 - \rho s_2}{\sqrt{(1-\rho)(1+\rho)(1 + s_2^2)}}\right).
@@ -38,7 +38,7 @@ class StudentDistribution(EllipticalDistribution):
 
     Args:
         cholesky: lower triangular, positive diagonal, rows of norm 1, (*batch, dim, dim).
-        nu: degrees of freedom, above 0, a shape that broadcasts with the batch of the factor.
+        nu: degrees of freedom, above 0; its shape broadcasts with the batch of the factor.
         validate_args: see `CopulaDistribution`.
     """
 
@@ -61,13 +61,13 @@ class StudentDistribution(EllipticalDistribution):
 
     @property
     def discordant_tail_dependence(self) -> tuple[Tensor, Tensor]:
-        """Those of -ρ in the corners (0, 1) and (1, 0), equal, (*batch). Only for dim 2."""
+        """Coefficients in the corners (0, 1) and (1, 0), equal, (*batch): those of -ρ in the others. Only for dim 2."""
         self._require_pair("discordant_tail_dependence")
         turned = self.cholesky * (1 - 2 * torch.tril(torch.ones_like(self.cholesky), -1))
         return StudentDistribution(turned, self.nu, self._validate_args).tail_dependence
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """The t copula of the present coordinates with the same nu, `present` bool (dim,)."""
+        """The t copula of the coordinates in `present`, a bool mask (dim,), with the same nu."""
         kept = self._check_subset(present)
         if len(kept) == 1:
             return IndependenceDistribution(1, self.cholesky, self.batch_shape, self._validate_args)
@@ -96,7 +96,7 @@ class StudentDistribution(EllipticalDistribution):
         return tails[0].to(self.cholesky.dtype), tails[1].to(self.cholesky.dtype)
 
     def _scores(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
-        """w of every coordinate."""
+        """The scaled quantiles w of all coordinates."""
         return arc_quantile(log_u.double(), log1m_u.double(), self.nu.double().unsqueeze(-1))
 
     def _log_density(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor | None) -> Tensor:
@@ -115,7 +115,7 @@ class StudentDistribution(EllipticalDistribution):
 
     def _log_pair_density(self, first: Tensor, second: Tensor) -> Tensor:
         rho, scale, nu = self._wide()
-        top = torch.maximum(first.detach().abs(), second.detach().abs())
+        top = torch.maximum(first.detach().abs(), second.detach().abs())  # a scale that cancels, hence without gradient
         x, y = scaled_sinh(first, top), scaled_sinh(second, top)
         residual = (x - rho * y) / scale
         joint = torch.log(torch.exp(-2 * top) + y * y + residual * residual)
@@ -158,7 +158,7 @@ class StudentDistribution(EllipticalDistribution):
         return self._narrow(arc_log_tails(conditional_arc(first, second, rho, scale), nu + 1))
 
     def rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        r"""With :math:`e = L^{-1}s`, coordinate k is at :math:`T_{\nu+k}(\sqrt{\nu+k}\,e_k/\sqrt{1 + e_0^2 + \ldots + e_{k-1}^2})`."""
+        r"""Coordinate k is :math:`T_{\nu+k}(\sqrt{\nu+k}\,e_k/\sqrt{1 + e_0^2 + \ldots + e_{k-1}^2})` with :math:`e = L^{-1}s`."""
         w, nu = self._scores(log_u, log1m_u), self.nu.double()
         top = w.abs().amax(-1, keepdim=True).detach()
         white = solve_lower(self.cholesky.double(), scaled_sinh(w, top))
@@ -184,7 +184,7 @@ class StudentDistribution(EllipticalDistribution):
         solve = lambda b: torch.cholesky_solve(torch.where(present, b, 0.0).unsqueeze(-1), known).squeeze(-1)
         weights = solve(s)
         form = (s * weights).sum(-1, keepdim=True)
-        spread = noise - times(matrix, solve(noise))
+        spread = noise - times(matrix, solve(noise))  # Matheron's rule: 0 in the observed coordinates, conditional normal in the others
         count = present.sum(-1)
         log_scale = torch.log(torch.exp(-2 * top) + form) / 2 - _log_chi((nu + count).expand(w.shape[:-1])).unsqueeze(-1)
         x = times(matrix, weights) + spread * torch.exp(log_scale)
@@ -192,8 +192,10 @@ class StudentDistribution(EllipticalDistribution):
 
 
 def log_normalisers(nu: Tensor, dim: int) -> Tensor:
-    r""":math:`K_0, \ldots, K_d` of the density along a new last dimension, :math:`K_n = \sum_{j=1}^{n-1}\{r(a + \frac j2) - r(a)\}` with
-    :math:`a = \frac\nu2` and :math:`r(a) = \log\Gamma(a+\frac12) - \log\Gamma(a)`: they tend to 0 as nu grows, and nothing cancels.
+    r"""Constants :math:`K_0, \ldots, K_d` of the density along a new last dimension.
+
+    :math:`K_n = \sum_{j=1}^{n-1}\{r(a + \frac j2) - r(a)\}` with :math:`a = \frac\nu2` and
+    :math:`r(a) = \log\Gamma(a+\frac12) - \log\Gamma(a)`; as nu grows it tends to 0 without cancellation.
     """
     nu = nu.unsqueeze(-1)
     j = torch.arange(-1, dim, dtype=nu.dtype, device=nu.device).clamp_min(0)
@@ -207,13 +209,13 @@ def _log_chi(dof: Tensor) -> Tensor:
 
 
 class Student(EllipticalCopula):
-    r"""Learnable t copula; the correlations as `EllipticalCopula`, :math:`\nu = e^a` with a real.
+    r"""Learnable t copula; correlations as in `EllipticalCopula`, :math:`\nu = e^a` with a real.
 
     Args:
         dim: number of coordinates.
-        rho: correlation in (-1, 1), dim 2 only; may carry batch dimensions.
-        correlation: positive definite correlation matrix (*batch, dim, dim); without either every correlation starts at 0.1.
-        nu: degrees of freedom in (0, inf), a number or of the shape of the batch.
+        rho: correlation in (-1, 1), dim 2 only; may have batch dimensions.
+        correlation: positive definite correlation matrix (*batch, dim, dim); by default every correlation starts at 0.1.
+        nu: degrees of freedom in (0, inf), a number or a tensor of the batch's shape.
 
     Raises:
         ValueError: nu outside (0, inf), or as `EllipticalCopula`.
@@ -234,5 +236,5 @@ class Student(EllipticalCopula):
         return torch.exp(self.log_nu)
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current parameters."""
+        """The distribution at the current parameters."""
         return StudentDistribution(self.cholesky, self.nu, validate_args)
