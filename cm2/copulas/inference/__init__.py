@@ -1,1 +1,1 @@
-"""Fitting a copula to a sample, choosing its family, testing the choice."""
+"""Inference for copulas: parameter estimation, family selection, goodness of fit."""

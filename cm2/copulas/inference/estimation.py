@@ -1,4 +1,4 @@
-"""Fitting a copula to a sample: maximum likelihood and inversion of Kendall's tau, with standard errors."""
+"""Parameter estimation: maximum likelihood and inversion of Kendall's tau, with standard errors."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from cm2.copulas.sample_dependence import kendall_terms, mid_ranks, pairs_of
 from cm2.numerics.maximise import hessian_of, maximise, maximise_scalar
 
 METHODS = ("maximum_likelihood", "kendall_tau")
-_ENOUGH, _SHARE = 16_384, 16  # from so many points on a start is found on every sixteenth
-_NEAR_ONE, _NEAR_ZERO = 1 - 1e-5, 1e-9  # the values of tau between which a single parameter is looked for
+_ENOUGH, _SHARE = 16_384, 16  # from this sample size on, the start is the fit to every sixteenth point
+_NEAR_ONE, _NEAR_ZERO = 1 - 1e-5, 1e-9  # the search for a single parameter is restricted to these values of tau
 
 
 @dataclass(frozen=True)
 class Fit:
-    r"""What a fit found; the parameters themselves stand in the module.
+    r"""Report of a fit; the estimate is also set in the module.
 
     Attributes:
         name: family.
         method: "maximum_likelihood" or "kendall_tau".
         n: number of points.
         n_parameters: number of free parameters.
-        log_likelihood: of the sample at the estimate.
+        log_likelihood: log-likelihood of the sample at the estimate.
         parameters: natural parameters by name, floats or tensors.
-        standard_errors: theirs: from the observed information, or for "kendall_tau" by the delta method from the error of the sample's
-            tau. NaN where there is none: at the boundary, or where the information is singular.
-        converged: whether the iteration came to an end.
-        at_boundary: whether the estimate lies at the end of its range, as for a family of positive dependence on negatively dependent
-            data: the family is then the wrong one, or the sample is independent.
+        standard_errors: standard errors by name, from the observed information, or for "kendall_tau" by the delta method from the error
+            of the sample's tau. NaN at the boundary and if the information is singular.
+        converged: whether the iteration converged.
+        at_boundary: whether the estimate is at the end of its range, for example for a family of positive dependence on negatively
+            dependent data: the family is then the wrong one, or the sample is independent.
         evaluations: passes over the sample.
     """
 
@@ -72,30 +72,30 @@ class Fit:
         return self.n_parameters * math.log(self.n) - 2 * self.log_likelihood
 
 
-@torch.enable_grad()  # the score is needed where the caller has switched gradients off, too
+@torch.enable_grad()  # the score is needed even if the caller has disabled gradients
 def fit(copula: Fittable, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
     r"""Estimates a copula's parameters from a sample and sets them in the module.
 
-    Maximum likelihood: one parameter by the root of the score, started at Kendall's tau; several by BFGS, started at Kendall's tau where
-    it determines them, else at the current values (a vine: at its sequential estimate, pair by pair).
-    Large samples are first fitted on every sixteenth point: the start, and the curvature,
-    that this gives leave three or four passes over all of them. The inverse of the observed information is taken for the natural
-    parameters by the delta method. The work is done in float64, whatever the module's dtype.
+    Maximum likelihood: one parameter by the root of the score, started at Kendall's tau; several by BFGS, started at Kendall's tau if it
+    determines them, else at the current values (a vine: at its sequential estimate, pair by pair). Large samples are first fitted on
+    every sixteenth point; with the start and the curvature from that fit, three or four passes over the whole sample remain. The inverse
+    of the observed information is transformed to the natural parameters by the delta method. All computations are in float64, whatever
+    the module's dtype.
 
     Kendall's tau: the family's map inverted at the sample's tau (a matrix of them for correlations; for exchangeable families in more
-    dimensions, the mean over the pairs). Parameters that tau does not determine, as degrees of freedom, stay as they are.
+    dimensions, the mean over the pairs). Parameters that tau does not determine, such as degrees of freedom, are not changed.
 
     Args:
-        copula: the module; its parameters are overwritten. Its parameters must have no batch dimension: fit batches one by one.
-        u: sample of uniforms, (n, dim), in (0, 1); of data by `pseudo_observations`.
+        copula: the module; its parameters are overwritten. They must have no batch dimension: fit batches one by one.
+        u: sample of uniforms, (n, dim), in (0, 1); for data use `pseudo_observations`.
         method: one of `METHODS`.
-        standard_errors: leave them out (NaN) where only the estimate is wanted; for k parameters they cost 2k passes if k > 1.
-        ranks: u are ranks, of data whose margins are unknown. The estimate is the same; its standard errors count the error of the ranks
-            as well (Genest, Ghoudi, Rivest 1995), for another 2k passes. Those by "kendall_tau" need no such correction.
+        standard_errors: False to skip them (NaN); for k parameters they cost 2k passes if k > 1.
+        ranks: whether u are ranks of data with unknown margins. The estimate is the same; its standard errors include the error of the
+            ranks (Genest, Ghoudi, Rivest 1995), at the cost of another 2k passes. Those by "kendall_tau" need no correction.
 
     Raises:
         ValueError: unknown method; parameters with batch dimensions; a sample of the wrong shape, too small, with NaN, with values outside
-            (0, 1) or a constant column; "kendall_tau" for a family it does not determine.
+            (0, 1) or a constant column; "kendall_tau" for a family whose parameters tau does not determine.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; {choose(method, METHODS)}")
@@ -111,9 +111,9 @@ def fit(copula: Fittable, u: Tensor, method: str = "maximum_likelihood", standar
 
 
 def pseudo_observations(x: Tensor) -> Tensor:
-    """Ranks over n + 1, column by column, (n, dim) in float64: a sample of any margins as one of the copula (Genest et al. 1995).
+    """Ranks over n + 1, column by column, (n, dim) in float64: turns a sample with any margins into one of the copula (Genest et al. 1995).
 
-    Ties share the mean of their ranks, so that the result depends on nothing but the data; many ties (a discrete column) bias a fit.
+    Tied values get the mean of their ranks, so that the order of the rows does not matter; many ties (a discrete column) bias a fit.
 
     Raises:
         ValueError: not a matrix (n, dim), or NaN.
@@ -126,7 +126,7 @@ def pseudo_observations(x: Tensor) -> Tensor:
 
 
 def check_sample(u: Tensor, dim: int | None, n_parameters: int) -> Tensor:
-    """A sample of uniforms (n, dim), in float64.
+    """Checks a sample of uniforms (n, dim) and returns it in float64.
 
     Raises:
         ValueError: the wrong shape, too few rows, NaN, values outside (0, 1), or a constant column.
@@ -162,16 +162,16 @@ def _by_likelihood(copula: Fittable, u: Tensor, standard_errors: bool, ranks: bo
 
 
 def _start(copula: Fittable, u: Tensor) -> tuple[float, float, float] | None:
-    """Sets the parameters that Kendall's tau determines, and returns `_raw_places`; None with several parameters or without such a map."""
+    """Sets the parameters that Kendall's tau determines; returns `_raw_places`, or None for several parameters or no map from tau."""
     family, dim = type(copula), copula.dim
     if not _has_map(family, dim):
         copula._start_at(u)
         return None
-    few = u[:: max(1, len(u) // 2000)]
+    few = u[:: max(1, len(u) // 2000)]  # precise enough for a start
     try:
         tau = _fitting_tau(copula, kendall_terms(few).mean(0)).clamp(*_tau_ends(family, dim))
         _set(copula, copula.from_kendall_tau(tau, dim))
-    except ValueError:  # taus that together are no dependence of the family: the current parameters are the start
+    except ValueError:  # no member of the family has these taus, e.g. a matrix that is not positive definite: start as is
         return None
     return _raw_places(family, dim) if sum(each.numel() for each in copula.parameters()) == 1 else None
 
@@ -186,7 +186,7 @@ def _has_map(family: type[Fittable], dim: int) -> bool:
 
 @lru_cache
 def _raw_places(family: type[Fittable], dim: int) -> tuple[float, float, float]:
-    """The raw parameter of a family of one parameter at the lower end of the range of tau, at 0.2, and at the upper end."""
+    """Raw parameter of a one-parameter family at the lower end of the range of tau, at 0.2, and at the upper end."""
     low, high = _tau_ends(family, dim)
     values = [family.from_kendall_tau(torch.tensor(tau, dtype=torch.float64), dim) for tau in (low, 0.2, high)]
     lower, inner, upper = (raw_of(family(dim, **each))[0].item() for each in values)
@@ -199,7 +199,7 @@ def _tau_ends(family: type[Fittable], dim: int) -> tuple[float, float]:
 
 
 def _fitting_tau(copula: Fittable, tau: Tensor) -> Tensor:
-    """From those of the pairs: the matrix where the law has one, else their mean."""
+    """The matrix of the pairs' taus if the family has one parameter per pair, else their mean."""
     if copula(validate_args=False).kendall_tau.dim() == 0:
         return tau.mean()
     matrix = torch.eye(copula.dim, dtype=tau.dtype, device=tau.device)
@@ -208,7 +208,7 @@ def _fitting_tau(copula: Fittable, tau: Tensor) -> Tensor:
 
 
 def _set(copula: Fittable, parameters: dict[str, Tensor]) -> None:
-    """Puts natural parameters into a module; those not named stay."""
+    """Sets natural parameters of a module; those not named are not changed."""
     known = {name: getattr(copula, name).detach() for name in copula.shown} | {k: v.detach() for k, v in parameters.items()}
     with torch.no_grad():
         for own, found in zip(copula.parameters(), type(copula)(copula.dim, **known).parameters(), strict=True):
@@ -229,7 +229,7 @@ def _scalar(copula: Fittable, u: Tensor, few: Tensor | None, places: tuple[float
     start = min(max(raw_of(copula)[0].item(), lower), upper)
     first, tolerance = (along(u), 1e-9) if few is None else (along(few), 1e-5)
     found = maximise_scalar(first, start, lower, upper, tolerance=tolerance)
-    if found.at_boundary:  # tau and the likelihood may disagree about the direction: look from within as well
+    if found.at_boundary:  # tau and the likelihood may disagree about the sign of dependence: search from an interior start as well
         found = max(found, maximise_scalar(first, inner, lower, upper, tolerance=tolerance), key=lambda each: each.value)
     if few is not None:
         curvature = None if found.at_boundary else found.curvature
@@ -260,7 +260,7 @@ def _vector(copula: Fittable, u: Tensor, few: Tensor | None, standard_errors: bo
 
     likelihood, function = mean(u)
     start, hessian = raw_of(copula), None
-    if few is not None and len(start) <= _SHARE:
+    if few is not None and len(start) <= _SHARE:  # so that the Hessian's 2k passes over a sixteenth cost at most two full ones
         _, near = mean(few)
         start = maximise(near, start, tolerance=1e-5).point
         hessian = hessian_of(lambda raw: near(raw)[1], start)
@@ -294,7 +294,7 @@ def _report(
     at_boundary: bool = False,
     evaluations: int = 0,
 ) -> Fit:
-    """The report; `covariance` that of the raw parameters, None for no errors but those given."""
+    """The report of a fit, with standard errors from the covariance of the raw parameters (None: NaN), or `errors` if given."""
     parameters = list(copula.parameters())
     natural = natural_parameters(copula)
     if errors is None:
@@ -313,7 +313,7 @@ def _by_tau(copula: Fittable, u: Tensor, standard_errors: bool) -> Fit:
     inside = wanted.clamp(low, high) if edge else wanted
     parameters = copula.from_kendall_tau(inside, copula.dim)
     _set(copula, parameters)
-    covariance = 4 * np.atleast_2d(np.cov(terms.T.cpu().numpy())) / len(u)
+    covariance = 4 * np.atleast_2d(np.cov(terms.T.cpu().numpy())) / len(u)  # 4 = 2²: tau is a U-statistic of order 2
     errors = {name: torch.full_like(value.detach(), torch.nan) for name, value in natural_parameters(copula).items()}
     if standard_errors and not edge:
         errors |= {name: standard_errors_of(value, [tau], covariance) for name, value in parameters.items()}

@@ -1,4 +1,4 @@
-"""Does a family fit at all: two statistics with p-values by the parametric bootstrap."""
+"""Goodness-of-fit tests of a family: two statistics, with p-values from the parametric bootstrap."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from cm2.copulas.inference.estimation import check_sample, pseudo_observations
 from cm2.copulas.module import Copula
 
 STATISTICS = ("rosenblatt", "cramer_von_mises")
-_CELLS = 4_000_000  # comparisons held at a time
+_CELLS = 4_000_000  # comparisons in memory at a time
 
 
 @dataclass(frozen=True)
 class GoodnessOfFit:
-    """Result of a test that the sample comes from some member of a family.
+    """Result of a test of the hypothesis that a sample comes from a member of a family.
 
     Attributes:
-        statistic: its name.
-        value: at the sample.
-        p_value: (1 + number of bootstrap values that reach it) / (1 + their number).
-        bootstrap: values on samples drawn from the fitted law, (n_bootstrap,).
+        statistic: name of the statistic.
+        value: its value for the sample.
+        p_value: (1 + number of bootstrap values at least as large as `value`) / (1 + number of bootstrap values).
+        bootstrap: its values for samples drawn from the fitted copula, (n_bootstrap,).
         n: number of points.
     """
 
@@ -39,7 +39,7 @@ class GoodnessOfFit:
 
 
 def empirical_copula(u: Tensor, at: Tensor) -> Tensor:
-    """The share of the sample's points that are at most `at` in every coordinate.
+    """Fraction of the sample's points that are at most `at` in every coordinate.
 
     Args:
         u: sample, (n, dim).
@@ -57,7 +57,7 @@ def cramer_von_mises(law: CopulaDistribution, u: Tensor) -> Tensor:
     r""":math:`S_n = \sum_i\{C_n(u_i) - C(u_i)\}^2`, :math:`C_n` the empirical copula (Genest, Rémillard, Beaudoin 2009, equation 2).
 
     Args:
-        law: the law with the distribution function C.
+        law: the copula with distribution function C.
         u: sample, (n, dim).
     """
     return (empirical_copula(u, u) - law.cdf(u)).square().sum()
@@ -95,23 +95,23 @@ def goodness_of_fit_test(
     seed: int = 0,
     n_jobs: int = 1,
 ) -> GoodnessOfFit:
-    r"""Tests the hypothesis that a sample comes from the family of `copula`, whatever its parameters.
+    r"""Tests the hypothesis that a sample comes from the family of `copula`, with any parameters.
 
-    The family is fitted to a copy, the statistic taken, and both repeated on samples of the fitted law (Genest and Rémillard 2008).
-    "rosenblatt": the sample is carried by the conditional distribution functions to independent uniforms, if the law is right, and
-    :math:`S_n^{(B)}` measures how far it is from them; needs no CDF and so serves in any dimension. "cramer_von_mises": :math:`S_n`, the
-    distance of the empirical copula from the law's. Both were the best of their kinds in the comparison of Genest, Rémillard and Beaudoin
-    (2009). Time is of order n² per bootstrap sample.
+    A copy is fitted and the statistic computed; both are repeated on samples from the fitted copula (Genest and Rémillard 2008).
+    "rosenblatt": under the hypothesis the conditional CDFs map the sample to independent uniforms, and :math:`S_n^{(B)}` is the distance
+    from these; it needs no CDF and therefore works in any dimension. "cramer_von_mises": :math:`S_n`, the distance of the empirical copula
+    from the fitted one. Both were the best of their kind in the comparison of Genest, Rémillard and Beaudoin (2009). The time per bootstrap
+    sample is of order n².
 
     Args:
-        copula: module of the family; itself left as it is.
+        copula: module of the family; it is not changed.
         u: sample, (n, dim), in (0, 1).
         statistic: one of `STATISTICS`.
         n_bootstrap: number of samples drawn; the p-value is a multiple of 1/(n_bootstrap + 1).
-        method: of the fits, see `Copula.fit`; "kendall_tau" is the faster one.
-        ranks: the margins are unknown: the sample, and each one drawn, is replaced by its ranks over n + 1. False where `u` are exact
-            uniforms.
-        seed: of the draws; the random state is left as it was.
+        method: method of the fits, see `Copula.fit`; "kendall_tau" is faster.
+        ranks: whether the margins are unknown: the sample, and each one drawn, is replaced by its ranks over n + 1. False if `u` are
+            exact uniforms.
+        seed: seed of the bootstrap; torch's global generator is not advanced.
         n_jobs: number of processes (joblib).
 
     Raises:
@@ -138,7 +138,7 @@ def goodness_of_fit_test(
 
 @dataclass(frozen=True)
 class _Draws:
-    """The statistic of sample number k drawn from a fitted law, each from a seed of its own."""
+    """The statistic of bootstrap sample number k, drawn from the fitted copula."""
 
     fitted: Copula
     n: int
@@ -149,6 +149,7 @@ class _Draws:
 
     def __call__(self, k: int) -> float:
         with torch.random.fork_rng():
+            # one seed per sample: the values do not depend on the order in which processes draw them
             torch.manual_seed(int(np.random.SeedSequence((self.seed, k)).generate_state(1)[0]))
             sample = self.fitted(validate_args=False).sample((self.n,))
         return _statistic(copy.deepcopy(self.fitted), sample, self.statistic, self.method, self.ranks)

@@ -1,4 +1,4 @@
-"""The log-likelihood of a sample as a function of a module's raw parameters, and what follows from its curvature."""
+"""Log-likelihood in the unconstrained parameters; observed information and standard errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cm2.numerics.blocks import BLOCK
 
 
 class Fittable(Protocol):
-    """What fitting asks of a module; `cm2.copulas.module.Copula` has it."""
+    """Interface of a module that can be fitted; `cm2.copulas.module.Copula` implements it."""
 
     dim: int
     shown: tuple[str, ...]
@@ -30,7 +30,7 @@ class Fittable(Protocol):
         ...
 
     def __call__(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current parameters."""
+        """The distribution at the current parameters."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -38,7 +38,7 @@ class Fittable(Protocol):
         ...
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """The module itself and those inside."""
+        """The module itself and its submodules, by name."""
         ...
 
     def double(self) -> Self:
@@ -47,7 +47,7 @@ class Fittable(Protocol):
 
     @staticmethod
     def kendall_tau_range(dim: int) -> tuple[float, float]:
-        """Ends of the values of Kendall's τ that the family reaches."""
+        """Smallest and largest Kendall's τ that the family attains."""
         ...
 
     @staticmethod
@@ -56,24 +56,24 @@ class Fittable(Protocol):
         ...
 
     def _start_at(self, u: Tensor) -> None:
-        """Sets parameters to where maximum likelihood for a sample is to start."""
+        """Sets the start of maximum likelihood for a sample."""
         ...
 
 
 def natural_parameters(copula: Fittable) -> dict[str, Tensor]:
-    """The parameters under the names of the literature, differentiable; of a copula made of copulas with their places in front."""
+    """Natural parameters by name, differentiable; a name that occurs in several submodules is prefixed by the submodule's path."""
     found = {(place, name): getattr(module, name) for place, module in copula.named_modules() for name in getattr(module, "shown", ())}
     names = [name for _, name in found]
     return {name if names.count(name) == 1 else f"{place}.{name}".lstrip("."): value for (place, name), value in found.items()}
 
 
 def raw_of(copula: Fittable) -> np.ndarray:
-    """The raw parameters in a row, (k,)."""
+    """The raw parameters as one vector, (k,)."""
     return parameters_to_vector(copula.parameters()).detach().cpu().numpy().astype(np.float64)
 
 
 def set_raw(copula: Fittable, raw: np.ndarray) -> None:
-    """Puts raw parameters (k,) into the module."""
+    """Sets the module's raw parameters from a vector (k,)."""
     with torch.no_grad():
         start = 0
         for each in copula.parameters():
@@ -83,7 +83,7 @@ def set_raw(copula: Fittable, raw: np.ndarray) -> None:
 
 
 class LogLikelihood:
-    """Value and gradient of a module's log-likelihood in its raw parameters, block by block: no pass holds the graph of all points.
+    """Value and gradient of a module's log-likelihood in its raw parameters, block by block to keep the graph in memory small.
 
     Args:
         copula: module in float64; evaluation overwrites its parameters.
@@ -97,13 +97,13 @@ class LogLikelihood:
             self._parts = [law._likelihood(block) for block in u.split(BLOCK)]
 
     def __call__(self, raw: np.ndarray) -> tuple[float, np.ndarray]:
-        """At raw parameters (k,): the value and its gradient (k,)."""
+        """The value and its gradient (k,) at raw parameters (k,)."""
         self.evaluations += 1
         set_raw(self.copula, raw)
         parameters = list(self.copula.parameters())
         law = self.copula(validate_args=False)
         tensors = law._tensors()
-        # leaves of their own: one backward pass per block, and one through what makes them from the raw parameters
+        # detached copies collect the gradient over all blocks; a single pass from there to the raw parameters remains
         leaves = [each.detach().requires_grad_() for each in tensors]
         total = torch.zeros((), dtype=torch.float64, device=parameters[0].device)
         for part in self._parts:
@@ -117,8 +117,8 @@ class LogLikelihood:
 
 
 def covariance_of(information: np.ndarray) -> np.ndarray:
-    """The inverse of an information matrix; NaN in the rows of parameters on which the likelihood no longer depends (as the degrees of
-    freedom of normal data), and everywhere where the rest is not positive definite."""
+    """The inverse of an information matrix; NaN in the rows and columns of parameters on which the likelihood does not depend (such as the
+    degrees of freedom of normal data), and everywhere if the rest is not positive definite."""
     covariance = np.full_like(information, np.nan)
     if np.isfinite(information).all():
         informed = np.flatnonzero(np.diag(information) > 1e-9 * np.abs(information).max())
@@ -129,7 +129,7 @@ def covariance_of(information: np.ndarray) -> np.ndarray:
 
 
 def rank_covariance_of(copula: Fittable, u: Tensor, information: np.ndarray) -> np.ndarray:
-    r"""The covariance of the raw estimate where the margins are unknown and `u` are ranks: the ranks' own error counts as well.
+    r"""Covariance of the raw estimate if the margins are unknown and `u` are ranks, including the sampling error of the ranks.
 
     With the score :math:`s` and the mean information :math:`H`, :math:`H^{-1}VH^{-1}/n`, where :math:`V` is the covariance of
     :math:`s(u_i) + \sum_jW_{ij}` and :math:`W_{ij} = \frac1n\sum_k1(u_{ij}\le u_{kj})\,\partial_js(u_k)` (Genest, Ghoudi, Rivest 1995,
@@ -153,7 +153,7 @@ def rank_covariance_of(copula: Fittable, u: Tensor, information: np.ndarray) -> 
 
 
 def _rank_terms(copula: Fittable, u: Tensor, k: int) -> Tensor:
-    """Per point its share in the score of raw parameter number k, through its density and through everybody's ranks, (n,)."""
+    """Contribution of each point to the score of raw parameter number k, through its density and through the ranks of all points, (n,)."""
     raw = raw_of(copula)
     step = 1e-4 * (1 + abs(raw[k]))
     ends = []
@@ -168,7 +168,7 @@ def _rank_terms(copula: Fittable, u: Tensor, k: int) -> Tensor:
 
 
 def standard_errors_of(value: Tensor, parameters: Sequence[Tensor], covariance: np.ndarray | None) -> Tensor:
-    """Standard errors of a function of parameters by the delta method, in the function's shape; NaN without a covariance."""
+    """Standard errors of a function of parameters by the delta method, of the function's shape; NaN without a covariance."""
     if covariance is None:
         return torch.full_like(value.detach(), torch.nan)
     errors = []
@@ -178,6 +178,6 @@ def standard_errors_of(value: Tensor, parameters: Sequence[Tensor], covariance: 
             grads = torch.autograd.grad(each, parameters, retain_graph=True, allow_unused=True)
             full = [torch.zeros_like(own) if grad is None else grad for own, grad in zip(parameters, grads, strict=True)]
             row = parameters_to_vector(full).detach().cpu().numpy()
-        used = row != 0
+        used = row != 0  # leaves out the NaN variances of parameters on which the function does not depend
         errors.append(math.sqrt(row[used] @ covariance[np.ix_(used, used)] @ row[used]))
     return torch.as_tensor(errors, dtype=value.dtype, device=value.device).view_as(value)

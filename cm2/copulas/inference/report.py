@@ -1,4 +1,4 @@
-"""What the ranking of families found, and how it reads."""
+"""Report of a family selection, as table, data frame, text and Markdown."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Candidate:
     """One family in one rotation, as fitted to the sample.
 
     Attributes:
-        name, rotation: which.
+        name, rotation: family and rotation in degrees.
         copula: the fitted module.
         fit: report of the fit to all points (in the rotated coordinates).
-        held_out: mean log density of points that the fit had not seen, by cross-validation; NaN where none was asked for.
-        held_out_error: its standard error.
-        behind: how far `held_out` is behind the best candidate's, and
-        behind_error: the standard error of that difference, which is paired point by point.
-        vuong: statistic of Vuong's test against the best, negative: worse. NaN for the best itself.
-        p_value: its two-sided p-value, adjusted for the number of candidates.
+        held_out: mean log density of held-out points, by cross-validation; NaN for the other criteria.
+        held_out_error: standard error of `held_out`.
+        behind: `held_out` of the best candidate minus that of this one.
+        behind_error: standard error of `behind`, paired point by point.
+        vuong: statistic of Vuong's test against the best, negative if worse; NaN for the best itself.
+        p_value: two-sided p-value of that test, adjusted for the number of candidates.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Selection:
     """Candidates, the best first; `print` shows them as a table.
 
     Attributes:
-        candidates: in the order of the criterion.
+        candidates: the candidates in the order of the criterion.
         criterion: "held_out", "aic" or "bic".
         n: number of points.
     """
@@ -113,7 +113,7 @@ class Selection:
 
 
 def _parameters(report: Fit) -> str:
-    """Natural parameters that are numbers, with their errors."""
+    """Scalar natural parameters, with their standard errors."""
     number = lambda name, value: f"{name} = {value:.4g} ({report.standard_errors[name]:.2g})"
     return ", ".join(number(name, value) for name, value in report.parameters.items() if isinstance(value, float))
 

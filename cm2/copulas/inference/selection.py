@@ -1,4 +1,4 @@
-"""Which family: candidates ranked by what they predict, with tests of the differences."""
+"""Family selection: candidates ranked by held-out likelihood, AIC or BIC, with Vuong's tests of the differences."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cm2.copulas.tails import open_unit_interval
 from cm2.metrics import holm
 
 CRITERIA = ("held_out", "aic", "bic")
-_SAME = 0.05
+_SAME = 0.05  # two models whose log-likelihood ratio has a smaller standard deviation count as the same
 CORRECTIONS = ("none", "akaike", "schwarz")
 
 
 def selectable(dim: int = 2) -> dict[str, type[Copula]]:
-    """The families that are tried when none is named, by name."""
+    """The families tried by default, by name."""
     return {name: family for name, family in sorted(FAMILIES.items()) if family.selectable and family.allows(dim)}
 
 
@@ -40,24 +40,24 @@ def select(
 ) -> Selection:
     r"""Fits families to a sample by maximum likelihood, ranks them, and tests each against the best.
 
-    Held-out log-likelihood: the mean log density at points left out of the fit, k-fold, the same folds for all; its differences are
-    paired, so `behind_error` is what to judge them by. Vuong (1989, eq. 3.6 and 5.6): with :math:`m_i` the difference of the two log
-    densities at point i, each fitted to all points, :math:`(\sum_i m_i - K)/(\sqrt n\,\hat\sigma_m)` is standard normal if both are
-    equally near the truth; K corrects for the numbers of parameters, :math:`(p-q)\frac{\log n}2` ("schwarz") or :math:`p - q` ("akaike").
-    The test is meant for families of which none contains the other; against independence, which all contain, it is only a description. It
-    takes the margins as known. Where the two laws are all but one law (see `vuong`), the statistic is 0.
-    p-values are adjusted as by Holm (1979).
+    Held-out log-likelihood: the mean log density of points left out of the fit in k-fold cross-validation, with the same folds for all
+    families; differences are paired, so judge them by `behind_error`. Vuong (1989, eq. 3.6 and 5.6): with :math:`m_i` the difference of
+    the two log densities at point i, each fitted to all points, :math:`(\sum_i m_i - K)/(\sqrt n\,\hat\sigma_m)` is standard normal if both
+    are equally close to the truth; K corrects for the numbers of parameters, :math:`(p-q)\frac{\log n}2` ("schwarz") or :math:`p - q`
+    ("akaike"). The test is meant for non-nested families; against independence, which is nested in all of them, it is only descriptive. It
+    treats the margins as known. For two models that are practically the same (see `vuong`) the statistic is 0. p-values are adjusted by
+    the method of Holm (1979).
 
     Args:
         u: sample of uniforms, (n, dim), in (0, 1).
-        families: names out of `selectable()`, all of them without it; or modules, as mixtures, of which copies are fitted, each from the
-            parameters that it has.
+        families: names from `selectable()`, by default all; or modules, for example mixtures, of which copies are fitted from their
+            current parameters.
         criterion: one of `CRITERIA`.
-        rotations: in two dimensions, rotate the families that reach positive dependence only: by 0 and 180 degrees where Kendall's tau is
-            clearly positive, by 90 and 270 where it is clearly negative, by all four where it is within two standard errors of 0.
-        folds: of the cross-validation, for the criterion "held_out" only.
-        seed: of the assignment of points to folds.
-        correction: of Vuong's statistic, one of `CORRECTIONS`.
+        rotations: in two dimensions, rotate the families restricted to positive dependence: by 0 and 180 degrees if Kendall's tau is
+            clearly positive, by 90 and 270 if it is clearly negative, by all four if it is within two standard errors of 0.
+        folds: number of folds of the cross-validation, for the criterion "held_out" only.
+        seed: seed of the assignment of points to folds.
+        correction: correction in Vuong's statistic, one of `CORRECTIONS`.
 
     Raises:
         ValueError: unknown family, criterion or correction; folds outside [2, n/10]; a sample that `fit` would refuse.
@@ -89,7 +89,7 @@ def select(
 def fit_best_pair(
     u: Tensor, families: Sequence[str | Copula] | None = None, criterion: str = "aic", rotations: bool = True
 ) -> tuple[Copula, Fit]:
-    """The best family for a pair, by one fit each: what vines need for every edge.
+    """Selects the best family for a pair without the tests and standard errors of `select`, as vines need it for every edge.
 
     Args:
         u: sample of uniforms, (n, 2).
@@ -97,7 +97,7 @@ def fit_best_pair(
         criterion: "aic", "bic", or "held_out" (five folds).
 
     Returns:
-        The fitted module and its report, standard errors left out.
+        The fitted module and its report, without standard errors.
 
     Raises:
         ValueError: as for `select`.
@@ -115,10 +115,10 @@ def fit_best_pair(
 
 
 def candidates(u: Tensor, names: Sequence[str | Copula], rotations: bool) -> list[tuple[str | Copula, int]]:
-    """Pairs (family, rotation) worth a fit: the rotations that the sign of Kendall's tau admits. Modules are taken as they are."""
+    """Pairs (family, rotation) to fit, with the rotations compatible with the sign of Kendall's tau; modules are not rotated."""
     turns: tuple[int, ...] = (0,)
     if rotations and u.shape[1] == 2:
-        tau = sample_kendall_tau(u[:: max(1, len(u) // 5000)])
+        tau = sample_kendall_tau(u[:: max(1, len(u) // 5000)])  # enough points for its sign
         clear = tau.value.abs() > 2 * tau.standard_error
         turns = (0, 90, 180, 270) if not clear else (0, 180) if tau.value > 0 else (90, 270)
     one_sided = lambda name: u.shape[1] == 2 and isinstance(name, str) and FAMILIES[name].kendall_tau_range(2) == (0.0, 1.0)
@@ -126,7 +126,7 @@ def candidates(u: Tensor, names: Sequence[str | Copula], rotations: bool) -> lis
 
 
 def rotate(u: Tensor, rotation: int) -> Tensor:
-    """The points at which the unrotated density has the values of the rotated one: 90: (1 - u1, u2), 180: both, 270: (u1, 1 - u2)."""
+    """Points at which the unrotated density equals the rotated one at u; 90: (1 - u1, u2), 180: (1 - u1, 1 - u2), 270: (u1, 1 - u2)."""
     if rotation == 0:
         return u
     turned = torch.tensor([rotation in (90, 180), rotation in (180, 270)], device=u.device)
@@ -134,14 +134,14 @@ def rotate(u: Tensor, rotation: int) -> Tensor:
 
 
 def rotated(copula: Copula, rotation: int) -> Copula:
-    """The copula turned."""
+    """The copula in a rotation; itself for 0 degrees."""
     if rotation == 0:
         return copula
     return Rotated(copula, rotation)
 
 
 def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction: str = "schwarz") -> tuple[float, float]:
-    """Vuong's statistic, positive where the first model is nearer to the truth, and its two-sided p-value.
+    """Vuong's statistic, positive if the first model is closer to the truth, and its two-sided p-value.
 
     Args:
         first, second: log densities of both models at the points, (n,).
@@ -149,8 +149,9 @@ def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction
         correction: one of `CORRECTIONS`.
 
     Returns:
-        (0, 1) where the models are one law, as a t copula of very many degrees of freedom and the Gaussian one: the log-likelihood ratio
-        has a standard deviation below 0.05 over the sample, and the statistic would be the correction divided by next to nothing.
+        The statistic and the p-value; (0, 1) if the models are practically the same, such as the Gaussian copula and a t copula with very
+        many degrees of freedom: the log-likelihood ratio then has a standard deviation below 0.05, and the statistic would be the
+        correction divided by almost 0.
     """
     n, difference = len(first), first - second
     penalty = {"none": 0.0, "akaike": 1.0, "schwarz": math.log(n) / 2}[correction] * (n_first - n_second)
@@ -162,7 +163,7 @@ def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction
 
 
 def check_choice(names: Sequence[str | Copula], criterion: str) -> None:
-    """Raises ValueError for a name that is not in `selectable()`, for no candidate at all, and for an unknown criterion."""
+    """Raises ValueError for a name that is not in `selectable()`, an empty list, or an unknown criterion."""
     known = selectable()
     unknown = [name for name in names if not isinstance(name, Copula) and name not in known]
     if unknown:
@@ -207,7 +208,7 @@ def _held_out(u: Tensor, combinations: Sequence[tuple[str | Copula, int]], folds
 
 
 def _name(family: str | Copula) -> str:
-    """A family's name; a mixture's components."""
+    """A family's name; for a mixture, those of its components."""
     if isinstance(family, Mixture):
         return " + ".join(_name(each) for each in family.copulas)
     return family.name if isinstance(family, Copula) else family
