@@ -1,4 +1,4 @@
-"""Vine copulas: any pair copulas along the trees of a regular vine."""
+"""Vine copulas: pair copulas of any family on the edges of a regular vine."""
 
 from cm2.copulas.vine.law import VineDistribution
 from cm2.copulas.vine.module import Vine

@@ -1,4 +1,4 @@
-"""The edges of a vine's trees, and the rules that make trees a regular vine (Bedford and Cooke 2002)."""
+"""Edges of a vine's trees, and the check that trees form a regular vine (Bedford and Cooke 2002)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Edge:
 
     Args:
         first: the first conditioned coordinate.
-        second: the second one.
-        given: the conditioning coordinates, sorted.
+        second: the second conditioned coordinate.
+        given: the conditioning set, sorted.
     """
 
     first: int
@@ -36,7 +36,7 @@ class Edge:
 
 
 def as_edge(value: Any) -> Edge:
-    """An `Edge`, or a pair or triple read as one.
+    """Converts a pair or triple to an `Edge`.
 
     Raises:
         ValueError: anything else.
@@ -51,7 +51,7 @@ def as_edge(value: Any) -> Edge:
 
 
 def check_trees(dim: int, trees: tuple[tuple[Edge, ...], ...]) -> None:
-    """Raises ValueError for trees that are no regular vine of `dim` coordinates; names the first edge that breaks a rule."""
+    """Raises ValueError for trees that are not a regular vine of `dim` coordinates; the message names the first edge at fault."""
     if isinstance(dim, bool) or not isinstance(dim, int) or dim < 2:
         raise ValueError(f"dim is {dim!r}; a vine needs an integer dim of at least 2")
     if len(trees) > dim - 1:
@@ -60,7 +60,7 @@ def check_trees(dim: int, trees: tuple[tuple[Edge, ...], ...]) -> None:
     for t, tree in enumerate(trees):
         if len(tree) != dim - 1 - t:
             raise ValueError(f"tree {t} has {len(tree)} edges; tree {t} of a vine of {dim} coordinates has {dim - 1 - t}")
-        part = {node: node for node in below}
+        part = {node: node for node in below}  # union-find over the nodes: an edge within one component would close a cycle
         for edge in tree:
             _check_edge(edge, t, dim, below)
             ends = [_root(part, frozenset((v, *edge.given))) for v in (edge.first, edge.second)]
@@ -71,7 +71,7 @@ def check_trees(dim: int, trees: tuple[tuple[Edge, ...], ...]) -> None:
 
 
 def _check_edge(edge: Edge, tree: int, dim: int, below: dict[frozenset[int], Edge | None]) -> None:
-    """The proximity condition: an edge joins two edges of the tree below that share a node."""
+    """Checks the proximity condition: an edge connects two edges of the previous tree that share a node."""
     if len(edge.union) != tree + 2 or len(edge.given) != tree or not edge.union <= set(range(dim)):
         wanted = f"{tree + 2} different coordinates of 0 to {dim - 1}, {tree} of them conditioning"
         raise ValueError(f"edge {edge} in tree {tree}: give {wanted}")

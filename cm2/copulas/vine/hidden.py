@@ -1,13 +1,13 @@
-r"""Absent coordinates of a vine that do not just drop out: the density of the others, and draws given the others.
+r"""Numerical marginalisation and conditional sampling for missing vine coordinates without closed form.
 
-Absent leaves are left out exactly (`VineStructure.reduce`). What remains absent, the *hidden* coordinates, are integrated out along an
-order of sampling, with :math:`\Phi(t_v)` the level of each hidden coordinate given those before it:
+Missing leaves are dropped exactly (`VineStructure.reduce`). The remaining missing coordinates, called *hidden*, are integrated out along a
+sampling order, with :math:`\Phi(t_v)` the level of each hidden coordinate given those before it:
 
 .. math:: c(u_O) = \int g(t)\,\varphi(t)\,dt, \qquad g(t) = \prod_{v \in O} c\{u_v \mid u_{\text{before } v}(t)\} .
 
-One hidden coordinate is integrated over by `Line`. For more, two coarse passes find the integrand's mean and covariance at every point, and
-the nodes of the last pass are placed by them. These places are constants: the derivative is that of the sum at fixed nodes, which is the
-integral's up to the same error.
+A single hidden coordinate is integrated by `Line`. For more, two coarse passes estimate the integrand's mean and covariance at every point,
+which then place the nodes of the last pass. The nodes are constants: the derivative is that of the sum at fixed nodes, which equals the
+integral's up to the quadrature error.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _PASSES = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """How a set of present coordinates is dealt with.
+    """Sampling order for a set of observed coordinates.
 
     Args:
-        order: an order of sampling of all coordinates; those that are needed for the present ones' density first.
-        needed: how many of these there are.
-        hidden: the absent ones among them, in that order.
+        order: a sampling order of all coordinates, beginning with those that the density of the observed ones needs.
+        needed: how many of them the density needs.
+        hidden: the missing ones among those needed, in that order.
         columns: see `VineStructure.columns`.
     """
 
@@ -50,7 +50,7 @@ class Plan:
 
 @lru_cache(maxsize=4096)
 def plan(structure: VineStructure, present: frozenset[int]) -> Plan:
-    """The plan for a set of present coordinates; hidden ones come after as many present ones as the trees allow."""
+    """The plan for a set of observed coordinates; hidden ones come after as many observed ones as the trees allow."""
     kept = structure.reduce(present)
     hidden = kept - present
     rest = structure.order_after(kept)[len(kept) :]
@@ -74,13 +74,13 @@ def _latest(structure: VineStructure, kept: frozenset[int], hidden: frozenset[in
 
 
 class Hidden:
-    """The integrand over the hidden coordinates at given points.
+    """The integrand over the hidden coordinates, at points of the observed ones.
 
     Args:
         structure: the trees.
-        laws: the pair laws.
-        present: the present coordinates, some coordinate being hidden.
-        points: tails of the present coordinates, all of one shape, the batch shape of the laws included.
+        laws: the pair copulas.
+        present: the observed coordinates; at least one other coordinate has to be hidden.
+        points: tails of the observed coordinates, all of one shape that includes the batch shape of the pair copulas.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Hidden:
         self._place()
 
     def log_density(self) -> Tensor:
-        """log c of the present coordinates."""
+        """Log density of the observed coordinates."""
         if self._line:
             return Line(lambda t: self._log_value([t]), self.like).log_integral()
         nodes, log_weight, _ = cloud(len(self.plan.hidden), True, self.like)
@@ -102,10 +102,10 @@ class Hidden:
         return (self._log_value(x) + self._down(log_weight)).logsumexp(0)
 
     def draw(self, levels: dict[int, Tails]) -> dict[int, Tails]:
-        """Levels of the hidden coordinates, each given those before it *in the order*, that make them draws given all present ones.
+        """Draws the hidden coordinates given all observed ones; returns their levels given those before them *in the order*.
 
-        The first hidden coordinate's law given the present ones is tabulated, those after it being integrated out, and inverted at its
-        level; then the next one's, given what was drawn. Differentiable, as the tables are.
+        The density of the first hidden coordinate given the observed ones is tabulated, with those after it integrated out, and its CDF is
+        inverted at the uniform level; then that of the next one, given the draw of the first. Differentiable, like the tables.
 
         Args:
             levels: tails of uniforms, (n_draws, ...) by coordinate.
@@ -118,14 +118,14 @@ class Hidden:
         return {v: normal_tails(t) for v, t in zip(self.plan.hidden, self._scores(known), strict=True)}
 
     def _log_table(self, known: Sequence[Tensor], x: Tensor) -> Tensor:
-        """log density of the next hidden coordinate at x (nodes, ...), those after it integrated out, given those known (n_draws, ...)."""
+        """Log density of the next hidden coordinate at x (nodes, ...), given those in `known` (n_draws, ...); later ones integrated out."""
         nodes, log_weight, _ = cloud(len(self.plan.hidden) - len(known) - 1, False, self.like)
         ahead = lambda column: column.view(-1, *[1] * x.dim())
         value = self._log_value([*known, x, *(ahead(column) for column in nodes.unbind(-1))])
         return (value + ahead(log_weight)).logsumexp(0)
 
     def _log_value(self, x: list[Tensor]) -> Tensor:
-        """log of g φ at t = mean + factor x, times the factor's determinant."""
+        """Logarithm of g φ at t = mean + factor x, times the determinant of the factor."""
         scores = self._scores(x)
         recursion = Recursion(self.structure, self.laws, self.points)
         total = summed(-score.square() / 2 - LOG_SQRT_TAU + self.log_scale[i] for i, score in enumerate(scores))
@@ -142,12 +142,12 @@ class Hidden:
         return [self.mean[i] + summed(self.factor[i][j] * x[j] for j in range(i + 1)) for i in range(len(x))]
 
     def _down(self, column: Tensor) -> Tensor:
-        """(count) -> (count, 1, ...), to stand before the points' dimensions."""
+        """(count) -> (count, 1, ...), to broadcast against the points."""
         return column.view(-1, *[1] * self.like.dim())
 
     @torch.no_grad()
     def _place(self) -> None:
-        """Mean and Cholesky factor of the integrand, from two coarse passes."""
+        """Sets mean and Cholesky factor of the integrand, estimated in two coarse passes."""
         dim = len(self.plan.hidden)
         one, zero = torch.ones_like(self.like), torch.zeros_like(self.like)
         self.mean = [zero] * dim
@@ -161,7 +161,7 @@ class Hidden:
             scores = self._scores(x)
             mean = [(weight * score).sum(0) for score in scores]
             away = [score - middle for score, middle in zip(scores, mean, strict=True)]
-            # what lies between two nodes is not seen: the next pass stays at least half a step wide
+            # a peak between two nodes is invisible: keep the next pass at least half a step wide
             before = [[summed(a * b for a, b in zip(row, other, strict=False)) for other in self.factor] for row in self.factor]
             floor = (step / 2) ** 2
             rows = [[(weight * away[i] * away[j]).sum(0) + floor * before[i][j] for j in range(i + 1)] for i in range(dim)]
@@ -174,13 +174,13 @@ class Hidden:
 
 
 def _cholesky(rows: list[list[Tensor]]) -> list[list[Tensor]]:
-    """Cholesky factors of a few covariances at once, given and returned as the rows of the lower triangle."""
+    """Cholesky factors of many small covariances, passed and returned as rows of the lower triangle."""
     factor: list[list[Tensor]] = []
     for i, row in enumerate(rows):
         new: list[Tensor] = []
         for j in range(i):
             new.append((row[j] - sum(new[k] * factor[j][k] for k in range(j))) / factor[j][j])
-        least = 1e-3 * row[i]  # of the variance: rounding must not leave a negative one
+        least = 1e-3 * row[i]  # rounding must not leave a negative conditional variance
         new.append(torch.maximum(row[i] - sum(each.square() for each in new), least).sqrt())
         factor.append(new)
     return factor

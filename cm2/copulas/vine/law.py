@@ -1,4 +1,4 @@
-r"""The law of a vine of pair copulas."""
+r"""Distribution of a vine copula."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from cm2.numerics.elementary import LOG_HALF
 if TYPE_CHECKING:
     from cm2.copulas.vine.structure import Edge
 
+# lattice points for the CDF and Spearman's rho, and for Kendall's tau; values in memory at a time
 _CDF_POINTS, _TAU_POINTS, _CHUNK = 2**12, 2**14, 2**19
 
 
 class VineDistribution(CopulaDistribution):
     r""":math:`c(u) = \prod_{(a,b \mid D)} c_{ab|D}\{F(u_a \mid u_D), F(u_b \mid u_D)\}` over the edges of a vine's trees.
 
-    Sources: Bedford and Cooke 2002; Aas, Czado, Frigessi, Bakken 2009; Joe 2014, section 3.9. The conditional distribution functions are
-    those of `Recursion`, everything by tails.
+    Sources: Bedford and Cooke 2002; Aas, Czado, Frigessi, Bakken 2009; Joe 2014, section 3.9. The conditional CDFs are computed by
+    `Recursion`, all in tails.
 
-    Margins. Coordinates that can be drawn last drop out exactly; other absent ones are integrated out numerically (`hidden.Hidden`).
-    With one such coordinate the log density of the margin is right to 1e-8 at typical points, to 1e-2 at the worst of several hundred
-    where dependence is strong (:math:`|\tau| = 0.8`); with two to 1e-5, but of no use (errors of order 1) where it is strong; with more
-    to 1e-2 at best.
-    Conditional draws follow a conditional distribution function right to about 1e-4, 1e-3 and 1e-2. Margins, and draws given a set, that
-    some order of sampling begins with are exact: the order of the trees can be chosen so that those that matter are.
+    Margins. Missing coordinates that can be drawn last drop out exactly; others are integrated out numerically (`hidden.Hidden`). With one
+    hidden coordinate the error of the log density is 1e-8 at typical points, and 1e-2 at the worst of several hundred if dependence is
+    strong (:math:`|\tau| = 0.8`); with two it is 1e-5, but of order 1, hence useless, if dependence is strong; with more, 1e-2 at best. The
+    error of the conditional CDF from which draws are made is about 1e-4, 1e-3 and 1e-2. Margins over, and draws given, a set with which
+    some sampling order begins are exact: choose the trees such that this holds for the sets you need.
 
-    Masks. A mask in the memory of the host is read and each pattern of it evaluated for its own points. On another device nothing is read
-    up to dim 5: all patterns are evaluated for all points; above, one read of the mask tells which patterns occur.
+    Masks. A mask on the host is read, and each pattern in it is evaluated for its own points. A mask on another device is not read up to
+    dim 5: all patterns are evaluated for all points; above, one read of the mask finds the patterns that occur.
 
     Args:
         structure: the trees.
-        laws: pair laws in the order of `structure.edges`, each of (first, second) conditioned coordinate.
+        laws: pair copulas in the order of `structure.edges`, each of the (first, second) conditioned coordinate.
         validate_args: see `CopulaDistribution`.
-        like: a tensor of the law's dtype and device, for a vine without edges.
+        like: a tensor with the dtype and device of the distribution, for a vine without edges.
 
     Raises:
-        ValueError: a number of laws other than that of the edges, or a law that is not of dim 2.
+        ValueError: a number of pair copulas other than that of the edges, or one that is not of dim 2.
     """
 
     def __init__(
         self, structure: VineStructure, laws: Sequence[CopulaDistribution], validate_args: bool | None = None, like: Tensor | None = None
     ) -> None:
         if len(laws) != len(structure.edges):
-            raise ValueError(f"{len(laws)} pair laws given for a vine of {len(structure.edges)} edges")
+            raise ValueError(f"{len(laws)} pair copulas given for a vine of {len(structure.edges)} edges")
         for edge, law in zip(structure.edges, laws, strict=True):
             if law.dim != 2:
-                raise ValueError(f"the law of edge {edge} has dim {law.dim}; pair copulas have dim 2")
+                raise ValueError(f"the copula of edge {edge} has dim {law.dim}; pair copulas have dim 2")
         batch = torch.broadcast_shapes(*(law.batch_shape for law in laws))
         self.structure = structure
         self.like = torch.zeros(()) if like is None else like
@@ -67,14 +67,14 @@ class VineDistribution(CopulaDistribution):
     # the transform to independent uniforms
 
     def rosenblatt(self, u: Tensor) -> Tensor:
-        r"""The Rosenblatt transform: :math:`w_v = F(u_v \mid u_{\text{before } v})` along the order of the structure.
+        r"""The Rosenblatt transform :math:`w_v = F(u_v \mid u_{\text{before } v})` in the sampling order of the structure.
 
         Args:
             u: points in (0, 1), (..., dim).
 
         Returns:
-            (..., dim), each coordinate in its own place; independent uniforms if u has this law. A value that rounds to 0 or 1 is given as
-            the nearest number inside.
+            (..., dim), each coordinate in its original position; independent uniforms if u has this distribution. A value that rounds to 0
+            or 1 becomes the nearest float inside.
 
         Raises:
             ValueError: wrong last dimension, NaN, or a value outside (0, 1).
@@ -88,7 +88,7 @@ class VineDistribution(CopulaDistribution):
         return _stack([recursion.level(v, columns[v]) for v in range(self.dim)])
 
     def inverse_rosenblatt(self, w: Tensor) -> Tensor:
-        """The u whose `rosenblatt` transform is w, (..., dim); differentiable in w and in the parameters. Errors as there."""
+        """The u whose `rosenblatt` transform is w, (..., dim); differentiable in w and in the parameters. Errors as for `rosenblatt`."""
         self._require_inside(w)
         return to_unit_interval(*self.inverse_rosenblatt_tails(torch.log(w), torch.log1p(-w)))
 
@@ -120,7 +120,7 @@ class VineDistribution(CopulaDistribution):
     def kendall_tau(self) -> Tensor:
         """Kendall's τ, shape of the batch in two dimensions, (*batch, dim, dim) in more.
 
-        Pairs of the first tree exactly, differentiable. The others by 16,384 lattice points: within about 3e-3, without a gradient.
+        Pairs of the first tree are exact and differentiable. The others use 16,384 lattice points: within about 3e-3, without gradient.
         """
         if self.dim == 2:
             return self._only.kendall_tau
@@ -133,7 +133,7 @@ class VineDistribution(CopulaDistribution):
 
     @property
     def spearman_rho(self) -> Tensor:
-        """Spearman's ρ, shapes as for `kendall_tau`; the others over a lattice, within about 3e-3, differentiable."""
+        """Spearman's ρ, shapes as for `kendall_tau`; pairs outside the first tree by a lattice, within about 3e-3, differentiable."""
         if self.dim == 2:
             return self._only.spearman_rho
         w = lattice(_CDF_POINTS, self.dim, self._like())
@@ -144,7 +144,7 @@ class VineDistribution(CopulaDistribution):
 
     @property
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
-        """(lower, upper), shapes as for `kendall_tau`; NaN for pairs that the first tree does not join, which have no closed form."""
+        """(lower, upper), shapes as for `kendall_tau`; NaN for pairs that are not edges of the first tree: they have no closed form."""
         if self.dim == 2:
             return self._only.tail_dependence
         unknown = self._like().new_full((*self.batch_shape, self.dim, self.dim), torch.nan)
@@ -152,7 +152,7 @@ class VineDistribution(CopulaDistribution):
         return lower, self._with_first_tree(unknown, lambda law: law.tail_dependence[1])
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """The law of the present coordinates, `present` bool (dim,): a vine where leaves are left out, else a `VineMargin`."""
+        """The copula of the coordinates in `present`, bool (dim,): a vine if only leaves are left out, else a `VineMargin`."""
         from cm2.copulas.vine.margin import VineMargin
 
         kept = self._check_subset(present)
@@ -165,18 +165,18 @@ class VineDistribution(CopulaDistribution):
             return IndependenceDistribution(len(kept), self._like(), self.batch_shape, self._validate_args)
         return VineDistribution(structure, [self.laws[e] for e in edges], self._validate_args)
 
-    # what the base asks for
+    # implementation of the base class
 
     @property
     def _only(self) -> CopulaDistribution:
-        """Dim 2: the one pair law, of coordinates (0, 1)."""
+        """Dim 2: the only pair copula, of coordinates (0, 1)."""
         if not self.laws:
             return IndependenceDistribution(2, self._like(), self.batch_shape, self._validate_args)
         return self.laws[0] if self.structure.edges[0].first == 0 else self.laws[0].flipped
 
     @property
     def flipped(self) -> CopulaDistribution:
-        """Dim 2: the law of (U_2, U_1)."""
+        """Dim 2: the copula of (U_2, U_1)."""
         self._require_pair("flipped")
         return self._only.flipped
 
@@ -218,7 +218,7 @@ class VineDistribution(CopulaDistribution):
         return sum((recursion.log_density(edge) for edge in self.structure.edges), start=zero)
 
     def _log_density_at(self, u: Tensor) -> Tensor:
-        """The first tree by the formulas for floats, which are cheaper."""
+        """Uses the formulas for floats in the first tree, where they are cheaper."""
         recursion, columns = self._recursion(torch.log(u), torch.log1p(-u)), u.unbind(-1)
         value = u.new_zeros(torch.broadcast_shapes(u.shape[:-1], self.batch_shape))
         for edge, law in zip(self.structure.edges, self.laws, strict=True):
@@ -229,9 +229,9 @@ class VineDistribution(CopulaDistribution):
         return value
 
     def _cdf(self, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
-        """Genz's sequential conditioning: each coordinate drawn below its bound, given those before it, on a fixed lattice.
+        """Genz's sequential conditioning: each coordinate is drawn below its bound, given those before it, on a fixed lattice.
 
-        The error is about 1e-5 in three dimensions and 1e-4 in five. Where at most one coordinate is below 1 the value is exact.
+        The error is about 1e-5 in three dimensions and 1e-4 in five. The value is exact if at most one coordinate is below 1.
         """
         if self.dim == 2:
             return self._only._cdf(log_u, log1m_u, mask)
@@ -248,7 +248,7 @@ class VineDistribution(CopulaDistribution):
         recursion, log_mass = Recursion(self.structure, self.laws, {}), torch.zeros_like(log_u[..., 0])
         for k, v in enumerate(order):
             below = self._level_of_bound(recursion, v, columns[v], (log_u[..., v], log1m_u[..., v]))
-            below = torch.where(mask[..., v], below, 0.0)
+            below = torch.where(mask[..., v], below, 0.0)  # no bound: probability 1
             log_mass = log_mass + below
             if k < self.dim - 1:
                 log_level = below + torch.log(w[:, k]).view(-1, *[1] * (log_u.dim() - 1))
@@ -257,12 +257,13 @@ class VineDistribution(CopulaDistribution):
 
     def _level_of_bound(self, recursion: Recursion, v: int, column: Sequence[Edge], bound: Tails) -> Tensor:
         """log P(U_v <= bound | those before), at the recursion's draws."""
+        # a copy: the bound must not become a known value of the recursion, whose next step draws this coordinate
         trial = Recursion(self.structure, self.laws, {})
         trial.known = {**recursion.known, (v, frozenset()): bound}
         return trial.level(v, column)[0]
 
     def _with_first_tree(self, matrix: Tensor, measure: Callable[[CopulaDistribution], Tensor]) -> Tensor:
-        """A symmetric matrix with the exact values of the first tree's pairs, and ones on the diagonal."""
+        """A symmetric matrix with the exact values for the first tree's pairs, and ones on the diagonal."""
         exact = {
             frozenset((e.first, e.second)): measure(law) for e, law in zip(self.structure.edges, self.laws, strict=True) if not e.given
         }
@@ -288,6 +289,6 @@ def _stack(columns: Sequence[Tails]) -> Tails:
 
 
 def _with_batch(low: Tensor, high: Tensor, law: CopulaDistribution) -> Tails:
-    """Tails (n, dim) as (n, 1, ..., 1, dim), to stand before the batch dimensions of a law."""
+    """Tails (n, dim) as (n, 1, ..., 1, dim), to broadcast against the batch dimensions of a copula."""
     shape = (len(low), *[1] * len(law.batch_shape), law.dim)
     return low.view(shape), high.view(shape)

@@ -1,8 +1,8 @@
-r"""Integrals over the real line of functions that may be narrow or have several peaks, and draws from the densities they make.
+r"""Adaptive integration and quantiles of positive functions on the real line that may be narrow or have several peaks.
 
-The function is first read on a fixed table, then at quantiles of that table, then integrated by Gauss-Legendre rules between quantiles
-of what was read. Quantiles are those of its square root, so that tails and low peaks are visited too. All places are
-constants: only the values at the last nodes carry gradients.
+The function is evaluated on a fixed table, then at quantiles of that table, then integrated by Gauss-Legendre rules between quantiles of
+these values. The quantiles are those of its square root, which gives tails and low peaks more nodes. All nodes are constants: only the
+values at the last ones carry gradients.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LogFunction = Callable[[Tensor], Tensor]
 
 @lru_cache
 def _legendre() -> tuple[Tensor, Tensor, Tensor]:
-    """Gauss-Legendre nodes and weights on (0, 1), and the matrix of integrals between neighbouring nodes (ends included) from values."""
+    """Gauss-Legendre nodes and weights on (0, 1), and the matrix from values to integrals between neighbouring nodes, ends included."""
     nodes, weights = np.polynomial.legendre.leggauss(_ORDER)
     ends = np.concatenate([[-1.0], nodes, [1.0]])
     basis = [np.polynomial.Polynomial.fromroots(np.delete(nodes, i)) / np.prod(nodes[i] - np.delete(nodes, i)) for i in range(_ORDER)]
@@ -35,7 +35,7 @@ def _legendre() -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Line:
-    """A positive function on the line, tabulated where its mass lies.
+    """A positive function on the real line, tabulated where its mass is.
 
     Args:
         log_function: points (n, 1, ...) or (n, ...) -> logarithms of the values, (n, ...).
@@ -61,13 +61,13 @@ class Line:
         return (self.log_value + self.log_weight).flatten(0, 1).logsumexp(0)
 
     def quantile(self, p: Tensor) -> Tensor:
-        """The points below which the density has the shares p, (n_draws, ...); differentiable in p and in the function.
+        """Quantiles of the normalised function at levels p, (n_draws, ...); differentiable in p and in the function.
 
-        Masses between neighbouring nodes by the polynomial through the panel's nodes, the density between them linear.
+        Masses between neighbouring nodes follow from the polynomial through the panel's nodes; within them the density is taken as linear.
         """
         f = torch.exp(self.log_value - self.log_value.detach().amax((0, 1)))
         mass = torch.einsum("ij,pj...->pi...", self.cells, f) * self.width.unsqueeze(1)
-        mass = mass.clamp_min(0).flatten(0, 1)  # where the polynomial dips below 0 there is next to no mass
+        mass = mass.clamp_min(0).flatten(0, 1)  # the interpolating polynomial may dip below 0 where there is almost no mass
         ends = torch.cat([self.nodes, self.edges[1:].unsqueeze(1)], 1).flatten(0, 1)
         starts = torch.cat([self.edges[:-1].unsqueeze(1), self.nodes], 1).flatten(0, 1)
         left, right = (torch.cat(each, 1).flatten(0, 1) for each in ((f[:, :1], f), (f, f[:, -1:])))
@@ -78,6 +78,7 @@ class Line:
         pick = lambda values: values.expand(len(values), *wanted.shape[1:]).gather(0, cell)
         share = ((wanted - pick(total - mass)) / pick(mass)).clamp(0, 1)
         left, right = pick(left), pick(right)
+        # root of the quadratic CDF of a linear density, in the form that also holds for left = right
         inside = share * (left + right) / (left + torch.sqrt((1 - share) * left.square() + share * right.square()))
         return pick(starts) + (pick(ends) - pick(starts)) * inside
 
@@ -91,7 +92,7 @@ def _last(values: Tensor) -> Tensor:
 
 
 def _quantiles(nodes: Tensor, log_value: Tensor, levels: Tensor) -> Tensor:
-    """The two outer nodes, and between them quantiles of the square root of the function, (levels + 2, ...)."""
+    """Quantiles of the square root of the function, between the two outer nodes, (levels + 2, ...)."""
     f = torch.exp((log_value - log_value.amax(0)) / 2)
     root = (nodes[1:] - nodes[:-1]) * (f[1:] + f[:-1])
     total = torch.nn.functional.pad(root.cumsum(0) / root.sum(0), [0, 0] * (root.dim() - 1) + [1, 0])

@@ -1,4 +1,4 @@
-"""A margin of a vine that is not a vine."""
+"""Margins of a vine that are not vines themselves."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.tails import Tails
 from cm2.numerics.elementary import LOG_HALF
 
-_NO_H = "a pair of a vine that is joined through coordinates left out has no h; it has log_prob, cdf and conditional_sample"
+_NO_H = "a pair of a vine that is connected through coordinates left out has no h; it has log_prob, cdf and conditional_sample"
 
 
 class VineMargin(CopulaDistribution):
-    """The law of some coordinates of a vine, the others integrated out (errors: see `VineDistribution`).
+    """The copula of some coordinates of a vine, with the others integrated out (for errors see `VineDistribution`).
 
     Args:
-        vine: the whole law.
-        kept: its coordinates that stay, two or more, increasing.
+        vine: the distribution of the whole vine.
+        kept: coordinates of the margin, two or more, increasing.
         validate_args: see `CopulaDistribution`.
     """
 
@@ -29,22 +29,22 @@ class VineMargin(CopulaDistribution):
 
     @property
     def kendall_tau(self) -> Tensor:
-        """The part of the whole vine's matrix; one number in two dimensions."""
+        """The submatrix of the whole vine's; a single value in two dimensions."""
         return self._part(self.vine.kendall_tau)
 
     @property
     def spearman_rho(self) -> Tensor:
-        """The part of the whole vine's matrix; one number in two dimensions."""
+        """The submatrix of the whole vine's; a single value in two dimensions."""
         return self._part(self.vine.spearman_rho)
 
     @property
     def tail_dependence(self) -> tuple[Tensor, Tensor]:
-        """(lower, upper): the parts of the whole vine's matrices."""
+        """(lower, upper): the submatrices of the whole vine's."""
         lower, upper = self.vine.tail_dependence
         return self._part(lower), self._part(upper)
 
     def marginalise(self, present: Tensor) -> CopulaDistribution:
-        """The law of fewer coordinates, `present` bool (dim,)."""
+        """The copula of the coordinates in `present`, bool (dim,)."""
         chosen = [self.kept[j] for j in self._check_subset(present)]
         return self.vine.marginalise(torch.tensor([v in chosen for v in range(self.vine.dim)]))
 
@@ -53,11 +53,11 @@ class VineMargin(CopulaDistribution):
         return self.vine.sample(sample_shape)[..., self.kept]
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draws, differentiable as those of the vine."""
+        """Draws, (*sample_shape, *batch, dim), differentiable like those of the vine."""
         return self.vine.rsample(sample_shape)[..., self.kept]
 
     def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> Tails:
-        """Draws of the absent coordinates from the vine given the present ones."""
+        """Draws of the missing coordinates given the observed ones, by the vine; shapes as in the base class."""
         low, high = self.vine.conditional_sample_tails(*self._whole(log_u, log1m_u), self._whole_mask(present, log_u), n_draws)
         return low[..., self.kept], high[..., self.kept]
 
@@ -91,7 +91,7 @@ class VineMargin(CopulaDistribution):
         return part[..., 0, 1] if self.dim == 2 else part
 
     def _whole(self, log_u: Tensor, log1m_u: Tensor) -> Tails:
-        """The points with 1/2 in the coordinates that are left out."""
+        """The points, with 1/2 as a placeholder in the coordinates that are left out."""
         half = torch.full_like(log_u[..., 0], LOG_HALF)
         place = {v: j for j, v in enumerate(self.kept)}
         fill = lambda tail: torch.stack([tail[..., place[v]] if v in place else half for v in range(self.vine.dim)], -1)

@@ -1,4 +1,4 @@
-"""The learnable vine."""
+"""Learnable vine copulas."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from cm2.copulas.vine.structure import VineStructure
 
 
 class Vine(Copula):
-    r"""Learnable vine copula: one pair copula, of any family, on every edge of the trees.
+    r"""Learnable vine copula: a pair copula of any family on every edge of the trees.
 
     Args:
         dim: number of coordinates.
         structure: a `VineStructure`, an R-vine matrix (see `VineStructure.from_matrix`), or ``"d"`` or ``"c"`` for the D- or C-vine in the
             order 0, 1, ..., dim - 1.
-        pair_copulas: modules of dim 2, each of (first, second) conditioned coordinate: one list per tree, as `structure.trees` has the
-            edges; for the D-vine ``[[c_01, c_12, ...], [c_02|1, c_13|2, ...], ...]``. Fewer lists than trees truncate the vine.
-        truncation: number of trees kept; what is left out is conditional independence.
-        pair_family: without `pair_copulas`, the family of every pair copula; each starts near independence. Gaussian pairs make a Gaussian
-            copula, whose trees are but another parameterisation; any other family makes a law that no single copula of the library is.
+        pair_copulas: modules of dim 2, each of the (first, second) conditioned coordinate: one list per tree, in the order of the edges in
+            `structure.trees`; for the D-vine ``[[c_01, c_12, ...], [c_02|1, c_13|2, ...], ...]``. Fewer lists than trees truncate the vine.
+        truncation: number of trees; pairs in later trees are conditionally independent.
+        pair_family: without `pair_copulas`, the family of every pair copula; each starts near independence. Gaussian pairs give a Gaussian
+            copula in another parameterisation; any other family gives a distribution outside the library's other families.
 
     Raises:
-        ValueError: no vine, a structure of another dim, numbers of pair copulas that do not match the trees, or one that is not of dim 2.
+        ValueError: not a vine, a structure of another dim, numbers of pair copulas that do not match the trees, or one not of dim 2.
 
     Example:
         >>> from cm2.copulas import make
@@ -43,7 +43,7 @@ class Vine(Copula):
 
     name = "vine"
     like: Tensor
-    selectable: ClassVar[bool] = False  # see `select_vine`
+    selectable: ClassVar[bool] = False  # `select_vine` chooses vines
     pair: ClassVar[bool] = False
     simulated: ClassVar[bool] = False
 
@@ -64,13 +64,13 @@ class Vine(Copula):
             self.structure = self.structure.truncate(len(pair_copulas))
         _check(self.structure, pair_copulas)
         self.pair_copulas = ModulesInOrder(ModulesInOrder(tree) for tree in pair_copulas)
-        # goes with the parameters, so that they are never read as those of other edges
+        # saved with the parameters, to refuse loading them into a vine with other edges
         self.register_buffer("matrix", torch.as_tensor(self.structure.matrix))
         self.register_buffer("edges", torch.tensor([(e.first, e.second) for e in self.structure.edges], dtype=torch.long).view(-1, 2))
         self.register_buffer("like", torch.zeros(()), persistent=False)
 
     def forward(self, validate_args: bool | None = None) -> CopulaDistribution:
-        """The law at the current parameters."""
+        """The distribution at the current parameters."""
         laws = [copula(validate_args=False) for tree in self.pair_copulas for copula in tree]
         return VineDistribution(self.structure, laws, validate_args, self.like)
 
@@ -78,7 +78,7 @@ class Vine(Copula):
         return f"dim={self.dim}, order={list(self.structure.order)}, trees={len(self.structure.trees)}"
 
     def _start_at(self, u: Tensor) -> None:
-        """The sequential estimate: tree by tree each pair copula fitted to what those before it make of the sample (Aas et al. 2009)."""
+        """The sequential estimate (Aas et al. 2009): each pair copula is fitted to the conditional CDFs from the previous trees."""
         points = dict(enumerate(zip(torch.log(u).unbind(-1), torch.log1p(-u).unbind(-1), strict=True)))
         laws: list[CopulaDistribution] = []
         recursion = Recursion(self.structure, laws, points)

@@ -1,4 +1,4 @@
-"""Masks that differ from point to point: every pattern of presence on its own."""
+"""Densities and conditional draws of a vine under masks that differ between points, pattern by pattern."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.structure import VineStructure
 
 UNREAD_DIM = 5
-"""Up to this dim a mask that lies on a device is not read."""
+"""Up to this dim a mask on another device than the host is not read."""
 
 Pattern = tuple[frozenset[int], Tensor | None]
 
 
 class PairLaws(Protocol):
-    """The pair copulas of a vine on the edges of its trees; `cm2.copulas.vine.law.VineDistribution` is one."""
+    """Interface of a vine's pair copulas on the edges of its trees; `cm2.copulas.vine.law.VineDistribution` implements it."""
 
     dim: int
     structure: VineStructure
 
     @property
     def laws(self) -> Sequence[CopulaDistribution]:
-        """One for each edge, in the order of ``structure.edges``."""
+        """One pair copula per edge, in the order of ``structure.edges``."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class PairLaws(Protocol):
 
 
 def log_density_of_patterns(law: PairLaws, log_u: Tensor, log1m_u: Tensor, mask: Tensor) -> Tensor:
-    """Log density of the margin over the mask, which marks two or more coordinates per point; absent values are finite placeholders."""
+    """Log density of the margin over the mask, which marks two or more coordinates per point; missing values are finite placeholders."""
     shape = torch.broadcast_shapes(log_u.shape[:-1], mask.shape[:-1], law.batch_shape)
     log_u, log1m_u, mask = (each.expand(*shape, law.dim) for each in (log_u, log1m_u, mask))
     value = log_u.new_zeros(shape)
@@ -54,7 +54,7 @@ def log_density_of_patterns(law: PairLaws, log_u: Tensor, log1m_u: Tensor, mask:
 
 
 def log_margin(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: frozenset[int]) -> Tensor:
-    """Log density of the margin over one set of two or more coordinates, tails (..., dim) -> (...)."""
+    """Log density of the margin over one set of two or more coordinates, from tails (..., dim) to (...)."""
     points = _points(log_u, log1m_u)
     if plan(law.structure, present).hidden:
         return Hidden(law.structure, law.laws, present, points).log_density()
@@ -64,7 +64,7 @@ def log_margin(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: frozenset
 
 
 def draw_patterns(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: Tensor, levels: Tails) -> Tails:
-    """Absent coordinates drawn at the levels (n_draws, ..., dim) given the present ones (..., dim); present ones are unspecified."""
+    """Draws missing coordinates at levels (n_draws, ..., dim) given the observed ones (..., dim); observed entries are unspecified."""
     shape = levels[0].shape
     low, high = levels
     for pattern, rows in _patterns(law, present, at_least=0):
@@ -86,7 +86,7 @@ def draw_patterns(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: Tensor
 
 
 def _draw(law: PairLaws, log_u: Tensor, log1m_u: Tensor, present: frozenset[int], log_p: Tensor, log1m_p: Tensor) -> Tails:
-    """One pattern: the hidden coordinates numerically, those that come after by the inverse Rosenblatt transform."""
+    """Draws for one pattern: hidden coordinates numerically, the others by the inverse Rosenblatt transform."""
     way = plan(law.structure, present)
     points = {v: tails for v, tails in _points(log_u, log1m_u).items() if v in present}
     levels = _points(log_p, log1m_p)
@@ -106,16 +106,17 @@ def _points(log_u: Tensor, log1m_u: Tensor) -> dict[int, Tails]:
 
 
 def _equals(mask: Tensor, present: frozenset[int]) -> Tensor:
-    """Where the mask (..., dim) marks exactly these coordinates."""
+    """Which points have a mask (..., dim) that marks exactly these coordinates."""
     same = [mask[..., v] if v in present else ~mask[..., v] for v in range(mask.shape[-1])]
     return torch.stack(same, -1).all(-1)
 
 
 def _patterns(law: PairLaws, mask: Tensor, at_least: int) -> Iterator[Pattern]:
-    """The patterns to evaluate, and for each the rows of the flattened mask that show it (None: not known without reading the mask)."""
+    """The patterns to evaluate, and for each the rows of the flattened mask that have it (None: unknown, as the mask is not read)."""
     if not _reads(mask, law.dim):
         yield from every_pattern(law.dim, at_least)
         return
+    # a mask as an integer: one sort finds the patterns that occur
     code = (mask.reshape(-1, law.dim).long() << torch.arange(law.dim, device=mask.device)).sum(-1)
     occurring, which = torch.unique(code, return_inverse=True)
     for i, number in enumerate(occurring.tolist()):
@@ -125,12 +126,12 @@ def _patterns(law: PairLaws, mask: Tensor, at_least: int) -> Iterator[Pattern]:
 
 
 def _reads(mask: Tensor, dim: int) -> bool:
-    """Whether the host looks at the mask."""
+    """Whether the host reads the mask; on another device that has to wait."""
     return mask.is_cpu or dim > UNREAD_DIM
 
 
 def every_pattern(dim: int, at_least: int) -> Iterator[Pattern]:
-    """All sets of `at_least` or more coordinates, without rows."""
+    """All sets of at least `at_least` coordinates, without rows."""
     for count in range(at_least, dim + 1):
         for present in combinations(range(dim), count):
             yield frozenset(present), None

@@ -1,4 +1,4 @@
-"""The trees of a vine as a figure."""
+"""Figures of the trees of a vine."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ Links = list[tuple[int, int]]
 
 
 def plot_trees(vine: VineSelection | Vine | VineDistribution | VineStructure, names: Sequence[str] | None = None) -> Figure:
-    r"""One panel per tree: its nodes, which from the second tree on are the edges of the tree before, and its edges.
+    r"""Plots one panel per tree, with its edges and nodes; from the second tree on the nodes are the edges of the previous tree.
 
-    Of a vine with pair copulas each edge shows the family and Kendall's τ; it is the wider the greater :math:`|\tau|`, blue where τ is
-    positive, orange where it is negative, dashed for independence. The nodes stand where the equal-angle algorithm for trees puts them
-    (Felsenstein 2004, chapter 34), turned and spread so that no label touches another.
+    If there are pair copulas, each edge shows the family and Kendall's τ; its width grows with :math:`|\tau|`, and it is blue for positive
+    τ, orange for negative τ, dashed for independence. The layout is that of the equal-angle algorithm for trees (Felsenstein 2004,
+    chapter 34), rotated and scaled such that no two labels touch.
 
     Args:
-        vine: a selection, a module, its law, or a structure alone.
-        names: of the coordinates, instead of 0, 1, ...
+        vine: a selection, a module, its distribution, or a structure alone.
+        names: names of the coordinates; by default 0, 1, ...
 
     Returns:
         The figure, without background, for light and dark pages.
 
     Raises:
-        TypeError: none of these.
-        ValueError: a number of names other than that of the coordinates, a vine without trees, or a law with a batch shape.
+        TypeError: a vine of another type.
+        ValueError: a number of names other than that of the coordinates, a vine without trees, or a distribution with a batch shape.
     """
     from matplotlib import pyplot as plt
 
@@ -93,7 +93,7 @@ class _Panel:
         self.size = (max(high[0] - low[0], title) + 2 * _MARGIN, high[1] - low[1] + 2 * _MARGIN + _TITLE)
 
     def draw(self, ax: Axes, width: float, height: float) -> None:
-        """Draws on axes of a size in inches, the title at their top."""
+        """Draws the panel on axes of the given size in inches, with the title at the top."""
         ax.set(xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2))
         ax.set_axis_off()
         ax.text(0, height / 2 - _MARGIN, f"Tree {self.tree}", ha="center", va="top", fontsize=_NODE + 1, color=INK)
@@ -101,7 +101,7 @@ class _Panel:
         box = {"boxstyle": "round,pad=0.35", "facecolor": "none", "edgecolor": INK, "linewidth": 0.9}
         empty = {"boxstyle": "square,pad=0.15", "facecolor": "none", "edgecolor": "none"}
 
-        # texts lie below the lines: these end at the boxes, which get their sizes when the texts are drawn
+        # texts are drawn before the lines, which end at the boxes: a box gets its size when its text is drawn
         def write(place: np.ndarray, text: str, size: float, frame: dict[str, Any]) -> Text:
             return ax.text(
                 place[0], place[1], text, ha="center", va="center", fontsize=size, color=INK, bbox=frame, zorder=1, linespacing=1.15
@@ -117,7 +117,7 @@ class _Panel:
 
 
 def _line(ax: Axes, start: Text, end: Text, tau: float) -> None:
-    """From the box of one text to that of another."""
+    """Draws the line from the box of one text to that of another."""
     colour = INK if math.isnan(tau) or tau == 0 else POSITIVE if tau > 0 else NEGATIVE
     line = {"arrowstyle": "-", "color": colour, "linewidth": 1.2 if math.isnan(tau) else 0.9 + 3.5 * abs(tau), "shrinkA": 0, "shrinkB": 0}
     line |= {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch(), "linestyle": "--" if tau == 0 else "-"}
@@ -125,7 +125,7 @@ def _line(ax: Axes, start: Text, end: Text, tau: float) -> None:
 
 
 def _parts(vine: object) -> tuple[VineStructure, dict[Edge, CopulaDistribution]]:
-    """The structure and, where there are any, the pair laws by edge."""
+    """The structure and, if there are any, the pair copulas by edge."""
     vine = vine.vine if isinstance(vine, VineSelection) else vine
     if isinstance(vine, VineStructure):
         return vine, {}
@@ -134,7 +134,7 @@ def _parts(vine: object) -> tuple[VineStructure, dict[Edge, CopulaDistribution]]
     if not isinstance(law, VineDistribution):
         raise TypeError(f"plot_trees draws a VineSelection, Vine, VineDistribution or VineStructure; {type(vine).__name__} given")
     if law.batch_shape:
-        raise ValueError(f"the vine has batch shape {tuple(law.batch_shape)}; draw one of its laws, or its structure alone")
+        raise ValueError(f"the vine has batch shape {tuple(law.batch_shape)}; plot one vine of the batch, or the structure alone")
     return law.structure, dict(zip(law.structure.edges, law.laws, strict=True))
 
 
@@ -152,13 +152,13 @@ def _label(law: CopulaDistribution, tau: float) -> str:
 
 
 def _text_size(text: str, size: float, padding: float) -> tuple[float, float]:
-    """About its width and height, inches."""
+    """Approximate width and height of a text in inches."""
     lines = text.split("\n")
     return max(map(len, lines)) * 0.62 * size / 72 + 2 * padding, len(lines) * 1.25 * size / 72 + 2 * padding
 
 
 def _rows(widths: Sequence[float]) -> list[list[int]]:
-    """Panels one after the other, in lines no wider than a page (or one panel)."""
+    """Distributes panels in order over rows no wider than a page (or a single panel)."""
     rows: list[list[int]] = [[]]
     for k, width in enumerate(widths):
         if rows[-1] and sum(widths[i] for i in rows[-1]) + width > _WIDEST:
@@ -168,9 +168,9 @@ def _rows(widths: Sequence[float]) -> list[list[int]]:
 
 
 def _arranged(links: Links, boxes: np.ndarray) -> np.ndarray:
-    """Centres of the nodes' and the edges' boxes, (nodes + edges, 2) inches, for the turn that takes the least room.
+    """Centres of the nodes' and the edges' boxes, (nodes + edges, 2) inches, in the rotation that needs the least space.
 
-    In each direction the unit is the least at which all boxes are a gap apart, in one coordinate or the other.
+    For each rotation the scale is the smallest at which any two boxes are a gap apart, in one coordinate or the other.
     """
     nodes = equal_angle_layout(links)
     points = np.concatenate([nodes, [(nodes[i] + nodes[j]) / 2 for i, j in links]])
@@ -191,7 +191,9 @@ def _arranged(links: Links, boxes: np.ndarray) -> np.ndarray:
 
 
 def equal_angle_layout(links: Links) -> np.ndarray:
-    """Places (nodes, 2) of the nodes of a tree, edges of length 1 that do not cross: each branch gets the angle that its leaves ask for."""
+    """Positions (nodes, 2) of the nodes of a tree, with edges of length 1 that do not cross: the angle of a branch is proportional to its
+    number of leaves.
+    """
     neighbours: dict[int, list[int]] = {}
     for i, j in links:
         neighbours.setdefault(i, []).append(j)
@@ -210,7 +212,7 @@ def equal_angle_layout(links: Links) -> np.ndarray:
         for w in branches:
             wedge = share * leaves(w, v)
             places[w] = places[v] + (math.cos(start + wedge / 2), math.sin(start + wedge / 2))
-            convex = min(wedge, math.pi)  # so that what is in it stays in it
+            convex = min(wedge, math.pi)  # only a convex wedge contains all edges drawn within it
             spread(w, v, start + (wedge - convex) / 2, convex)
             start += wedge
 

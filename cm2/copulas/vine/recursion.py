@@ -1,6 +1,6 @@
-r"""The conditional distribution functions along a vine, each evaluated once and only where it is asked for.
+r"""Conditional CDFs along a vine, evaluated lazily and at most once.
 
-For an edge :math:`(a, b \mid D)` with pair law :math:`C_{ab|D}` (Joe 1996; Aas, Czado, Frigessi, Bakken 2009, eq. 8)
+For an edge :math:`(a, b \mid D)` with pair copula :math:`C_{ab|D}` (Joe 1996; Aas, Czado, Frigessi, Bakken 2009, eq. 8)
 
 .. math:: F(u_a \mid u_b, u_D) = h_{a|b;D}\{F(u_a \mid u_D), F(u_b \mid u_D)\}, \qquad h = \partial C_{ab|D} / \partial u_b .
 """
@@ -18,13 +18,13 @@ from cm2.copulas.vine.structure import Edge, VineStructure
 
 
 class Recursion:
-    """The conditional distribution functions at given points, as tails.
+    """Conditional CDFs at fixed points, as tails.
 
     Args:
         structure: the trees.
-        laws: the pair laws, one for every edge of `structure.edges`.
-        points: tails (...) of the coordinates known from the start; their shapes need only broadcast, so a value that is the same for
-            all draws is not computed for each.
+        laws: the pair copulas, one for every edge of `structure.edges`.
+        points: tails (...) of the coordinates known from the start; their shapes need only broadcast, so that a value shared by all draws
+            is computed once.
     """
 
     def __init__(self, structure: VineStructure, laws: Sequence[CopulaDistribution], points: dict[int, Tails]) -> None:
@@ -32,7 +32,7 @@ class Recursion:
         self.known: dict[tuple[int, frozenset[int]], Tails] = {(v, frozenset()): tails for v, tails in points.items()}
 
     def tails(self, v: int, given: frozenset[int] = frozenset()) -> Tails:
-        """Tails of F(u_v | u_given), where `given` and v are the coordinates of an edge that v is a conditioned one of, or empty."""
+        """Tails of F(u_v | u_given); `given` is empty, or with v the set of coordinates of an edge in which v is conditioned."""
         key = (v, given)
         if key not in self.known:
             edge, law = self._edge(given | {v})
@@ -42,13 +42,13 @@ class Recursion:
         return self.known[key]
 
     def log_density(self, edge: Edge) -> Tensor:
-        """log c of one edge at its two conditional distribution functions."""
+        """Log density of an edge's pair copula at its two conditional CDFs."""
         given = frozenset(edge.given)
         _, law = self._edge(edge.union)
         return law.log_prob_tails(*_pair(self.tails(edge.first, given), self.tails(edge.second, given)))
 
     def draw(self, v: int, column: Sequence[Edge], level: Tails) -> None:
-        """Makes v known: the coordinate at which its law given those of its column has the given level (see `VineStructure.columns`)."""
+        """Draws v: sets it to its quantile at `level` given the coordinates of its column (see `VineStructure.columns`)."""
         for edge in reversed(column):
             partner, given = edge.partner(v), frozenset(edge.given)
             self.known[v, given | {partner}] = level
@@ -56,7 +56,7 @@ class Recursion:
         self.known[v, frozenset()] = level
 
     def level(self, v: int, column: Sequence[Edge]) -> Tails:
-        """Tails of F(u_v | those of its column): the Rosenblatt transform."""
+        """Tails of F(u_v | the coordinates of its column): the Rosenblatt transform."""
         return self.tails(v, column[-1].union - {v} if column else frozenset())
 
     def _edge(self, union: frozenset[int]) -> tuple[Edge, CopulaDistribution]:
@@ -65,7 +65,7 @@ class Recursion:
 
 
 def _turned(law: CopulaDistribution, edge: Edge, v: int) -> CopulaDistribution:
-    """The pair law with v first."""
+    """The pair copula with v as its first coordinate."""
     return law if v == edge.first else law.flipped
 
 
@@ -75,7 +75,7 @@ def _broadcast(first: Tails, second: Tails) -> tuple[Tails, Tails]:
 
 
 def _pair(first: Tails, second: Tails) -> Tails:
-    """Two coordinates' tails as one (..., 2), each column contiguous in memory."""
+    """Stacks the tails of two coordinates, (..., 2), with each column contiguous in memory."""
     first, second = _broadcast(first, second)
     low, high = (torch.stack(tails).movedim(0, -1) for tails in zip(first, second, strict=True))
     return low, high

@@ -1,4 +1,4 @@
-"""What the selection of a vine found."""
+"""Report of a vine selection."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class VinePair:
     """One edge of a selected vine.
 
     Attributes:
-        tree: which, the first being 0.
-        edge: its coordinates.
-        family, rotation: of the pair copula.
-        parameters: natural parameters by name, those of the unrotated family.
-        kendall_tau: of the fitted pair copula.
-        log_likelihood: the edge's share of the vine's.
+        tree: number of the tree, from 0.
+        edge: coordinates of the edge.
+        family, rotation: family of the pair copula, and its rotation in degrees.
+        parameters: natural parameters of the unrotated family by name.
+        kendall_tau: Kendall's τ of the fitted pair copula.
+        log_likelihood: the edge's contribution to the vine's log-likelihood.
         n_parameters: number of free parameters.
     """
 
@@ -46,14 +46,14 @@ class VinePair:
 
 @dataclass(frozen=True)
 class VineSelection:
-    """A vine, as selected and fitted; `print` shows it as a table.
+    """A selected and fitted vine; `print` shows it as a table.
 
     Attributes:
         vine: the fitted module.
         pairs: one record per edge, in the order of ``vine.structure.edges``.
         criterion: "aic", "bic" or "held_out".
         n: number of points.
-        held_out: mean log density of the points that the choice of the families had not seen; NaN but for the criterion "held_out".
+        held_out: mean log density of the points held out from the choice of the families; NaN for other criteria than "held_out".
     """
 
     vine: Vine = field(repr=False)
@@ -64,7 +64,7 @@ class VineSelection:
 
     @property
     def log_likelihood(self) -> float:
-        """Of the sample."""
+        """Log-likelihood of the sample."""
         return math.fsum(pair.log_likelihood for pair in self.pairs)
 
     @property

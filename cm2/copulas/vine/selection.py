@@ -1,8 +1,8 @@
-r"""Which vine: the trees one by one, and the family of every pair copula, from a sample.
+r"""Vine selection: trees and pair copula families from a sample, tree by tree.
 
-Dissmann, Brechmann, Czado, Kurowicka 2013, algorithm 3.1: each tree is the spanning tree with the greatest sum of :math:`|\hat\tau|` over
-its edges, among those that the proximity condition admits; then its pair copulas are chosen and fitted, and their conditional distribution
-functions are the sample of the next tree.
+Dissmann, Brechmann, Czado, Kurowicka 2013, algorithm 3.1: each tree is the spanning tree with the largest sum of :math:`|\hat\tau|` over
+its edges among those that the proximity condition admits; then its pair copulas are selected and fitted, and their conditional CDFs are
+the sample for the next tree.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.report import VinePair, VineSelection
 from cm2.copulas.vine.structure import Edge, VineStructure
 
-_LEAST_SHARE = 10
+_LEAST_SHARE = 10  # points, in the part fitted and in the part held out
 Chooser = Callable[[Edge, Tensor], tuple[Copula, Fit]]
 Trees = tuple[tuple[Edge, ...], ...]
 Node = tuple[frozenset[int], frozenset[frozenset[int]]]
-"""A set of coordinates, and the two nodes that it joins in the tree below (none in the first)."""
+"""A set of coordinates, and the two nodes of the previous tree that it connects (none in the first tree)."""
 
 
 def select_vine(
@@ -47,28 +47,28 @@ def select_vine(
 ) -> VineSelection:
     r"""Selects the trees of a vine and the families of its pair copulas, and fits it tree by tree by maximum likelihood.
 
-    The sequential estimate is consistent, and the usual start of a joint maximisation (Hobæk Haff 2013), which is one call of
-    ``vine.fit(u)`` away. Families that reach positive dependence only are tried in the rotations that the sign of Kendall's tau admits.
+    The sequential estimate is consistent, and the usual start of a joint maximisation (Hobæk Haff 2013), for which call ``vine.fit(u)``.
+    Families restricted to positive dependence are tried in the rotations compatible with the sign of Kendall's tau.
 
-    "held_out": each family is fitted to a share of the points and judged by its log density at the others, through all trees; then the
-    chosen ones are fitted to all points. The trees are those of all points.
+    "held_out": each family is fitted to one part of the points and compared by its log density at the others, through all trees; then the
+    selected ones are fitted to all points. The trees are selected with all points.
 
     Args:
-        u: sample of uniforms, (n, dim), in (0, 1); of data by `pseudo_observations`.
-        families: names out of `cm2.copulas.inference.selection.selectable()`, all of them without it; or modules of dim 2, as mixtures, of
-            which copies are fitted. With "independence" among them an edge may be found to need no parameter.
-        structure: trees that are given; only families are chosen then. What `Vine` takes: a `VineStructure`, an R-vine matrix, "c", "d".
-        truncation: number of trees; what is left out is conditional independence.
+        u: sample of uniforms, (n, dim), in (0, 1); for data use `pseudo_observations`.
+        families: names from `cm2.copulas.inference.selection.selectable()`, by default all; or modules of dim 2, for example mixtures, of
+            which copies are fitted. With "independence" among them an edge may have no parameter.
+        structure: fixed trees, of which only the families are selected, as for `Vine`: a `VineStructure`, an R-vine matrix, "c" or "d".
+        truncation: number of trees; pairs in later trees are conditionally independent.
         criterion: "bic", "aic" or "held_out", edge by edge.
-        validation_share: of the points that are held out, and
-        seed: of their choice; for "held_out" only.
+        validation_share: fraction of the points that are held out; for "held_out" only.
+        seed: seed of their choice; for "held_out" only.
 
     Returns:
         The fitted vine, of u's dtype and on its device, and a report on every edge.
 
     Raises:
         ValueError: unknown family or criterion; a sample with too few rows, NaN, values outside (0, 1), a constant column, or one that
-            another determines; a structure or truncation that `Vine` would refuse; a share that leaves fewer than 10 points on either side.
+            another determines; a structure or truncation that `Vine` refuses; a share that leaves fewer than 10 points in either part.
     """
     names = list(selectable()) if families is None else list(families)
     _check_candidates(names, criterion)
@@ -101,13 +101,13 @@ class _Fitted:
     def record(self, tree: int, edge: Edge) -> VinePair:
         inside, rotation = (self.copula.copula, self.copula.rotation) if isinstance(self.copula, Rotated) else (self.copula, 0)
         tau = self.copula(validate_args=False).kendall_tau.item()
-        # of the conditional distribution functions by their tails, where the fit had the floats next to them
+        # evaluated at the tails of the conditional CDFs; the fit's own value is that at the nearest floats
         total = self.log_density.sum().item()
         return VinePair(tree, edge, inside.name, rotation, self.report.parameters, tau, total, self.report.n_parameters)
 
 
 class _Growing(Recursion):
-    """The conditional distribution functions of a sample, for the trees that stand so far."""
+    """Conditional CDFs of a sample for the trees selected so far."""
 
     def __init__(self, u: Tensor) -> None:
         self.known = {(v, frozenset()): (torch.log(column), torch.log1p(-column)) for v, column in enumerate(u.unbind(-1))}
@@ -117,7 +117,7 @@ class _Growing(Recursion):
         self.standing[edge.union] = (edge, copula(validate_args=False))
 
     def sample(self, edge: Edge) -> Tensor:
-        """The two conditional distribution functions that an edge joins, (n, 2), its columns contiguous."""
+        """The two conditional CDFs that an edge connects, (n, 2), with contiguous columns."""
         given = frozenset(edge.given)
         return torch.stack([to_unit_interval(*self.tails(v, given)) for v in (edge.first, edge.second)]).movedim(0, -1)
 
@@ -127,7 +127,7 @@ class _Growing(Recursion):
 
 @torch.no_grad()
 def _grow(u: Tensor, wanted: int | Trees, choose: Chooser) -> tuple[Trees, dict[Edge, _Fitted]]:
-    """Tree by tree: its edges (those of greatest dependence if only the number of trees is given), then a pair copula for each."""
+    """Builds the vine tree by tree: edges (those of strongest dependence if only the number of trees is given), then pair copulas."""
     points = _Growing(u)
     trees: list[tuple[Edge, ...]] = []
     fitted: dict[Edge, _Fitted] = {}
@@ -144,11 +144,11 @@ def _grow(u: Tensor, wanted: int | Trees, choose: Chooser) -> tuple[Trees, dict[
 
 
 def _dissmann(points: _Growing, nodes: list[Node]) -> tuple[Edge, ...]:
-    """The next tree over nodes."""
+    """The next tree over `nodes`: a maximum spanning tree for |τ|."""
     allowed = {}
     for j, (second, below_second) in enumerate(nodes):
         for i, (first, below_first) in enumerate(nodes[:j]):
-            if not below_first or below_first & below_second:  # proximity: they share a node
+            if not below_first or below_first & below_second:  # proximity condition: as edges they share a node
                 a, b = sorted(first ^ second)
                 allowed[i, j] = Edge(a, b, tuple(sorted(first & second)))
     weights = {place: kendall_terms(points.sample(edge)).mean().abs().item() for place, edge in allowed.items()}
@@ -157,7 +157,7 @@ def _dissmann(points: _Growing, nodes: list[Node]) -> tuple[Edge, ...]:
 
 
 def maximum_spanning_tree(count: int, weights: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
-    """Prim's algorithm (1957) on the nodes 0, ..., count - 1 of a connected graph, given by the weights of its edges."""
+    """Maximum spanning tree by Prim's algorithm (1957) of a connected graph with nodes 0, ..., count - 1 and weighted edges."""
     tree, reached = [], {0}
     while len(reached) < count:
         ahead = [edge for edge in weights if (edge[0] in reached) != (edge[1] in reached)]
@@ -167,7 +167,7 @@ def maximum_spanning_tree(count: int, weights: dict[tuple[int, int], float]) -> 
 
 
 def _seen(n: int, share: float, seed: int) -> Tensor:
-    """Which points families are fitted to, bool (n,)."""
+    """Mask of the points to which families are fitted, bool (n,)."""
     unseen = round(share * n) if 0 < share < 1 else 0
     if not _LEAST_SHARE <= unseen <= n - _LEAST_SHARE:
         raise ValueError(f"validation_share is {share:g} of {n} points; it must leave at least {_LEAST_SHARE} points on either side")
@@ -175,7 +175,7 @@ def _seen(n: int, share: float, seed: int) -> Tensor:
 
 
 def _best_unseen(pair: Tensor, names: Sequence[str | Copula], seen: Tensor) -> tuple[Copula, Fit]:
-    """The family that, fitted to the points seen, has the greatest log density at the others."""
+    """The family that, fitted to the points in `seen`, has the highest log density at the others."""
     found = []
     for family, rotation in candidates(pair[seen], names, True):
         copula = family if isinstance(family, Copula) else rotated(FAMILIES[family](2), rotation)
@@ -186,7 +186,7 @@ def _best_unseen(pair: Tensor, names: Sequence[str | Copula], seen: Tensor) -> t
 
 
 def _fit(copula: Copula, pair: Tensor) -> tuple[Copula, Fit]:
-    """A copy, fitted."""
+    """Fits a copy; returns it and its report."""
     copula = copy.deepcopy(copula).to(pair)
     return copula, copula.fit(pair, standard_errors=False)
 
@@ -199,7 +199,7 @@ def _check_candidates(names: Sequence[str | Copula], criterion: str) -> None:
 
 
 def _refuse_copies(u: Tensor) -> None:
-    """Raises ValueError where two columns order the points alike, or oppositely: given one of them the other has no law."""
+    """Raises ValueError if two columns order the points equally or oppositely: given one of them the other has no density."""
     rank = u.argsort(dim=0, stable=True).argsort(0)
     for i, j in pairs_of(u.shape[1]):
         if torch.equal(rank[:, i], rank[:, j]) or torch.equal(rank[:, i], len(u) - 1 - rank[:, j]):

@@ -1,13 +1,13 @@
-r"""The trees of a regular vine, independent of any pair copula.
+r"""Structure of a regular vine: its trees and sampling order, independent of any pair copulas.
 
-Conventions. Coordinates are counted from 0. An edge :math:`(a, b \mid D)` of tree :math:`t = |D|` (the first tree is number 0) carries
-the copula of :math:`(F(u_a \mid u_D), F(u_b \mid u_D))`, a first. An *order* lists the coordinates as they are drawn: each one's law
-given all those before it follows from the pair copulas alone. A structure has :math:`2^{d-1}` such orders (more if truncated), one of
-which it carries.
+Conventions. Coordinates are counted from 0. An edge :math:`(a, b \mid D)` of tree :math:`t = |D|` (the first tree is number 0) has the
+copula of :math:`(F(u_a \mid u_D), F(u_b \mid u_D))`, with a first. A *sampling order* lists the coordinates as they are drawn: the
+conditional distribution of each given all those before it follows from the pair copulas without integration. A structure has
+:math:`2^{d-1}` sampling orders (more if truncated), one of which it stores.
 
 Matrices follow pyvinecopulib and rvinecopulib, where coordinates are counted from 1: column e has the coordinate a on the
 counter-diagonal, :math:`M_{d-1-e,e}`, and its edge in tree t is :math:`(a, M_{t,e} \mid M_{t-1,e}, \ldots, M_{0,e})`. Read from left
-to right the counter-diagonal is the order backwards. Turned upside down it is the lower triangular matrix of Dissmann et al. 2013.
+to right the counter-diagonal is the reversed order. Turned upside down it is the lower triangular matrix of Dissmann et al. 2013.
 
 Sources: Bedford and Cooke 2002; Dissmann, Brechmann, Czado, Kurowicka 2013; Czado, *Analyzing Dependent Data with Vine Copulas* (2019).
 """
@@ -26,17 +26,17 @@ from cm2.copulas.vine.edge import Edge, as_edge, check_trees
 
 @dataclass(frozen=True, init=False)
 class VineStructure:
-    """A regular vine, perhaps truncated: its trees and an order of sampling. Immutable.
+    """A regular vine, possibly truncated: its trees and a sampling order. Immutable.
 
     Args:
         dim: number of coordinates, at least 2.
         trees: from the first tree on, the edges of each as `Edge` or as triples (a, b, conditioning set); tree t has dim - 1 - t
-            edges. Fewer than dim - 1 trees: truncated, what is left out is conditional independence.
-        order: coordinates in the order in which they are drawn; without it the first conditioned coordinate of each edge is drawn
-            after the second where that is possible.
+            edges. Fewer than dim - 1 trees: truncated, pairs in later trees are conditionally independent.
+        order: coordinates in the order in which they are drawn; by default the first conditioned coordinate of each edge is drawn after
+            the second if possible.
 
     Raises:
-        ValueError: no vine; the message names the first edge that breaks a rule, or the coordinate at which the order does.
+        ValueError: not a vine; the message names the first edge at fault, or the first coordinate at fault in the order.
 
     Example:
         >>> VineStructure(3, [[(0, 1, []), (1, 2, [])], [(0, 2, [1])]]).order
@@ -57,15 +57,15 @@ class VineStructure:
         if order is not None:
             self._check_order()
 
-    # other ways to make one
+    # other constructors
 
     @classmethod
     def c_vine(cls, order: Sequence[int], truncation: int | None = None) -> VineStructure:
-        """The C-vine whose tree t is a star around order[t], its edges (order[t], order[k] | order[:t]) for k = t + 1, t + 2, ...
+        """The C-vine whose tree t is a star around order[t], with edges (order[t], order[k] | order[:t]) for k = t + 1, t + 2, ...
 
         Args:
-            order: the coordinates 0, ..., dim - 1, the root of the first tree first; also the order of sampling.
-            truncation: number of trees kept.
+            order: the coordinates 0, ..., dim - 1, the root of the first tree first; also the sampling order.
+            truncation: number of trees.
 
         Raises:
             ValueError: not a permutation, or a truncation outside [0, dim - 1].
@@ -89,10 +89,10 @@ class VineStructure:
 
     @classmethod
     def from_matrix(cls, matrix: Any) -> VineStructure:
-        """From an R-vine matrix (see the module's head; counted from 1, zeros beyond the truncation and in the lower right triangle).
+        """From an R-vine matrix (see the module's docstring; counted from 1, zeros after truncation and in the lower right triangle).
 
         Raises:
-            ValueError: not such a matrix, or no vine.
+            ValueError: not an R-vine matrix in this form, or not a vine.
         """
         matrix = np.asarray(matrix)
         dim = len(matrix)
@@ -113,7 +113,7 @@ class VineStructure:
 
     @property
     def matrix(self) -> np.ndarray:
-        """The R-vine matrix of the trees and the order (see the module's head), (dim, dim) int, counted from 1."""
+        """The R-vine matrix of the trees and the order (see the module's docstring), (dim, dim) int, counted from 1."""
         matrix = np.zeros((self.dim, self.dim), dtype=int)
         for e, v in enumerate(reversed(self.order)):
             matrix[self.dim - 1 - e, e] = v + 1
@@ -122,7 +122,7 @@ class VineStructure:
         return matrix
 
     def truncate(self, truncation: int | None) -> VineStructure:
-        """The first trees alone (None: all of them).
+        """The structure of the first trees only (None: all of them).
 
         Raises:
             ValueError: a truncation outside [0, dim - 1].
@@ -131,25 +131,25 @@ class VineStructure:
             raise ValueError(f"truncation is {truncation}; a vine of {self.dim} coordinates has 0 to {self.dim - 1} trees")
         return self if truncation is None else VineStructure(self.dim, self.trees[:truncation], self.order)
 
-    # what is asked of one
+    # queries
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """The edges of all trees, the first tree's first."""
+        """The edges of all trees, beginning with the first tree."""
         return tuple(edge for tree in self.trees for edge in tree)
 
     @cached_property
     def by_union(self) -> dict[frozenset[int], int]:
-        """Position in `edges` by the set of all coordinates of an edge; no two edges share it."""
+        """Position in `edges` by the set of all coordinates of an edge, which is unique."""
         return {edge.union: i for i, edge in enumerate(self.edges)}
 
     @cached_property
     def columns(self) -> dict[int, tuple[Edge, ...]]:
-        """For each coordinate its edges with those before it in the order, from the first tree on: what it is drawn by."""
+        """For each coordinate its edges with those before it in the order, from the first tree on; they determine its draw."""
         return self.columns_of(self.order)
 
     def columns_of(self, order: Sequence[int]) -> dict[int, tuple[Edge, ...]]:
-        """`columns` for another order, of all coordinates or of some that can be drawn first (see `order_from`)."""
+        """`columns` for another order, of all coordinates or of a set that can be drawn first (see `order_from`)."""
         before: set[int] = set()
         columns = {}
         for v in order:
@@ -158,7 +158,7 @@ class VineStructure:
         return columns
 
     def removable(self, kept: frozenset[int]) -> list[int]:
-        """Coordinates that can be drawn last of `kept`, a set that itself can be drawn first: the common leaves of its trees."""
+        """Coordinates of `kept` that can be drawn last: the common leaves of its trees; `kept` must be a set that can be drawn first."""
         inside = [e for e in self.edges if e.union <= kept]
         found = []
         for v in sorted(kept):
@@ -168,9 +168,9 @@ class VineStructure:
         return found
 
     def reduce(self, present: Iterable[int]) -> frozenset[int]:
-        """The smallest set with all of `present` that can be drawn first: the other coordinates are integrated out by leaving them out.
+        """The smallest set with all of `present` that can be drawn first; all other coordinates drop out of the density.
 
-        Leaves stay leaves when others are taken away, so the result does not depend on the way.
+        Leaves remain leaves when others are removed, so that the result does not depend on the order of removal.
         """
         wanted, kept = frozenset(present), frozenset(range(self.dim))
         while spare := [v for v in self.removable(kept) if v not in wanted]:
@@ -178,12 +178,12 @@ class VineStructure:
         return kept
 
     def order_from(self, given: Iterable[int]) -> tuple[int, ...] | None:
-        """An order of sampling that begins with the coordinates `given`, or None: then they are conditioned on only numerically."""
+        """A sampling order that begins with the coordinates `given`, or None if conditioning on them needs numerical integration."""
         given = frozenset(given)
         return self.order_after(given) if self.reduce(given) == given else None
 
     def order_after(self, first: frozenset[int]) -> tuple[int, ...]:
-        """`order_from` a set that can be drawn first, as `reduce` returns one."""
+        """`order_from` for a set that can be drawn first, such as those `reduce` returns."""
         kept = frozenset(range(self.dim))
         order: list[int] = []
         for wanted in (first, frozenset()):
@@ -193,7 +193,7 @@ class VineStructure:
         return tuple(reversed(order))
 
     def margin(self, kept: Iterable[int]) -> tuple[VineStructure, tuple[int, ...]]:
-        """The vine of a set that can be drawn first, its coordinates renamed 0, 1, ... in increasing order.
+        """The vine of a set that can be drawn first, with its coordinates renumbered 0, 1, ... in increasing order.
 
         Args:
             kept: two or more coordinates.
@@ -202,7 +202,7 @@ class VineStructure:
             The structure, and the positions of its edges in `edges`.
 
         Raises:
-            ValueError: the set is not such a set (see `reduce`).
+            ValueError: the set cannot be drawn first (see `reduce`).
         """
         kept = frozenset(kept)
         if self.reduce(kept) != kept:

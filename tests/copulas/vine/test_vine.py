@@ -149,7 +149,7 @@ def test_the_start_and_the_pair_of_two():
 def test_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make("vine", 4, **options)
-    with pytest.raises(ValueError, match=r"1 pair laws given for a vine of 6 edges"):
+    with pytest.raises(ValueError, match=r"1 pair copulas given for a vine of 6 edges"):
         VineDistribution(REGULAR, [make("gumbel", 2)()])
 
 
