@@ -1,4 +1,4 @@
-"""Floor 0: special functions that stay accurate, and differentiable, in the tails.
+"""Special functions, distribution functions and solvers that are accurate and differentiable in the tails.
 
-Import from the submodules: `elementary`, `normal`, `gamma`, `roots`.
+Import from the submodules, for example `elementary`, `normal`, `gamma` or `roots`.
 """

@@ -8,11 +8,11 @@ from torch import Tensor
 from cm2.numerics.context import Context
 
 _NODES = 141  # tanh-sinh nodes: absolute error below 1e-14 up to |ρ| = 0.999999
-_AT_ONCE = 1 << 17  # values of the integrand in cache
+_AT_ONCE = 1 << 17  # values of the integrand at a time, which fit into the cache
 
 
 def tanh_sinh(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Nodes in (0, 1) and weights (Takahasi and Mori 1974): the nodes crowd at the ends."""
+    """Nodes and weights of the tanh-sinh rule on (0, 1) (Takahasi and Mori 1974), dense at both ends."""
     step = torch.linspace(-3.3, 3.3, _NODES, dtype=torch.float64, device=like.device)
     inner = math.pi / 2 * torch.sinh(step)
     node = torch.sigmoid(2 * inner)
@@ -21,7 +21,7 @@ def tanh_sinh(like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _integral(h: Tensor, k: Tensor, end: Tensor, node: Tensor, weight: Tensor) -> Tensor:
-    """The integral of the bivariate density over the correlation, (n) each -> (n)."""
+    """Integral over the correlation in `bivariate_normal_cdf`, (n) each -> (n)."""
     end, h, k = (each.unsqueeze(-1) for each in (end, h, k))
     angle, sign = end * node, torch.sign(end)
     # h² + k² - 2hk sin θ = (h -+ k)² +- 2hk(1 - |sin θ|): nothing cancels as |sin θ| -> 1
@@ -45,7 +45,7 @@ class _BivariateNormalCdf(torch.autograd.Function):
         ends = [end.view(1)] * len(h_parts) if end.numel() == 1 else end.expand(shape).flatten().split(size)
         parts = zip(h_parts, k_parts, ends, strict=True)
         integral = torch.cat([_integral(*part, node, weight) for part in parts]).view(shape)
-        # both terms are rounded: what cancels may come out as -1e-17
+        # rounding of the two terms can leave -1e-17 where they cancel
         return (torch.special.ndtr(h) * torch.special.ndtr(k) + integral / (2 * math.pi)).clamp_min(0)
 
     @staticmethod
@@ -70,7 +70,7 @@ def bivariate_normal_cdf(h: Tensor, k: Tensor, rho: Tensor, scale: Tensor) -> Te
     Args:
         h, k: finite limits, shapes that broadcast.
         rho: correlation; the gradient with respect to the pair (rho, scale) flows through rho.
-        scale: :math:`\sqrt{1-\rho^2}`, given apart because it cannot be recovered from rho near 1.
+        scale: :math:`\sqrt{1-\rho^2}`, passed separately because it cannot be recovered from rho near 1.
     """
     h, k = torch.broadcast_tensors(h, k)
     return _BivariateNormalCdf.apply(h, k, rho, scale)

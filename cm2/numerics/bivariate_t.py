@@ -1,6 +1,6 @@
-r"""The bivariate t law: its conditional and its joint distribution function, from scaled arguments.
+r"""Conditional and joint distribution functions of the bivariate t distribution, from scaled arguments.
 
-Points are carried as :math:`w = \operatorname{arsinh}(x/\sqrt\nu)`, see :mod:`cm2.numerics.student_t`.
+Points are represented by :math:`w = \operatorname{arsinh}(x/\sqrt\nu)`, see :mod:`cm2.numerics.student_t`.
 """
 
 import math
@@ -13,17 +13,17 @@ from cm2.numerics.context import Context
 from cm2.numerics.student_t import arc_log_tails
 from cm2.numerics.student_t_integral import log_cosh, quantile_slope
 
-_LARGE = 20.0  # asinh(z) is log(2z) to the last digit from z = e^20 on
-_HIGHEST = 340.0  # its exponential, squared, is still a number
+_LARGE = 20.0  # from z = e^20 on asinh(z) equals log(2z) to the last digit
+_HIGHEST = 340.0  # the square of its exponential does not overflow
 
 
 def scaled_sinh(w: Tensor, top: Tensor) -> Tensor:
-    """sinh(w) e^(-top), no overflow for |w| <= top."""
+    """sinh(w) e^(-top), without overflow for |w| <= top."""
     return (torch.exp(w - top) - torch.exp(-w - top)) * 0.5
 
 
 def arc(x: Tensor, shift: Tensor) -> Tensor:
-    """asinh(x e^shift), whatever the size of the product."""
+    """asinh(x e^shift), without overflow of the product."""
     size = x.detach().abs()
     large = torch.log(size) + shift.detach() > _LARGE
     beyond = torch.log(2 * torch.where(large, x.abs(), 1.0)) + shift
@@ -32,10 +32,10 @@ def arc(x: Tensor, shift: Tensor) -> Tensor:
 
 
 def conditional_arc(first: Tensor, second: Tensor, rho: Tensor, scale: Tensor) -> Tensor:
-    r"""w of the first coordinate's conditional law, t with :math:`\nu + 1`: arsinh of
-    :math:`(s_1 - \rho s_2)/(\sqrt{1-\rho^2}\cosh w_2)`, :math:`s = \sinh w`.
+    r"""w of the first coordinate under its conditional distribution, t with :math:`\nu + 1` degrees of freedom: arsinh of
+    :math:`(s_1 - \rho s_2)/(\sqrt{1-\rho^2}\cosh w_2)` with :math:`s = \sinh w`.
     """
-    top = torch.maximum(first.abs(), second.abs()).detach()
+    top = torch.maximum(first.abs(), second.abs()).detach()  # a scale that cancels, hence without gradient
     difference = scaled_sinh(first, top) - rho * scaled_sinh(second, top)
     return arc(difference / scale, top - log_cosh(second))
 
@@ -64,7 +64,7 @@ class _BivariateTCdf(torch.autograd.Function):
             sine, half = torch.sin(end * place).square(), torch.sin(end * place / 2).square()
             below = floor * sine
             whole = below + total + near * half + far * (1 - half)
-            integral = integral + torch.exp(power * torch.log(whole / below)) * share
+            integral = integral + torch.exp(power * torch.log(whole / below)) * share  # whole / below is 1 + Q
         return torch.relu(u + v - 1) + integral * end / (2 * math.pi)
 
     @staticmethod
@@ -89,8 +89,8 @@ class _BivariateTCdf(torch.autograd.Function):
 
 
 def _log_kernel(first: Tensor, second: Tensor, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r""":math:`\log(1 + Q)`, :math:`Q = (s_1^2 + s_2^2 + 2s_1s_2\cos\varphi)/\sin^2\varphi`, and
-    :math:`\partial Q/\partial w_j/(1 + Q)`; the numerator is a sum of positive terms on either side of :math:`s_1s_2 = 0`.
+    r""":math:`\log(1 + Q)` with :math:`Q = (s_1^2 + s_2^2 + 2s_1s_2\cos\varphi)/\sin^2\varphi`, and
+    :math:`\partial Q/\partial w_j/(1 + Q)`; the numerator is written as a sum of positive terms for either sign of :math:`s_1s_2`.
     """
     top = torch.maximum(first.abs(), second.abs()).detach()
     x, y = scaled_sinh(first, top), scaled_sinh(second, top)
@@ -107,7 +107,7 @@ def _log_kernel(first: Tensor, second: Tensor, angle: Tensor) -> tuple[Tensor, T
 
 
 class _SlopeInNu(torch.autograd.Function):
-    """Derivative of the CDF in nu at fixed u and v: under the integral, with the quantiles' own derivatives."""
+    """Derivative of the CDF in nu at fixed u and v, under the integral, including that of the quantiles."""
 
     generate_vmap_rule = True
 
@@ -129,22 +129,22 @@ class _SlopeInNu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Context, grad: Tensor) -> tuple[None, ...]:
-        # near u + v = 1 the integrand of the next derivative is all but a point mass
+        # near u + v = 1 the integrand of the next derivative is almost a point mass, which this quadrature cannot resolve
         raise RuntimeError("the gradient of the t copula's CDF in nu cannot be differentiated again; differentiate its h in nu instead")
 
 
 def bivariate_t_cdf(u: Tensor, v: Tensor, first: Tensor, second: Tensor, rho: Tensor, scale: Tensor, nu: Tensor) -> Tensor:
     r""":math:`\max(u + v - 1, 0) + \frac1{2\pi}\int_0^{\arccos(-\rho)} (1 + Q(\varphi))^{-\nu/2}\,d\varphi` with Q as in `_log_kernel`.
 
-    Plackett's identity for the t law (Genz 2004, section 2; Dunnett and Sobel 1954), integrated from :math:`\rho = -1` up, where the
-    copula is the lower Fréchet bound: both terms are positive, and small values are relatively exact. By tanh-sinh quadrature; first
-    derivatives are exact, and those of the derivatives in u, v and rho.
+    Plackett's identity for the t distribution (Genz 2004, section 2; Dunnett and Sobel 1954), integrated from :math:`\rho = -1` up, where
+    the copula is the lower Fréchet bound: both terms are positive, and small values have a small relative error. By tanh-sinh quadrature;
+    first derivatives are exact, as are second derivatives except those of the derivative in nu.
 
     Args:
         u, v: coordinates in (0, 1), float64.
-        first, second: their quantiles as w, through which nothing is differentiated here: the gradient in u, v and nu is the whole one.
+        first, second: their quantiles as w, without gradient: the gradients in u, v and nu already include the quantiles' dependence.
         rho: correlation; the gradient with respect to the pair (rho, scale) flows through rho.
-        scale: :math:`\sqrt{1-\rho^2}`, given apart because it cannot be recovered from rho near 1.
+        scale: :math:`\sqrt{1-\rho^2}`, passed separately because it cannot be recovered from rho near 1.
         nu: degrees of freedom.
     """
     return _BivariateTCdf.apply(u, v, first, second, rho, scale, nu)

@@ -1,4 +1,4 @@
-"""Point-wise functions of many points, evaluated block by block while the operands stay in the processor's cache."""
+"""Blockwise evaluation of pointwise functions, in which operands stay in the processor's cache."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from cm2.numerics.context import Context
 
-BLOCK = 65_536  # points: a column of doubles is half a second-level cache of 1 MiB, and calls cost little beside the work
+BLOCK = 65_536  # points: a column of doubles is half a level-2 cache of 1 MiB, and the overhead of a call is small in comparison
 
 Pointwise = Callable[[Tensor, Sequence[Tensor]], Tensor]
 
 
 def block_sizes(count: int) -> list[int]:
-    """Sizes of the blocks that make up `count` points; one of 0 for none."""
+    """Sizes of the blocks into which `count` points are split; a single 0 for no points."""
     return [BLOCK] * (count // BLOCK) + ([count % BLOCK] if count % BLOCK or not count else [])
 
 
@@ -41,7 +41,7 @@ class _Blockwise(torch.autograd.Function):
     def backward(ctx: _FunctionContext, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled():  # higher derivatives need the whole graph
             return None, *_gradients(ctx.function, inputs, needed, grad, create_graph=True)
         points, *parameters = inputs
         sums: list[Tensor | None] = [torch.empty_like(points) if needed[0] else None, *([None] * len(parameters))]
@@ -60,9 +60,9 @@ class _Blockwise(torch.autograd.Function):
 def _gradients(
     function: Pointwise, inputs: Sequence[Tensor], needed: Sequence[bool], grad: Tensor, create_graph: bool = False
 ) -> list[Tensor | None]:
-    """Gradients of the function at `inputs`, None where not needed or not used."""
+    """Gradients of the function at `inputs`, None if not needed or not used."""
     with torch.enable_grad():
-        # aliases of their own: where one input is made from another, its share must not be counted twice
+        # aliases: if one input is computed from another, its contribution must not be counted twice
         alias = [
             each.view_as(each) if create_graph else each.detach().requires_grad_(need) for each, need in zip(inputs, needed, strict=True)
         ]
@@ -73,15 +73,15 @@ def _gradients(
 
 
 def blockwise(function: Pointwise, points: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """`function(points, parameters)`, block by block where that pays: many points, on the host, outside of transformations and compilers.
+    """`function(points, parameters)`, block by block if that is faster: for many points on the host, outside functorch and compilers.
 
-    The backward pass evaluates each block once more instead of keeping every intermediate result: memory stays that of one block, and on
-    a processor recomputing in cache is faster than fetching from memory.
+    The backward pass evaluates each block again instead of storing all intermediate results: it needs memory for one block only, and on a
+    CPU recomputing in cache is faster than reading from memory.
 
     Args:
         function: (points (n, d), parameters) -> (n,), row by row; differentiable in both.
         points: (n, d).
-        parameters: tensors the function is differentiable in, without a dimension for the points.
+        parameters: tensors in which the function is differentiable, without a dimension for the points.
     """
     large = points.is_cpu and 2 * len(points) > 3 * BLOCK
     if not large or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():

@@ -1,4 +1,4 @@
-"""What torch hands to the methods of an autograd function, with the attributes that its stubs leave out."""
+"""Type of the context of autograd functions, with the attributes missing from torch's stubs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.autograd.function import FunctionCtx
 
 
 class Context(FunctionCtx):
-    """A context as ``setup_context`` fills it and ``backward`` reads it; a function that keeps more declares it in a subclass."""
+    """Context written by ``setup_context`` and read by ``backward``; functions that store more attributes declare them in a subclass."""
 
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]

@@ -1,7 +1,7 @@
-r"""Elementary functions in the log domain, with gradients that stay finite wherever the value is.
+r"""Elementary functions in the log domain, with finite gradients wherever the value is finite.
 
-A probability :math:`u` travels through the package as the pair of its tails :math:`(\log u, \log(1-u))`, because neither alone can tell
-:math:`10^{-400}` from 0 *and* :math:`1 - 10^{-400}` from 1.
+The package represents a probability :math:`u` by its tails :math:`(\log u, \log(1-u))`, because neither alone distinguishes both
+:math:`10^{-400}` from 0 and :math:`1 - 10^{-400}` from 1.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Size, Tensor
 from cm2.numerics.context import Context
 
 LOG_HALF = -math.log(2.0)
-_UNDERFLOW = -37.0  # e^-37 is below half an ulp of one in float64: there -log(1 - e^x) and e^x agree
+_UNDERFLOW = -37.0  # e^-37 is below half an ulp of 1 in float64: from here down -log(1 - e^x) equals e^x
 
 
 class _Log1mExp(torch.autograd.Function):
@@ -32,7 +32,7 @@ class _Log1mExp(torch.autograd.Function):
 
 
 def summed(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of one tensor or more."""
+    """The sum of one or more tensors."""
     first, *rest = terms
     for each in rest:
         first = first + each
@@ -54,7 +54,7 @@ def log_expm1(x: Tensor) -> Tensor:
 
 
 def log1pexp(x: Tensor) -> Tensor:
-    r""":math:`\log(1 + e^x)`, also for :math:`x` of any size."""
+    r""":math:`\log(1 + e^x)` for any :math:`x`, without overflow."""
     return torch.logaddexp(x, torch.zeros_like(x))
 
 
@@ -75,24 +75,24 @@ class _LogExpPlus(torch.autograd.Function):
     @staticmethod
     def backward(ctx: _WeightContext, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, y = ctx.saved_tensors
-        # the slope in a weight that is 0 itself may be beyond the largest number
+        # the slope at a weight of exactly 0 may exceed the largest float
         steep = torch.exp(-y.clamp_min(math.log(torch.finfo(y.dtype).tiny)))
         return (grad * torch.exp(x - y)).sum_to_size(x.shape), (grad * steep).sum_to_size(ctx.weight_shape)
 
 
 def log_exp_plus(x: Tensor, weight: Tensor) -> Tensor:
-    r""":math:`\log(e^x + w)` for :math:`w \ge 0`, exactly 0 included, where :math:`\log w` has no derivative; shapes broadcast."""
+    r""":math:`\log(e^x + w)` for :math:`w \ge 0`, including exactly 0, where :math:`\log w` has no derivative; shapes broadcast."""
     return _LogExpPlus.apply(x, weight)
 
 
 def log_neg_log(log_u: Tensor, log1m_u: Tensor | None) -> Tensor:
     r""":math:`\log(-\log u)` from both tails of :math:`u`.
 
-    Where :math:`\log u` has underflowed towards 0 the value is :math:`\log(1-u)` to the last digit, so the upper tail carries on.
+    Near :math:`u = 1`, where :math:`\log u` underflows, the value equals :math:`\log(1-u)` to the last digit, which is used instead.
 
     Args:
         log_u: :math:`\log u`, any shape.
-        log1m_u: :math:`\log(1-u)`, same shape; None where log u cannot underflow, as after u itself was a float.
+        log1m_u: :math:`\log(1-u)`, same shape; None if log u cannot have underflowed, for example because u was a float.
     """
     if log1m_u is None:
         return torch.log(-log_u)
@@ -101,7 +101,7 @@ def log_neg_log(log_u: Tensor, log1m_u: Tensor | None) -> Tensor:
 
 
 def exp_neg_exp_tails(x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Tails :math:`(\log u, \log(1-u))` of :math:`u = \exp(-e^x)`: the inverse of `log_neg_log`."""
+    r"""Tails :math:`(\log u, \log(1-u))` of :math:`u = \exp(-e^x)`, the inverse of `log_neg_log`."""
     upper = x < _UNDERFLOW
     return -torch.exp(x), torch.where(upper, x, log1mexp(-torch.exp(torch.where(upper, 0.0, x))))
 
@@ -109,7 +109,7 @@ def exp_neg_exp_tails(x: Tensor) -> tuple[Tensor, Tensor]:
 class _LogExpc(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        size = x.abs() + torch.finfo(x.dtype).tiny
+        size = x.abs() + torch.finfo(x.dtype).tiny  # 0 / 0 at 0 otherwise
         return torch.log(torch.expm1(-size) / -size) + torch.relu(-x)
 
     @staticmethod
@@ -123,12 +123,12 @@ class _LogExpc(torch.autograd.Function):
 
 
 def log_expc(x: Tensor) -> Tensor:
-    r""":math:`\log\frac{1 - e^{-x}}{x}` for any real :math:`x`: smooth, 0 at 0; derivative :math:`(\coth(x/2) - 2/x - 1)/2`."""
+    r""":math:`\log\frac{1 - e^{-x}}{x}` for any real :math:`x`, smooth and 0 at 0; derivative :math:`(\coth(x/2) - 2/x - 1)/2`."""
     return _LogExpc.apply(x)
 
 
 def langevin(x: Tensor) -> Tensor:
-    r""":math:`\coth x - 1/x`, odd and smooth through 0 (a series below 1/4, where the difference would cancel)."""
+    r""":math:`\coth x - 1/x`, odd and smooth at 0 (a series for :math:`|x| < 1/4`, where the difference would cancel)."""
     small = x.abs() < 0.25
     square = x * x
     series = x * (1 / 3 - square * (1 / 45 - square * (2 / 945 - square * (1 / 4725 - square * (2 / 93555 - square * 1382 / 638512875)))))

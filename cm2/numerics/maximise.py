@@ -1,4 +1,4 @@
-"""Maxima of smooth functions whose value and gradient cost a pass over the data: as few evaluations as possible."""
+"""Maximisation of smooth functions with as few evaluations as possible, because each is a pass over the data."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class ScalarMaximum:
     """A maximum on an interval.
 
     Attributes:
-        point, value: where and how much.
-        curvature: second derivative there, from the slopes seen; NaN at an end of the interval.
-        converged: whether the last step was as short as asked.
-        at_boundary: whether the function still rises at the end of the interval on which the point lies.
+        point, value: location and value of the maximum.
+        curvature: second derivative there, from the evaluated slopes; NaN at an end of the interval.
+        converged: whether the last step was within the tolerance.
+        at_boundary: whether the point is an end of the interval at which the function still increases outwards.
         evaluations: number of calls.
     """
 
@@ -40,16 +40,16 @@ def maximise_scalar(
     curvature: float | None = None,
     tolerance: float = 1e-9,
 ) -> ScalarMaximum:
-    r"""The maximum of a unimodal function on [lower, upper] by the root of its slope.
+    r"""Maximum of a unimodal function on [lower, upper], as the root of its slope.
 
-    Newton's steps with the second derivative of the cubic's slope through the last three points (order 1.8 without a second
-    derivative), inside the bracket that the signs of the slopes leave. The last step is taken without another evaluation: its error is
-    of the order of the product of the last two steps, which `tolerance` bounds, relative to the point.
+    Newton steps with the derivative of the parabola through the last three slopes (of order 1.8, without second derivatives), inside the
+    bracket given by the signs of the slopes. The last step is taken without another evaluation: its error is of the order of the product
+    of the last two steps, which `tolerance` bounds relative to the point.
 
     Args:
         function: x -> (value, slope).
-        start: first point tried.
-        lower, upper: ends.
+        start: first point.
+        lower, upper: ends of the interval.
         curvature: second derivative near the maximum, if known, for the first step.
         tolerance: error of the point, relative to 1 + its size.
     """
@@ -65,6 +65,7 @@ def maximise_scalar(
             return ScalarMaximum(x, value, _derivative(seen, x) if slope == 0 else math.nan, True, slope != 0, count)
         low, high = (x, high) if slope > 0 else (low, x)
         bend = _derivative(seen, x) if len(seen) > 1 else curvature
+        # without a negative curvature, one that makes the step as long as allowed
         bend = bend if bend is not None and bend < 0 else -abs(slope) / (reach * (1 + abs(x)))
         limit = reach * (1 + abs(x))
         step = min(max(-slope / bend, -limit), limit)
@@ -82,7 +83,7 @@ def maximise_scalar(
 
 
 def _derivative(seen: list[tuple[float, float]], at: float, otherwise: float = math.nan) -> float:
-    """Derivative at a place of the polynomial through points (x, y), two or three of them (Newton's divided differences)."""
+    """Derivative at `at` of the polynomial through two or three points (x, y), by Newton's divided differences."""
     if len(seen) < 2:
         return otherwise
     (x1, y1), (x2, y2) = seen[-2:]
@@ -98,7 +99,7 @@ def _derivative(seen: list[tuple[float, float]], at: float, otherwise: float = m
 
 @dataclass(frozen=True)
 class Maximum:
-    """A maximum without constraint: the point, the value, whether the gradient vanishes there, and the number of evaluations."""
+    """An unconstrained maximum: point, value, whether the gradient vanishes there, and number of evaluations."""
 
     point: np.ndarray
     value: float
@@ -112,12 +113,12 @@ def maximise(
     hessian: np.ndarray | None = None,
     tolerance: float = 1e-7,
 ) -> Maximum:
-    """A local maximum by BFGS (L-BFGS beyond 100 parameters).
+    """Local maximum by BFGS (L-BFGS for more than 100 parameters).
 
     Args:
-        function: x -> (value, gradient), of the order of one.
-        start: first point tried.
-        hessian: the second derivatives near the maximum, if known: with them few steps are left.
+        function: x -> (value, gradient), of order 1.
+        start: first point.
+        hessian: second derivatives near the maximum, if known; they save most of the steps.
         tolerance: largest component of the gradient that counts as zero.
     """
     calls = 0
@@ -138,17 +139,17 @@ def maximise(
             inverse = np.linalg.inv(-hessian)
             options["hess_inv0"] = (inverse + inverse.T) / 2
         found = optimize.minimize(descent, start, jac=True, method="BFGS", options=options)
-    # where the search stops for want of digits, the gradient tells how near it came
+    # if the line search stops because of rounding, the gradient decides whether the point is a maximum
     converged = bool(np.abs(found.jac).max() <= max(tolerance, 1e-5))
     return Maximum(found.x, -float(found.fun), converged, calls)
 
 
 def hessian_of(gradient: Callable[[np.ndarray], np.ndarray], point: np.ndarray) -> np.ndarray:
-    """Second derivatives at a point by central differences of an exact gradient, two evaluations per parameter, error about 1e-9."""
+    """Second derivatives at a point by central differences of an exact gradient: two evaluations per parameter, error about 1e-9."""
     columns = []
     for i, x in enumerate(point):
         step = np.zeros_like(point)
         step[i] = 1e-5 * (1 + abs(x))
         columns.append((gradient(point + step) - gradient(point - step)) / (2 * step[i]))
     matrix = np.stack(columns, -1)
-    return (matrix + matrix.T) / 2
+    return (matrix + matrix.T) / 2  # differences are symmetric up to their error only

@@ -1,7 +1,7 @@
-r"""The standard normal law: its distribution function, quantile and tails, in the log domain and out of it.
+r"""Distribution function, quantile and tails of the standard normal distribution, also as logarithms.
 
-`torch.special.log_ndtr`, the `erfcx` of its derivative and `torch.special.ndtri` are scalar loops on the host (10 to 100 ns an element),
-and a comparison with `torch.where` costs as much as an exponential; what follows is arithmetic and vectorised functions.
+`torch.special.log_ndtr`, the `erfcx` in its derivative and `torch.special.ndtri` are scalar loops on the host (10 to 100 ns an element),
+and a comparison with `torch.where` costs as much as an exponential; this module uses arithmetic and vectorised functions instead.
 """
 
 import math
@@ -17,26 +17,26 @@ Number = TypeVar("Number", float, Tensor)
 LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_HALF_PI = math.sqrt(math.pi / 2)
-_MANY = 4096  # points from which the vectorised quantile is the faster one
-_FAR = {torch.float64: -690.0, torch.float32: -80.0}  # where exp(log p) is about to underflow
+_MANY = 4096  # number of points from which the vectorised quantile is faster
+_FAR = {torch.float64: -690.0, torch.float32: -80.0}  # log p below which exp(log p) is about to underflow
 
 
 def normal_cdf(z: Tensor) -> Tensor:
-    r""":math:`\Phi(z)`, relatively exact in the lower tail."""
+    r""":math:`\Phi(z)`, with a small relative error in the lower tail."""
     return torch.erfc(z * -_SQRT_HALF) * 0.5
 
 
 def log_ndtr(z: Tensor) -> Tensor:
-    r""":math:`\log\Phi(z)`, any shape, with a gradient that stays finite at :math:`z = -10^6`.
+    r""":math:`\log\Phi(z)`, any shape, with a gradient that is finite even at :math:`z = -10^6`.
 
-    Value and derivative are right to a few ulp for any negative :math:`z`; for positive :math:`z` the distance from 0 stops falling at
+    Value and derivative are accurate to a few ulp for any negative :math:`z`; for positive :math:`z` the value stops approaching 0 at
     :math:`z` = 10 in float32 (8e-24) and :math:`z` = 36 in float64 (1e-283).
     """
     return _LogTails.apply(z, False)[0]
 
 
 def normal_tails(z: Tensor) -> tuple[Tensor, Tensor]:
-    r""":math:`(\log\Phi(z), \log\Phi(-z))`, dearer by a fifth than one of them; see `log_ndtr`."""
+    r""":math:`(\log\Phi(z), \log\Phi(-z))`, at a fifth more than the cost of one of them; see `log_ndtr`."""
     return _LogTails.apply(z, True)[:2]
 
 
@@ -49,7 +49,7 @@ def inverse_mills(z: Tensor) -> Tensor:
 
 
 class _LogTails(torch.autograd.Function):
-    """The log tails asked for, and behind them their derivatives."""
+    """One or both log tails, followed by their derivatives."""
 
     @staticmethod
     def forward(z: Tensor, both: bool) -> tuple[Tensor, ...]:
@@ -59,11 +59,11 @@ class _LogTails(torch.autograd.Function):
         tail = torch.erfc(near * _SQRT_HALF).mul_(0.5)
         complement = torch.log1p(-tail)
         square = beyond * beyond
-        # Phi(-size) over exp(-(size^2 - far^2) / 2): continues the tail from far by the ratio of the Mills ratios
+        # Phi(-size) over exp(-(size^2 - far^2) / 2): extends the tail beyond far by the ratio of the Mills ratios
         scaled = tail.mul_(_mills(beyond, square).mul_(1 / _mills(far, far * far))).log_()
         excess = square.sub_(far * far).mul_(0.5)
         log_density = near.mul_(near).mul_(-0.5).sub_(LOG_SQRT_TAU)
-        below = (z * -1e38).clamp_(0, 1)
+        below = (z * -1e38).clamp_(0, 1)  # 1 for z < 0, else 0: arithmetic is cheaper than a comparison
         outputs, slopes = [], []
         for mask, sign in ((below, 1.0), (1 - below, -1.0)) if both else ((below, 1.0),):
             log_cdf = torch.lerp(complement, scaled, mask)
@@ -87,7 +87,7 @@ class _LogTails(torch.autograd.Function):
 
 
 def _mills(x: Number, square: Number) -> Number:
-    """Mills ratio of the normal law for x >= 10, a convergent of Laplace's continued fraction (Abramowitz and Stegun 26.2.14)."""
+    """Mills ratio of the normal distribution for x >= 10, a convergent of Laplace's continued fraction (Abramowitz and Stegun 26.2.14)."""
     return ((square + 9) * square + 8) / (((square + 10) * square + 15) * x)
 
 
@@ -96,7 +96,7 @@ def _ndtri(u: Tensor) -> Tensor:
         return torch.special.ndtri(u)
     centred = torch.sub(u * 2, 1).contiguous()
     z = torch.erfinv(centred).mul_(math.sqrt(2))
-    # 2u - 1 forgets the last digits of a small u: the outer 5 % come from the slower function of u itself
+    # 2u - 1 loses the last digits of a small u: the outer 5 % are computed by the slower function of u itself
     tails = torch.nonzero(centred.abs_().flatten() > 0.95).squeeze(-1)
     z.view(-1).index_copy_(0, tails, torch.special.ndtri(u.flatten().index_select(0, tails)))
     return z
@@ -129,7 +129,8 @@ def _mills_far(z: Tensor) -> Tensor:
 
 
 def _log_ndtri_far(log_p: Tensor) -> Tensor:
-    r"""Fixed point of :math:`z^2 = -2\log p - \log 2\pi - \log z^2 + 2\log(1 - z^{-2} + 3z^{-4} - \ldots)`, each turn z² times nearer."""
+    r"""Fixed point of :math:`z^2 = -2\log p - \log 2\pi - \log z^2 + 2\log(1 - z^{-2} + 3z^{-4} - \ldots)`; an iteration divides the error
+    by z²."""
     start = -2 * log_p
     square = start - 2 * LOG_SQRT_TAU - torch.log(start)
     start = start.sub_(2 * LOG_SQRT_TAU)
@@ -164,13 +165,13 @@ class _LogNdtri(torch.autograd.Function):
 def log_ndtri(log_p: Tensor) -> Tensor:
     r"""The :math:`z` with :math:`\log\Phi(z) = \log p`, for :math:`p \le 1/2` (use `normal_quantile` for both halves).
 
-    Accurate down to :math:`\log p = -10^6` and beyond; the gradient is implicit, :math:`dz/d\log p = \Phi(z)/\varphi(z)`.
+    Accurate to :math:`\log p = -10^6` and below; the gradient is that of the implicit function, :math:`dz/d\log p = \Phi(z)/\varphi(z)`.
     """
     return _LogNdtri.apply(log_p)
 
 
 def normal_quantile(log_u: Tensor, log1m_u: Tensor) -> Tensor:
-    r""":math:`\Phi^{-1}(u)` from both tails: whichever tail is the smaller one is inverted.
+    r""":math:`\Phi^{-1}(u)` from both tails, by inversion of the smaller one.
 
     Args:
         log_u: :math:`\log u`, any shape.

@@ -1,9 +1,9 @@
-r"""Probabilities of lower orthants under normal and t vectors of any dimension, by quasi-Monte Carlo with an error estimate.
+r"""Multivariate normal and t distribution functions in any dimension, by quasi-Monte Carlo with an error estimate.
 
-Genz's sequential conditioning (Genz and Bretz 2009, section 4.2): coordinate after coordinate, the conditional probability of its limit is
-a factor of the integrand, and a point of the unit interval picks the value it is held at for the next ones. The points are a rank-1
-lattice (Korobov's, its generator chosen by the worst-case error P_2) with the baker's transform under a few fixed random shifts: they never
-change, so the value is a smooth, repeatable function of limits and factor, and the spread between the shifts tells the error.
+Genz's sequential conditioning (Genz and Bretz 2009, section 4.2): for each coordinate in turn, the conditional probability below its limit
+is a factor of the integrand, and a point of the unit interval selects the value on which the next ones are conditioned. The points are a
+rank-1 Korobov lattice, its generator chosen by the worst-case error P_2, with the baker's transform and a few fixed random shifts: as they
+never change, the value is a smooth, repeatable function of limits and factor, and the spread between the shifts estimates the error.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from cm2.numerics.student_t_integral import solve_tail
 _POINTS, _CANDIDATES = 4093, 200
 _SHIFTS = 8
 _AT_ONCE = 1 << 21  # values of the integrand in memory
-_HIGHEST = 340.0  # sinh of it, squared, is still a number
+_HIGHEST = 340.0  # the square of its sinh does not overflow
 
-# (limit, how many are known, log of one plus their sum of squares, place in (0, 1)) -> (probability, value held at)
+# (limit, number of coordinates conditioned on, log of 1 plus their sum of squares, point in (0, 1)) -> (probability, value conditioned on)
 Conditional = Callable[[Tensor, int, Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 
 
 @lru_cache
 def _generator(dim: int) -> np.ndarray:
-    """Korobov's vector (1, a, a^2, ...) with the least P_2 among some a."""
+    """Korobov vector (1, a, a^2, ...) with the smallest P_2 among a fixed random choice of a."""
     k = np.arange(_POINTS)
     worst = np.inf
     for a in np.random.default_rng(1963).choice(np.arange(2, _POINTS // 2), _CANDIDATES, replace=False):
@@ -41,7 +41,7 @@ def _generator(dim: int) -> np.ndarray:
 
 @lru_cache
 def _lattice(dim: int, device: torch.device) -> Tensor:
-    """(shifts * points, dim)."""
+    """Lattice points under all shifts, (shifts * points, dim)."""
     base = torch.from_numpy(np.outer(np.arange(_POINTS), _generator(dim)) % _POINTS / _POINTS)
     shifts = torch.rand(_SHIFTS, 1, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(20051))
     points = (base + shifts) % 1.0
@@ -64,10 +64,10 @@ def multivariate_normal_cdf(limits: Tensor, cholesky: Tensor) -> tuple[Tensor, T
 
 
 def multivariate_t_cdf(w: Tensor, cholesky: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
-    r""":math:`P(X_j \le \sqrt\nu\sinh w_j)` for X of the multivariate t law, and its standard error, each (...), in float64.
+    r""":math:`P(X_j \le \sqrt\nu\sinh w_j\ \forall j)` for a multivariate t vector X, and its standard error, each (...), in float64.
 
-    The conditional law of a coordinate given n others is t with :math:`\nu + n` degrees of freedom, so that there is no integral over a
-    common scale (Genz and Bretz 2009, section 4.2.2).
+    Given n others, a coordinate is t distributed with :math:`\nu + n` degrees of freedom, which avoids an integral over a common scale
+    (Genz and Bretz 2009, section 4.2.2).
 
     Args:
         w: (..., d), +inf allowed; the leading dimensions end with those of `nu`.
@@ -80,14 +80,14 @@ def multivariate_t_cdf(w: Tensor, cholesky: Tensor, nu: Tensor) -> tuple[Tensor,
     shape = torch.broadcast_shapes(w.shape[:-1], nu.shape)
     points = w.expand(*shape, dim).reshape(-1, nu.numel(), dim).unbind(1)
     factors = cholesky.expand(*nu.shape, dim, dim).reshape(-1, dim, dim).unbind(0)
-    # one nu at a time: its quantiles then come from a table
+    # one nu at a time, because only then its quantiles come from a table
     values = [_single_t_cdf(*each) for each in zip(points, factors, nu.flatten().unbind(), strict=True)]
     value, error = (torch.stack(each, 1).reshape(shape) for each in zip(*values, strict=True))
     return value, error
 
 
 def _single_t_cdf(w: Tensor, cholesky: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():  # beyond its upper 1e-22 quantile a limit is as good as infinite
+    with torch.no_grad():  # limits are capped at the upper 2e-22 quantile, beyond which the probability rounds to 1
         counts = torch.arange(w.shape[-1], dtype=nu.dtype, device=nu.device)
         ends = solve_tail(torch.full_like(counts, -50.0), nu + counts).unbind()
 
@@ -104,7 +104,7 @@ def _single_t_cdf(w: Tensor, cholesky: Tensor, nu: Tensor) -> tuple[Tensor, Tens
 
 
 def _chunked(limits: Tensor, cholesky: Tensor, conditional: Conditional) -> tuple[Tensor, Tensor]:
-    """As many points at once as memory allows."""
+    """Splits the points into chunks to limit the memory in use."""
     dim = limits.shape[-1]
     shape = torch.broadcast_shapes(limits.shape[:-1], cholesky.shape[:-2])
     points = _lattice(dim - 1, limits.device).to(limits.dtype)
@@ -117,7 +117,7 @@ def _chunked(limits: Tensor, cholesky: Tensor, conditional: Conditional) -> tupl
 
 
 def _sequential(limits: Tensor, cholesky: Tensor, points: Tensor, conditional: Conditional) -> tuple[Tensor, Tensor]:
-    """(n, d) -> (n): smallest limit first, which means less variance, and that infinite limits cost nothing."""
+    """Sequential conditioning, (n, d) -> (n), smallest limit first: this reduces the variance, and infinite limits add no error."""
     dim = limits.shape[-1]
     order = limits.detach().argsort(-1)
     rows = (cholesky @ cholesky.mT).gather(-2, order.unsqueeze(-1).expand(*order.shape, dim))

@@ -1,4 +1,4 @@
-"""Vectorised root finding for monotone functions, with the gradient of the implicit function."""
+"""Vectorised root finding for monotone functions, differentiable by the implicit function theorem."""
 
 from collections.abc import Callable
 
@@ -13,17 +13,17 @@ def monotone_root(
     iterations: int = 40,
     start: Tensor | None = None,
 ) -> Tensor:
-    r"""The root of a decreasing function in ``[lower, upper]``, element by element: Newton steps, bisection where they leave the bracket.
+    r"""Root of a decreasing function in ``[lower, upper]``, element by element: Newton steps, with bisection if one leaves the bracket.
 
-    The count of iterations is fixed, so nothing waits for a device. The gradient is that of the implicit function theorem: the last Newton
-    step :math:`x = x_0 - g(x_0;\theta)/g'(x_0)` is taken with :math:`x_0` and :math:`g'` held constant, so that
-    :math:`dx/d\theta = -g_\theta/g'`. Only first derivatives are right.
+    The number of iterations is fixed, so that nothing waits for a device. The gradient is that of the implicit function theorem: the last
+    Newton step :math:`x = x_0 - g(x_0;\theta)/g'(x_0)` is taken with :math:`x_0` and :math:`g'` constant, hence
+    :math:`dx/d\theta = -g_\theta/g'`. Only first derivatives are correct.
 
     Args:
         function: x -> (value, slope), both of x's shape; the value decreasing in x; differentiable in whatever it closes over.
         lower, upper: ends of the bracket, value(lower) >= 0 >= value(upper).
-        iterations: number of steps; bisection alone halves the bracket with each.
-        start: the first point tried, inside the bracket; its middle without.
+        iterations: number of steps; a bisection step halves the bracket.
+        start: first point, inside the bracket; by default its middle.
     """
     with torch.no_grad():
         low, high = torch.broadcast_tensors(lower.detach(), upper.detach())

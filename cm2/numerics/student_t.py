@@ -1,12 +1,12 @@
-r"""Student's t law with a real number :math:`\nu > 0` of degrees of freedom: distribution function and quantile with all gradients.
+r"""Distribution function and quantile of Student's t distribution for real degrees of freedom :math:`\nu > 0`, with all gradients.
 
-Points are carried as :math:`w = \operatorname{arsinh}(x/\sqrt\nu)`, in which the law has the density :math:`\cosh(w)^{-\nu}/B` with
-:math:`B = B(\frac12, \frac\nu2)`: a quantile that overflows, as at :math:`\log u = -10^6` for :math:`\nu = 1`, is still a moderate w.
-Its derivatives are
+Points are represented by :math:`w = \operatorname{arsinh}(x/\sqrt\nu)`, whose density is :math:`\cosh(w)^{-\nu}/B` with
+:math:`B = B(\frac12, \frac\nu2)`: for a quantile that overflows, such as that at :math:`\log u = -10^6` for :math:`\nu = 1`, w is still
+moderate. Its derivatives are
 
 .. math:: \frac{\partial w}{\partial u} = B\cosh(w)^\nu, \qquad \frac{\partial w}{\partial\nu} = -\frac{\partial w}{\partial u}\,F_\nu,
 
-and every function here can be differentiated twice. One :math:`\nu` and thousands of points on the host are evaluated through a table
+and every function here can be differentiated twice. A single :math:`\nu` with thousands of points on the host is evaluated with a table
 (:mod:`cm2.numerics.student_t_table`), anything else by quadrature (:mod:`cm2.numerics.student_t_integral`); both in float64.
 
 References:
@@ -31,7 +31,7 @@ from cm2.numerics.student_t_table import table_applies, table_quantile, table_ta
 
 
 def _size(w: Tensor) -> Tensor:
-    """|w| with the derivative 1 at 0, so that an odd function written as sign(w) f(|w|) has the right one there."""
+    """|w| with derivative 1 at 0, which gives an odd function written as sign(w) f(|w|) the correct derivative there."""
     return torch.where(w < 0, -w, w)
 
 
@@ -40,7 +40,7 @@ def _upper_quantile(log_p: Tensor, nu: Tensor) -> Tensor:
 
 
 def _upper_quantile_slope(log_p: Tensor, w: Tensor, nu: Tensor) -> Tensor:
-    fast = table_applies(log_p, nu) and not torch.is_grad_enabled()
+    fast = table_applies(log_p, nu) and not torch.is_grad_enabled()  # the table is not differentiable
     return table_quantile(log_p, nu, slope=True) if fast else quantile_slope(w, nu)
 
 
@@ -73,9 +73,9 @@ class _Quantile(torch.autograd.Function):
 
 
 class _QuantileAt(torch.autograd.Function):
-    generate_vmap_rule = True
+    """`_Quantile` at floats u, with one logarithm instead of two."""
 
-    """`_Quantile` at numbers u: one logarithm instead of two."""
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(u: Tensor, nu: Tensor) -> Tensor:
@@ -130,23 +130,23 @@ class _LogTails(torch.autograd.Function):
 
 
 def _tail_slope(w: Tensor, nu: Tensor) -> Tensor:
-    fast = table_applies(w, nu) and not torch.is_grad_enabled()
+    fast = table_applies(w, nu) and not torch.is_grad_enabled()  # the table is not differentiable
     return table_tail(w, nu, slope=True) if fast else log_tail_slope(w, nu)
 
 
 def arc_quantile(log_u: Tensor, log1m_u: Tensor, nu: Tensor) -> Tensor:
-    r""":math:`w = \operatorname{arsinh}(F^{-1}(u)/\sqrt\nu)` from both tails of u: whichever is the smaller one is inverted.
+    r""":math:`w = \operatorname{arsinh}(F^{-1}(u)/\sqrt\nu)` from both tails of u, by inversion of the smaller one.
 
     Args:
         log_u: :math:`\log u`, float64, any shape.
         log1m_u: :math:`\log(1-u)`, same shape.
-        nu: degrees of freedom, above 0, float64, a shape that broadcasts.
+        nu: degrees of freedom, above 0, float64; its shape broadcasts.
     """
     return _Quantile.apply(log_u, log1m_u, nu)
 
 
 def arc_quantile_at(u: Tensor, nu: Tensor) -> Tensor:
-    """`arc_quantile` at numbers u in (0, 1)."""
+    """`arc_quantile` at floats u in (0, 1)."""
     return _QuantileAt.apply(u, nu)
 
 
@@ -156,11 +156,11 @@ def arc_log_tails(w: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def t_log_tails(x: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
-    r""":math:`(\log F(x), \log F(-x))` of the t law, without underflow in either.
+    r""":math:`(\log F(x), \log F(-x))` of the t distribution, without underflow in either.
 
     Args:
         x: points, any shape.
-        nu: degrees of freedom, above 0, a shape that broadcasts.
+        nu: degrees of freedom, above 0; its shape broadcasts.
     """
     wide = nu.double()
     low, high = arc_log_tails(torch.asinh(x.double() / torch.sqrt(wide)), wide)
@@ -168,7 +168,7 @@ def t_log_tails(x: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def t_cdf(x: Tensor, nu: Tensor) -> Tensor:
-    r""":math:`F(x)`; see `t_log_tails`."""
+    r""":math:`F(x)`; arguments as `t_log_tails`."""
     wide = nu.double()
     return torch.exp(arc_log_tails(torch.asinh(x.double() / torch.sqrt(wide)), wide)[0]).to(x.dtype)
 
@@ -181,12 +181,12 @@ def t_log_density(x: Tensor, nu: Tensor) -> Tensor:
 
 
 def t_quantile(log_u: Tensor, log1m_u: Tensor, nu: Tensor) -> Tensor:
-    r""":math:`F^{-1}(u)` from both tails of u; infinite where it exceeds the largest number (`arc_quantile` does not).
+    r""":math:`F^{-1}(u)` from both tails of u; infinite where it exceeds the largest float (`arc_quantile` never is).
 
     Args:
         log_u: :math:`\log u`, any shape.
         log1m_u: :math:`\log(1-u)`, same shape.
-        nu: degrees of freedom, above 0, a shape that broadcasts.
+        nu: degrees of freedom, above 0; its shape broadcasts.
     """
     wide = nu.double()
     return (torch.sqrt(wide) * torch.sinh(arc_quantile(log_u.double(), log1m_u.double(), wide))).to(log_u.dtype)

@@ -1,13 +1,12 @@
-r"""The tail integral of Student's t law by a fixed quadrature, and everything that follows from it.
+r"""Tail integral of Student's t distribution by fixed quadrature; its quantiles and derivatives.
 
-With :math:`x = \sqrt\nu\sinh w` the density becomes :math:`\cosh(w)^{-\nu}/B` in :math:`w`, :math:`B = B(\frac12, \frac\nu2)`, so that
+With :math:`x = \sqrt\nu\sinh w` the density in :math:`w` is :math:`\cosh(w)^{-\nu}/B` with :math:`B = B(\frac12, \frac\nu2)`, hence
 
 .. math:: P(X > x) = \frac1B\int_w^\infty \cosh(y)^{-\nu}\,dy .
 
-The factor :math:`\cosh(w)^{-\nu}` is taken out of the integral. What is left is integrated by Gauss-Legendre nodes up to
-:math:`y = 3/2` or to where it has fallen below :math:`e^{-40}`, and from there by the series in :math:`1/\cosh^2` (Abramowitz and Stegun
-26.5.4), which has converged after 22 terms. The derivatives with respect to :math:`\nu` are moments of :math:`\log\cosh y` under the
-same rule.
+The factor :math:`\cosh(w)^{-\nu}` is taken out of the integral. The rest is integrated by the Gauss-Legendre rule up to :math:`y = 3/2`
+or to where it has fallen below :math:`e^{-40}`, and from there by the series in :math:`1/\cosh^2` (Abramowitz and Stegun 26.5.4), which
+has converged after 22 terms. The derivatives with respect to :math:`\nu` are moments of :math:`\log\cosh y` under the same rule.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from cm2.numerics.context import Context
 
 _NODES, _TERMS = 24, 22
 _SPLIT = 1.5
-_SHIFT = 10
+_SHIFT = 10  # the asymptotic series of `half_step` is evaluated at a + 10
 _STEPS = 2
 _SMALL = 4096  # elements below which one call over all nodes costs less than one call per node
 # log Gamma(a + 1/2) - log Gamma(a) - log(a)/2 in odd powers of 1/a (Tricomi and Erdelyi 1951)
@@ -48,12 +47,12 @@ class _LogCosh(torch.autograd.Function):
 
 
 def log_cosh(w: Tensor) -> Tensor:
-    """log cosh w, to 1e-16 absolutely, without overflow; smooth at 0, where a formula in |w| has no second derivative."""
+    """log cosh w, with an absolute error of 1e-16 and without overflow; smooth at 0, where a formula in |w| has no second derivative."""
     return _LogCosh.apply(w)
 
 
 def _log_cosh_near_zero(w: Tensor) -> Tensor:
-    """log cosh w for w >= 0, relatively exact."""
+    """log cosh w for w >= 0, with a small relative error."""
     near = torch.sinh(w.clamp(max=1.0))
     return torch.where(w < 1, torch.log1p(near * near) / 2, log_cosh(w))
 
@@ -82,7 +81,7 @@ class _HalfStep(torch.autograd.Function):
 
 
 def half_step(a: Tensor) -> Tensor:
-    r""":math:`\log\Gamma(a + \frac12) - \log\Gamma(a) - \frac12\log a` for :math:`a > 0`: small for large a, where the parts are not."""
+    r""":math:`\log\Gamma(a + \frac12) - \log\Gamma(a) - \frac12\log a` for :math:`a > 0`; small for large a, unlike its terms."""
     return _HalfStep.apply(a)
 
 
@@ -125,7 +124,7 @@ def _rule(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes in (0, 1) and weights, right to the last digit (one Newton step in long double from numpy's)."""
+    """Nodes in (0, 1) and weights, correct to the last digit (numpy's nodes, refined by Newton steps in long double)."""
     x: np.ndarray = np.polynomial.legendre.leggauss(count)[0].astype(np.longdouble)
     for _ in range(2):
         before, value = np.ones_like(x), x
@@ -137,17 +136,17 @@ def gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tail_moments(w: Tensor, nu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""(log I, E, V): :math:`I = \int_w^\infty \cosh^{-\nu}`, mean and variance of :math:`\log\cosh y` under that tail.
+    r"""(log I, E, V): :math:`I = \int_w^\infty \cosh^{-\nu}`, and mean and variance of :math:`\log\cosh y` under that tail.
 
     Not differentiable; `tail_integral` is.
 
     Args:
         w: at least 0, float64.
-        nu: above 0, a shape that broadcasts with that of `w`.
+        nu: above 0; its shape broadcasts with that of `w`.
     """
     w, nu = torch.broadcast_tensors(w, nu)
     up, down, tanh = torch.sigmoid(2 * w), torch.sigmoid(-2 * w), torch.tanh(w)
-    fall = torch.exp((40 / nu).clamp(max=20.0))
+    fall = torch.exp((40 / nu).clamp(max=20.0))  # overflows for small nu otherwise; the split limits the reach anyway
     reach = torch.log((fall + torch.sqrt(fall * fall - 4 * up * down)) / (2 * up))
     start = w.clamp(min=_SPLIT)
     reach = torch.minimum(reach, start - w)
@@ -172,13 +171,13 @@ def tail_moments(w: Tensor, nu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _log_ratio(step: Tensor, up: Tensor, tanh: Tensor) -> Tensor:
-    """log{cosh(w + step) / cosh(w)}, the sum of positive terms it is; `up` is 1/(1 + e^(-2w))."""
+    """log{cosh(w + step) / cosh(w)} as a sum of positive terms; `up` is 1/(1 + e^(-2w))."""
     growth = torch.expm1(step)
     return torch.log1p(growth * (tanh + up * growth) / (1 + growth))
 
 
 def _series(w: Tensor, nu: Tensor, binomial: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    r""":math:`\int_0^\infty s^j e^{-\nu s}(1 - ce^{-2s})^{-1/2}\,ds`, :math:`c = \cosh^{-2}w`, for j = 0, 1, 2."""
+    r""":math:`\int_0^\infty s^j e^{-\nu s}(1 - ce^{-2s})^{-1/2}\,ds` with :math:`c = \cosh^{-2}w`, for j = 0, 1, 2."""
     log_ratio = -2 * log_cosh(w)
     zero, first, second = (torch.zeros_like(w) for _ in range(3))
     k = torch.arange(_TERMS, dtype=w.dtype, device=w.device)
@@ -207,7 +206,7 @@ class _TailIntegral(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Context, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[2])
-        ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(False)  # None for an unused output, whose terms are then skipped
         ctx.save_for_backward(*inputs, *output)
 
     @staticmethod
@@ -224,7 +223,7 @@ class _TailIntegral(torch.autograd.Function):
 
 
 def tail_integral(w: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
-    r"""(log I, E) of `tail_moments`, differentiable: twice in the first, once in the second."""
+    r"""(log I, E) of `tail_moments`; the first twice differentiable, the second once."""
     return _TailIntegral.apply(w, nu)[:2]
 
 
@@ -241,8 +240,8 @@ def log_tail_slope(w: Tensor, nu: Tensor) -> Tensor:
 def solve_tail(log_p: Tensor, nu: Tensor) -> Tensor:
     r"""The :math:`w \ge 0` with :math:`\log P(X > \sqrt\nu\sinh w)` = `log_p`, at most log 1/2; not differentiable.
 
-    From a starting value that is right to a few per cent, each step sums the Taylor series of :math:`w(\log p)` up to the third
-    order; with :math:`H = \cosh^{-\nu}(w)/I`, :math:`\kappa = \nu\tanh(w)/H` and :math:`w' = -1/H`,
+    From a start that is accurate to a few per cent, each step sums the Taylor series of :math:`w(\log p)` up to third order; with
+    :math:`H = \cosh^{-\nu}(w)/I`, :math:`\kappa = \nu\tanh(w)/H` and :math:`w' = -1/H`,
 
     .. math:: Hw'' = -(1-\kappa), \qquad Hw''' = \kappa(1-\kappa) - (1-\kappa)^2 - \nu\,(1-\tanh^2w)/H^2 .
     """
@@ -258,7 +257,7 @@ def solve_tail(log_p: Tensor, nu: Tensor) -> Tensor:
         curvature = rest * (1 - 2 * rest) - nu * (1 - tanh * tanh) * mills * mills
         series = 1 + step * (rest / 2 - step * curvature / 6)
         w = (w - mills * step * series.clamp(0.5, 2.0)).clamp(min=0.0)
-    # at the median the two sides of the equation agree to rounding only, and rho = 0.9999 multiplies that by ten thousand
+    # near the median the equation determines w only up to absolute rounding, which rho = 0.9999 amplifies ten thousand times
     centre = torch.exp(log_beta) * torch.expm1(log_p + math.log(2)) / -2
     square = nu * centre * centre
     return torch.where(square < 1e-8, centre * (1 + square / 6), w)
@@ -271,7 +270,7 @@ def quantile_slope(w: Tensor, nu: Tensor) -> Tensor:
 
 
 def _start(log_p: Tensor, nu: Tensor, log_beta: Tensor) -> Tensor:
-    r"""A first value: for few degrees of freedom :math:`\sinh^2 w = \frac{\nu B^2}8\{(4p(1-p))^{-2/\nu} - 1\}`, exact at
+    r"""Start of `solve_tail`: for few degrees of freedom :math:`\sinh^2 w = \frac{\nu B^2}8\{(4p(1-p))^{-2/\nu} - 1\}`, exact at
     :math:`\nu = 2`; for more the normal approximation of Peizer and Pratt (1968),
     :math:`\log\cosh w = \frac{z^2}2(\nu - \frac56)/(\nu - \frac23 + \frac1{10\nu})^2`.
     """
@@ -285,7 +284,7 @@ def _start(log_p: Tensor, nu: Tensor, log_beta: Tensor) -> Tensor:
 
 
 def _normal_quantile(log_p: Tensor) -> Tensor:
-    """Upper quantile of the normal law to 5e-4 (Abramowitz and Stegun 26.2.23)."""
+    """Upper quantile of the normal distribution to 5e-4 (Abramowitz and Stegun 26.2.23)."""
     t = torch.sqrt(-2 * log_p)
     return t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
 

@@ -1,9 +1,9 @@
-r"""Student's t law at one :math:`\nu` and many points: Taylor polynomials on cells of a table that is built on the fly.
+r"""Student's t distribution at one :math:`\nu` and many points, by Taylor polynomials on the cells of a table built on the fly.
 
-The argument starts at 0 (:math:`-\log 2p` for the quantile, a multiple of w for the tail), and :math:`v = 1 + z` lies in one of
-:math:`2^6` cells of an octave: exponent and leading bits of the floating-point number are the number of the cell, what is left of the
-mantissa is the place in it. Both the quantile and the log tail solve a differential
-equation with polynomial right-hand side (see the two `_..._series`), so that every coefficient follows from one accurate value per cell.
+The argument z starts at 0 (:math:`-\log 2p` for the quantile, a multiple of w for the tail), and :math:`v = 1 + z` is in one of
+:math:`2^6` cells per octave: exponent and leading bits of the float v are the number of the cell, the rest of the mantissa is the position
+in it. Both the quantile and the log tail solve a differential equation with polynomial right-hand side (see the two `_..._series`), by
+which all coefficients of a cell follow from a single accurate value.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from cm2.numerics.student_t_integral import (
     tail_moments,
 )
 
-LEAST = 2048  # points from which a table pays
+LEAST = 2048  # number of points from which a table is faster
 _BITS = 6
 _DEGREE, _TAYLOR = 6, 10
 _SHIFT = 52 - _BITS
 _LOW = (1 << _SHIFT) - 1
 _ONE = 1023 << 52
 _FIRST = _ONE >> _SHIFT  # the cell that begins at v = 1
-_HALF = 0.5 / (1 << _BITS)  # of the length of a cell whose octave has length 1
-_MEDIAN = 1 - math.log(2)
-_STEP = 1e-100
-_FEW, _MANY = 6, 10  # octaves: arguments up to 63, and up to 1023
-_STIFF = 600.0  # -log of the tail beyond which the differential equations amplify rounding too much on a cell
+_HALF = 0.5 / (1 << _BITS)  # half the length of a cell in an octave of length 1
+_MEDIAN = 1 - math.log(2)  # v = _MEDIAN - log p is 1 at the median
+_STEP = 1e-100  # of the complex step: derivatives by imaginary parts do not cancel, however small the step
+_FEW, _MANY = 6, 10  # octaves, for arguments up to 63 and up to 1023
+_STIFF = 600.0  # -log of the tail beyond which the differential equations amplify rounding errors too much within a cell
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """The newest coefficient of the product of two power series, (orders, cells)."""
+    """The last coefficient of the product of two power series, (orders, cells)."""
     return (a * b.flip(0)).sum(0)
 
 
@@ -80,7 +80,7 @@ def _tail_series(log_tail: Tensor, hazard: Tensor, tanh: Tensor, nu: Tensor, uni
 
 @lru_cache
 def _economy() -> Tensor:
-    """Taylor coefficients on a cell to those of the truncated Chebyshev series, (degree + 1, taylor + 1)."""
+    """Matrix from Taylor coefficients on a cell to those of the truncated Chebyshev series, (degree + 1, taylor + 1)."""
     rows = []
     for n in range(_TAYLOR + 1):
         chebyshev = np.polynomial.chebyshev.poly2cheb(np.eye(_TAYLOR + 1)[n] * _HALF**n)[: _DEGREE + 1]
@@ -90,14 +90,14 @@ def _economy() -> Tensor:
 
 
 def _cells(octaves: int) -> tuple[Tensor, Tensor]:
-    """Centres in v, lengths of the octaves they belong to."""
+    """Centres of the cells in v, and the lengths of their octaves."""
     start = np.arange(_FIRST, _FIRST + (octaves << _BITS), dtype=np.int64) << _SHIFT
     unit = (start >> 52 << 52).view(np.float64)
     return torch.from_numpy(start.view(np.float64) + unit * _HALF), torch.from_numpy(unit)
 
 
 def _coefficients(series: Callable[..., Tensor], starts: Sequence[Tensor], slopes: Sequence[Tensor] | None, unit: Tensor) -> Tensor:
-    """Coefficients of the cells; with `slopes`, the derivatives of the starts in nu, those of the derivative (by a complex step)."""
+    """Coefficients of the cells; with `slopes`, the derivatives of `starts` in nu, those of the derivative in nu (by a complex step)."""
     if slopes is None:
         return _economy() @ series(*starts, unit)
     values = series(*(torch.complex(start, _STEP * slope.expand_as(start)) for start, slope in zip(starts, slopes, strict=True)), unit)
@@ -151,7 +151,7 @@ def _look_up(table: Table, v: Tensor) -> Tensor:
 
 
 def _evaluate(build: Callable[[bool], Table], v: Tensor, reach: float, exact: Callable[[Tensor], Tensor]) -> Tensor:
-    """From the table where 1 <= v < reach; elsewhere, and where v is NaN, by `exact` of the mask of such points."""
+    """Values from the table for 1 <= v < reach; for other v and NaN from `exact`, which takes the mask of those points."""
     flat = v.flatten()
     low, high = (end.item() for end in torch.aminmax(flat))
     if low >= 1 and high < reach:
@@ -162,14 +162,14 @@ def _evaluate(build: Callable[[bool], Table], v: Tensor, reach: float, exact: Ca
 
 
 def table_applies(points: Tensor, nu: Tensor) -> bool:
-    """Whether the points are many, nu is one number, and both can be read by the host without waiting for a device."""
+    """Whether there are many points and a single nu, both on the host, where reading them does not wait for a device."""
     if nu.numel() != 1 or points.numel() < LEAST or not points.is_cpu:
         return False
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
 def table_quantile(log_p: Tensor, nu: Tensor, slope: bool = False) -> Tensor:
-    """`solve_tail`, or its derivative in nu, from the table; points that lie outside of it by `solve_tail`."""
+    """`solve_tail`, or its derivative in nu, from the table; for points outside it by `solve_tail`."""
 
     def exact(at: Tensor) -> Tensor:
         w = solve_tail(log_p[at], nu)
@@ -180,7 +180,7 @@ def table_quantile(log_p: Tensor, nu: Tensor, slope: bool = False) -> Tensor:
 
 
 def table_tail(w: Tensor, nu: Tensor, slope: bool = False) -> Tensor:
-    """`log_tail`, or its derivative in nu, from the table; points that lie outside of it by `log_tail`."""
+    """`log_tail`, or its derivative in nu, from the table; for points outside it by `log_tail`."""
     value = nu.item()
     root, size = math.sqrt(value), _STIFF / value
     reach = min(2.0**_MANY, 1 + root * max(size, math.sqrt(size)))
