@@ -11,10 +11,12 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
+from cm2.copulas.conditional_mean import conditional_mean
 from cm2.copulas.law_dependence import spearman_rho
 from cm2.copulas.tails import Tails, refuse_boundary, to_unit_interval, touches_boundary
 from cm2.numerics.blocks import block_sizes, blockwise
 from cm2.numerics.elementary import LOG_HALF
+from cm2.numerics.normal import normal_quantile, normal_tails
 
 
 class CopulaDistribution(Distribution, ABC):
@@ -243,6 +245,27 @@ class CopulaDistribution(Distribution, ABC):
         present = present.expand(shape)
         drawn, drawn1m = self._conditional_tails(safe.expand(shape), safe1m.expand(shape), present)
         return torch.where(present, safe, drawn), torch.where(present, safe1m, drawn1m)
+
+    def log_prob_scores(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        r"""`log_prob` from the normal scores :math:`x = \Phi^{-1}(u)`, (..., dim); finite for every float, however far out."""
+        return self.log_prob_tails(*normal_tails(x), present)
+
+    def conditional_sample_scores(self, x: Tensor, present: Tensor) -> Tensor:
+        """One draw of `conditional_sample` from and to the normal scores, (..., dim) -> (..., dim)."""
+        low, high = self.conditional_sample_tails(*normal_tails(x), present)
+        return torch.where(present, x, normal_quantile(low, high).squeeze(0))
+
+    def conditional_mean_scores(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Mean of the missing normal scores given the observed ones, and the error of its quadrature.
+
+        Args:
+            x: normal scores, (..., dim); only the observed ones are read.
+            present: bool mask of the observed coordinates, (..., dim).
+
+        Returns:
+            Two (..., dim): the mean, observed coordinates unchanged; and an estimate of its error, 0 where it has a closed form.
+        """
+        return conditional_mean(self.log_prob_scores, x, present)
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "CopulaDistribution":
         """The same copula with its parameters broadcast to `batch_shape`."""

@@ -1,7 +1,8 @@
 """Base class of learnable copulas, and the registry of families by name."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from copy import deepcopy
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,20 @@ class Copula(nn.Module, ABC):
     def fit(self, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
         """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `inference.estimation.fit`."""
         return fit(self, u, method, standard_errors, ranks)
+
+    def side_by_side(self, count: int) -> Self:
+        """So many copies with parameters of their own, as one copula with a batch dimension in front of the others.
+
+        Raises:
+            ValueError: count below 1.
+        """
+        if count < 1:
+            raise ValueError(f"side_by_side: expected at least one copy, got {count}")
+        copies = deepcopy(self)
+        for module in copies.modules():
+            for name, value in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(value.detach().expand(count, *value.shape).clone()))
+        return copies
 
     def _start_at(self, u: Tensor) -> None:
         """Sets the start of maximum likelihood for a sample (n, dim), in families without a map from Kendall's τ."""

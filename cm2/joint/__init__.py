@@ -1,5 +1,7 @@
-"""Joint distribution of all modalities' embeddings: marginals coupled by a copula (Sklar)."""
+"""Joint distribution of all modalities' embeddings: Gaussian-mixture margins coupled by a copula."""
 
-from cm2.joint.law import CopulaJoint, CopulaJointDistribution
+from cm2.joint.distribution import ConditionalMean, CopulaJointDistribution
+from cm2.joint.law import CopulaJoint
+from cm2.joint.links import LINKS
 
-__all__ = ["CopulaJoint", "CopulaJointDistribution"]
+__all__ = ["LINKS", "ConditionalMean", "CopulaJoint", "CopulaJointDistribution"]

@@ -84,6 +84,11 @@ class GaussianMixtureDistribution(Distribution):
         x = self.standardise(z)
         return self._log_normal(x), *self._gamma_tails(x)
 
+    def component_scores(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """`component_log_prob` ``(..., K)`` and the standardised embedding of each component, N(0, I) given it, ``(..., K, d)``."""
+        x = self.standardise(z)
+        return self._log_normal(x), x
+
     def log_cdf(self, z: Tensor) -> Tensor:
         r"""log of :math:`F(z) = \Pr(Z \le z) = \sum_k \pi_k \prod_j \Phi((z_j - \mu_{kj}) / \sigma_{kj})`, as the paper prints it."""
         self._refuse_full()

@@ -3,10 +3,11 @@
 import torch
 
 from cm2.copulas import Copula, make
-from cm2.joint import CopulaJoint
+from cm2.joint import LINKS, CopulaJoint
 from cm2.marginals import GaussianMixture
 
-LINK_NAMES = ("component", "scalar", "dimension")
+LINK_NAMES = tuple(LINKS)
+CASES = [(name, types) for name, link in LINKS.items() for types in link.types]
 FAMILIES = {
     "independence": {},
     "gumbel": {"alpha": 2.5},
@@ -43,11 +44,17 @@ def mixture(dim: int, components: int = 3, seed: int = 0, spread: float = 1.5) -
     return GaussianMixture.from_parameters(weights / weights.sum(), mean, scale)
 
 
-def joint(family: str, link: str, dim: int, modalities: int = 2, types: str = "independent", **options) -> CopulaJoint:
-    """A joint whose modalities have different mixtures; with joint types a table far from a product."""
+def joint(
+    family: str, link: str, dim: int, modalities: int = 2, types: str = "independent", tie: Copula | None = None, **options
+) -> CopulaJoint:
+    """A joint whose modalities have different mixtures; with joint types a table far from a product; two directions, if there are."""
     marginals = [mixture(dim, seed=10 + m, **options) for m in range(modalities)]
-    law = CopulaJoint(copula(family, modalities), marginals, link, types)
-    if types == "joint":
-        with torch.no_grad():
+    tie = copula(family, modalities) if tie is None else tie
+    directions = min(2, dim) if link == "vector" else None
+    law = CopulaJoint(tie if directions is None else tie.side_by_side(directions), marginals, link, types, directions)
+    with torch.no_grad():
+        if law.table is not None:
             law.table.copy_(2 * torch.randn(law.table.shape, generator=torch.Generator().manual_seed(3)))
+        if law.raw_directions is not None:
+            law.raw_directions.copy_(torch.randn(law.raw_directions.shape, generator=torch.Generator().manual_seed(4)))
     return law

@@ -1,6 +1,7 @@
 """The joint's density: it integrates to one, and its margins are exactly what the mask says."""
 
 import math
+from copy import deepcopy
 from functools import cache
 
 import pytest
@@ -9,9 +10,7 @@ import torch
 from cm2.book.checks import check
 from cm2.copulas import make
 from cm2.joint import CopulaJoint
-from joint.laws import FAMILIES, LINK_NAMES, POLE, copula, joint, mixture
-
-CASES = [(link, "independent") for link in LINK_NAMES] + [("component", "joint")]
+from joint.laws import CASES, FAMILIES, LINK_NAMES, POLE, copula, joint, mixture
 
 
 def _grid(mixtures, n=201):
@@ -38,7 +37,7 @@ def test_integrates_to_one_by_quadrature(link, types, family):
 @cache
 def _proposal(link, rho):
     """A sample of a mild law, and its log density: the same for every family."""
-    law = CopulaJoint(make("gaussian", 2, rho=rho), list(joint("gaussian", link, 4).marginals), link)()
+    law = joint("gaussian", link, 4, tie=make("gaussian", 2, rho=rho))()
     with torch.no_grad():
         z = law.sample((10_000,))
         return z, law.log_prob(z)
@@ -191,7 +190,7 @@ def test_far_embeddings_in_single_precision(link, family):
     value.sum().backward()
     assert value.isfinite().all() and z.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in model.parameters())
-    exact = CopulaJoint(copula(family).double(), [m.double() for m in model.marginals], link)().log_prob(z.double())
+    exact = deepcopy(model).double()().log_prob(z.double())
     torch.testing.assert_close(value.double(), exact, rtol=2e-4, atol=0.1)
 
 
@@ -214,7 +213,7 @@ def test_five_modalities_six_components():
         (lambda: CopulaJoint(copula("gumbel"), [mixture(3)]), "at least two"),
         (lambda: CopulaJoint(copula("gumbel", 3), [mixture(3), mixture(3)]), "dim=2"),
         (lambda: CopulaJoint([copula("gumbel")] * 2, [mixture(3), mixture(3)], "dimension"), "one for each"),
-        (lambda: CopulaJoint(make("gumbel", 2, alpha=torch.tensor([1.5, 2.0])), [mixture(3), mixture(3)]), "one per coordinate"),
+        (lambda: CopulaJoint(make("gumbel", 2, alpha=torch.tensor([1.5, 2.0])), [mixture(3), mixture(3)]), "take several"),
         (lambda: joint("gumbel", "component", 3, types="joint")(log_weights=torch.zeros(2, 3)), "independent"),
         (lambda: joint("gumbel", "component", 3)().log_prob(torch.zeros(4, 2, 5)), r"\(\.\.\., 2, 3\)"),
         (lambda: joint("gumbel", "component", 3)().log_prob(torch.full((4, 2, 3), math.nan)), "NaN"),

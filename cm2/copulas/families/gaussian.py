@@ -131,11 +131,39 @@ class GaussianDistribution(EllipticalDistribution):
         return normal_tails(scale * normal_quantile(*p) + rho * normal_quantile(*given))
 
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
-        noise = torch.randn(log_u.shape, dtype=log_u.dtype, device=log_u.device)
-        x = times(self.cholesky, noise)
-        given = torch.where(present, normal_quantile(log_u, log1m_u) - x, 0.0)
-        weights = torch.cholesky_solve(given.unsqueeze(-1), self._masked_cholesky(present))
-        return normal_tails(x + times(self.correlation, weights.squeeze(-1)))
+        return normal_tails(self._drawn(normal_quantile(log_u, log1m_u), present))
+
+    def log_prob_scores(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """`log_prob` from the normal scores, (..., dim); without a detour over the tails."""
+        if present is None:
+            return self._log_score_density(x, None)
+        some, read, mask = self._asked(present)
+        return torch.where(some, self._log_score_density(torch.where(read, x, 0.0), mask), 0.0)
+
+    def conditional_sample_scores(self, x: Tensor, present: Tensor) -> Tensor:
+        """One draw of the missing scores given the observed ones, (..., dim) -> (..., dim)."""
+        x, present = self._with_batch(x, present)
+        return torch.where(present, x, self._drawn(x, present))
+
+    def conditional_mean_scores(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        r""":math:`R_{\cdot O} R_{OO}^{-1} x_O`, exactly; and zeros."""
+        x, present = self._with_batch(x, present)
+        return torch.where(present, x, self._regressed(torch.where(present, x, 0.0), present)), torch.zeros_like(x)
+
+    def _with_batch(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Both with the parameters' batch dimensions."""
+        shape = torch.broadcast_shapes(x.shape, present.shape, (*self.batch_shape, self.dim))
+        return x.expand(shape), present.expand(shape)
+
+    def _drawn(self, x: Tensor, present: Tensor) -> Tensor:
+        """Matheron's rule."""
+        noise = times(self.cholesky, torch.randn(x.shape, dtype=x.dtype, device=x.device))
+        return noise + self._regressed(torch.where(present, x - noise, 0.0), present)
+
+    def _regressed(self, given: Tensor, present: Tensor) -> Tensor:
+        """R R_OO^-1 of observed scores, 0 elsewhere, (..., dim)."""
+        weights = torch.cholesky_solve(given.unsqueeze(-1), self._masked_cholesky(present)).squeeze(-1)
+        return times(self.correlation, weights)
 
 
 class Gaussian(EllipticalCopula):

@@ -80,6 +80,10 @@ class IndependenceDistribution(CopulaDistribution):
     def _h_quantile(self, p: Tails, given: Tails) -> Tails:
         return p
 
+    def conditional_mean_scores(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """0, exactly."""
+        return torch.where(present, x, 0.0), torch.zeros_like(x)
+
     def _conditional_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor) -> Tails:
         return uniform_tails(log_u.shape, log_u)
 
