@@ -7,19 +7,23 @@ paper's idea and are exact, but for ``link="paper"``, the printed formula.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from cm2.config.names import choose
 from cm2.containers import ModulesInOrder
 from cm2.copulas import Copula
+from cm2.joint.checks import check_choice, check_copula, check_directions, check_marginals, check_sample
+from cm2.joint.directions import cross_moments, fold_directions, leading_directions, orthonormal, random_directions
 from cm2.joint.distribution import CopulaJointDistribution
-from cm2.joint.links import ALL_LINKS, PerDimension, TailCopula
+from cm2.joint.estimation import JointFit, ascend
+from cm2.joint.links import ALL_LINKS, PerDimension, TailCopula, WithoutSome
 from cm2.marginals import GaussianMixture, GaussianMixtureDistribution
 
-_DIRECTIONS = 8
+_FOLDS, _BLOCK = 5, 2_048
 
 
 class CopulaJoint(nn.Module):
@@ -54,15 +58,21 @@ class CopulaJoint(nn.Module):
         directions: int | None = None,
     ) -> None:
         super().__init__()
-        _check_choice(link, types)
-        _check_marginals(marginals)
-        self.raw_directions = self._start_directions(link, directions, len(marginals), marginals[0].mean)
+        check_choice(link, types)
+        check_marginals(marginals)
+        count = check_directions(link, directions, marginals[0].dim)
+        self.raw_directions = nn.Parameter(random_directions(len(marginals), count, marginals[0].mean)) if count else None
         self.copula = copula if isinstance(copula, Copula) else ModulesInOrder(copula)
         self.marginals = ModulesInOrder(marginals)
         self.link, self.types = link, types
-        self._check_copula()
+        check_copula(copula, len(marginals), self.dim, link, count)
         shape = (marginals[0].components,) * len(marginals)
         self.table = nn.Parameter(torch.zeros(shape).to(marginals[0].mean)) if types == "joint" else None
+        # modalities that `fit` never saw with another one take no part in the dependence; the flag spares a look at a device
+        self.coupled: Tensor
+        self.register_buffer("coupled", torch.ones(len(marginals), dtype=torch.bool))
+        self._all_coupled = True
+        self.register_load_state_dict_pre_hook(_read_coupled)
 
     @property
     def directions(self) -> Tensor | None:
@@ -79,6 +89,109 @@ class CopulaJoint(nn.Module):
         for m, mixture in enumerate(self.marginals):
             mixture.initialise(z[:, m] if present is None else z[present[:, m], m], seed)
 
+    def fit(
+        self, z: Tensor, present: Tensor | None = None, *, start: bool = True, shrinkage: float = 0.02, iterations: int = 100, seed: int = 0
+    ) -> JointFit:
+        """Inference for margins (Joe 1997): every mixture by EM, then at these margins the directions and the copula.
+
+        Every stay is used where it can be: a margin takes all stays with the modality, the dependence all stays with two or more. The
+        copula's parameters (and the table of types) maximise the exact likelihood, along directions that other stays chose
+        (`directions.fold_directions`).
+
+        Args:
+            z: ``(n, M, d)`` embeddings, on any device; rows of missing modalities are never read.
+            present: ``(n, M)`` bool, or None: all observed.
+            start: begin the mixtures with k-means; False: with the current parameters, for a law that follows its embeddings.
+            shrinkage: of full covariances, see `GaussianMixture.fit`.
+            iterations: of EM, at most.
+            seed: of k-means and of the folds.
+
+        Raises:
+            ValueError: a wrong shape; a mixture that cannot be fitted, with the modality's number; fewer stays with two modalities than
+                directions.
+
+        Warns:
+            UserWarning: a modality that is never observed with another one: its margin is fitted, and it is independent of the others.
+        """
+        present = torch.ones(z.shape[:2], dtype=torch.bool) if present is None else present.cpu()
+        check_sample(z, present, len(self.marginals), self.dim)
+        z = torch.where(present[..., None], z.detach().double().cpu(), 0.0)
+        work = deepcopy(self).double().cpu()
+        for m, mixture in enumerate(work.marginals):
+            try:
+                if start:
+                    mixture.initialise(z[present[:, m], m], seed)
+                mixture.fit(z[present[:, m], m], shrinkage=shrinkage, iterations=iterations)
+            except ValueError as error:
+                raise ValueError(f"modality {m}: {error}") from error
+        report = work._fit_dependence(z, present, seed)
+        self.load_state_dict(work.state_dict())
+        return report
+
+    def _fit_dependence(self, z: Tensor, present: Tensor, seed: int) -> JointFit:
+        """Directions and copula at fitted margins; float64, on the CPU."""
+        seen = present.double()
+        paired = seen.T @ seen
+        alone = (paired - torch.diag(paired.diagonal()) == 0).all(1)
+        self.coupled.copy_(~alone)
+        self._all_coupled = not bool(alone.any())
+        if not self._all_coupled:
+            names = alone.nonzero().flatten().tolist()
+            warnings.warn(f"modalities {names} are never observed with another one; they are taken as independent", stacklevel=3)
+        chosen = (present & self.coupled).sum(1) > 1
+        pairs, mask = z[chosen], present[chosen]
+        folds = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)) % _FOLDS
+        directions = self._choose_directions(pairs, mask, folds)
+        parameters = [*self.copula.parameters(), *([] if self.table is None else [self.table])]
+
+        def nats(part: slice) -> Tensor:
+            law = self._distribution(None, None if directions is None else directions[folds[part]])
+            return law.dependence(pairs[part], mask[part]).sum()
+
+        converged = not len(pairs) or ascend(parameters, nats, len(pairs))
+        if self.raw_directions is not None and directions is not None and self._turn(self.raw_directions, pairs, mask, directions, folds):
+            converged = ascend(parameters, nats, len(pairs))
+        with torch.no_grad():
+            parts = [slice(first, first + _BLOCK) for first in range(0, len(pairs), _BLOCK)]
+            dependence = sum(float(nats(part)) for part in parts) / len(z)
+            marginal = float(self(validate_args=False).marginal_log_prob(z, present).sum()) / len(z)
+        return JointFit(len(z), paired.long(), marginal + dependence, dependence, tuple(alone.nonzero().flatten().tolist()), converged)
+
+    @torch.no_grad()
+    def _choose_directions(self, z: Tensor, present: Tensor, folds: Tensor) -> Tensor | None:
+        """Sets the directions, and returns those of each fold ``(folds, M, d, r)``, which the other folds chose."""
+        if self.raw_directions is None:
+            return None
+        count = self.raw_directions.shape[-1]
+        with_another = (present & (present.sum(1) > 1)[:, None]).sum(0)
+        few = self.coupled & (with_another < max(count, _FOLDS))
+        if bool(few.any()):
+            m = int(few.nonzero()[0])
+            raise ValueError(
+                f"fit: {int(with_another[m])} stays have modality {m} together with another one, too few for {count} directions; "
+                "give more stays or fewer directions"
+            )
+        if not len(z):
+            return None
+        scores = self(validate_args=False).link.mean_scores(z)
+        scores = torch.where(self.coupled[:, None], scores, 0.0)
+        seen = present.double()
+        self.raw_directions.copy_(leading_directions(cross_moments(scores, present), seen.T @ seen, count))
+        return fold_directions(scores, present, folds, count)
+
+    @torch.no_grad()
+    def _turn(self, raw: nn.Parameter, z: Tensor, present: Tensor, directions: Tensor, folds: Tensor) -> bool:
+        """Turns directions round whose opposite is likelier, for copulas with one tail; whether there were any."""
+        law = self._distribution(None, directions[folds])
+        scores = (law.link.mean_scores(z)[..., None, :] @ directions[folds]).squeeze(-2).mT
+        mask = present[:, None].expand(scores.shape)
+        gain = (law.link.copula.log_prob_scores(-scores, mask) - law.link.copula.log_prob_scores(scores, mask)).sum(0)
+        turned = gain > 1e-6 * len(z)
+        sign = torch.where(turned, -1.0, 1.0).to(scores)
+        directions.mul_(sign)
+        raw.mul_(sign)
+        return bool(turned.any())
+
     def forward(self, log_weights: Tensor | None = None, validate_args: bool | None = None) -> CopulaJointDistribution:
         """The distribution at the current parameters.
 
@@ -89,6 +202,11 @@ class CopulaJoint(nn.Module):
         Raises:
             ValueError: ``log_weights`` together with ``types="joint"``.
         """
+        return self._distribution(log_weights, self.directions, validate_args)
+
+    def _distribution(
+        self, log_weights: Tensor | None, directions: Tensor | None, validate_args: bool | None = False
+    ) -> CopulaJointDistribution:
         excess = None
         if self.table is not None:
             if log_weights is not None:
@@ -100,7 +218,7 @@ class CopulaJoint(nn.Module):
         mean = torch.stack([law.mean for law in laws])
         scale = torch.stack([law.scale if law.scale_tril is None else law.scale_tril for law in laws])
         mixture = GaussianMixtureDistribution(log_weights, mean, scale, validate_args=False)
-        link = ALL_LINKS[self.link].of(self.types)(self._copula_law(), mixture, excess, self.directions)
+        link = ALL_LINKS[self.link].of(self.types)(self._copula_law(), mixture, excess, directions)
         return CopulaJointDistribution(link, validate_args)
 
     def extra_repr(self) -> str:
@@ -108,9 +226,12 @@ class CopulaJoint(nn.Module):
         return f"link={self.link!r}, types={self.types!r}{directions}"
 
     def _copula_law(self) -> TailCopula:
+        law: TailCopula
         if isinstance(self.copula, Copula):
-            return self.copula(validate_args=False)
-        return PerDimension([copula(validate_args=False) for copula in self.copula])
+            law = self.copula(validate_args=False)
+        else:
+            law = PerDimension([copula(validate_args=False) for copula in self.copula])
+        return law if self._all_coupled else WithoutSome(law, self.coupled)
 
     def _table_weights(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Log margins of the table ``(M, K)``, and the log of the table over their product ``(K, ..., K)``."""
@@ -120,71 +241,6 @@ class CopulaJoint(nn.Module):
         margins = [table.logsumexp([a for a in axes if a != m]) if table.ndim > 1 else table for m in axes]
         return torch.stack(margins), table - _outer_sum(margins)
 
-    def _check_copula(self) -> None:
-        modalities, dim = len(self.marginals), self.dim
-        each = [self.copula] if isinstance(self.copula, Copula) else list(self.copula)
-        if any(c.dim != modalities for c in each):
-            dims = sorted({c.dim for c in each})
-            raise ValueError(f"copula of dim {dims} for {modalities} marginals; make it with dim={modalities}")
-        count = 0 if self.raw_directions is None else self.raw_directions.shape[-1]
-        several = ALL_LINKS[self.link].several(dim, count)
-        what = "direction" if count else "coordinate"
-        if not isinstance(self.copula, Copula) and len(each) != several:
-            raise ValueError(
-                f"{len(each)} copulas given with link={self.link!r}; "
-                + (f"it needs one for each of {several} {what}s" if several else 'a list needs link="dimension" or "vector"')
-            )
-        batch = self.copula(validate_args=False).batch_shape if isinstance(self.copula, Copula) else torch.Size()
-        if batch not in ((), (several,) if several else ()):
-            raise ValueError(
-                f"copula with parameters of shape {tuple(batch)} given with link={self.link!r}; "
-                + (f"it takes one per {what}, ({several},)" if several else 'only link="dimension" and "vector" take several')
-            )
-
-    @staticmethod
-    def _start_directions(link: str, count: int | None, modalities: int, like: Tensor) -> nn.Parameter | None:
-        dim = like.shape[-1]
-        if not ALL_LINKS[link].directed:
-            if count is not None:
-                raise ValueError(f'directions={count} given with link={link!r}; only link="vector" has directions')
-            return None
-        count = min(_DIRECTIONS, dim) if count is None else count
-        if not 1 <= count <= dim:
-            raise ValueError(f"directions={count} for embeddings of {dim} coordinates; choose 1 to {dim}")
-        return nn.Parameter(torch.linalg.qr(torch.randn(modalities, dim, count, dtype=like.dtype)).Q.to(like.device))
-
-
-def orthonormal(raw: Tensor) -> Tensor:
-    """Orthonormal columns with the span of the raw ones, ``(..., d, r)``; nothing waits for a device.
-
-    Cholesky-QR, twice (Fukaya et al. 2014, CholeskyQR2): the second pass takes away the rounding errors of the first.
-    """
-    for _ in range(2):
-        factor = torch.linalg.cholesky_ex(raw.mT @ raw).L
-        raw = torch.linalg.solve_triangular(factor.mT, raw, upper=True, left=False)
-    return raw
-
-
-def _check_choice(link: str, types: str) -> None:
-    if link not in ALL_LINKS:
-        raise ValueError(f"unknown link {link!r}; {choose(link, ALL_LINKS)}")
-    known = list(dict.fromkeys(name for each in ALL_LINKS.values() for name in each.types))
-    if types not in known:
-        raise ValueError(f"unknown types {types!r}; {choose(types, known)}")
-    if types not in ALL_LINKS[link].types:
-        able = " or ".join(name for name, each in ALL_LINKS.items() if types in each.types)
-        raise ValueError(f"types={types!r} is not for link={link!r}; use link={able}")
-
-
-def _check_marginals(marginals: Sequence[GaussianMixture]) -> None:
-    if len(marginals) < 2:
-        raise ValueError(f"CopulaJoint: expected at least two marginals, got {len(marginals)}")
-    sizes = [(mixture.components, mixture.dim, mixture.covariance) for mixture in marginals]
-    if len(set(sizes)) > 1:
-        raise ValueError(
-            f"CopulaJoint: marginals must agree in (components, dim, covariance), got {sizes}; project the embeddings to one dim"
-        )
-
 
 def _outer_sum(vectors: Sequence[Tensor]) -> Tensor:
     """M vectors ``(K,)`` -> ``(K, ..., K)``, the sum of one entry of each."""
@@ -192,3 +248,9 @@ def _outer_sum(vectors: Sequence[Tensor]) -> Tensor:
     for vector in vectors[1:]:
         total = total[..., None] + vector
     return total
+
+
+def _read_coupled(joint: CopulaJoint, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Parameters saved before modalities could be uncoupled load as well."""
+    coupled = state.setdefault(f"{prefix}coupled", torch.ones(len(joint.marginals), dtype=torch.bool))
+    joint._all_coupled = bool(coupled.all())

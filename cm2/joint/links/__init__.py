@@ -6,11 +6,11 @@ density (`Link.terms`), draws of the missing embeddings given the observed ones 
 """
 
 from cm2.config.names import import_all
-from cm2.joint.links.base import ALL_LINKS, Link, PerDimension, TailCopula
+from cm2.joint.links.base import ALL_LINKS, Link, PerDimension, TailCopula, WithoutSome
 
 import_all(__name__, __path__)  # each link enters itself into ALL_LINKS
 
 LINKS = {name: link for name, link in ALL_LINKS.items() if link.exact}
 """The exact links by name."""
 
-__all__ = ["ALL_LINKS", "LINKS", "Link", "PerDimension", "TailCopula"]
+__all__ = ["ALL_LINKS", "LINKS", "Link", "PerDimension", "TailCopula", "WithoutSome"]

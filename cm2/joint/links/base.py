@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cm2.config.names import enter
-from cm2.copulas.tails import Tails
+from cm2.copulas.tails import Tails, uniform_tails
 from cm2.marginals import GaussianMixtureDistribution
 from cm2.numerics.elementary import LOG_HALF
 from cm2.numerics.gamma import inverse_log_gamma_tails
@@ -70,6 +70,49 @@ class PerDimension:
         return [None] * len(self.copulas) if present is None else present.expand(like.shape).unbind(-2)
 
 
+class WithoutSome:
+    """A copula whose coordinates of some modalities are independent of everything.
+
+    Args:
+        copula: of all modalities.
+        coupled: bool ``(M,)``, False for modalities without dependence.
+    """
+
+    def __init__(self, copula: TailCopula, coupled: Tensor) -> None:
+        self.copula, self.coupled = copula, coupled
+
+    def log_prob_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor | None = None) -> Tensor:
+        """Of the coupled modalities."""
+        return self.copula.log_prob_tails(log_u, log1m_u, self._mask(present, log_u))
+
+    def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> Tails:
+        """Coupled ones given the coupled ones, the others alone."""
+        low, high = self.copula.conditional_sample_tails(log_u, log1m_u, self._mask(present, log_u), n_draws)
+        alone_low, alone_high = uniform_tails(low.shape, low)
+
+        def choose(drawn: Tensor, given: Tensor, alone: Tensor) -> Tensor:
+            return torch.where(present, given, torch.where(self.coupled, drawn, alone))
+
+        return choose(low, log_u, alone_low), choose(high, log1m_u, alone_high)
+
+    def log_prob_scores(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """Of the coupled modalities."""
+        return self.copula.log_prob_scores(x, self._mask(present, x))
+
+    def conditional_sample_scores(self, x: Tensor, present: Tensor) -> Tensor:
+        """Coupled ones given the coupled ones, the others alone."""
+        drawn = self.copula.conditional_sample_scores(x, self._mask(present, x))
+        return torch.where(present, x, torch.where(self.coupled, drawn, torch.randn_like(drawn)))
+
+    def conditional_mean_scores(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Coupled ones given the coupled ones; 0 for the others."""
+        mean, error = self.copula.conditional_mean_scores(x, self._mask(present, x))
+        return torch.where(present, x, torch.where(self.coupled, mean, 0.0)), torch.where(present | ~self.coupled, 0.0, error)
+
+    def _mask(self, present: Tensor | None, like: Tensor) -> Tensor:
+        return self.coupled.expand(like.shape) if present is None else present & self.coupled
+
+
 Parts = tuple[Tensor, ...]
 ALL_LINKS: dict[str, type[Link]] = {}
 """Links by name; a class that sets ``name`` enters itself."""
@@ -123,6 +166,10 @@ class Link(ABC):
         ``log f_m`` of missing modalities is 0; their rows of ``z`` are finite placeholders without influence.
         """
         return self.tie(self.parts(z), present)
+
+    def mean_scores(self, z: Tensor) -> Tensor:
+        """Standardised embeddings ``(..., M, d)`` from which directions are chosen, of links that have directions."""
+        raise ValueError(f"link={self.name!r} has no directions")
 
     @abstractmethod
     def parts(self, z: Tensor) -> Parts:
