@@ -127,14 +127,16 @@ def search(
     axes = read_grid(grid, method)
     base = dict(settings or {}) | {"method": method, "task": task}
     cells = math.prod(len(axis.values) for axis in axes)
-    # a wrong method, field, value or task fails here, before any run starts
-    first = _configs(profile, base, axes, {axis.name: axis.values[0] for axis in axes}, 1)[0]
-    build_method(first, tokenised(cohort, first))
-    cohort.split("valid", task, matched=first.matched)
+    config, some = Config.from_profile(profile, base), {axis.name: axis.values[0] for axis in axes}
+    # a wrong method, task, field or value fails here, before any run starts
+    build_method(config, tokenised(cohort, config))
+    cohort.split("valid", task, matched=config.matched)
+    for name, value in ((axis.name, value) for axis in axes for value in axis.values):
+        Config.from_profile(profile, base | _overrides(axes, some | {name: value}))
     store, target = store or RunStore(), min(trials, cells)
-    key = _key(cohort, Config.from_profile(profile, base), axes, seeds)
+    key = _key(cohort, config, axes, seeds)
     shown = Progress("search", target, "cell", show=progress)
-    with _study(folder or home() / "searches", key, first.seed) as study, shown:
+    with _study(folder or home() / "searches", key, config.seed) as study, shown:
         done = _recover(study, axes)
         shown.skip(min(len(done), target))
         while len(done) < target:
@@ -221,8 +223,7 @@ def _recover(study: Study, axes: Sequence[Parameter]) -> dict[tuple[float, ...],
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        if set(trial.params) == {axis.name for axis in axes}:
-            study.enqueue_trial(trial.params)
+        study.enqueue_trial(trial.params)
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     return {_cell(axes, trial.params): trial.value for trial in complete if trial.value is not None}
 

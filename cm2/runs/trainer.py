@@ -235,9 +235,9 @@ def train(
         order = np.random.default_rng(config.seed).permutation(len(train))
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
     callbacks = [
-        EarlyStopping("valid_auroc", mode="max", patience=config.train.patience, check_on_train_epoch_end=True),
-        best := ModelCheckpoint(last.parent, "best", "valid_auroc", mode="max", save_on_train_epoch_end=True, enable_version_counter=False),
-        ModelCheckpoint(last.parent, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+        EarlyStopping("valid_auroc", mode="max", patience=config.train.patience),
+        best := ModelCheckpoint(last.parent, "best", "valid_auroc", mode="max", enable_version_counter=False),
+        ModelCheckpoint(last.parent, "last", enable_version_counter=False),
     ]
     limits = {"max_epochs": config.train.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:

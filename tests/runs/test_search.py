@@ -3,9 +3,10 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
-from cm2 import Run, RunStore
+from cm2 import Config, Run, RunStore
 from cm2.environment.extras import MissingExtraError
 from cm2.progress.tree import innermost
 from cm2.runs.search import GRID, read_grid, search, write
@@ -49,11 +50,11 @@ def test_the_best_cell_is_the_best_on_validation(tiny, store, grid, tmp_path):
     found = search(tiny, trials=9, grid=grid, store=store, folder=tmp_path / "state", **OPTIONS)
     assert found.cells == len(found.trials) == 4
     assert not found.trials.duplicated(["components", "lambda"]).any()
-    for row in found.trials.itertuples():
-        run = Run(store.root / row.runs)
-        assert row.valid_auroc == run.metrics["valid"]["auroc"]
-        assert (run.config.model.components, run.config.model.lambda_mix) == (row.components, found.trials.loc[row.Index, "lambda"])
-        assert run.config.model.lambda_mix == run.config.model.lambda_copula
+    for row in found.trials.to_dict("records"):
+        run = Run(store.root / row["runs"])
+        assert row["valid_auroc"] == run.metrics["valid"]["auroc"]
+        cell = {"model.components": row["components"]} | dict.fromkeys(("model.lambda_mix", "model.lambda_copula"), row["lambda"])
+        assert run.config == Config.from_profile("smoke", FAST | {"task": "death"} | cell)
     assert found.trials["valid_auroc"].is_monotonic_decreasing
     best = Run(store.root / found.trials["runs"][0]).config.model
     assert found.settings == {
@@ -77,6 +78,27 @@ def test_a_second_call_continues(tiny, store, grid, tmp_path, monkeypatch, capsy
     assert set(first.trials["runs"]) < set(more.trials["runs"])
     monkeypatch.setattr("cm2.runs.search.fit_all", lambda *_: pytest.fail("trained again"))
     assert search(tiny, trials=3, grid=grid, store=store, folder=state, **OPTIONS).trials.equals(more.trials)
+
+
+def test_a_resumed_search_draws_other_cells(tiny, store, grid, tmp_path):
+    grid.write_text(f'[[parameter]]\nname = "lambda"\nfields = ["model.lambda_mix"]\nvalues = {[cell / 100 for cell in range(100)]}\n')
+    for trials in (1, 2):
+        search(tiny, trials=trials, grid=grid, store=store, folder=tmp_path / "state", **OPTIONS)
+    (log,) = (tmp_path / "state").glob("*.log")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(log)))
+    assert len(optuna.load_study(study_name=log.stem, storage=storage).trials) == 2
+
+
+def test_cells_are_tried_several_at_a_time_each_under_all_seeds(tiny, store, grid, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("cm2.runs.search.fit_all", lambda configs, *_: asked.append(len(configs)) or fit_all(configs, tiny, store))
+    found = search(tiny, trials=3, jobs=2, seeds=2, grid=grid, store=store, folder=tmp_path / "state", **OPTIONS)
+    assert asked == [4, 2]
+    for row in found.trials.to_dict("records"):
+        runs = [Run(store.root / name) for name in row["runs"].split()]
+        assert [run.config.seed for run in runs] == [0, 1]
+        assert {(run.config.model.components, run.config.model.lambda_mix) for run in runs} == {(row["components"], row["lambda"])}
+        assert row["valid_auroc"] == np.mean([run.metrics["valid"]["auroc"] for run in runs])
 
 
 def test_a_killed_search_takes_its_cells_up_again(tiny, store, grid, tmp_path, monkeypatch):
@@ -114,6 +136,9 @@ def test_what_cannot_be_searched_is_named(tiny, store, grid, tmp_path, monkeypat
     grid.write_text('[[parameter]]\nname = "x"\nfields = ["model.lamda"]\nvalues = [1]\n')
     with pytest.raises(ValueError, match=r"unknown field model.lamda.*did you mean"):
         search(tiny, grid=grid, **OPTIONS)
+    grid.write_text('[[parameter]]\nname = "x"\nfields = ["model.components"]\nvalues = [1, 0]\n')
+    with pytest.raises(ValueError, match=r"model.components: expected a positive number, got 0"):
+        search(tiny, trials=1, grid=grid, store=store, folder=tmp_path, **OPTIONS)
     grid.write_text('[[parameter]]\nname = "x"\n')
     with pytest.raises(ValueError, match="a parameter has a name, fields and values"):
         search(tiny, grid=grid, **OPTIONS)

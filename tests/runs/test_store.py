@@ -3,8 +3,10 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
+import socket
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +15,15 @@ import pytest
 import torch
 from joblib import parallel_config
 from safetensors.torch import load_file, save_file
+from torch import distributed
 
 from cm2 import Config, RunStore, evaluate, fit, load_cohort
 from cm2.cohorts import Cohort
 from cm2.methods import build_method, tokenised
+from cm2.metrics import auroc
 from cm2.runs.store import Run, fit_all, record_over_seeds
-from cm2.runs.trainer import EpochSampler, predictions
+from cm2.runs.trainer import EpochSampler, predictions, train
+from tests.tables.conftest import FAST
 
 SMOKE = {"train.epochs": 3, "train.patience": 3, "modalities": ["series", "note"]}
 
@@ -50,6 +55,7 @@ def test_a_run_holds_what_it_promises(run, small_cohort):
     assert set(run.metrics) == {"valid", "test"}
     assert {"auroc", "auroc_low", "auroc_high", "aupr", "aupr_low", "aupr_high", "n", "positives"} <= set(run.metrics["test"])
     assert run.environment["cohort_checksum"] == small_cohort.checksum
+    assert 0 < run.environment["seconds"] < 600
     assert set(run.predictions["split"]) == {"valid", "test"}
     assert run.predictions["stay_id"].is_unique
 
@@ -85,9 +91,11 @@ def test_weights_that_two_networks_share_are_read_again(small_cohort, tmp_path):
 def test_weights_of_another_layout_are_refused(run, small_cohort, tmp_path):
     shutil.copytree(run.path, tmp_path / "run")
     state = load_file(run.path / "model.safetensors")
-    save_file({f"old.{name}": tensor for name, tensor in state.items()}, tmp_path / "run" / "model.safetensors")
-    with pytest.raises(ValueError, match="its weights do not fit cm2"):
-        Run(tmp_path / "run").load_method(small_cohort)
+    name, *others = state
+    for wrong, names in ((name, others), ("old", [*state, "old"])):
+        save_file({name: state.get(name, torch.ones(1)) for name in names}, tmp_path / "run" / "model.safetensors")
+        with pytest.raises(ValueError, match=rf"its weights do not fit cm2 \({re.escape(wrong)}\)"):
+            Run(tmp_path / "run").load_method(small_cohort)
 
 
 def test_weights_of_other_shapes_are_refused_in_one_line(run, small_cohort):
@@ -161,6 +169,30 @@ def test_killed_and_resumed_equals_unbroken(run, small_cohort, tmp_path, process
     assert not partial.exists()
     pd.testing.assert_frame_equal(resumed.history, run.history, check_exact=False, rtol=1e-5)
     pd.testing.assert_frame_equal(resumed.predictions, run.predictions, check_exact=False, atol=1e-5)
+
+
+def _train_along(rank, port, place, folder):
+    """One of two processes, such as Lightning starts for two accelerators."""
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0", "LOCAL_RANK": rank}
+    config = Config.from_profile("smoke", FAST | {"method": "medfuse", "task": "death", "train.batch_size": 24})
+    cohort = load_cohort(place)
+    method, valid = build_method(config, cohort), cohort.split("valid", config.task)
+    history = train(method, config, cohort.split("train", config.task), valid, folder, progress=False, devices=2)
+    distributed.destroy_process_group()
+    whole = predictions(method, config, valid)
+    assert history["valid_auroc"].max() == pytest.approx(auroc(whole["label"].to_numpy(), whole["probability"].to_numpy()))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available() and torch.accelerator.device_count() < 2, reason="two processes want two accelerators")
+def test_processes_that_train_together_validate_on_every_stay(tiny, tmp_path, processes):
+    with socket.create_server(("localhost", 0)) as server:
+        port = str(server.getsockname()[1])
+    both = [processes.Process(target=_train_along, args=(rank, port, tiny.path, tmp_path), daemon=True) for rank in "01"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
 
 
 def test_runs_fan_out_to_the_callers_backend(small_cohort, store, run):
