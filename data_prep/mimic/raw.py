@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import hashlib
 import re
@@ -179,7 +180,7 @@ def reading(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {_reason(error)}; raise the memory limit or choose a temporary folder with more space") from None
     except duckdb.Error as error:
         if "No space left" in str(error):
-            raise OSError(28, f"{path}: {_reason(error)}") from None
+            raise OSError(errno.ENOSPC, f"{path}: {_reason(error)}") from None
         raise ValueError(f"{path} cannot be read: {_reason(error)}; use the official file, undamaged") from None
 
 

@@ -61,6 +61,7 @@ def test_flow(case):
     truth = json.loads((raw / "truth" / "truth.json").read_text())
     steps = [{"step": step["step"], "stays": step["stays"]} for step in cohort.manifest["flow"]]
     assert steps[:8] == truth["flow"][variant]
+    assert all(step["dropped"] == before["stays"] - step["stays"] for before, step in pairwise(cohort.manifest["flow"]))
     counts = cohort.manifest["counts"]["events"]
     dropped = truth["dropped_events"][variant]
     assert sum(counts["rows_of_the_items"].values()) == dropped["events"]

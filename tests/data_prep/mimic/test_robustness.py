@@ -145,11 +145,18 @@ def test_another_folder_is_not_overwritten_and_the_same_is_not_written_again(raw
         prepare(raw, tmp_path, variant="released")
 
 
-def test_no_space_left(raw, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "error", "told"),
+    [
+        ("stages.bin_events", OSError, (errno.ENOSPC, "No space left on device")),
+        ("raw.source", duckdb.IOException, ("IO Error: Could not write file: No space left on device",)),
+    ],
+)
+def test_no_space_left(place, error, told, raw, tmp_path, monkeypatch):
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error(*told)
 
-    monkeypatch.setattr(stages, "bin_events", full)
+    monkeypatch.setattr(f"data_prep.mimic.{place}", full)
     with pytest.raises(ValueError, match=r"no space left while preparing .*--temporary"):
         prepare(raw, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
