@@ -176,6 +176,12 @@ def test_refusals(arguments, message):
         select(torch.rand(50, 2), **arguments)
 
 
+def test_twenty_points_make_two_folds():
+    assert select(torch.rand(20, 2), ["independence"], folds=2).best.dim == 2
+    with pytest.raises(ValueError, match=r"u has 19 rows; held-out likelihood needs at least 20"):
+        select(torch.rand(19, 2), ["independence"], folds=2)
+
+
 def test_samples_are_checked():
     with pytest.raises(ValueError, match=r"column 0 of u is constant"):
         select(torch.tensor([[0.2, 0.1], [0.2, 0.4]] * 20), criterion="aic")
