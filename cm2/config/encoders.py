@@ -21,9 +21,14 @@ class SeriesEncoderConfig:
     """``lstm`` (paper) or ``transformer`` (paper, Table 10)."""
     heads: int = 4
     """Attention heads of the transformer."""
+    summary: int = 0
+    """Width of a second path beside the network: a linear layer of the channels' statistics over time (mean, extremes, first, last,
+    standard deviation, slope; of a mask, the share observed), joined with the network's output. 0: no such path."""
 
     def __post_init__(self) -> None:
         one_of("encoder.series.kind", self.kind, ("lstm", "transformer"))
+        if self.summary < 0:
+            raise ValueError(f"encoder.series.summary: expected a width, or 0 for no summary, got {self.summary}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds.contract import ArrayKind, Data
-from cm2.networks.encoders import Encoder, LSTMEncoder, TransformerEncoder
+from cm2.networks.encoders import Encoder, LSTMEncoder, SummaryPath, TransformerEncoder
 
 
 class Series(ArrayKind):
@@ -34,11 +34,17 @@ class Series(ArrayKind):
         return torch.cat(parts, dim=1)
 
     def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
-        """An LSTM (paper), or a transformer (paper, Table 10)."""
-        c = config.series
+        """An LSTM (paper), or a transformer (paper, Table 10); with ``encoder.series.summary`` a summary path beside it."""
+        c, (steps, features) = config.series, modality.shape
+        encoder: Encoder
         if c.kind == "transformer":
-            return TransformerEncoder(modality.shape[-1], modality.shape[0], c.hidden, c.layers, c.heads, c.dropout)
-        return LSTMEncoder(modality.shape[-1], c.hidden, c.layers, c.dropout)
+            encoder = TransformerEncoder(features, steps, c.hidden, c.layers, c.heads, c.dropout)
+        else:
+            encoder = LSTMEncoder(features, c.hidden, c.layers, c.dropout)
+        if not c.summary:
+            return encoder
+        width = self.columns(torch.zeros(1, steps, features)).shape[1]
+        return SummaryPath(encoder, self.columns, width, c.summary, c.dropout)
 
     def feature_ndim(self, config: EncoderConfig) -> int:
         """A state for each step, ``(B, T, C)``."""

@@ -46,6 +46,23 @@ class EmbeddingNormalisation(nn.Module):
         return self.batch(z)
 
 
+@contextmanager
+def averages_of_a_pass(module: nn.Module) -> Iterator[None]:
+    """Context in which batch normalisation replaces its running averages by those over all batches that it sees."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    usual = [(norm.momentum, norm.training) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, (momentum, training) in zip(norms, usual, strict=True):
+            norm.momentum = momentum
+            norm.train(training)
+
+
 class ModalityEmbeddings(nn.Module):
     """Encodes, projects and normalises each observed modality to a d-dimensional embedding.
 

@@ -51,6 +51,26 @@ class LSTMFusion(nn.Module):
         return self.dropout(states.gather(1, last).squeeze(1))
 
 
+class HiddenFusion(nn.Module):
+    """Concatenation of the embeddings of a stay's modalities into one hidden layer.
+
+    Args:
+        dim: d, width of an embedding.
+        modalities: M.
+        hidden: width of the hidden layer, which is ``output_dim``.
+    """
+
+    def __init__(self, dim: int, modalities: int, hidden: int) -> None:
+        super().__init__()
+        self.concat = ConcatFusion(dim, modalities)
+        self.hidden = nn.Sequential(nn.Linear(self.concat.output_dim, hidden), nn.ReLU())
+        self.output_dim = hidden
+
+    def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """``(B, M, d) -> (B, hidden)``; what ``present`` ``(B, M)`` excludes is read as zero. Raises ValueError for another shape."""
+        return self.hidden(self.concat(z, present))
+
+
 class ConcatFusion(nn.Module):
     """Concatenation of the embeddings of a stay's modalities, without parameters (paper, Table 5, without fusion).
 

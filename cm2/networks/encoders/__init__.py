@@ -11,6 +11,7 @@ from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.image import ResNetEncoder, ViTEncoder
 from cm2.networks.encoders.pretrained import pretrained_tokenizer
 from cm2.networks.encoders.series import FullPrecisionLSTM, LSTMEncoder, TransformerEncoder, orthogonal_lstm
+from cm2.networks.encoders.summary import SummaryPath
 from cm2.networks.encoders.text import TextEncoder
 from cm2.networks.encoders.vector import VectorEncoder
 
@@ -21,6 +22,7 @@ __all__ = [
     "FullPrecisionLSTM",
     "LSTMEncoder",
     "ResNetEncoder",
+    "SummaryPath",
     "TextEncoder",
     "TransformerEncoder",
     "VectorEncoder",

@@ -16,10 +16,12 @@ class Features:
         values: ``(B, *positions, C)``: steps of a series ``(B, T, C)``, a map of an image ``(B, H, W, C)``, tokens of a text
             ``(B, L, C)``; a vector ``(B, C)`` has no positions.
         mask: ``(B, *positions)`` bool, False for padding, at least one position per row; by default no padding. Only texts have one.
+        summary: ``(B, S)``, a representation that goes past the map to the encoder's pooling; None: none.
     """
 
     values: Tensor
     mask: Tensor | None = None
+    summary: Tensor | None = None
 
     def mean(self) -> Tensor:
         """Mean over the unmasked positions (global average pooling), ``(B, C)``."""
