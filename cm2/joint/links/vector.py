@@ -98,7 +98,8 @@ class Vector(Labelled):
         """Per modality and label: the probability ``(..., M, K)``, and the probability times mean and error of w ``(..., M, K, r)``."""
         modalities, components = sizes
         labels = self.label(torch.arange(posterior.shape[-1], device=posterior.device), modalities, components)
-        member = torch.nn.functional.one_hot(labels, components).to(posterior)  # (K^M, M, K)
+        # (K^M, M, K); one_hot would look at values
+        member = (labels[..., None] == torch.arange(components, device=posterior.device)).to(posterior)
         share = torch.einsum("...t,tmk->...mk", posterior, member)
         moment, spread = (torch.einsum("...t,...trm,tmk->...mkr", posterior, each, member) for each in (mean, error))
         return share, moment, spread
