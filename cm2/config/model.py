@@ -26,10 +26,19 @@ class ModelConfig:
     pair_family: str = "gaussian"
     """Family of a vine's pair copulas; with Gaussian ones the vine is a Gaussian copula."""
     link: str = "component"
-    """How the copula ties embeddings: ``component``, ``scalar`` or ``dimension``, which are exact; ``paper``, the printed formula, which
-    is no density of vectors; or ``released``, the score of the released program, weighted by ``lambda_copula`` alone."""
+    """How the copula couples embeddings: ``component``, ``scalar``, ``dimension`` or ``vector``, which are exact; ``paper``, the printed
+    formula, which is not a density of vectors; or ``released``, the score of the released program, weighted by ``lambda_copula`` alone."""
+    directions: int = 8
+    """Directions of each modality that the link ``vector`` couples, r; at most ``embedding_dim``."""
+    covariance: str = "diagonal"
+    """Covariances of the mixtures' components: ``diagonal`` (paper) or ``full``."""
     types: str = "independent"
-    """Whether the mixtures' labels are ``independent`` between modalities or have a ``joint`` table."""
+    """Mixture labels: ``independent`` between modalities, with a ``joint`` table, or ``none`` (link ``vector``)."""
+    law: str = "gradient"
+    """How mixtures and copula are estimated: by ``gradient`` steps on the loss (paper), or as a ``profile``: fitted to the training stays'
+    embeddings in evaluation mode after every epoch, while the dependence term is that of the batch at its own Gaussian maximum."""
+    profile_shrinkage: float = 0.05
+    """Shrinkage of a batch's covariances towards their diagonals, for ``law = profile``."""
     weights: str = "learned"
     """Weights of each mixture: ``learned``, the same for all stays, or ``predicted`` from the stay's other present modalities (paper)."""
     alignment: str = "copula"
@@ -37,9 +46,10 @@ class ModelConfig:
     lambda_alignment: float = 1.0
     """Weight of the cosine or KL alignment (released code: 1)."""
     impute: str = "conditional"
-    """Embedding of an absent modality: ``conditional`` draw, ``marginal`` draw (paper), ``zero``, ``mean`` or ``token``."""
+    """Embedding of a missing modality: ``conditional`` draw, ``conditional_mean``, ``marginal`` draw (paper), ``zero``, ``mean`` or
+    ``token``."""
     n_draws: int = 8
-    """Draws averaged in a prediction when a modality is absent."""
+    """Draws averaged in a prediction when a modality is missing."""
     lambda_mix: float = 1e-3
     """Weight of the mixtures' log-likelihood, per stay (paper: 1e-6 to 1e-5, inert)."""
     lambda_copula: float = 1e-3
@@ -50,12 +60,16 @@ class ModelConfig:
     temperature: float = 0.0
     """T of the annealing: the task loss is multiplied by 1/max(exp(-T·epoch), 1e-3); 0 switches it off."""
     fusion: str = "lstm"
-    """What joins the embeddings before the classifier: an ``lstm`` over the modalities, or ``concat``, side by side (paper, Table 5)."""
+    """Fusion of the embeddings before the classifier: an ``lstm`` over the modalities, ``concat``, side by side (paper, Table 5), or
+    ``hidden``, side by side into one hidden layer."""
+    lambda_heads: float = 0.0
+    """Weight of the cross entropy of a linear head for each modality. The mean of the heads' probabilities of the observed modalities is
+    averaged half and half with the fused one; 0: no heads."""
     fusion_reads: str = "all"
     """Embeddings that fusion reads: ``all``, imputed ones included; only ``present`` ones (released code); or of those the ``first_two``
     (released code for three modalities, where the third is never read)."""
     fusion_hidden: int = 512
-    """Width of the fusion LSTM."""
+    """Width of the fusion LSTM or hidden layer."""
     fusion_layers: int = 2
     """Layers of the fusion LSTM (paper: two; released code: one)."""
     dropout: float = 0.1
@@ -63,21 +77,40 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         one_of("model.normalisation", self.normalisation, ("layer", "batch", "l2", "none"))
-        one_of("model.link", self.link, ("component", "scalar", "dimension", "paper", "released"))
-        one_of("model.types", self.types, ("independent", "joint"))
+        one_of("model.link", self.link, ("component", "scalar", "dimension", "vector", "paper", "released"))
+        one_of("model.covariance", self.covariance, ("diagonal", "full"))
+        one_of("model.types", self.types, ("independent", "joint", "none"))
+        one_of("model.law", self.law, ("gradient", "profile"))
         one_of("model.weights", self.weights, ("learned", "predicted"))
         one_of("model.alignment", self.alignment, ("copula", "cosine", "kl"))
-        one_of("model.fusion", self.fusion, ("lstm", "concat"))
+        one_of("model.fusion", self.fusion, ("lstm", "concat", "hidden"))
         one_of("model.fusion_reads", self.fusion_reads, ("all", "present", "first_two"))
-        one_of("model.impute", self.impute, ("conditional", "marginal", "zero", "mean", "token"))
+        one_of("model.impute", self.impute, ("conditional", "conditional_mean", "marginal", "zero", "mean", "token"))
         one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))
-        if self.types == "joint" and self.link != "component":
+        if self.types == "joint" and self.link not in ("component", "vector"):
             raise ValueError(f"model.types: joint is a table of component labels, which link {self.link} has none of; use link component")
+        if self.types == "none" and self.link != "vector":
+            raise ValueError(f"model.types: link {self.link} has no form without labels; use link vector")
         self._check_combination()
+        self._check_law()
         positive(**{"model.embedding_dim": self.embedding_dim, "model.components": self.components, "model.n_draws": self.n_draws})
 
+    def _check_law(self) -> None:
+        if self.link == "vector" and not 1 <= self.directions <= self.embedding_dim:
+            raise ValueError(f"model.directions: expected 1 to embedding_dim = {self.embedding_dim}, got {self.directions}")
+        if self.covariance == "full" and self.link in ("paper", "released"):
+            raise ValueError(f"model.covariance: link {self.link} needs covariance diagonal: it reads a joint distribution function")
+        if not 0 < self.profile_shrinkage < 1:
+            raise ValueError(f"model.profile_shrinkage: expected above 0 and below 1, got {self.profile_shrinkage}")
+        if self.law != "profile":
+            return
+        if self.link in ("paper", "released"):
+            raise ValueError(f"model.law: link {self.link} is no distribution that could be fitted; use law gradient")
+        if self.weights != "learned" or self.alignment != "copula":
+            raise ValueError("model.law: profile fits one distribution for all stays; use weights learned and alignment copula")
+
     def _check_combination(self) -> None:
-        if self.link in ("paper", "released") and self.impute == "conditional":
+        if self.link in ("paper", "released") and self.impute in ("conditional", "conditional_mean"):
             raise ValueError(
                 f"model.impute: link {self.link} is no law that an embedding could be drawn from given others; "
                 "use impute marginal, zero, mean or token"

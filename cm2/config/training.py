@@ -29,6 +29,8 @@ class TrainConfig:
     """Adam's weight decay."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient; 0 switches clipping off."""
+    average: float = 0.0
+    """Weight of each step's parameters in an exponential moving average, which is validated, stored and tested in their stead; 0: none."""
     precision: str = "32-true"
     """Lightning's precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``."""
     workers: int = 0
@@ -36,5 +38,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         one_of("train.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
+        if not 0 <= self.average < 1:
+            raise ValueError(f"train.average: expected a weight from 0 (no average) to below 1, got {self.average}")
         named = {name: getattr(self, name) for name in ("epochs", "patience", "batch_size", "learning_rate", "law_learning_rate")}
         positive(**{f"train.{name}": value for name, value in named.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import exp
 from typing import ClassVar
 
@@ -12,16 +12,18 @@ from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.containers import ModulesInOrder
 from cm2.copulas import make
-from cm2.joint import CopulaJoint, CopulaJointDistribution
-from cm2.joint.links import LINKS
+from cm2.joint import LINKS, CopulaJoint, CopulaJointDistribution
+from cm2.joint.diagnostics import describe
+from cm2.joint.profile import profiled_dependence
 from cm2.kinds import build_encoder
 from cm2.marginals import GaussianMixture
 from cm2.methods.alignment_losses import ALIGNMENTS
 from cm2.methods.contract import Method
 from cm2.methods.released_score import ReleasedScore
-from cm2.networks.embedding import ModalityEmbeddings, is_complete
-from cm2.networks.fusion import ConcatFusion, LSTMFusion
+from cm2.networks.embedding import ModalityEmbeddings, averages_of_a_pass, is_complete
+from cm2.networks.fusion import ConcatFusion, HiddenFusion, LSTMFusion
 from cm2.networks.mixture_weights import WeightNetwork
 
 
@@ -59,6 +61,8 @@ class CM2(Method):
         self.fusion = self._build_fusion(dim)
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(self.fusion.output_dim, 1)
+        self.heads = ModulesInOrder([nn.Linear(dim, 1) for _ in self.names]) if self.config.lambda_heads else None
+        self._diagnostics: dict[str, float] = {}
         predicted = self.config.weights == "predicted"
         self.weight_network = WeightNetwork(len(self.names), dim, self.config.components) if predicted else None
         self.register_load_state_dict_pre_hook(_read_first_layout)
@@ -86,6 +90,9 @@ class CM2(Method):
         n_draws = self.config.n_draws if self._draws and not complete else 1
         filled = self._fill(z, present, n_draws, complete) if self.config.fusion_reads == "all" else z[None]
         probability = self._logits(filled, present).sigmoid()
+        if self.heads is not None:
+            each = torch.where(present, self._head_logits(self.heads, z).sigmoid(), 0.0)
+            probability = (probability + each.sum(dim=1) / present.sum(dim=1)) / 2
         return probability.mean(dim=0), probability.var(dim=0, correction=0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -100,13 +107,16 @@ class CM2(Method):
         filled = self._fill(z, present, 1, complete=is_complete(batch)) if fills else z[None]
         task = F.binary_cross_entropy_with_logits(self._logits(filled, present)[0], batch.label.float())
         loss, terms = self.annealing() * task, self._terms(z, filled[0], present)
+        if self.heads is not None:
+            terms["heads"] = (self.config.lambda_heads, self._head_loss(self.heads, z, present, batch.label.float()))
         for weight, value in terms.values():
             loss = loss + weight * value
         values = {name: value.detach() for name, (_, value) in terms.items()}
         if self.config.alignment == "copula":
             # the released score reads every modality, imputed ones too
             seen = z.shape[1] if self.config.link == "released" else present.sum(dim=1).float().mean()
-            values |= {f"{name}_per_dimension": value / (seen * z.shape[-1]) for name, value in values.items()}
+            law = {name: value for name, value in values.items() if name != "heads"}
+            values |= {f"{name}_per_dimension": value / (seen * z.shape[-1]) for name, value in law.items()}
         return {"loss": loss, "task": task.detach(), **values}
 
     def annealing(self) -> float:
@@ -133,6 +143,27 @@ class CM2(Method):
         return list(self.joint.parameters())
 
     @torch.no_grad()
+    def refit(self, batches: Iterable[Batch]) -> bool:
+        """With ``law = profile``, fits mixtures and copula to the training stays' embeddings in evaluation mode.
+
+        The running averages of batch normalisation are first replaced by the averages over these stays: those that training leaves behind
+        describe encoders with dropout that are some steps old, and a distribution fitted beside the embeddings imputes nothing.
+        """
+        if self.config.law != "profile" or isinstance(self.joint, ReleasedScore):
+            return False
+        training = self.training
+        with averages_of_a_pass(self.eval()):
+            for batch in batches:
+                self.embed(batch)
+        parts = [self.embed(batch) for batch in batches]
+        z, present = torch.cat([z for z, _ in parts]), torch.cat([present for _, present in parts])
+        with torch.autocast(z.device.type, enabled=False):
+            report = self.joint.fit(z, present)
+            self._diagnostics = {"law_nats": report.dependence} | describe(self.joint, z, present)
+        self.train(training)
+        return True
+
+    @torch.no_grad()
     def state_of_law(self) -> dict[str, float]:
         """Columns of the history: α (or ρ) and Kendall's τ of the copula, mean scale of the mixtures."""
         if isinstance(self.joint, ReleasedScore):
@@ -141,7 +172,7 @@ class CM2(Method):
         scales = torch.stack([m().scale.mean() for m in self.joint.marginals])
         tau = copula().kendall_tau  # a scalar, or a matrix of pairs whose diagonal is 1
         pairs = tau[~torch.eye(len(tau), dtype=torch.bool, device=tau.device)] if tau.ndim == 2 else tau
-        state = {"kendall_tau": float(pairs.mean()), "mean_scale": float(scales.mean())}
+        state = {"kendall_tau": float(pairs.mean()), "mean_scale": float(scales.mean()), **self._diagnostics}
         alpha = getattr(copula, "alpha", getattr(copula, "rho", None))
         return state if alpha is None or alpha.numel() != 1 else {"alpha": float(alpha), **state}
 
@@ -157,12 +188,16 @@ class CM2(Method):
             return f"its link {self.joint.link} is no density"
         if self.weight_network is not None:
             return "its weights are predicted from the other modalities, so its margins are not those of one joint law"
+        if self.config.law == "profile":
+            return ""
         return "its law takes no part in the loss" if {"joint.", "joint.copula"} & set(self.unused_parameters) else ""
 
     @property
     def unused_parameters(self) -> dict[str, str]:
         """Why parameters whose names start with the key receive no gradient from the loss."""
         c, released = self.config, isinstance(self.joint, ReleasedScore)
+        if c.law == "profile":
+            return {"joint.": "mixtures and copula are fitted to the training stays, not trained"}
         read = c.impute if c.fusion_reads == "all" else "nothing"
         fitted = c.alignment == "copula" and (c.lambda_copula or (c.lambda_mix and not released))
         unused = {}
@@ -189,13 +224,18 @@ class CM2(Method):
         c, count = self.config, len(self.names)
         if c.link == "released":
             return ReleasedScore(c.family, count, dim, c.components)
-        marginals = [GaussianMixture(c.components, dim, minimum_scale=c.minimum_scale) for _ in self.names]
+        marginals = [GaussianMixture(c.components, dim, minimum_scale=c.minimum_scale, covariance=c.covariance) for _ in self.names]
         copula = make(c.family, count, pair_family=c.pair_family) if c.family == "vine" else make(c.family, count)
-        return CopulaJoint(copula, marginals, link=c.link, types=c.types)
+        directed = LINKS[c.link].directed if c.link in LINKS else False
+        if not directed:
+            return CopulaJoint(copula, marginals, link=c.link, types=c.types)
+        return CopulaJoint(copula.side_by_side(c.directions), marginals, link=c.link, types=c.types, directions=c.directions)
 
-    def _build_fusion(self, dim: int) -> LSTMFusion | ConcatFusion:
-        c = self.config
-        return LSTMFusion(dim, c.fusion_hidden, c.fusion_layers) if c.fusion == "lstm" else ConcatFusion(dim, len(self.names))
+    def _build_fusion(self, dim: int) -> LSTMFusion | ConcatFusion | HiddenFusion:
+        c, count = self.config, len(self.names)
+        if c.fusion == "hidden":
+            return HiddenFusion(dim, count, c.fusion_hidden)
+        return LSTMFusion(dim, c.fusion_hidden, c.fusion_layers) if c.fusion == "lstm" else ConcatFusion(dim, count)
 
     def _law(self, joint: CopulaJoint, z: Tensor, present: Tensor) -> CopulaJointDistribution:
         if self.weight_network is None:
@@ -213,6 +253,8 @@ class CM2(Method):
             if how == "mean":
                 return torch.where(present[..., None], z, self._means(z, present)).expand(n_draws, *z.shape)
             law = self.joint if isinstance(self.joint, ReleasedScore) else self._law(self.joint, z, present)
+            if how == "conditional_mean" and isinstance(law, CopulaJointDistribution):
+                return law.conditional_mean(z, present, max(self.config.n_draws, 2)).mean.expand(n_draws, *z.shape)
             return law.impute(z, present, n_draws, how="marginal" if how == "marginal" else "conditional")
 
     def _means(self, z: Tensor, present: Tensor) -> Tensor:
@@ -234,6 +276,9 @@ class CM2(Method):
             with torch.autocast(z.device.type, enabled=False):
                 score = self.joint(filled.detach() if c.stop_gradient == "both" else filled).mean()
             return {"score": (-c.lambda_copula, score)}
+        if c.law == "profile":
+            with torch.autocast(z.device.type, enabled=False):
+                return {"copula": (-c.lambda_copula, profiled_dependence(z, present, c.directions, c.profile_shrinkage))}
         mixture, copula = self._law_terms(self.joint, z, present)
         return {"mixture": (-c.lambda_mix, mixture), "copula": (-c.lambda_copula, copula)}
 
@@ -249,6 +294,17 @@ class CM2(Method):
                 again = law.terms(fixed, present)
                 marginal, dependence = (again[0], dependence) if stop == "mixture" else (marginal, again[1])
         return torch.where(present, marginal, 0).sum(dim=-1).mean(), dependence.mean()
+
+    @staticmethod
+    def _head_logits(heads: ModulesInOrder[nn.Linear], z: Tensor) -> Tensor:
+        """``(B, M)``."""
+        return torch.cat([head(z[:, m]) for m, head in enumerate(heads)], dim=1).float()
+
+    def _head_loss(self, heads: ModulesInOrder[nn.Linear], z: Tensor, present: Tensor, label: Tensor) -> Tensor:
+        """Sum over the modalities of the mean cross entropy of the stays that have it."""
+        logits = self._head_logits(heads, z)
+        each = F.binary_cross_entropy_with_logits(logits, label[:, None].expand_as(logits), reduction="none")
+        return (torch.where(present, each, 0.0).sum(dim=0) / present.sum(dim=0).clamp(min=1)).sum()
 
     def _logits(self, z: Tensor, present: Tensor) -> Tensor:
         draws, stays = z.shape[:2]

@@ -7,7 +7,7 @@ declares by overriding a hook of `Method`, whose default does nothing, or by imp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -66,6 +66,17 @@ class Method(nn.Module, ABC):
 
     def initialise(self, batch: Batch) -> None:
         """Initialises parameters from a first batch, before the first step; does nothing by default."""
+
+    def refit(self, batches: Iterable[Batch]) -> bool:
+        """Fits `law_parameters` to all training stays at once, before each validation; does nothing by default.
+
+        Args:
+            batches: the training stays in a fixed order; can be read more than once.
+
+        Returns:
+            Whether anything was fitted.
+        """
+        return False
 
     @property
     def unused_parameters(self) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Sampler
 
@@ -25,6 +25,7 @@ from cm2.metrics import aupr, auroc
 from cm2.progress import Progress
 
 INITIAL_STAYS = 512
+_REFIT = 512
 VALIDATION = 2**31
 """Replaces the epoch in the seed of validation and prediction; above any number of epochs."""
 
@@ -95,8 +96,12 @@ class TrainingLoop(LightningModule):
     validation AUROC and AUPR, and the method's ``state_of_law``.
     """
 
-    def __init__(self, method: Method, config: Config, sampler: EpochSampler | None = None) -> None:
+    def __init__(
+        self, method: Method, config: Config, sampler: EpochSampler | None = None, train_batches: Iterable[Batch] | None = None
+    ) -> None:
         super().__init__()
+        self.train_batches = train_batches
+        self._fitted: list[Tensor] = []
         self.method = method
         self.config = config
         self.sampler = sampler
@@ -105,6 +110,10 @@ class TrainingLoop(LightningModule):
         self._steps = 0
         self._valid: dict[str, float] = {}
         self._predicted: list[tuple[Tensor, Tensor]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, of which averaging keeps one, has no need of the stays."""
+        return super().__getstate__() | {"sampler": None, "train_batches": None}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, with a separate learning rate and no weight decay for the method's ``law_parameters``."""
@@ -133,8 +142,15 @@ class TrainingLoop(LightningModule):
         return terms["loss"]
 
     def on_validation_epoch_start(self) -> None:
-        """Clears the last epoch's predictions."""
+        """Lets the method fit what it estimates from all training stays, and clears the last epoch's predictions.
+
+        With averaged parameters these are the method's already: Lightning calls the callback that swaps them first.
+        """
         self._predicted = []
+        if self.train_batches is not None:
+            self._seed(VALIDATION, 0)
+            fitted = self.method.refit(_OnDevice(self.train_batches, self))
+            self._fitted = [p.detach().clone() for p in self.method.law_parameters()] if fitted else []
 
     def validation_step(self, batch: Batch, step: int) -> None:
         """Stores probabilities and labels for the epoch's metrics."""
@@ -151,6 +167,10 @@ class TrainingLoop(LightningModule):
         truth, predicted = label.numpy(), probability.numpy()
         self._valid = {"valid_auroc": auroc(truth, predicted), "valid_aupr": aupr(truth, predicted)}
         self.log("valid_auroc", self._valid["valid_auroc"], prog_bar=True)
+        # averaged parameters are swapped out again by now, and training goes on with the fitted ones
+        with torch.no_grad():
+            for own, fitted in zip(self.method.law_parameters(), self._fitted, strict=False):
+                own.copy_(fitted)
 
     def on_train_epoch_end(self) -> None:
         """Adds the epoch's row to the history."""
@@ -180,6 +200,16 @@ class TrainingLoop(LightningModule):
     def _seed(self, epoch: int, step: int) -> None:
         state = np.random.SeedSequence((self.config.seed, epoch, step)).generate_state(1)[0]
         torch.manual_seed(int(state))
+
+
+class _OnDevice:
+    """Batches where a loop's method is; can be read more than once."""
+
+    def __init__(self, batches: Iterable[Batch], loop: LightningModule) -> None:
+        self.batches, self.loop = batches, loop
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.loop.trainer.strategy.batch_to_device(batch, self.loop.device) for batch in self.batches)
 
 
 class _Shown(Callback):
@@ -230,7 +260,9 @@ def train(
         return _save_history(method.fit_stays(train, valid), folder)
     last = folder / "checkpoints" / "last.ckpt"
     sampler = EpochSampler(len(train), config.train.batch_size, config.seed, shuffle=True)
-    loop = TrainingLoop(method, config, sampler)
+    # every process reads all stays: what is fitted to them must not differ
+    every = [list(range(start, min(start + _REFIT, len(train)))) for start in range(0, len(train), _REFIT)]
+    loop = TrainingLoop(method, config, sampler, DataLoader(_Batches(train), sampler=every, batch_size=None))
     if not last.is_file():
         order = np.random.default_rng(config.seed).permutation(len(train))
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
@@ -239,6 +271,9 @@ def train(
         best := ModelCheckpoint(last.parent, "best", "valid_auroc", mode="max", enable_version_counter=False),
         ModelCheckpoint(last.parent, "last", enable_version_counter=False),
     ]
+    if config.train.average:
+        # first of all, so that the other callbacks see the averaged parameters
+        callbacks.insert(0, EMAWeightAveraging(decay=1 - config.train.average))
     limits = {"max_epochs": config.train.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, _Shown(shown)], **limits)

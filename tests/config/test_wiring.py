@@ -33,6 +33,11 @@ CASES = {
     "model.family": Case("clayton", SIZE),
     "model.pair_family": Case("frank", SIZE, {"modalities": ("series", "text", "vector"), "model.family": "vine"}),
     "model.link": Case("scalar", FUNCTION),
+    "model.directions": Case(4, SIZE, {"model.link": "vector"}),
+    "model.covariance": Case("full", "gradient optimiser shapes start loss terms"),
+    "model.law": Case("profile", NOISE),
+    "model.profile_shrinkage": Case(0.3, NOISE, {"model.law": "profile"}),
+    "model.lambda_heads": Case(0.3, PARTS),
     "model.types": Case("joint", "gradient optimiser shapes start"),
     "model.weights": Case("predicted", PARTS),
     "model.alignment": Case("cosine", NOISE),
@@ -80,6 +85,7 @@ CASES = {
     "baseline.interleaved.heads": Case(4, SIZE, {"method": "interleaved"}),
     "baseline.interleaved.layers": Case(2, PARTS, {"method": "interleaved"}),
     "baseline.interleaved.steps": Case(5, SIZE, {"method": "interleaved"}),
+    "encoder.series.summary": Case(8, PARTS),
     "encoder.series.hidden": Case(9, SIZE),
     "encoder.series.layers": Case(1, PARTS),
     "encoder.series.dropout": Case(0.5, NOISE),
@@ -108,6 +114,7 @@ CASES = {
     "train.beta_2": Case(0.5, "optimiser"),
     "train.weight_decay": Case(0.1, "optimiser"),
     "train.gradient_clip": Case(0.3, "trainer"),
+    "train.average": Case(0.1, "trainer"),
     "train.precision": Case("bf16-mixed", "trainer"),
     "train.workers": Case(1, "loader"),
 }
@@ -150,7 +157,8 @@ def test_the_optimisers_numbers_are_those_of_their_fields(seen):
 
 def test_the_trainers_numbers_are_those_of_their_fields(seen):
     told = seen({"train.epochs": 7, "train.patience": 4, "train.gradient_clip": 0.3, "train.precision": "bf16-mixed"})["trainer"]
-    assert (told["max_epochs"], told["callbacks"], told["gradient_clip_val"], told["precision"]) == (7, [4], 0.3, "bf16-mixed")
+    assert (told["max_epochs"], told["gradient_clip_val"], told["precision"]) == (7, 0.3, "bf16-mixed")
+    assert ("EarlyStopping", 4) in told["callbacks"]
     assert seen({"train.gradient_clip": 0})["trainer"]["gradient_clip_val"] is None
     workers, batches, order = seen({"train.batch_size": 5, "train.workers": 2})["loader"]
     assert (workers, batches, len(order)) == (2, -(-len(order) // 5), 24)

@@ -128,7 +128,7 @@ class Observer:
 
         def refuse(**options: Any) -> None:
             told.update({k: v for k, v in options.items() if k != "callbacks"})
-            told["callbacks"] = [vars(c)["patience"] for c in options["callbacks"] if "patience" in vars(c)]
+            told["callbacks"] = [(type(c).__name__, vars(c).get("patience")) for c in options["callbacks"]]
             raise Stop
 
         self.patch.setattr("cm2.runs.trainer.Trainer", refuse)

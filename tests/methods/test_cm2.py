@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.joint import LINKS
 from cm2.methods.cm2 import CM2
 from cm2.networks.embedding import EmbeddingNormalisation
 
@@ -62,7 +63,7 @@ def test_shapes_for_any_number_of_modalities(count):
     assert all(term.shape == () and term.isfinite() for term in method.loss(batch).values())
 
 
-@pytest.mark.parametrize("impute", ["conditional", "marginal", "zero", "mean", "token"])
+@pytest.mark.parametrize("impute", ["conditional", "conditional_mean", "marginal", "zero", "mean", "token"])
 def test_only_present_modalities_are_read(impute):
     method, batch = build(3, impute=impute).eval(), make_batch(modalities(3))
 
@@ -97,9 +98,7 @@ def test_imputation_keeps_what_is_present_and_draws_the_rest():
     assert (method.predictive(batch)[1] > 0)[~present.all(dim=1)].all()
 
 
-@pytest.mark.parametrize(
-    ("link", "types"), [("component", "independent"), ("component", "joint"), ("scalar", "independent"), ("dimension", "independent")]
-)
+@pytest.mark.parametrize(("link", "types"), [(name, types) for name, link in LINKS.items() for types in link.types])
 def test_every_parameter_receives_a_gradient(link, types):
     method, batch = build(3, link=link, types=types), make_batch(modalities(3))
     method.loss(batch)["loss"].backward()
@@ -108,7 +107,7 @@ def test_every_parameter_receives_a_gradient(link, types):
     assert {name for name in without if "pooler" not in name} <= replaced
 
 
-@pytest.mark.parametrize("link", ["component", "scalar", "dimension"])
+@pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("family", ["vine", "mixture", "student", "joe"])
 def test_every_family_trains_imputes_and_is_saved(family, link):
     method, batch = build(3, family=family, link=link), make_batch(modalities(3))
@@ -155,8 +154,8 @@ def test_stop_gradient_keeps_the_law_from_the_encoders(stop, reached):
         assert terms["law"][0].requires_grad  # the law itself still learns
 
 
-@pytest.mark.parametrize("impute", ["conditional", "marginal"])
-@pytest.mark.parametrize("link", ["component", "scalar", "dimension"])
+@pytest.mark.parametrize("impute", ["conditional", "conditional_mean", "marginal"])
+@pytest.mark.parametrize("link", LINKS)
 def test_a_training_step_never_waits_for_the_device(link, impute):
     """No operation of forward or backward reads a value back to the host."""
     method, batch = build(3, link=link, impute=impute), make_batch(modalities(3))

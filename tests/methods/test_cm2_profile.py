@@ -1,0 +1,107 @@
+"""CM2 with a law that is fitted: to the embeddings of evaluation mode, and nothing of it is trained."""
+
+import pytest
+import torch
+from test_cm2 import STAYS, Synchronisations, build, make_batch, modalities
+from torch.nn import functional as F
+
+from cm2.config import Config
+from cm2.joint.profile import profiled_dependence
+
+PROFILE = {"link": "vector", "directions": 2, "covariance": "full", "components": 1, "family": "gaussian", "law": "profile"}
+
+
+def _batches(count=2, batches=8, missing=False):
+    present = None if missing else torch.ones(STAYS, count, dtype=torch.bool)
+    return [make_batch(modalities(count), present, seed) for seed in range(batches)]
+
+
+@pytest.mark.parametrize("link", ["component", "scalar", "dimension", "vector"])
+@pytest.mark.parametrize("normalisation", ["batch", "layer"])
+def test_the_law_lies_at_the_embeddings_of_evaluation_mode(link, normalisation):
+    method = build(3, **{**PROFILE, "link": link, "normalisation": normalisation, "dropout": 0.5})
+    method.train()
+    for batch in _batches(3):  # running averages of encoders that have moved on
+        method.embed(batch)
+        with torch.no_grad():
+            for p in method.embeddings.parameters():
+                p.add_(0.05 * torch.randn_like(p))
+    assert method.refit(_batches(3, missing=True)) and method.training
+    parts = [method.eval().embed(batch) for batch in _batches(3, missing=True)]
+    z, present = (torch.cat(each) for each in zip(*parts, strict=True))
+    for m, mixture in enumerate(method.joint.marginals):
+        law, own = mixture(), z[present[:, m], m]
+        mean = law.log_weights.exp() @ law.mean
+        assert (((mean - own.mean(0)) / own.std(0)).abs() < 0.2).all()
+    state = method.state_of_law()
+    assert state["law_distance"] < 0.2 and 1 <= state["effective_rank"] <= 8
+    assert ("gaussian_nats" in state) == (link == "vector")
+    assert method.why_no_law() == ""
+
+
+def test_a_law_by_gradient_is_not_refitted():
+    method = build(2)
+    before = {name: p.clone() for name, p in method.state_dict().items()}
+    assert not method.refit(_batches())
+    assert all(torch.equal(p, before[name]) for name, p in method.state_dict().items())
+
+
+def test_the_loss_has_the_profiled_dependence_and_the_heads():
+    weights = {"lambda_copula": 0.5, "lambda_heads": 0.3, "fusion": "hidden", "profile_shrinkage": 0.1, "normalisation": "batch"}
+    method, batch = build(3, **PROFILE, **weights).eval(), make_batch(modalities(3))
+    terms = method.loss(batch)
+    z, present = method.embed(batch)
+    torch.testing.assert_close(terms["copula"], profiled_dependence(z, present, 2, 0.1))
+    each = [
+        F.binary_cross_entropy_with_logits(head(z[present[:, m], m]).squeeze(-1), batch.label[present[:, m]])
+        for m, head in enumerate(method.heads)
+    ]
+    torch.testing.assert_close(terms["heads"], torch.stack(each).sum())
+    torch.testing.assert_close(terms["loss"], terms["task"] - 0.5 * terms["copula"] + 0.3 * terms["heads"])
+    method.train().loss(batch)["loss"].backward()
+    without = {name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert all(name.startswith("joint.") or "pooler" in name for name in without)
+    assert set(method.unused_parameters) == {"joint."}
+
+
+def test_a_prediction_averages_the_fused_probability_and_the_heads():
+    method, batch = build(2, lambda_heads=0.3, impute="zero").eval(), make_batch(modalities(2))
+    z, present = method.embed(batch)
+    fused = method.classifier(method.fusion(torch.where(present[..., None], z, 0))).squeeze(-1).sigmoid()
+    own = [head(z[:, m]).squeeze(-1).sigmoid() for m, head in enumerate(method.heads)]
+    heads = (torch.stack(own, 1) * present).sum(1) / present.sum(1)
+    torch.testing.assert_close(method.predictive(batch)[0], (fused + heads) / 2)
+
+
+def test_the_conditional_mean_fills_what_is_missing():
+    method = build(2, **PROFILE, impute="conditional_mean", normalisation="batch")
+    method.refit(_batches())
+    batch = make_batch(modalities(2), torch.tensor([[True, False]] * STAYS))
+    z, present = method.eval().embed(batch)
+    expected = method.joint().conditional_mean(z, present).mean
+    torch.testing.assert_close(method.impute(batch, 3), expected.expand(3, *expected.shape))
+    assert method.predictive(batch)[1].max() == 0, "nothing is drawn"
+
+
+def test_a_training_step_never_waits_for_the_device():
+    method = build(3, **PROFILE, lambda_heads=0.3, fusion="hidden", impute="conditional_mean")
+    batch = make_batch(modalities(3))
+    with Synchronisations() as found:
+        method.loss(batch)["loss"].backward()
+    assert found.names == []
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"link": "vector", "directions": 9}, r"model\.directions: expected 1 to embedding_dim = 8"),
+        ({"link": "paper", "covariance": "full", "impute": "zero"}, r"model\.covariance"),
+        ({"profile_shrinkage": 0.0}, r"model\.profile_shrinkage"),
+        ({"law": "profile", "link": "released", "impute": "zero"}, r"model\.law: link released"),
+        ({"law": "profile", "weights": "predicted"}, r"model\.law: profile fits one"),
+        ({"link": "scalar", "types": "none"}, r"model\.types: link scalar"),
+    ],
+)
+def test_bad_input(model, message):
+    with pytest.raises(ValueError, match=message):
+        Config.from_profile("smoke", {f"model.{name}": value for name, value in model.items()})

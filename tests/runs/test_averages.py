@@ -1,0 +1,58 @@
+"""An average of the parameters over steps: validated, stored and predicted with, for every method; and a law fitted to it."""
+
+import pytest
+import torch
+
+from cm2 import Config, RunStore
+from cm2.methods import build_method, tokenised
+from cm2.runs.trainer import train
+
+SMOKE = {"train.epochs": 2, "modalities": ["series", "note"], "train.average": 0.3}
+PROFILE = {"link": "vector", "directions": 2, "family": "gaussian", "law": "profile", "normalisation": "batch"}
+
+
+@pytest.mark.parametrize("method", ["cm2", "late_fusion"])
+def test_the_stored_parameters_are_the_average_of_the_steps(method, small_cohort, tmp_path, monkeypatch):
+    config = Config.from_profile("smoke", SMOKE | {"method": method, "train.patience": 2})
+    cohort = tokenised(small_cohort.with_modalities(config.modalities), config)
+    model, steps = build_method(config, cohort), []
+    original = torch.optim.Adam.step
+
+    def step(self, *arguments, **options):
+        result = original(self, *arguments, **options)
+        steps.append({name: p.detach().clone() for name, p in model.named_parameters()})
+        return result
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    stays = [cohort.split(split, config.task) for split in ("train", "valid")]
+    train(model, config, *stays, tmp_path, progress=False)
+    average = steps[0]
+    history = [average]
+    for now in steps[1:]:
+        average = {name: 0.7 * average[name] + 0.3 * value for name, value in now.items()}
+        history.append(average)
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in history[-1].items():
+        torch.testing.assert_close(last[f"method.{name}"], value, rtol=1e-4, atol=1e-6)
+    ends = [history[len(steps) // 2 - 1], history[-1]]  # of the two epochs, the better one is loaded
+    assert any(all(torch.allclose(p, end[name], rtol=1e-4, atol=1e-6) for name, p in model.named_parameters()) for end in ends)
+
+
+def test_a_fitted_law_is_stored_with_the_encoders_it_was_fitted_to(small_cohort, tmp_path):
+    config = Config.from_profile("smoke", SMOKE | {f"model.{name}": value for name, value in PROFILE.items()})
+    run = RunStore(tmp_path).fit(config, small_cohort, progress=False)
+    assert {"law_nats", "gaussian_nats", "effective_rank", "law_distance"} <= set(run.history)
+    assert (run.history["law_distance"] < 0.2).all()
+    method = run.load_method(small_cohort).eval()
+    cohort = tokenised(small_cohort.with_modalities(config.modalities), config)
+    stays = cohort.split("train", config.task)
+    before = {name: p.clone() for name, p in method.joint.state_dict().items()}
+    batches = [stays.batch(range(start, min(start + 512, len(stays)))) for start in range(0, len(stays), 512)]
+    method.refit(batches)
+    for name, value in method.joint.state_dict().items():
+        torch.testing.assert_close(before[name].double(), value.double(), rtol=1e-3, atol=1e-3)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"train\.average"):
+        Config.from_profile("smoke", {"train.average": 1.0})
