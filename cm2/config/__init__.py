@@ -14,7 +14,7 @@ from cm2.config.baselines import BaselineConfig, DrFuseConfig, InterleavedConfig
 from cm2.config.encoders import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
 from cm2.config.model import ModelConfig
 from cm2.config.names import did_you_mean
-from cm2.config.reading import build
+from cm2.config.reading import build, keyed
 from cm2.config.training import TrainConfig
 
 __all__ = [
@@ -100,5 +100,5 @@ class Config:
         return asdict(self)
 
     def digest(self) -> str:
-        """A hash of every field (64 hexadecimal digits)."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """A hash of every field (64 hexadecimal digits); see `reading.later` for fields that were added after runs had been stored."""
+        return hashlib.sha256(json.dumps(keyed(self), sort_keys=True).encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cm2.config.checks import one_of
+from cm2.config.reading import later
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class SeriesEncoderConfig:
     """``lstm`` (paper) or ``transformer`` (paper, Table 10)."""
     heads: int = 4
     """Attention heads of the transformer."""
-    summary: int = 0
+    summary: int = later(0)
     """Width of a second path beside the network: a linear layer of the channels' statistics over time (mean, extremes, first, last,
     standard deviation, slope; of a mask, the share observed), joined with the network's output. 0: no such path."""
 

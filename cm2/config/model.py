@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cm2.config.checks import one_of, positive
+from cm2.config.reading import later
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,16 @@ class ModelConfig:
     link: str = "component"
     """How the copula couples embeddings: ``component``, ``scalar``, ``dimension`` or ``vector``, which are exact; ``paper``, the printed
     formula, which is not a density of vectors; or ``released``, the score of the released program, weighted by ``lambda_copula`` alone."""
-    directions: int = 8
+    directions: int = later(8)
     """Directions of each modality that the link ``vector`` couples, r; at most ``embedding_dim``."""
-    covariance: str = "diagonal"
+    covariance: str = later("diagonal")
     """Covariances of the mixtures' components: ``diagonal`` (paper) or ``full``."""
     types: str = "independent"
     """Mixture labels: ``independent`` between modalities, with a ``joint`` table, or ``none`` (link ``vector``)."""
-    law: str = "gradient"
+    law: str = later("gradient")
     """How mixtures and copula are estimated: by ``gradient`` steps on the loss (paper), or as a ``profile``: fitted to the training stays'
     embeddings in evaluation mode after every epoch, while the dependence term is that of the batch at its own Gaussian maximum."""
-    profile_shrinkage: float = 0.05
+    profile_shrinkage: float = later(0.05)
     """Shrinkage of a batch's covariances towards their diagonals, for ``law = profile``."""
     weights: str = "learned"
     """Weights of each mixture: ``learned``, the same for all stays, or ``predicted`` from the stay's other present modalities (paper)."""
@@ -62,7 +63,7 @@ class ModelConfig:
     fusion: str = "lstm"
     """Fusion of the embeddings before the classifier: an ``lstm`` over the modalities, ``concat``, side by side (paper, Table 5), or
     ``hidden``, side by side into one hidden layer."""
-    lambda_heads: float = 0.0
+    lambda_heads: float = later(0.0)
     """Weight of the cross entropy of a linear head for each modality. The mean of the heads' probabilities of the observed modalities is
     averaged half and half with the fused one; 0: no heads."""
     fusion_reads: str = "all"

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from cm2.config.names import did_you_mean
+
+
+def later(default: Any) -> Any:
+    """A dataclass field that came after runs had been stored: at its default it is no part of a run's key, which stays what it was."""
+    return field(default=default, metadata={"later": True})
+
+
+def keyed(config: Any) -> dict[str, Any]:
+    """Tree of the fields that make up a run's key: all but the `later` ones that are at their defaults."""
+    tree = {}
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if not (each.metadata.get("later") and value == each.default):
+            tree[each.name] = keyed(value) if is_dataclass(value) else value
+    return tree
 
 
 def build(cls: type, tree: Mapping[str, Any], prefix: str = "") -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cm2.config.checks import one_of, positive
+from cm2.config.reading import later
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TrainConfig:
     """Adam's weight decay."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient; 0 switches clipping off."""
-    average: float = 0.0
+    average: float = later(0.0)
     """Weight of each step's parameters in an exponential moving average, which is validated, stored and tested in their stead; 0: none."""
     precision: str = "32-true"
     """Lightning's precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``."""
