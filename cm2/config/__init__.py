@@ -13,12 +13,13 @@ from typing import Any
 from cm2.config.baselines import BaselineConfig, DrFuseConfig, InterleavedConfig, LSMTConfig
 from cm2.config.encoders import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
 from cm2.config.model import ModelConfig
-from cm2.config.names import did_you_mean
-from cm2.config.reading import build, keyed
+from cm2.config.names import choose, did_you_mean
+from cm2.config.reading import build, keyed, merge
 from cm2.config.training import TrainConfig
 
 __all__ = [
     "PROFILES",
+    "RECIPES",
     "BaselineConfig",
     "Config",
     "DrFuseConfig",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 PROFILES = Path(__file__).parent / "profiles"
+RECIPES = Path(__file__).parent / "recipes"
+"""Settings of CM² by name, ``v3.toml`` and so on, on top of a profile's sizes."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,20 @@ class Config:
         Args:
             profile: ``smoke``, ``quick``, ``open`` or ``paper``, or the path of a TOML file.
             overrides: by dotted name, for example ``{"model.link": "scalar", "seed": 3}``; strings are read as the field's type.
+                ``recipe`` names a version of CM², whose settings come before the other overrides: ``v3``, ``v2`` or ``paper``.
 
         Raises:
-            ValueError: an unknown profile or field, or a value that does not fit; the message lists what is known.
+            ValueError: an unknown profile, recipe or field, or a value that does not fit; the message lists what is known.
         """
         path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
             raise ValueError(f"unknown profile {profile!r}; choose one of {known}, or give the path of a TOML file")
         tree = tomllib.loads(path.read_text())
-        for name, value in (overrides or {}).items():
+        overrides = dict(overrides or {})
+        if "recipe" in overrides:
+            merge(tree, _recipe(str(overrides.pop("recipe"))))
+        for name, value in overrides.items():
             *parents, last = name.split(".")
             node = tree
             for parent in parents:
@@ -102,3 +109,10 @@ class Config:
     def digest(self) -> str:
         """A hash of every field (64 hexadecimal digits); see `reading.later` for fields that were added after runs had been stored."""
         return hashlib.sha256(json.dumps(keyed(self), sort_keys=True).encode()).hexdigest()
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    path = RECIPES / f"{name}.toml"
+    if not path.is_file():
+        raise ValueError(f"unknown recipe {name!r}; {choose(name, sorted(p.stem for p in RECIPES.glob('*.toml')))}")
+    return tomllib.loads(path.read_text())

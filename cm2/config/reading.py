@@ -26,6 +26,15 @@ def keyed(config: Any) -> dict[str, Any]:
     return tree
 
 
+def merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Puts the values of another tree into this one, group by group."""
+    for name, value in other.items():
+        if isinstance(value, Mapping):
+            merge(tree.setdefault(name, {}), value)
+        else:
+            tree[name] = value
+
+
 def build(cls: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
     """A dataclass from a tree; ValueError for a field it does not have or a value of another type."""
     hints = get_type_hints(cls)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cm2.config import PROFILES, Config, ModelConfig
+from cm2.config import PROFILES, RECIPES, Config, ModelConfig
 
 
 @pytest.mark.parametrize("profile", sorted(p.stem for p in PROFILES.glob("*.toml")))
@@ -77,3 +77,14 @@ def test_fields_that_came_later_leave_the_keys_of_stored_runs():
     assert Config().digest() == "ff417f0fb1df06df927e7379e11e9d6213b6367b3fd5af7d27de53011fb641a2"
     assert Config.from_dict({"model": {"directions": 9}}).digest() != Config().digest()
     assert Config().to_dict()["model"]["directions"] == 8
+
+
+def test_a_recipe_is_a_version_of_cm2_by_name():
+    config = Config.from_profile("open", {"recipe": "v3", "model.directions": 4})
+    assert (config.model.link, config.model.directions, config.encoder.series.summary) == ("vector", 4, 64)
+    assert config.model.embedding_dim == Config.from_profile("open").model.embedding_dim, "sizes are the profile's"
+    assert Config.from_profile("open", {"recipe": "v2"}) == Config.from_profile("open")
+    for recipe in RECIPES.glob("*.toml"):
+        assert Config.from_profile("quick", {"recipe": recipe.stem}).method == "cm2"
+    with pytest.raises(ValueError, match=r"unknown recipe 'v33'; choose one of .*did you mean 'v3'"):
+        Config.from_profile("open", {"recipe": "v33"})
