@@ -90,7 +90,7 @@ class CopulaJoint(nn.Module):
             mixture.initialise(z[:, m] if present is None else z[present[:, m], m], seed)
 
     def fit(
-        self, z: Tensor, present: Tensor | None = None, *, start: bool = True, shrinkage: float = 0.02, iterations: int = 100, seed: int = 0
+        self, z: Tensor, present: Tensor | None = None, *, start: bool = True, shrinkage: float = 0.0, iterations: int = 100, seed: int = 0
     ) -> JointFit:
         """Inference for margins (Joe 1997): every mixture by EM, then at these margins the directions and the copula.
 

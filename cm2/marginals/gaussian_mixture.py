@@ -90,7 +90,7 @@ class GaussianMixture(nn.Module):
         """
         self._set(*from_clusters(self._points(z, "initialise"), self.components, self._floor, self.lower is not None, seed))
 
-    def fit(self, z: Tensor, *, shrinkage: float = 0.02, iterations: int = 100) -> None:
+    def fit(self, z: Tensor, *, shrinkage: float = 0.0, iterations: int = 100) -> None:
         """Maximum likelihood by expectation and maximisation, from the current parameters; see `estimation.from_likelihood`.
 
         Args:
