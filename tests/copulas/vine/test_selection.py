@@ -259,7 +259,7 @@ def changed(column, value):
 def test_ten_points_on_either_side_suffice():
     halves = {"families": ["independence"], "criterion": "held_out", "validation_share": 0.5}
     assert select_vine(SAMPLE[:20], **halves).held_out == 0
-    with pytest.raises(ValueError, match="validation_share is 0.5 of 19 points"):
+    with pytest.raises(ValueError, match=r"validation_share is 0\.5 of 19 points"):
         select_vine(SAMPLE[:19], **halves)
 
 
