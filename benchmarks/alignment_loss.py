@@ -28,13 +28,15 @@ class OurLoss(nn.Module):
         dim: d of the embeddings.
         components: K of each mixture.
         family: copula family.
-        link: how the copula ties embeddings.
+        link: how the copula couples embeddings; ``vector`` with eight directions.
+        covariance: of the mixtures.
     """
 
-    def __init__(self, dim: int, components: int, family: str, link: str) -> None:
+    def __init__(self, dim: int, components: int, family: str, link: str, covariance: str = "diagonal") -> None:
         super().__init__()
-        marginals = [GaussianMixture(components, dim) for _ in range(2)]
-        self.joint = CopulaJoint(make(family, 2), marginals, link=link)
+        marginals = [GaussianMixture(components, dim, covariance=covariance) for _ in range(2)]
+        copula = make(family, 2)
+        self.joint = CopulaJoint(copula.side_by_side(8) if link == "vector" else copula, marginals, link=link)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """``(B, d), (B, d) -> ()``."""
@@ -81,6 +83,8 @@ def main() -> None:
     modules = {"released, Gumbel": ReleasedLoss(options.dim, options.components)}
     for family, link in (("gumbel", "component"), ("gaussian", "component"), ("gumbel", "scalar"), ("gumbel", "dimension")):
         modules[f"cm2, {family}, {link}"] = OurLoss(options.dim, options.components, family, link)
+    for family, covariance in (("gaussian", "diagonal"), ("gumbel", "diagonal"), ("gaussian", "full")):
+        modules[f"cm2, {family}, vector, {covariance}"] = OurLoss(options.dim, options.components, family, "vector", covariance)
     modules = {name: module.to(options.device) for name, module in modules.items()}
     timings = interleaved({name: step(m, batch) for name, m in modules.items()}, options.repeats, warmup=20, device=options.device)
     reference = timings["released, Gumbel"].median
