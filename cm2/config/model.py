@@ -51,6 +51,11 @@ class ModelConfig:
     ``token``."""
     n_draws: int = 8
     """Draws averaged in a prediction when a modality is missing."""
+    objective: str = later("penalty")
+    """``penalty``: the task loss minus the weighted log-likelihood of the embeddings (paper, as computed); ``elbo``: the bound that the
+    paper prints, with stochastic encoders q(z | x): E_q[task loss] + ``beta`` E_q[log q(z | x) - log f(z)], over observed modalities."""
+    beta: float = later(1e-3)
+    """Weight of the divergence from the joint distribution, for ``objective = elbo``, in nats per stay."""
     lambda_mix: float = 1e-3
     """Weight of the mixtures' log-likelihood, per stay (paper: 1e-6 to 1e-5, inert)."""
     lambda_copula: float = 1e-3
@@ -82,6 +87,7 @@ class ModelConfig:
         one_of("model.covariance", self.covariance, ("diagonal", "full"))
         one_of("model.types", self.types, ("independent", "joint", "none"))
         one_of("model.law", self.law, ("gradient", "profile"))
+        one_of("model.objective", self.objective, ("penalty", "elbo"))
         one_of("model.weights", self.weights, ("learned", "predicted"))
         one_of("model.alignment", self.alignment, ("copula", "cosine", "kl"))
         one_of("model.fusion", self.fusion, ("lstm", "concat", "hidden"))
@@ -94,7 +100,20 @@ class ModelConfig:
             raise ValueError(f"model.types: link {self.link} has no form without labels; use link vector")
         self._check_combination()
         self._check_law()
+        self._check_objective()
         positive(**{"model.embedding_dim": self.embedding_dim, "model.components": self.components, "model.n_draws": self.n_draws})
+
+    def _check_objective(self) -> None:
+        if self.objective == "penalty":
+            return
+        if not self.beta > 0:
+            raise ValueError(f"model.beta: expected a positive weight, got {self.beta}")
+        if self.link in ("paper", "released"):
+            raise ValueError(f"model.objective: link {self.link} is not a distribution; use objective penalty or an exact link")
+        if self.law != "gradient" or self.alignment != "copula" or self.stop_gradient != "none":
+            raise ValueError(
+                "model.objective: elbo trains law and encoders together; use law gradient, alignment copula, stop_gradient none"
+            )
 
     def _check_law(self) -> None:
         if self.link == "vector" and not 1 <= self.directions <= self.embedding_dim:

@@ -25,6 +25,7 @@ from cm2.methods.released_score import ReleasedScore
 from cm2.networks.embedding import ModalityEmbeddings, averages_of_a_pass, is_complete
 from cm2.networks.fusion import ConcatFusion, HiddenFusion, LSTMFusion
 from cm2.networks.mixture_weights import WeightNetwork
+from cm2.networks.posteriors import DiagonalPosteriors
 
 
 class CM2(Method):
@@ -62,6 +63,7 @@ class CM2(Method):
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(self.fusion.output_dim, 1)
         self.heads = ModulesInOrder([nn.Linear(dim, 1) for _ in self.names]) if self.config.lambda_heads else None
+        self.posteriors = DiagonalPosteriors(len(self.names), dim) if self.config.objective == "elbo" else None
         self._diagnostics: dict[str, float] = {}
         predicted = self.config.weights == "predicted"
         self.weight_network = WeightNetwork(len(self.names), dim, self.config.components) if predicted else None
@@ -100,13 +102,22 @@ class CM2(Method):
 
         Returns:
             ``loss`` (to be minimised), ``task`` (cross entropy), ``mixture`` and ``copula`` (log-likelihood terms per stay), and both per
-            observed embedding coordinate; instead of these four ``alignment``, or ``score`` and the score per coordinate.
+            observed embedding coordinate; instead of these four ``alignment``, or ``score`` and the score per coordinate; for ``objective =
+            elbo`` ``rate``, the divergence. ``heads`` where there are heads.
         """
         z, present = self.embed(batch)
+        log_posterior = None
+        if self.posteriors is not None:
+            z, log_posterior = self.posteriors(z)
+            z = torch.where(present[..., None], z, 0.0)
         fills = self.config.fusion_reads == "all" or self.config.link == "released"
         filled = self._fill(z, present, 1, complete=is_complete(batch)) if fills else z[None]
         task = F.binary_cross_entropy_with_logits(self._logits(filled, present)[0], batch.label.float())
-        loss, terms = self.annealing() * task, self._terms(z, filled[0], present)
+        if log_posterior is None:
+            terms = self._terms(z, filled[0], present)
+        else:
+            terms = {"rate": (self.config.beta, self._rate(self.joint, z, log_posterior, present))}
+        loss = self.annealing() * task
         if self.heads is not None:
             terms["heads"] = (self.config.lambda_heads, self._head_loss(self.heads, z, present, batch.label.float()))
         for weight, value in terms.values():
@@ -199,6 +210,12 @@ class CM2(Method):
         if c.law == "profile":
             return {"joint.": "mixtures and copula are fitted to the training stays, not trained"}
         read = c.impute if c.fusion_reads == "all" else "nothing"
+        if c.objective == "elbo":
+            return (
+                {f"joint.marginals.{m}.logits": "the table of types replaces them" for m in range(len(self.names))}
+                if c.types == "joint"
+                else {}
+            )
         fitted = c.alignment == "copula" and (c.lambda_copula or (c.lambda_mix and not released))
         unused = {}
         if not fitted and (released or read not in ("conditional", "marginal", "mean")):
@@ -281,6 +298,13 @@ class CM2(Method):
                 return {"copula": (-c.lambda_copula, profiled_dependence(z, present, c.directions, c.profile_shrinkage))}
         mixture, copula = self._law_terms(self.joint, z, present)
         return {"mixture": (-c.lambda_mix, mixture), "copula": (-c.lambda_copula, copula)}
+
+    def _rate(self, joint: CopulaJoint | ReleasedScore, z: Tensor, log_posterior: Tensor, present: Tensor) -> Tensor:
+        """Mean over the stays of log q(z | x) - log f(z) at one draw, over the observed modalities."""
+        if isinstance(joint, ReleasedScore):
+            raise TypeError("the released score is no distribution")
+        with torch.autocast(z.device.type, enabled=False):
+            return (torch.where(present, log_posterior, 0.0).sum(dim=1) - self._law(joint, z, present).log_prob(z, present)).mean()
 
     def _law_terms(self, joint: CopulaJoint, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(z.device.type, enabled=False):

@@ -5,6 +5,7 @@ import torch
 from test_cm2 import STAYS, Synchronisations, build, make_batch, modalities
 from torch.nn import functional as F
 
+from cm2.book.checks import check
 from cm2.config import Config
 from cm2.joint.profile import profiled_dependence
 
@@ -91,9 +92,42 @@ def test_a_training_step_never_waits_for_the_device():
     assert found.names == []
 
 
+def test_the_elbo_is_the_task_and_the_divergence_at_one_draw():
+    method, batch = build(3, objective="elbo", beta=0.1, impute="zero", dropout=0.0), make_batch(modalities(3))
+    method.eval()
+    torch.manual_seed(5)
+    terms = method.loss(batch)
+    mean, present = method.embed(batch)
+    torch.manual_seed(5)
+    z, log_q = method.posteriors(mean)
+    z = torch.where(present[..., None], z, 0.0)
+    torch.testing.assert_close(terms["rate"], ((log_q * present).sum(1) - method.joint().log_prob(z, present)).mean())
+    logits = method.classifier(method.fusion(z)).squeeze(-1)
+    torch.testing.assert_close(terms["task"], F.binary_cross_entropy_with_logits(logits, batch.label))
+    torch.testing.assert_close(terms["loss"], terms["task"] + 0.1 * terms["rate"])
+    method.train().loss(batch)["loss"].backward()
+    without = {name for name, p in method.named_parameters() if p.grad is None or not p.grad.isfinite().all()}
+    assert all("pooler" in name for name in without)
+
+
+def test_the_divergence_is_that_of_two_normal_distributions_where_the_law_is_one():
+    """E_q[log q - log f] against the closed form: one component, no dependence."""
+    method = build(2, objective="elbo", components=1, family="independence", normalisation="none")
+    mean = torch.randn(1, 2, 8).expand(20_000, 2, 8)
+    z, log_q = method.posteriors(mean)
+    rate = log_q.sum(1) - method.joint(validate_args=False).log_prob(z)
+    law = method.joint().link.mixture
+    q = torch.distributions.Normal(mean[0], method.posteriors.scale(mean[:1])[0])
+    exact = torch.distributions.kl_divergence(q, torch.distributions.Normal(law.mean[:, 0], law.scale[:, 0])).sum()
+    check("the divergence", rate.mean(), near=exact.detach(), standard_error=rate.std() / len(rate) ** 0.5)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        ({"objective": "elbo", "link": "paper", "impute": "zero"}, r"model\.objective: link paper"),
+        ({"objective": "elbo", "law": "profile"}, r"model\.objective: elbo trains"),
+        ({"objective": "elbo", "beta": 0.0}, r"model\.beta"),
         ({"link": "vector", "directions": 9}, r"model\.directions: expected 1 to embedding_dim = 8"),
         ({"link": "paper", "covariance": "full", "impute": "zero"}, r"model\.covariance"),
         ({"profile_shrinkage": 0.0}, r"model\.profile_shrinkage"),
