@@ -16,7 +16,7 @@ _START = -2.0
 
 
 class DiagonalPosteriors(nn.Module):
-    """q(z | x) = N(e(x), diag s(x)^2) for each modality, with e the embedding and s a linear layer and softplus of it (Kingma, Welling 2014).
+    """q(z | x) = N(e(x), diag s(x)^2) for each modality: e the embedding, s a linear layer and softplus of it (Kingma, Welling 2014).
 
     Args:
         modalities: M.

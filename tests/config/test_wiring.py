@@ -37,7 +37,7 @@ CASES = {
     "model.covariance": Case("full", "gradient optimiser shapes start loss terms"),
     "model.law": Case("profile", NOISE),
     "model.profile_shrinkage": Case(0.3, NOISE, {"model.law": "profile"}),
-    "model.objective": Case("elbo", PARTS),
+    "model.objective": Case("elbo", "gradient loss optimiser shapes start terms"),
     "model.beta": Case(0.3, WEIGHT, {"model.objective": "elbo"}),
     "model.lambda_heads": Case(0.3, PARTS),
     "model.types": Case("joint", "gradient optimiser shapes start"),
