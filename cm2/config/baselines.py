@@ -87,7 +87,7 @@ class BaselineConfig:
     dropout: float = 0.3
     """Before a classifier; inside the attention of drfuse and interleaved."""
     embedding_dim: int = 256
-    """Width of a modality's vector: unified, medfuse, drfuse (there a multiple of ``drfuse.heads``)."""
+    """Width of a modality's vector: unified, medfuse, drfuse (there a multiple of ``drfuse.heads``); linear, at most."""
     fusion_hidden: int = 512
     """Width of what joins the modalities: the LSTM of medfuse, the joint head of mmtm (released)."""
     text_dim: int = 512
@@ -101,7 +101,7 @@ class BaselineConfig:
     tree_learning_rate: float = 0.05
     """Shrinkage of a tree: boosted_trees."""
     tree_tokens: int = 256
-    """Tokens of a text that are counted: boosted_trees."""
+    """Tokens of a text that are counted: boosted_trees, linear."""
     drfuse: DrFuseConfig = field(default_factory=DrFuseConfig)
     """Further sizes of drfuse."""
     lsmt: LSMTConfig = field(default_factory=LSMTConfig)

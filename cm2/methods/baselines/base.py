@@ -88,3 +88,9 @@ def cross_entropy(logits: Tensor, label: Tensor, present: Tensor | None = None) 
     if present is None:
         return each.mean()
     return torch.where(present, each, 0).sum() / present.sum().clamp(min=1)
+
+
+def check_outcomes(method: str, label: Tensor) -> None:
+    """Raises ValueError if all training stays have the same outcome."""
+    if len(found := label.unique()) < 2:
+        raise ValueError(f"{method}: all {len(label)} training stays have the outcome {int(found[0])}; use a split that has both")

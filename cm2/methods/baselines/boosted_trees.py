@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -11,15 +11,13 @@ from torch import Tensor
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.methods.baselines.base import Baseline, cross_entropy
-from cm2.methods.baselines.summaries import Summaries
+from cm2.methods.baselines.base import Baseline, check_outcomes, cross_entropy
+from cm2.methods.baselines.summaries import CHUNK, Summaries, chunks
 from cm2.methods.contract import Stays
 from cm2.metrics import aupr, auroc
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
-
-CHUNK = 512
 
 
 class BoostedTrees(Baseline):
@@ -75,10 +73,8 @@ class BoostedTrees(Baseline):
         """
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        label = train.label.numpy()
-        if len(set(label.tolist())) < 2:
-            raise ValueError(f"boosted_trees: all {len(label)} training stays have the outcome {int(label[0])}; use a split that has both")
-        self.summaries.choose_tokens(_batches(train))
+        check_outcomes(self.name, train.label)
+        self.summaries.choose_tokens(chunks(train))
         trees = HistGradientBoostingClassifier(
             learning_rate=self.config.tree_learning_rate,
             max_iter=self.config.trees,
@@ -89,7 +85,7 @@ class BoostedTrees(Baseline):
             random_state=self.seed,
         )
         columns = self._columns(train)
-        trees.fit(columns.numpy(), label)
+        trees.fit(columns.numpy(), train.label.numpy())
         self.keep(trees)
         history = self._history(columns, train.label, self._columns(valid), valid.label)
         best = max(history, key=lambda row: (row["valid_auroc"], -row["valid_task"]))
@@ -134,7 +130,7 @@ class BoostedTrees(Baseline):
         return {"loss": task, "task": task}
 
     def _columns(self, stays: Stays) -> Tensor:
-        return torch.cat([self.summaries(batch) for batch in _batches(stays)])
+        return torch.cat([self.summaries(batch) for batch in chunks(stays)])
 
     def _history(self, train: Tensor, label: Tensor, valid: Tensor, valid_label: Tensor) -> list[dict[str, float]]:
         train, valid = (self.intercept + self._sums(columns) for columns in (train, valid))
@@ -152,8 +148,3 @@ class BoostedTrees(Baseline):
 
     def _sums(self, columns: Tensor) -> Tensor:
         return torch.cat([self.steps(part).cumsum(dim=1) for part in columns.split(CHUNK)])
-
-
-def _batches(stays: Stays) -> Iterator[Batch]:
-    for start in range(0, len(stays), CHUNK):
-        yield stays.batch(range(start, min(start + CHUNK, len(stays))))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality, Value
 from cm2.kinds import ArrayKind, kind
+from cm2.methods.contract import Stays
+
+CHUNK = 512
+"""Number of stays summarised at a time."""
 
 
 class Summaries(nn.Module):
@@ -30,6 +34,12 @@ class Summaries(nn.Module):
             if self.kinds[m.name].tokenised:
                 self.register_buffer(f"tokens_{m.name}", torch.zeros(min(tokens, m.vocabulary), dtype=torch.int64))
         self.vocabulary = {m.name: m.vocabulary for m in modalities if self.kinds[m.name].tokenised}
+        self.shapes = {m.name: m.shape for m in modalities}
+
+    @property
+    def widths(self) -> list[int]:
+        """Number of columns of each modality."""
+        return [self._width(name) for name in self.kinds]
 
     def choose_tokens(self, batches: Iterable[Batch]) -> None:
         """Chooses the tokens to be counted from the training stays."""
@@ -62,10 +72,24 @@ class Summaries(nn.Module):
         if isinstance(value, dict):
             counts = _token_counts(value, self.vocabulary[name], present)
             return torch.cat([counts[:, self.get_buffer(f"tokens_{name}")], counts.sum(dim=1, keepdim=True)], dim=1)
+        return self._array_kind(name).columns(value.float())
+
+    def _array_kind(self, name: str) -> ArrayKind:
         own = self.kinds[name]
         if not isinstance(own, ArrayKind):
             raise TypeError(f"{name}: a {own.name} is neither tokens nor an array and has no tabular summary; leave the modality out")
-        return own.columns(value.float())
+        return own
+
+    def _width(self, name: str) -> int:
+        if name in self.vocabulary:
+            return len(self.get_buffer(f"tokens_{name}")) + 1
+        return self._array_kind(name).columns(torch.zeros(1, *self.shapes[name])).shape[1]
+
+
+def chunks(stays: Stays) -> Iterator[Batch]:
+    """Every stay of a split once, `CHUNK` at a time."""
+    for start in range(0, len(stays), CHUNK):
+        yield stays.batch(range(start, min(start + CHUNK, len(stays))))
 
 
 def _token_counts(value: dict[str, Tensor], vocabulary: int, present: Tensor) -> Tensor:

@@ -18,7 +18,10 @@ DESCRIPTORS = Modality("descriptors", "vector", (5,))
 MIXED = {2: (SERIES, IMAGE), 3: (SERIES, NOTE, DESCRIPTORS), 5: (NOTES, SERIES, IMAGE, LABORATORY, DESCRIPTORS)}
 SMALL = {"encoder.series.hidden": 8, "encoder.vector.hidden": 8, "encoder.text.max_length": 12, "encoder.text.dropout": 0.0}
 
-WIDER = {"daft": {"encoder.series.hidden": 64, "encoder.vector.hidden": 64}}  # else its bottleneck is so narrow that stays pass none of it
+WIDER = {
+    "daft": {"encoder.series.hidden": 64, "encoder.vector.hidden": 64},  # else its bottleneck is so narrow that stays pass none of it
+    "linear": {"baseline.embedding_dim": 32},  # few principal components do not tell 32 stays apart
+}
 
 CM2 = {
     "original": {},

@@ -9,7 +9,7 @@ MODALITIES = (SERIES, IMAGE, NOTE)
 
 
 @pytest.mark.parametrize("variant", ["original", "released"])
-@pytest.mark.parametrize("name", [name for name in BASELINES if name != "boosted_trees"])
+@pytest.mark.parametrize("name", [name for name, method in BASELINES.items() if not hasattr(method, "fit_stays")])
 def test_transformer_and_vision_transformer(name, variant):
     method = build(name, MODALITIES, variant, encoder__series__kind="transformer", encoder__image__kind="vit")
     batch = make_batch(MODALITIES, stays=14)
