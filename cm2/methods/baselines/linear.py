@@ -37,8 +37,8 @@ class Linear(Baseline):
 
     The embedding of a modality holds the leading principal components of its columns, whitened on the training stays. The joint
     distribution of all embeddings is Gaussian, with cross-covariances along the `DIRECTIONS` strongest canonical directions (link
-    ``vector``, fitted by `cm2.joint.CopulaJoint.fit`). An outcome's log-odds are linear in the embeddings of all modalities, missing ones replaced by their mean
-    given the observed ones, :math:`b + \sum_m w_m^\top E[z_m \mid z_O]`.
+    ``vector``, fitted by `cm2.joint.CopulaJoint.fit`). An outcome's log-odds are linear in the embeddings of all modalities, missing
+    ones replaced by their mean given the observed ones: :math:`b + \sum_m w_m^\top E[z_m \mid z_O]`.
 
     No network and no epochs: what it reaches in alignment, imputation and prediction is what every network is to be held against.
     Not in the paper; both variants are the same.
