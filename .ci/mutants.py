@@ -96,11 +96,11 @@ def mutate(name: str, sample: int, seed: int, timeout: float) -> list[Mutant]:
     return outcomes(session)
 
 
-def again(name: str, timeout: float) -> list[Mutant]:
-    """Try a target's survivors with the code and the tests as they are now; those whose line is gone leave the sample."""
+def again(name: str, timeout: float, reasons: Sequence[dict[str, str]]) -> list[Mutant]:
+    """Try a target's survivors without a reason with the code and the tests as they are now; one whose line is gone leaves the sample."""
     copy, session = FOLDER / name, FOLDER / f"{name}.sqlite"
     checkout_that_passes(name, timeout)
-    for mutant in (each for each in outcomes(session) if each.survived):
+    for mutant in (each for each in outcomes(session) if each.survived and not each.reason(reasons)):
         file = copy / mutant.path
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
         if (changed := mutant.applied(text)) is None:
@@ -207,18 +207,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="targets at the same time")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for the tests of one mutant; a mutant that runs on is noticed")
-    parser.add_argument("--again", action="store_true", help="then try the survivors with the code and the tests as they are now")
+    parser.add_argument("--again", action="store_true", help="then try survivors with the code and the tests as they are now")
     options = parser.parse_args()
     if stray := set(options.targets) - set(TARGETS):
         parser.error(f"unknown target {sorted(stray)[0]!r}; choose from {', '.join(TARGETS)}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     tool()
     names = options.targets or list(TARGETS)
+    reasons = tomllib.loads((Path(__file__).parent / "mutants.toml").read_text(encoding="utf-8")).get("survivor", [])
     with ThreadPoolExecutor(options.jobs) as pool:
         tried = list(pool.map(lambda name: mutate(name, options.sample, options.seed, options.timeout), names))
-        tried = list(pool.map(lambda name: again(name, options.timeout), names)) if options.again else tried
+        tried = list(pool.map(lambda name: again(name, options.timeout, reasons), names)) if options.again else tried
     found = dict(zip(names, tried, strict=True))
-    reasons = tomllib.loads((Path(__file__).parent / "mutants.toml").read_text(encoding="utf-8")).get("survivor", [])
     text = report(found, reasons)
     (FOLDER / "report.md").write_text(text, encoding="utf-8")
     print(text + f"\n{FOLDER / 'report.md'}; remove {FOLDER} to begin anew")
