@@ -74,7 +74,8 @@ class Config:
         Args:
             profile: ``smoke``, ``quick``, ``open`` or ``paper``, or the path of a TOML file.
             overrides: by dotted name, for example ``{"model.link": "scalar", "seed": 3}``; strings are read as the field's type.
-                ``recipe`` names a version of CM², whose settings come before the other overrides: ``v3``, ``v2`` or ``paper``.
+                ``recipe`` names a version of CM², whose settings come before the other overrides: ``v3``, ``v2`` or ``paper``. It
+                has at most as many directions as the embeddings have coordinates.
 
         Raises:
             ValueError: an unknown profile, recipe or field, or a value that does not fit; the message lists what is known.
@@ -85,8 +86,9 @@ class Config:
             raise ValueError(f"unknown profile {profile!r}; choose one of {known}, or give the path of a TOML file")
         tree = tomllib.loads(path.read_text())
         overrides = dict(overrides or {})
-        if "recipe" in overrides:
-            merge(tree, _recipe(str(overrides.pop("recipe"))))
+        recipe = overrides.pop("recipe", None)
+        if recipe is not None:
+            merge(tree, _recipe(str(recipe)))
         for name, value in overrides.items():
             *parents, last = name.split(".")
             node = tree
@@ -95,6 +97,8 @@ class Config:
                 if not isinstance(node, dict):
                     raise ValueError(f"{name}: {parent} is a value, not a group of fields")
             node[last] = value
+        if recipe is not None and "model.directions" not in overrides:
+            _cut_directions(tree["model"])
         return cls.from_dict(tree)
 
     @classmethod
@@ -116,3 +120,10 @@ def _recipe(name: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"unknown recipe {name!r}; {choose(name, sorted(p.stem for p in RECIPES.glob('*.toml')))}")
     return tomllib.loads(path.read_text())
+
+
+def _cut_directions(model: dict[str, Any]) -> None:
+    """Leaves no more directions than embeddings have coordinates."""
+    width = str(model.get("embedding_dim", ModelConfig.embedding_dim))
+    if "directions" in model and width.isdigit():
+        model["directions"] = min(model["directions"], int(width))
