@@ -18,8 +18,9 @@ from cm2.evaluation.scores import energy_score
 from cm2.joint import CopulaJointDistribution
 from cm2.metrics import Interval, over_stays
 
-Way = Literal["conditional", "marginal", "mean", "zero"]
-WAYS: tuple[Way, ...] = ("conditional", "marginal", "mean", "zero")
+Way = Literal["conditional", "conditional mean", "marginal", "mean", "zero"]
+WAYS: tuple[Way, ...] = ("conditional", "conditional mean", "marginal", "mean", "zero")
+"""Draws given the other modalities and their mean, draws from the margin and its mean, and zero."""
 DRAWS = 32
 BLOCK = 256
 """Number of stays whose draws are in memory at a time."""
@@ -33,6 +34,9 @@ def impute_scores(
     * ``energy``: energy score (Gneiting and Raftery 2007) of the draws; for a point forecast its distance
     * ``log_likelihood``: log f of the true embedding: conditional, log f_O+m - log f_O, or marginal; none for a point forecast
     * ``error``: mean over the coordinates of the squared error of the draws' mean, minus the noise of the finite number of draws
+
+    ``conditional`` and ``marginal`` are draws. ``conditional mean``, ``mean`` and ``zero`` are point forecasts; where the first has no
+    closed form it is a mean of draws.
 
     Args:
         law: distribution of the embeddings.
@@ -63,7 +67,7 @@ def impute_scores(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for how in WAYS:
-            parts = [_compare(_filled(law, how, z[b], given[b], target, n_draws, points), truth[b], unit) for b in _blocks(len(z))]
+            parts = [_compare(*_filled(law, how, z[b], given[b], target, n_draws, points), truth[b], unit) for b in _blocks(len(z))]
             energy, error = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
             scores[how] = {"energy": energy, "error": error}
             scores[how] |= {"log_likelihood": likelihood[how].numpy()} if how in likelihood else {}
@@ -101,18 +105,24 @@ def _mean(law: CopulaJointDistribution, target: int) -> Tensor:
 
 def _filled(
     law: CopulaJointDistribution, how: Way, z: Tensor, given: Tensor, target: int, n_draws: int, points: Mapping[str, Tensor]
-) -> Tensor:
-    """Imputed embeddings ``(S, n, d)``; a point forecast is two equal draws, the fewest that the energy score takes."""
+) -> tuple[Tensor, Tensor]:
+    """Imputed embeddings ``(S, n, d)`` and the variance of their mean's noise ``(n, d)``.
+
+    A point forecast is two equal draws, the fewest that the energy score takes.
+    """
     if how == "mean" or how == "zero":
-        return points[how].expand(2, len(z), -1)
-    return law.impute(z, given, n_draws, how=how)[:, :, target]
+        return points[how].expand(2, len(z), -1), torch.zeros_like(z[:, target])
+    if how == "conditional mean":
+        mean, error = (part[:, target] for part in law.conditional_mean(z, given, n_draws))
+        return mean.expand(2, *mean.shape), error.square()
+    draws = law.impute(z, given, n_draws, how=how)[:, :, target]
+    return draws, draws.double().var(0) / n_draws
 
 
-def _compare(draws: Tensor, truth: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+def _compare(draws: Tensor, noise: Tensor, truth: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
     """Energy score and squared error of the mean, both ``(n,)``."""
     draws, truth = draws.double() / unit, truth.double() / unit
-    noise = draws.var(0).mean(-1) / len(draws)
-    return energy_score(draws, truth), (draws.mean(0) - truth).square().mean(-1) - noise
+    return energy_score(draws, truth), (draws.mean(0) - truth).square().mean(-1) - (noise.double() / unit.square()).mean(-1)
 
 
 def _blocks(stays: int) -> tuple[Tensor, ...]:

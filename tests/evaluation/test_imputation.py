@@ -8,7 +8,10 @@ import torch
 from scipy.stats import norm
 
 from cm2.book.checks import check
-from cm2.evaluation.imputation import WAYS, impute_scores, summarise
+from cm2.copulas import make
+from cm2.evaluation.imputation import WAYS, impute_scores, spread, summarise
+from cm2.joint import CopulaJoint
+from cm2.marginals import GaussianMixture
 from cm2.metrics import over_stays
 from tests.evaluation.test_retrieval import RHO, bivariate_normal, drawn, given
 from tests.joint.laws import joint
@@ -34,12 +37,13 @@ def test_log_likelihood_is_that_of_the_normal_laws(scored):
     conditional = norm.logpdf(y, RHO * x, np.sqrt(1 - RHO**2)) + np.log(unit)
     np.testing.assert_allclose(scores["conditional"]["log_likelihood"], conditional, atol=1e-9)
     np.testing.assert_allclose(scores["marginal"]["log_likelihood"], norm.logpdf(y) + np.log(unit), atol=1e-9)
-    assert "log_likelihood" not in scores["mean"] and "log_likelihood" not in scores["zero"]
+    assert {how for how in WAYS if "log_likelihood" in scores[how]} == {"conditional", "marginal"}
 
 
 def test_energy_scores_are_those_of_the_normal_laws(scored):
     (x, y), scores = scored[0].T, scored[1]
-    expected = {"conditional": crps(y, RHO * x, np.sqrt(1 - RHO**2)), "marginal": crps(y, 0, 1), "zero": abs(y), "mean": abs(y)}
+    expected = {"conditional": crps(y, RHO * x, np.sqrt(1 - RHO**2)), "conditional mean": abs(y - RHO * x)}
+    expected |= {"marginal": crps(y, 0, 1), "zero": abs(y), "mean": abs(y)}
     for how in WAYS:
         found = scores[how]["energy"] * y.std()
         np.testing.assert_allclose(found, expected[how], atol=0 if how in ("zero", "mean") else 0.4, rtol=1e-9)
@@ -49,11 +53,31 @@ def test_energy_scores_are_those_of_the_normal_laws(scored):
 
 def test_errors_are_those_of_the_exact_means(scored):
     (x, y), scores = scored[0].T, scored[1]
-    for how, mean in {"conditional": RHO * x, "marginal": 0, "mean": 0, "zero": 0}.items():
+    for how, mean in {"conditional": RHO * x, "conditional mean": RHO * x, "marginal": 0, "mean": 0, "zero": 0}.items():
         expected = np.sqrt(np.mean((y - mean) ** 2)) / y.std()
         # of 200 draws of spread 1 for each of 400 stays; their square adds half of its own mean
         error = 1 / np.sqrt(200 * STAYS)
         check(f"the error, {how}", summarise(scores[how])["error"].estimate, near=expected, standard_error=error, within=1 / 400)
+
+
+def test_the_conditional_mean_is_exact_where_it_has_a_closed_form():
+    """Link vector with Gaussian copulas: no forecast has a smaller error, and two draws or many give the same one."""
+    torch.manual_seed(0)
+    law = CopulaJoint(
+        make("gaussian", 2, rho=0.8).side_by_side(2),
+        [GaussianMixture(1, 3, covariance="full") for _ in range(2)],
+        link="vector",
+        directions=2,
+    )
+    law = law.double().requires_grad_(False)(validate_args=False)
+    z = law.rsample((STAYS,))
+    few, many = (impute_scores(law, z, given(STAYS), 1, n_draws=n) for n in (2, 50))
+    assert np.array_equal(few["conditional mean"]["error"], many["conditional mean"]["error"])
+    exact = (law.conditional_mean(z, given(STAYS)).mean - z)[:, 1]
+    np.testing.assert_allclose(many["conditional mean"]["energy"], exact.norm(dim=-1) / spread(z[:, 1]), rtol=1e-9)
+    for how in ("marginal", "mean", "zero"):
+        worse = many[how]["error"] - many["conditional mean"]["error"]
+        check(f"the error of {how} above it", worse.mean(), above=0.1, standard_error=worse.std() / np.sqrt(STAYS))
 
 
 @pytest.mark.parametrize("link", ["component", "scalar", "dimension"])
