@@ -80,10 +80,13 @@ def test_information_is_that_of_every_direction():
     check("nats", nats.mean(), near=-0.5 * torch.log1p(-rho.square()).sum(), standard_error=nats.std() / math.sqrt(n))
 
 
-@pytest.mark.parametrize("family", ["gumbel", "gaussian", "vine"])
-@pytest.mark.parametrize(("link", "types"), CASES)
+@pytest.mark.parametrize(
+    ("link", "types", "family"),
+    [*((*case, family) for case in CASES for family in ("gumbel", "gaussian")), ("vector", "independent", "vine")],
+)
 def test_conditional_mean_is_the_mean_of_draws(link, types, family):
-    law = joint(family, link, DIM, modalities=3, types=types)()
+    # a vine integrates what is hidden between the observed ones numerically: one label, to be quick
+    law = joint(family, link, DIM, modalities=3, types=types, components=1 if family == "vine" else 3)()
     with torch.no_grad():
         z = law.sample((4,))
         present = torch.tensor([[True, False, False], [True, True, False], [False, True, True], [True, True, True]])
