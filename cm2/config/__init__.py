@@ -125,5 +125,5 @@ def _recipe(name: str) -> dict[str, Any]:
 def _cut_directions(model: dict[str, Any]) -> None:
     """Leaves no more directions than embeddings have coordinates."""
     width = str(model.get("embedding_dim", ModelConfig.embedding_dim))
-    if "directions" in model and width.isdigit():
-        model["directions"] = min(model["directions"], int(width))
+    if model.get("link") == "vector" and width.isdigit():
+        model["directions"] = min(model.get("directions", Config().model.directions), int(width))

@@ -87,8 +87,9 @@ def test_a_recipe_is_a_version_of_cm2_by_name():
     for recipe in RECIPES.glob("*.toml"):
         for profile in ("smoke", "quick", "open", "paper"):
             assert Config.from_profile(profile, {"recipe": recipe.stem}).method == "cm2"
-    narrow = Config.from_profile("open", {"recipe": "v3", "model.embedding_dim": "4"})
-    assert narrow.model.directions == 4, "a recipe's directions fit the embeddings"
+    for recipe in ("v3", "v2"):
+        narrow = Config.from_profile("open", {"recipe": recipe, "model.link": "vector", "model.embedding_dim": "4"})
+        assert narrow.model.directions == 4, "a recipe's directions fit the embeddings"
     with pytest.raises(ValueError, match="expected 1 to embedding_dim = 4, got 5"):
         Config.from_profile("open", {"recipe": "v3", "model.embedding_dim": 4, "model.directions": 5})
     with pytest.raises(ValueError, match=r"unknown recipe 'v33'; choose one of .*did you mean 'v3'"):
