@@ -30,6 +30,8 @@ class TableKind(ABC):
     """Whether the text shows only the differences to the reference, beside the paper's numbers, and omits the values."""
     headings: ClassVar[Mapping[str, str]] = {}
     """Column headings by metric; a metric without one is headed by its own name."""
+    score: ClassVar[str] = "score"
+    """Heading of the column of scores, in a table with several scores for one method."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

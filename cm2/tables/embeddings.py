@@ -6,9 +6,10 @@ imputation, only where it was observed. The kinds mask modalities themselves.
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -29,13 +30,27 @@ RATES = (0.0, 0.25, 0.5, 0.75)
 """Fractions of a stay's other modalities that are masked completely at random; at least one of them stays observed."""
 MOST = 1000
 """Largest number of stays evaluated; of more, a random sample is taken."""
+CHANCE = "chance"
+"""Label of the row of a score that knows nothing."""
+DIAGNOSTICS = {
+    "law_nats": "law, nats",
+    "gaussian_nats": "full Gaussian, nats",
+    "effective_rank": "effective rank",
+    "law_distance": "distance of the law",
+}
+"""Columns of a run's history that say whether its law describes its embeddings, and their headings."""
+FAR, POOR = 0.2, 1.05
+"""Distance of the law and error of a mean above which a table warns."""
 
 
 class Finding(NamedTuple):
     """One number of one run."""
 
     section: str
-    row: str
+    method: str
+    """Label of the method's row."""
+    score: str
+    """Empty where there is one row for the method."""
     metric: str
     interval: Interval | None
     """None where there are too few stays."""
@@ -47,6 +62,8 @@ class EmbeddingKind(TableKind):
 
     asked: ClassVar[str]
     """The question and the definition of the numbers, printed below the table."""
+    of_law: ClassVar[str]
+    """The score that reads the law alone, in whose rows the law's diagnostics stand."""
 
     @abstractmethod
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
@@ -80,7 +97,7 @@ class EmbeddingKind(TableKind):
         if not left:
             reasons = "; ".join(f"{label} {reason}" for label, reason in cannot.items())
             raise ValueError(f"table {plan.spec.name}: no row can be evaluated: {reasons}; choose other rows")
-        return replace(plan, entries=left, cannot=cannot)
+        return replace(plan, entries=left, cannot=cannot, version=2)
 
     def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
         """Every number over the seeds, sections in the order in which the runs produce them."""
@@ -92,9 +109,19 @@ class EmbeddingKind(TableKind):
         cells: dict[tuple[str, str, str, str], Cell] = {}
         for entry in plan.entries:
             prefix = f"{entry.section.label}: " if several else ""
-            names = tuple(plan.runs[config.digest()].path.name for config in entry.configs)
-            for seeds in zip(*(found[config.digest()] for config in entry.configs), strict=True):
-                cell = _cell(prefix + seeds[0].section, entry.task, seeds, names)
+            runs = [plan.runs[config.digest()] for config in entry.configs]
+            names = tuple(run.path.name for run in runs)
+            new = [
+                _cell(prefix + seeds[0].section, entry.task, seeds, names)
+                for seeds in zip(*(found[config.digest()] for config in entry.configs), strict=True)
+            ]
+            sections = dict.fromkeys(cell.section for cell in new if cell.score == self.of_law)
+            new += [
+                _over_seeds(Cell(section, _row(entry.row.label, self.of_law), entry.task, metric, runs=names, score=self.of_law), values)
+                for metric, values in _diagnosed(runs).items()
+                for section in sections
+            ]
+            for cell in new:
                 cells.setdefault((cell.section, cell.row, cell.task, cell.metric), cell)
         order = {section: position for position, section in enumerate(dict.fromkeys(cell.section for cell in cells.values()))}
         return sorted(cells.values(), key=lambda cell: order[cell.section])
@@ -110,35 +137,77 @@ class EmbeddingKind(TableKind):
         return f"{cell.value:.3g} [{cell.low:.3g}, {cell.high:.3g}]"
 
     def notes(self, result: TableResult) -> str:
-        """The question, the definition of the intervals, and the rows left out."""
+        """The question, the definition of the intervals, warnings, and the rows left out."""
         cannot = result.provenance.get("cannot", {})
-        listed = f"\n\nNot in the table: {'; '.join(f'{label} ({reason})' for label, reason in cannot.items())}." if cannot else ""
-        return f"{self.asked} {intervals(result).capitalize()}, over the test stays.{listed}\n"
+        parts = [f"{self.asked} {intervals(result).capitalize()}, over the test stays."]
+        if any(cell.metric in DIAGNOSTICS for cell in result.cells):
+            parts.append(
+                "Of the law, on training stays at the best epoch: nats per stay of dependence that it sees, and that a full Gaussian copula"
+                " sees of a pair of modalities at the same margins; the least effective rank of a modality's embeddings; the largest"
+                " distance of a margin's mean from that of the embeddings, in standard deviations."
+            )
+        parts += [f"**Warning.** {warning}" for warning in _warnings(result.cells)]
+        if cannot:
+            parts.append(f"Not in the table: {'; '.join(f'{label} ({reason})' for label, reason in cannot.items())}.")
+        return "\n\n".join(parts) + "\n"
+
+
+def _warnings(cells: Sequence[Cell]) -> Iterator[str]:
+    """Sentences about laws that do not describe the embeddings, with the rows concerned."""
+    far = _by_method(cell for cell in cells if cell.metric == "law_distance" and (cell.value or 0) > FAR)
+    if far:
+        listed = "; ".join(f"{method} ({_largest(own)})" for method, own in far.items())
+        yield f"The law is fitted beside the embeddings, by more than {FAR:g} standard deviations: {listed}."
+    # zero is no forecast of the law
+    poor = _by_method(cell for cell in cells if cell.metric == "error" and cell.score != "zero" and (cell.value or 0) > POOR)
+    if poor:
+        ways = {method: ", ".join(dict.fromkeys(cell.score for cell in own)) for method, own in poor.items()}
+        listed = "; ".join(f"{method} ({ways[method]}: up to {_largest(own)})" for method, own in poor.items())
+        yield f"Errors of the mean above {POOR:g} are those of a law that does not describe the embeddings: {listed}."
+
+
+def _by_method(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.method, []).append(cell)
+    return found
+
+
+def _largest(cells: Iterable[Cell]) -> str:
+    return f"{max(cell.value or 0 for cell in cells):.3g}"
 
 
 def _cell(section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...]) -> Cell:
     """One number over the seeds; the chance level has no interval and belongs to no run."""
     first = seeds[0]
+    cell = Cell(section, _row(first.method, first.score), task, first.metric, n=first.n, score=first.score)
     if first.interval is None:
-        return Cell(section, first.row, task, first.metric, None, n=first.n)
-    if first.row == "chance":
-        return Cell(section, first.row, task, first.metric, first.interval.estimate, n=first.n)
+        return cell
+    if first.method == CHANCE:
+        return replace(cell, value=first.interval.estimate)
     of_seeds = [finding.interval for finding in seeds if finding.interval is not None]
-    values = tuple(interval.estimate for interval in of_seeds)
-    over = mean_over_seeds(values) if len(values) > 1 else first.interval
-    return Cell(
-        section,
-        first.row,
-        task,
-        first.metric,
-        value=over.estimate,
-        low=over.low,
-        high=over.high,
-        seeds=values,
-        bootstrap=tuple((interval.low, interval.high) for interval in of_seeds),
-        n=first.n,
-        runs=runs,
-    )
+    bootstrap = tuple((interval.low, interval.high) for interval in of_seeds)
+    cell = replace(cell, low=first.interval.low, high=first.interval.high, bootstrap=bootstrap, runs=runs)
+    return _over_seeds(cell, [interval.estimate for interval in of_seeds])
+
+
+def _row(method: str, score: str) -> str:
+    return f"{method}, {score}" if score else method
+
+
+def _over_seeds(cell: Cell, values: Sequence[float]) -> Cell:
+    """The cell with the mean of the seeds' values and its interval; of one seed the interval stays."""
+    if len(values) == 1:
+        return replace(cell, value=values[0], seeds=tuple(values))
+    over = mean_over_seeds(values)
+    return replace(cell, value=over.estimate, low=over.low, high=over.high, seeds=tuple(values))
+
+
+def _diagnosed(runs: Sequence[Run]) -> dict[str, list[float]]:
+    """Values of the `DIAGNOSTICS` that all runs have, at their best epochs."""
+    rows = [max(run.history.to_dict("records"), key=lambda row: row["valid_auroc"]) for run in runs]
+    values = {name: [float(row.get(name, math.nan)) for row in rows] for name in DIAGNOSTICS}
+    return {name: of for name, of in values.items() if all(map(math.isfinite, of))}
 
 
 def _findings(kind: EmbeddingKind, run: Run, cohort: Cohort, label: str) -> list[Finding]:

@@ -56,6 +56,8 @@ class TablePlan:
     """Every row of every section, for each task."""
     cannot: Mapping[str, str] = field(default_factory=dict)
     """Reasons for the rows left out, by label."""
+    version: int = 1
+    """Of the way in which the table's kind computes numbers."""
 
     @cached_property
     def runs(self) -> dict[str, Run]:
@@ -69,7 +71,8 @@ class TablePlan:
             return ""
         spec = self.spec
         parts = [[e.section.label, e.row.label, e.task, [self.runs[c.digest()].path.name for c in e.configs]] for e in self.entries]
-        text = json.dumps([FORMAT, REPLICATES, PER_TEST, spec.title, spec.kind, spec.reference, parts])
+        way = [] if self.version == 1 else [self.version]
+        text = json.dumps([FORMAT, REPLICATES, PER_TEST, spec.title, spec.kind, spec.reference, parts, *way])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ REPLICATES, PER_TEST = 2000, 100
 """Resamples of the paired bootstrap: at least ``REPLICATES``, and ``PER_TEST`` for each test of the table. The smallest possible p-value is
 2 / (resamples + 1), which Holm's correction multiplies by the number of tests: it can fall to 0.02 in a table of any size."""
 ENDINGS = ("csv", "json", "md")
+_SCORES = ("density", "dependence", "cosine", "conditional", "marginal", "mean", "zero")
+"""How labels of rows of alignment and imputation end in results stored before a score had a field of its own."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Cell:
 
     section: str
     row: str
+    """Label of the row; in a table with several scores for one method it ends with the score."""
     task: str
     """Heading of the task; empty where counts are not by task."""
     metric: str
@@ -50,6 +53,13 @@ class Cell:
     """The paper's number: ``cohort``, ``value``, ``low``, ``high``."""
     runs: tuple[str, ...] = ()
     """Keys of the runs in the store, one for each seed."""
+    score: str = ""
+    """Score, or way to impute, of the row; empty where a method has one row."""
+
+    @property
+    def method(self) -> str:
+        """Label of the row without its score."""
+        return self.row.removesuffix(f", {self.score}") if self.score else self.row
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,12 @@ class TableResult:
     """Hash of everything the numbers depend on; a table with the same key is not recomputed."""
 
     def frame(self) -> pd.DataFrame:
-        """The cells, one row each, with differences and printed numbers in separate columns."""
+        """The cells, one row each; differences, printed numbers, and a row's method and score if it has one, are separate columns."""
         rows = []
+        scored = any(cell.score for cell in self.cells)
         for cell in self.cells:
-            row = {name: value for name, value in asdict(cell).items() if name not in ("difference", "printed", "runs")}
+            row = {name: value for name, value in asdict(cell).items() if name not in ("difference", "printed", "runs", "score")}
+            row |= {"method": cell.method, "score": cell.score} if scored else {}
             row["seeds"], row["bootstrap"] = (json.dumps(row[name]) for name in ("seeds", "bootstrap"))
             row |= {f"difference_{name}": value for name, value in (cell.difference or {}).items()}
             row |= {f"printed_{name}": value for name, value in (cell.printed or {}).items()}
@@ -111,6 +123,8 @@ def read(path: Path | str) -> TableResult:
             f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; remove it, or write elsewhere with --out"
         )
     cells = tuple(Cell(**{key: _tuples(value) for key, value in cell.items()}) for cell in tree.pop("cells"))
+    if tree["kind"] in ("alignment", "imputation"):
+        cells = tuple(_scored(cell) for cell in cells)
     return TableResult(cells=cells, **tree)
 
 
@@ -127,9 +141,13 @@ def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[P
 
 
 def _one_line_a_cell(tree: Mapping[str, Any], cells: tuple[Cell, ...]) -> str:
-    known = ({name: value for name, value in asdict(cell).items() if value not in (None, (), [])} for cell in cells)
-    lines = ",\n".join("  " + json.dumps(cell, ensure_ascii=False) for cell in known)
+    lines = ",\n".join("  " + json.dumps(_known(cell), ensure_ascii=False) for cell in cells)
     return json.dumps(tree, indent=1, ensure_ascii=False).removesuffix("\n}") + f',\n "cells": [\n{lines}\n ]\n}}\n'
+
+
+def _known(cell: Cell) -> dict[str, Any]:
+    known = {name: value for name, value in asdict(cell).items() if value not in (None, (), [])}
+    return known if cell.score else {name: value for name, value in known.items() if name != "score"}
 
 
 def _replace(path: Path, text: str) -> Path:
@@ -142,6 +160,12 @@ def _replace(path: Path, text: str) -> Path:
         raise
     path.chmod(0o644)  # a temporary file is private to its owner
     return path
+
+
+def _scored(cell: Cell) -> Cell:
+    """The cell with the score in its label, of results stored before there was a field for it."""
+    end = cell.row.rpartition(", ")[2]
+    return replace(cell, score=end) if not cell.score and end in _SCORES else cell
 
 
 def _tuples(value: Any) -> Any:

@@ -34,7 +34,7 @@ def values(result: TableResult, task: str = "", paper: bool = True) -> str:
         paper: whether the paper's rows are shown.
     """
     kind = kind_of(result.kind)
-    return _grid(_of_task(result, task), kind.show, kind.headings, paper)
+    return _grid(_of_task(result, task), kind.show, kind.headings, paper, kind.score)
 
 
 def as_printed(table: int) -> str:
@@ -108,22 +108,31 @@ def _printed(cell: Cell) -> str:
     return f"{value} [{p['low']:.3f}, {p['high']:.3f}]" if "low" in p else value
 
 
-def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper: bool) -> str:
-    """Rows by section and label, columns by task and metric; the paper's row, if there is one, follows ours."""
+def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper: bool, score: str = "") -> str:
+    """Rows by section and label, columns by task and metric; the paper's row, if there is one, follows ours.
+
+    Where a method has several scores, they have a column headed ``score``.
+    """
     columns = list(dict.fromkeys((cell.task, cell.metric) for cell in cells))
     rows: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
     for cell in cells:
         rows.setdefault((cell.section, cell.row), {})[cell.task, cell.metric] = cell
-    lines = [["", *(f"{task} {headings.get(metric, metric)}".strip() for task, metric in columns)]]
-    lines.append(["---"] * (len(columns) + 1))
+    scored = any(cell.score for cell in cells)
+    labels = [score] if scored else []
+    lines = [["", *labels, *(f"{task} {headings.get(metric, metric)}".strip() for task, metric in columns)]]
+    blank = [""] * len(labels)
+    lines.append(["---"] * len(lines[0]))
     section = None
     for (block, label), found in rows.items():
         if block != section:
             section = block
-            lines.append([f"**{block}**", *[""] * len(columns)])
-        lines.append([label, *(show(found[c]) if c in found else "" for c in columns)])
+            lines.append([f"**{block}**", *blank, *[""] * len(columns)])
+        first = next(iter(found.values()))
+        labels = [first.method, first.score] if scored else [label]
+        lines.append([*labels, *(show(found[c]) if c in found else "" for c in columns)])
         if paper and (cohort := next((c.printed["cohort"] for c in found.values() if c.printed), None)) is not None:
-            lines.append([f"*paper, {COHORTS.get(cohort, cohort)}*", *(_printed(found[c]) if c in found else "" for c in columns)])
+            words = (_printed(found[c]) if c in found else "" for c in columns)
+            lines.append([f"*paper, {COHORTS.get(cohort, cohort)}*", *blank, *words])
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,8 +14,11 @@ from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, embe
 from cm2.evaluation.imputation import WAYS
 from cm2.evaluation.retrieval import cosine_standings, standings
 from cm2.methods import METHODS, build_method, tokenised
-from cm2.tables import load_table, markdown, plan, read, table
+from cm2.tables import Cell, TableResult, load_table, markdown, notes, plan, read, table
+from cm2.tables.embeddings import DIAGNOSTICS
 from tests.tables.conftest import FAST
+
+LINEAR, THIRD = "Linear (canonical analysis)", "CM2, version 3"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def aligned(tiny, store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def imputed(tiny, store):
-    return table("imputation", tiny, "smoke", seeds=1, settings=FAST, only=["CM2", "MedFuse"], store=store)
+    return table("imputation", tiny, "smoke", seeds=1, settings=FAST, only=["CM2", "MedFuse", LINEAR, THIRD], store=store)
 
 
 def test_alignment_is_that_of_the_runs(aligned, tiny, store):
@@ -54,7 +58,12 @@ def test_both_directions_every_score_and_what_cannot_be_done(aligned):
     assert rows == {"chance", "CM2, density", "CM2, dependence", "CM2, cosine", "MedFuse, cosine"}
     assert result.provenance["cannot"] == {"MMTM": "has no vector of one width for each modality"}
     text = markdown(result)
-    assert "Not in the table: MMTM (has no vector of one width" in text and "| chance |" in text and "median rank" in text
+    assert "Not in the table: MMTM (has no vector of one width" in text and "| chance |  |" in text and "median rank" in text
+    assert "|  | score | death recall at 1 |" in text and "| CM2 | dependence |" in text and "| MedFuse | cosine |" in text
+    frame = result.frame().set_index("row")
+    assert frame.loc["CM2, density", "score"].unique().tolist() == ["density"]
+    assert frame.loc["CM2, density", "method"].unique().tolist() == ["CM2"]
+    assert frame.loc["chance", ["method", "score"]].drop_duplicates().to_numpy().tolist() == [["chance", ""]]
     assert read(out / "alignment-cm2-medfuse-mmtm.json") == result
     assert json.loads((out / "alignment-cm2-medfuse-mmtm.json").read_text())["provenance"]["seeds"] == 2
 
@@ -67,19 +76,96 @@ def test_a_second_call_computes_nothing(aligned, tiny, store, monkeypatch):
 
 
 def test_imputation_has_every_way_and_score(imputed):
-    assert {c.row for c in imputed.cells} == {f"CM2, {how}" for how in WAYS}
+    assert {c.row for c in imputed.cells} == {f"{method}, {how}" for method in ("CM2", LINEAR, THIRD) for how in WAYS}
+    assert {(c.method, c.score) for c in imputed.cells} == {(method, how) for method in ("CM2", LINEAR, THIRD) for how in WAYS}
     assert {c.section for c in imputed.cells} == {"bedside, 0% of the others hidden", "laboratory, 0% of the others hidden"}
-    for cell in imputed.cells:
+    for cell in (c for c in imputed.cells if c.metric not in DIAGNOSTICS):
         digit = 1e-12 * abs(cell.value)  # the mean of equal numbers, in two orders
         assert cell.low - digit <= cell.value <= cell.high + digit
-    assert not [c for c in imputed.cells if c.metric == "log_likelihood" and c.row in ("CM2, mean", "CM2, zero")]
+    assert {c.score for c in imputed.cells if c.metric == "log_likelihood"} == {"conditional", "marginal"}
     assert imputed.provenance["cannot"] == {"MedFuse": "has no law of its embeddings"}
-    assert "hidden and filled in" in markdown(imputed)
+    text = markdown(imputed)
+    assert "hidden and filled in" in text and "|  | filled in by |" in text and f"| {THIRD} | conditional mean |" in text
     assert all(c.value > 0 for c in imputed.cells if c.metric == "unit")
 
 
+def test_what_a_law_says_of_itself_stands_beside_what_it_reaches(imputed, store):
+    """Those of the best epoch, where the history has them: a law that follows gradient steps does not."""
+    for method in (LINEAR, THIRD):
+        cells = [c for c in imputed.cells if c.metric in DIAGNOSTICS and c.method == method]
+        assert {c.row for c in cells} == {f"{method}, conditional"}
+        assert {c.section for c in cells} == {c.section for c in imputed.cells}
+        for cell in cells:
+            history = Run(store.root / cell.runs[0]).history
+            assert cell.value == history.loc[history["valid_auroc"].idxmax(), cell.metric]
+        assert {c.metric for c in cells} == set(DIAGNOSTICS)
+    assert not [c for c in imputed.cells if c.metric in DIAGNOSTICS and c.method == "CM2"]
+    heading = markdown(imputed).splitlines()[2]
+    assert all(f"| death {name} |" in heading for name in DIAGNOSTICS.values())
+    assert "Of the law, on training stays at the best epoch" in markdown(imputed)
+
+
+def made(*cells):
+    source = dict.fromkeys(("cohort", "cohort_checksum", "cm2", "date", "device"), "made up")
+    return TableResult("imputation", "made up", "imputation", "CM2", cells, source)
+
+
+def cell(method, score, metric, value, section="bedside"):
+    return Cell(section, f"{method}, {score}", "death", metric, value, seeds=(value,), score=score)
+
+
+def test_a_law_beside_the_embeddings_is_named_below_the_table():
+    broken = made(
+        cell("A, b", "conditional", "error", 1.06),
+        cell("A, b", "marginal", "error", 2.313, "laboratory"),
+        cell("A, b", "zero", "error", 7.0),
+        cell("A, b", "conditional", "law_distance", 0.41),
+        cell("C", "conditional", "law_distance", 0.2),
+        cell("C", "conditional", "error", 1.05),
+        cell("C", "conditional mean", "error", 1.2),
+    )
+    found = [line for line in notes(broken).splitlines() if line.startswith("**Warning.**")]
+    assert len(found) == 2
+    assert found[0].endswith("by more than 0.2 standard deviations: A, b (0.41).")
+    assert found[1].endswith(": A, b (conditional, marginal: up to 2.31); C (conditional mean: up to 1.2).")
+    sound = made(cell("C", "conditional", "error", 1.05), cell("C", "conditional", "law_distance", 0.2))
+    assert "Warning" not in notes(sound)
+
+
+def test_results_stored_without_scores_are_read(aligned, tmp_path):
+    result, out = aligned
+    tree = json.loads((out / "alignment-cm2-medfuse-mmtm.json").read_text())
+    for stored in tree["cells"]:
+        stored.pop("score", None)
+    few = {"section": "s", "row": "CM2, cosine alignment", "task": "death", "metric": "recall_1", "n": 1}
+    tree["cells"].append(few)
+    (tmp_path / "old.json").write_text(json.dumps(tree))
+    old = read(tmp_path / "old.json")
+    assert old.cells[:-1] == result.cells
+    assert (old.cells[-1].method, old.cells[-1].score) == ("CM2, cosine alignment", "")
+
+
+def test_the_kept_tables_are_read_and_shown(repository):
+    for path in sorted(repository.glob("results/*/*.json")):
+        if path.stem in ("alignment", "imputation"):
+            result = read(path)
+            assert {c.score for c in result.cells if c.method != "chance" and c.value is not None} - {""}
+            shown = markdown(result)
+            assert f"| {result.cells[-1].method} | {result.cells[-1].score} |" in shown
+
+
+def test_a_table_computed_in_another_way_is_computed_again(tiny, store):
+    from cm2.tables.contract import kind_of
+    from cm2.tables.planning import resolve
+
+    plan = resolve(load_table("imputation"), tiny, store, "smoke", 1, FAST, only=["CM2"])
+    able = kind_of("imputation").able(plan)
+    assert able.version == 2 and able.key != plan.key
+    assert replace(able, version=1).key == plan.key
+
+
 def test_the_two_tables_share_runs(aligned, imputed):
-    of = lambda result: {run for cell in result.cells if cell.row.startswith("CM2,") for run in cell.runs}
+    of = lambda result: {run for cell in result.cells if cell.method == "CM2" for run in cell.runs}
     assert of(imputed) < of(aligned[0])
 
 

@@ -11,7 +11,7 @@ from cm2.evaluation.embeddings import Embedded, cannot_score, law_of
 from cm2.evaluation.retrieval import cosine_standings, standings
 from cm2.methods import Method
 from cm2.metrics import Interval
-from cm2.tables.embeddings import MOST, RATES, EmbeddingKind, Finding
+from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, MOST, RATES, EmbeddingKind, Finding
 
 POOL = 100
 """Number of candidates in a random set, including the true one."""
@@ -26,7 +26,9 @@ class Alignment(EmbeddingKind):
         "recall_5": "at 5",
         "recall_10": "at 10",
         "median_rank": "median rank",
+        **DIAGNOSTICS,
     }
+    of_law = "dependence"
     asked = (
         "Which embedding of the modality belongs to the stay? Share of stays whose own is among the best 1, 5 and 10, and the"
         " median of its rank, among all candidates or in random sets of 100 (exact expectation over the sets). Density: of stay and"
@@ -53,7 +55,7 @@ def _retrieved(
 ) -> Iterator[Finding]:
     rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
     if len(rows) < 2:
-        yield Finding(f"{section}, of all", label, "recall_1", None, len(rows))
+        yield Finding(f"{section}, of all", label, "", "recall_1", None, len(rows))
         return
     z = embedded.z[rows]
     query = (z, given[rows], z[:, target], target)
@@ -63,7 +65,7 @@ def _retrieved(
     pools |= {"of all": None} if whole or not pools else {}
     for pool, among in pools.items():
         for metric, value in found["cosine"].chance(among).items():
-            yield Finding(f"{section}, {pool}", "chance", metric, Interval(value, value, value), len(rows))
+            yield Finding(f"{section}, {pool}", CHANCE, "", metric, Interval(value, value, value), len(rows))
         for score, standing in found.items():
             for metric, interval in standing.summary(among).items():
-                yield Finding(f"{section}, {pool}", f"{label}, {score}", metric, interval, len(rows))
+                yield Finding(f"{section}, {pool}", label, score, metric, interval, len(rows))

@@ -9,18 +9,26 @@ from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, law_
 from cm2.evaluation.imputation import impute_scores, spread, summarise
 from cm2.methods import Method
 from cm2.metrics import Interval
-from cm2.tables.embeddings import MOST, RATES, EmbeddingKind, Finding
+from cm2.tables.embeddings import DIAGNOSTICS, MOST, RATES, EmbeddingKind, Finding
 
 
 class Imputation(EmbeddingKind):
     """Scores of imputed embeddings, for methods that model the distribution of their embeddings."""
 
     name = "imputation"
-    headings: ClassVar[Mapping[str, str]] = {"energy": "energy score", "log_likelihood": "log-likelihood", "error": "error of the mean"}
+    headings: ClassVar[Mapping[str, str]] = {
+        "energy": "energy score",
+        "log_likelihood": "log-likelihood",
+        "error": "error of the mean",
+        **DIAGNOSTICS,
+    }
+    score = "filled in by"
+    of_law = "conditional"
     asked = (
         "A known modality is hidden and filled in from the stay's others. Energy score and error of the mean (small is good) and"
         " log-likelihood (large is good) in units of the standard deviation of the embedding over the stays, which is shown: next to 0 all"
-        " stays have nearly the same embedding. An error of 1 is that of the stays' own mean. A point has no log-likelihood."
+        " stays have nearly the same embedding. An error of 1 is that of the stays' own mean. Conditional and marginal are draws, of which"
+        " the energy score judges the spread as well; the others are points, which have no log-likelihood."
     )
 
     def cannot(self, method: Method) -> str:
@@ -36,9 +44,9 @@ class Imputation(EmbeddingKind):
                 section = f"{name}, {rate:.0%} of the others hidden"
                 rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
                 if len(rows) < 2:
-                    yield Finding(section, label, "energy", None, len(rows))
+                    yield Finding(section, label, "", "energy", None, len(rows))
                     continue
                 unit = float(spread(embedded.z[rows, target]))
                 for how, scores in impute_scores(law, embedded.z[rows], given[rows], target).items():
                     for metric, interval in (summarise(scores) | {"unit": Interval(unit, unit, unit)}).items():
-                        yield Finding(section, f"{label}, {how}", metric, interval, len(rows))
+                        yield Finding(section, label, how, metric, interval, len(rows))
