@@ -7,6 +7,7 @@ paper's idea and are exact, but for ``link="paper"``, the printed formula.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from copy import deepcopy
@@ -155,6 +156,11 @@ class CopulaJoint(nn.Module):
             parts = [slice(first, first + _BLOCK) for first in range(0, len(pairs), _BLOCK)]
             dependence = sum(float(nats(part)) for part in parts) / len(z)
             marginal = float(self(validate_args=False).marginal_log_prob(z, present).sum()) / len(z)
+        if not math.isfinite(dependence):
+            raise ValueError(
+                f"fit: the copula fitted to {len(pairs)} stays is singular: in some direction one modality determines another; "
+                "give more stays or fewer directions"
+            )
         return JointFit(len(z), paired.long(), marginal + dependence, dependence, tuple(alone.nonzero().flatten().tolist()), converged)
 
     @torch.no_grad()

@@ -98,5 +98,7 @@ def from_likelihood(points: Tensor, start: Estimate, floor: float, shrinkage: fl
 
 def _pooled(residuals: Tensor, total: Tensor) -> Tensor:
     """Covariance of a cluster's residuals ``(n, d)``, shrunk, and by one pseudo-observation with the variances `total` ``(d,)``."""
+    if len(residuals) < 2:  # a cluster of one point has no covariance of its own
+        return torch.diag(total) / 2
     covariance, _ = ledoit_wolf(residuals.numpy(), assume_centered=True)
     return (len(residuals) * torch.from_numpy(covariance) + torch.diag(total)) / (len(residuals) + 1)

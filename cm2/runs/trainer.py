@@ -24,6 +24,14 @@ from cm2.methods.contract import FitsStays, Method
 from cm2.metrics import aupr, auroc
 from cm2.progress import Progress
 
+_LOWER = {
+    "mixture": "model.lambda_mix",
+    "copula": "model.lambda_copula",
+    "rate": "model.beta",
+    "heads": "model.lambda_heads",
+    "alignment": "model.lambda_alignment",
+}
+"""Setting that weighs a term of the loss, for the error of a training that diverges."""
 INITIAL_STAYS = 512
 _REFIT = 512
 VALIDATION = 2**31
@@ -147,6 +155,7 @@ class TrainingLoop(LightningModule):
         With averaged parameters these are the method's already: Lightning calls the callback that swaps them first.
         """
         self._predicted = []
+        self._check_divergence()
         if self.train_batches is not None:
             self._seed(VALIDATION, 0)
             fitted = self.method.refit(_OnDevice(self.train_batches, self))
@@ -196,6 +205,19 @@ class TrainingLoop(LightningModule):
         # already here: Lightning creates the iterator before `on_train_epoch_start`
         if self.sampler is not None:
             self.sampler.epoch = checkpoint["epoch"] + 1
+
+    def _check_divergence(self) -> None:
+        """Stops before anything is stored, where a term of the loss is no longer a number."""
+        broken = [name for name, total in self._sums.items() if not math.isfinite(float(total))]
+        if not broken:
+            return
+        term = next((name for name in broken if name != "loss"), "loss")
+        setting = next((setting for start, setting in _LOWER.items() if term.startswith(start)), "train.learning_rate")
+        value, epoch = float(self._sums[term]), self.current_epoch + 1
+        raise ValueError(
+            f"{self.config.method}: training diverged in epoch {epoch}: the term {term} is {value}; lower {setting} or train.learning_rate, "
+            "or set train.gradient_clip. Nothing of the run is stored"
+        )
 
     def _seed(self, epoch: int, step: int) -> None:
         state = np.random.SeedSequence((self.config.seed, epoch, step)).generate_state(1)[0]

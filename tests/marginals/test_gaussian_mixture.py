@@ -255,6 +255,15 @@ def test_full_covariance_initialises_near_each_cluster():
     torch.testing.assert_close(covariance, sample + total, rtol=0.1, atol=0.05)
 
 
+def test_a_cluster_of_one_point_has_half_the_variance_of_all():
+    z = torch.cat([torch.randn(20, 3), torch.full((1, 3), 90.0)])
+    mixture = GaussianMixture(2, 3, covariance="full")
+    mixture.initialise(z)
+    law = mixture()
+    lone = law.scale_tril[law.mean[:, 0].argmax()]
+    torch.testing.assert_close(lone @ lone.T, torch.diag(z.var(0, correction=0) / 2), rtol=1e-4, atol=1e-4)
+
+
 def test_components_differ_from_the_start():
     assert torch.pdist(GaussianMixture(5, 8).mean).min() > 0.1
 
