@@ -214,9 +214,9 @@ class TrainingLoop(LightningModule):
         term = next((name for name in broken if name != "loss"), "loss")
         setting = next((setting for start, setting in _LOWER.items() if term.startswith(start)), "train.learning_rate")
         value, epoch = float(self._sums[term]), self.current_epoch + 1
+        hint = f"lower {setting} or train.learning_rate, or set train.gradient_clip"
         raise ValueError(
-            f"{self.config.method}: training diverged in epoch {epoch}: the term {term} is {value}; lower {setting} or train.learning_rate, "
-            "or set train.gradient_clip. Nothing of the run is stored"
+            f"{self.config.method}: training diverged in epoch {epoch}: the term {term} is {value}; {hint}. Nothing of the run is stored"
         )
 
     def _seed(self, epoch: int, step: int) -> None:
