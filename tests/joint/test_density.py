@@ -163,6 +163,7 @@ def test_dimension_link_with_one_copula_per_coordinate():
     several = CopulaJoint([make("gumbel", 2, alpha=a) for a in alphas], marginals, "dimension")
     batched = CopulaJoint(make("gumbel", 2, alpha=torch.tensor(alphas)), marginals, "dimension")
     torch.testing.assert_close(several().log_prob(z, present), batched().log_prob(z, present))
+    torch.testing.assert_close(several().log_prob(z), batched().log_prob(z))
     assert several().rsample((4,)).shape == batched().rsample((4,)).shape == (4, 2, 3)
 
 

@@ -100,6 +100,23 @@ def test_conditional_mean_is_the_mean_of_draws(link, types, family):
     check("conditional means", found.mean[~present], near=draws.mean(0)[~present], standard_error=error)
 
 
+def test_a_list_of_copulas_is_one_with_a_batch_of_parameters():
+    alphas = [1.5, 2.5]
+    marginals = [mixture(DIM, seed=m) for m in range(2)]
+    batched = CopulaJoint(make("gumbel", 2, alpha=torch.tensor(alphas)), marginals, "vector", directions=2)
+    several = CopulaJoint([make("gumbel", 2, alpha=alpha) for alpha in alphas], marginals, "vector", directions=2)
+    with torch.no_grad():
+        several.raw_directions.copy_(batched.raw_directions)
+        z, present = torch.randn(5, 2, DIM), torch.tensor([[True, True]] * 2 + [[True, False]] * 3)
+        torch.testing.assert_close(several().log_prob(z), batched().log_prob(z))
+        torch.testing.assert_close(several().log_prob(z, present), batched().log_prob(z, present))
+        for one, other in zip(several().conditional_mean(z, present), batched().conditional_mean(z, present), strict=True):
+            torch.testing.assert_close(one, other)
+        drawn = several().impute(z[2:3].expand(4_000, 2, DIM), present[2:3].expand(4_000, 2))[0, :, 1]
+        expected = batched().conditional_mean(z[2:3], present[2:3]).mean[0, 1]
+    check("the mean of draws", drawn.mean(0), near=expected, standard_error=drawn.std(0) / math.sqrt(4_000))
+
+
 def test_conditional_mean_has_a_gradient():
     for family in ("gumbel", "gaussian"):
         law = joint(family, "vector", 2)
