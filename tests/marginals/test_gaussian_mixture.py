@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.covariance import ledoit_wolf
 
 from cm2.book.checks import FALSE_ALARM, check
 from cm2.marginals import COVARIANCES, GaussianMixture, GaussianMixtureDistribution, draw_labels
@@ -249,10 +250,11 @@ def test_full_covariance_initialises_near_each_cluster():
     mixture = GaussianMixture(2, 3, covariance="full")
     mixture.initialise(z)
     law, order = mixture(), mixture.mean[:, 0].argsort()
-    covariance = (law.scale_tril @ law.scale_tril.mT)[order][0]
-    sample = torch.cov(z[:300].T, correction=0)
-    total = torch.diag(z.var(0, correction=0)) / 301
-    torch.testing.assert_close(covariance, sample + total, rtol=0.1, atol=0.05)
+    covariance = (law.scale_tril @ law.scale_tril.mT)[order]
+    for found, part in zip(covariance, (z[:300], z[300:]), strict=True):
+        own, _ = ledoit_wolf((part - part.mean(0)).numpy(), assume_centered=True)
+        pooled = (len(part) * torch.from_numpy(own) + torch.diag(z.var(0, correction=0))) / (len(part) + 1)
+        torch.testing.assert_close(found, pooled + (2 * mixture.minimum_scale) ** 2 * torch.eye(3))
 
 
 def test_a_cluster_of_one_point_has_half_the_variance_of_all():
