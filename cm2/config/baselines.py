@@ -16,7 +16,7 @@ class DrFuseConfig:
     feedforward: int = 2048
     """Width of its feed-forward part."""
     image_depth: int = 50
-    """Of its two residual networks: 10, 18, 34 or 50."""
+    """Depth of its two residual networks: 10, 18, 34 or 50."""
 
     def __post_init__(self) -> None:
         all_positive("baseline.drfuse", self)
@@ -27,7 +27,7 @@ class LSMTConfig:
     """Sizes of lsmt that no other method has; the defaults are those of its authors' program."""
 
     width: int = 384
-    """Of a token."""
+    """Width of a token."""
     layers: int = 4
     """Blocks over all modalities' tokens."""
     heads: int = 4
@@ -43,13 +43,13 @@ class LSMTConfig:
     image_heads: int = 6
     """Attention heads of such a block."""
     latents: int = 128
-    """Tokens that a series becomes."""
+    """Latent tokens of a series."""
     latent_width: int = 128
     """Their width, a multiple of ``latent_heads``."""
     latent_layers: int = 6
-    """Times that they read the series."""
+    """Cross-attention layers from the latents to the series."""
     latent_heads: int = 4
-    """Attention heads between them."""
+    """Attention heads of the latents."""
 
     def __post_init__(self) -> None:
         all_positive("baseline.lsmt", self)
@@ -60,7 +60,7 @@ class InterleavedConfig:
     """Sizes of interleaved that no other method has; the defaults are those of its paper."""
 
     width: int = 128
-    """Of a modality's state at a point of the time grid, a multiple of ``heads``."""
+    """Width of a modality's state at a point of the time grid, a multiple of ``heads``."""
     time: int = 64
     """Width of the embedding of a time, a multiple of ``heads``."""
     heads: int = 8

@@ -30,7 +30,7 @@ class ModelConfig:
     """How the copula couples embeddings: ``component``, ``scalar``, ``dimension`` or ``vector``, which are exact; ``paper``, the printed
     formula, which is not a density of vectors; or ``released``, the score of the released program, weighted by ``lambda_copula`` alone."""
     directions: int = later(8)
-    """Directions of each modality that the link ``vector`` couples, r; at most ``embedding_dim``."""
+    """Directions of each modality, r, that the link ``vector`` couples and ``law = profile`` reads; at most ``embedding_dim``."""
     covariance: str = later("diagonal")
     """Covariances of the mixtures' components: ``diagonal`` (paper) or ``full``."""
     types: str = "independent"
@@ -41,9 +41,9 @@ class ModelConfig:
     profile_shrinkage: float = later(0.05)
     """Shrinkage of a batch's covariances towards their diagonals, for ``law = profile``."""
     weights: str = "learned"
-    """Weights of each mixture: ``learned``, the same for all stays, or ``predicted`` from the stay's other present modalities (paper)."""
+    """Weights of each mixture: ``learned``, the same for all stays, or ``predicted`` from the stay's other observed modalities (paper)."""
     alignment: str = "copula"
-    """What aligns embeddings: the ``copula``'s joint law, or in the place of its terms ``cosine`` or ``kl`` (paper, Table 4)."""
+    """Alignment of the embeddings: by the ``copula``'s joint distribution, or by ``cosine`` or ``kl`` distances (paper, Table 4)."""
     lambda_alignment: float = 1.0
     """Weight of the cosine or KL alignment (released code: 1)."""
     impute: str = "conditional"
@@ -61,8 +61,8 @@ class ModelConfig:
     lambda_copula: float = 1e-3
     """Weight of the dependence term, per stay; 0 leaves the copula's parameter where it starts."""
     stop_gradient: str = "none"
-    """Term whose gradient does not reach the encoders, while the law is fitted all the same: ``none``; ``mixture``, so that the dependence
-    alone shapes the embeddings; ``copula``, so that the mixtures alone do; or ``both``."""
+    """Term whose gradient does not reach the encoders, although it still trains the distribution: ``none``; ``mixture`` (only the
+    dependence shapes the embeddings); ``copula`` (only the mixtures do); or ``both``."""
     temperature: float = 0.0
     """T of the annealing: the task loss is multiplied by 1/max(exp(-T·epoch), 1e-3); 0 switches it off."""
     fusion: str = "lstm"
@@ -79,7 +79,7 @@ class ModelConfig:
     fusion_layers: int = 2
     """Layers of the fusion LSTM (paper: two; released code: one)."""
     dropout: float = 0.1
-    """Before the classifier."""
+    """Dropout rate before the classifier."""
 
     def __post_init__(self) -> None:
         one_of("model.normalisation", self.normalisation, ("layer", "batch", "l2", "none"))
@@ -116,7 +116,7 @@ class ModelConfig:
             )
 
     def _check_law(self) -> None:
-        if self.link == "vector" and not 1 <= self.directions <= self.embedding_dim:
+        if (self.link == "vector" or self.law == "profile") and not 1 <= self.directions <= self.embedding_dim:
             raise ValueError(f"model.directions: expected 1 to embedding_dim = {self.embedding_dim}, got {self.directions}")
         if self.covariance == "full" and self.link in ("paper", "released"):
             raise ValueError(f"model.covariance: link {self.link} needs covariance diagonal: it reads a joint distribution function")

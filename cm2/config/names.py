@@ -37,7 +37,7 @@ def enter(registry: dict[str, Any], cls: type[Any], what: str) -> None:
 
 
 def import_all(package: str, path: Iterable[str]) -> None:
-    """Imports every module of a package, so that its classes enter themselves into their registry.
+    """Imports every module of a package, whose classes then enter themselves into their registry.
 
     Args:
         package: its name, ``__name__`` in its ``__init__``.

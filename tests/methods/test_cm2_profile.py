@@ -130,6 +130,7 @@ def test_the_divergence_is_that_of_two_normal_distributions_where_the_law_is_one
         ({"objective": "elbo", "beta": 0.0}, r"model\.beta"),
         ({"link": "vector", "directions": 9}, r"model\.directions: expected 1 to embedding_dim = 8"),
         ({"link": "paper", "covariance": "full", "impute": "zero"}, r"model\.covariance"),
+        ({"law": "profile", "directions": 9}, r"model\.directions"),
         ({"profile_shrinkage": 0.0}, r"model\.profile_shrinkage"),
         ({"law": "profile", "link": "released", "impute": "zero"}, r"model\.law: link released"),
         ({"law": "profile", "weights": "predicted"}, r"model\.law: profile fits one"),
