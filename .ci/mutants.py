@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -88,8 +89,12 @@ def mutate(name: str, sample: int, seed: int, timeout: float) -> list[Mutant]:
     told = {"module-path": TARGETS[name][0], "timeout": timeout, "excluded-modules": [], "test-command": shlex.join(command(name))}
     lines = ["[cosmic-ray]", *(f"{key} = {json.dumps(value)}" for key, value in told.items()), "[cosmic-ray.distributor]", 'name = "local"']
     settings.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if not session.is_file():
+    code = FOLDER / f"{name}.tar"  # as it is without mutations, one of which an interrupted call may have left in the copy
+    if session.is_file():
+        shutil.unpack_archive(code, copy, filter="data")
+    else:
         checkout_that_passes(name, timeout)
+        shutil.make_archive(str(code.with_suffix("")), "tar", copy, TARGETS[name][0])
         subprocess.run([str(program), "init", str(settings), str(session)], cwd=copy, check=True)
         draw(session, sample, seed)
     subprocess.run([str(program), "exec", str(settings), str(session)], cwd=copy, check=True, env=environment(name))

@@ -65,6 +65,8 @@ def test_standard_errors_are_the_spread(measure, name, value):
         (torch.rand(2, 2), r"has 2 rows; ranks need at least 3"),
         (torch.tensor([[0.1, 0.2], [0.3, torch.nan], [0.5, 0.1]]), r"column 1 of the sample holds NaN"),
         (torch.tensor([[0.1, 0.2], [0.1, 0.3], [0.1, 0.1]]), r"column 0 of the sample is constant \(0.1\)"),
+        (torch.full((3, 3), torch.nan), r"column 0 of the sample holds NaN"),
+        (torch.full((3, 3), 0.1), r"column 0 of the sample is constant"),
     ],
 )
 def test_samples_are_checked(x, message):

@@ -226,6 +226,7 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
     sampler.epoch = 1
     assert first != list(sampler)
     assert list(EpochSampler(5, 2)) == [[0, 1], [2, 3], [4]]
+    assert len(EpochSampler(5, 2)) == len(EpochSampler(5, 2, shuffle=True)) == 3
 
 
 def test_unknown_method_is_named(small_cohort):
