@@ -31,7 +31,10 @@ TARGETS = {
     "copulas": ("cm2/copulas", ["tests/copulas"]),
     "marginals": ("cm2/marginals", ["tests/marginals", "tests/joint"]),
     "joint": ("cm2/joint", ["tests/joint"]),
-    "cm2": ("cm2/methods/cm2.py", ["tests/methods/test_cm2.py", "tests/methods/test_cm2_variants.py", "tests/config"]),
+    "cm2": (
+        "cm2/methods/cm2.py",
+        ["tests/methods/test_cm2.py", "tests/methods/test_cm2_variants.py", "tests/methods/test_cm2_profile.py", "tests/config"],
+    ),
     "runs": ("cm2/runs", ["tests/runs", "tests/config/test_wiring.py"]),
     "mimic": ("data_prep/mimic", ["tests/data_prep/mimic"]),
 }
