@@ -288,3 +288,12 @@ def test_a_prediction_is_mean_and_variance_of_the_draws_probabilities():
     torch.testing.assert_close(variance, (drawn - drawn.mean(0)).square().mean(0))  # of these draws, not an estimate for others
     assert (variance[~present.all(1)] > 0).all()
     assert method.predictive(make_batch(modalities(2), torch.ones(12, 2, dtype=torch.bool)))[1].max() == 0, "nothing is drawn"
+
+
+@pytest.mark.parametrize(("reads", "unused"), [("all", False), ("present", True), ("first_two", True)])
+def test_a_law_that_neither_loss_nor_fusion_reads_is_unused(reads, unused):
+    method, batch = build(3, fusion_reads=reads, impute="conditional", lambda_mix=0.0, lambda_copula=0.0), make_batch(modalities(3))
+    assert ("joint." in method.unused_parameters) == unused
+    method.loss(batch)["loss"].backward()
+    means = [mixture.mean.grad for mixture in method.joint.marginals]
+    assert any(g is not None and bool(g.abs().sum() > 0) for g in means) == (not unused)
