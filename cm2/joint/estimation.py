@@ -23,7 +23,8 @@ class JointFit:
         n: number of stays.
         paired: ``(M, M)``, stays with both modalities; on the diagonal those with the modality.
         log_likelihood: mean log density of a stay's observed embeddings, in nats.
-        dependence: mean of its dependence term, in nats; for ``link="vector"`` along directions that other stays chose.
+        dependence: mean of its dependence term over the stays with two modalities or more, in nats; for ``link="vector"`` along directions
+            that other stays chose.
         uncoupled: modalities never observed with any other, which the joint distribution takes as independent of them.
         converged: whether the search for the copula's parameters ended at a maximum.
     """

@@ -154,14 +154,15 @@ class CopulaJoint(nn.Module):
             converged = ascend(parameters, nats, len(pairs))
         with torch.no_grad():
             parts = [slice(first, first + _BLOCK) for first in range(0, len(pairs), _BLOCK)]
-            dependence = sum(float(nats(part)) for part in parts) / len(z)
+            total = sum(float(nats(part)) for part in parts)
             marginal = float(self(validate_args=False).marginal_log_prob(z, present).sum()) / len(z)
-        if not math.isfinite(dependence):
+        if not math.isfinite(total):
             raise ValueError(
                 f"fit: the copula fitted to {len(pairs)} stays is singular: in some direction one modality determines another; "
                 "give more stays or fewer directions"
             )
-        return JointFit(len(z), paired.long(), marginal + dependence, dependence, tuple(alone.nonzero().flatten().tolist()), converged)
+        likelihood, dependence = marginal + total / len(z), total / max(len(pairs), 1)
+        return JointFit(len(z), paired.long(), likelihood, dependence, tuple(alone.nonzero().flatten().tolist()), converged)
 
     @torch.no_grad()
     def _choose_directions(self, z: Tensor, present: Tensor, folds: Tensor) -> Tensor | None:

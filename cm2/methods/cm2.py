@@ -16,6 +16,7 @@ from cm2.containers import ModulesInOrder
 from cm2.copulas import make
 from cm2.joint import LINKS, CopulaJoint, CopulaJointDistribution
 from cm2.joint.diagnostics import describe
+from cm2.joint.links import ALL_LINKS
 from cm2.joint.profile import profiled_dependence
 from cm2.kinds import build_encoder
 from cm2.marginals import GaussianMixture
@@ -218,11 +219,11 @@ class CM2(Method):
             )
         fitted = c.alignment == "copula" and (c.lambda_copula or (c.lambda_mix and not released))
         unused = {}
-        if not fitted and (released or read not in ("conditional", "marginal", "mean")):
+        if not fitted and (released or read not in ("conditional", "conditional_mean", "marginal", "mean")):
             unused["joint."] = unused["weight_network."] = "no term of the loss reads the law, nor a draw that carries a gradient"
         if released:
             unused["joint.weights"] = "components that are equal give their weights no gradient"
-        elif (not fitted or not c.lambda_copula) and read != "conditional":
+        elif (not fitted or not c.lambda_copula) and read not in ("conditional", "conditional_mean"):
             unused["joint.copula"] = unused["joint.table"] = "neither the dependence term nor a conditional draw is asked for"
         if not fitted and read == "mean":
             unused |= {f"joint.marginals.{m}.raw_scale": "a mean has no scale" for m in range(len(self.names))}
@@ -243,8 +244,7 @@ class CM2(Method):
             return ReleasedScore(c.family, count, dim, c.components)
         marginals = [GaussianMixture(c.components, dim, minimum_scale=c.minimum_scale, covariance=c.covariance) for _ in self.names]
         copula = make(c.family, count, pair_family=c.pair_family) if c.family == "vine" else make(c.family, count)
-        directed = LINKS[c.link].directed if c.link in LINKS else False
-        if not directed:
+        if not ALL_LINKS[c.link].directed:
             return CopulaJoint(copula, marginals, link=c.link, types=c.types)
         return CopulaJoint(copula.side_by_side(c.directions), marginals, link=c.link, types=c.types, directions=c.directions)
 

@@ -41,7 +41,8 @@ class EmbeddingNormalisation(nn.Module):
             return F.normalize(z, dim=-1)
         if self.batch is None:
             return z
-        if self.training and z.shape[0] == 1:  # one stay has no variance: use the running statistics
+        # one stay has no variance: use the running statistics; the layer may be in training mode alone, see `averages_of_a_pass`
+        if self.batch.training and z.shape[0] == 1:
             return F.batch_norm(z, self.batch.running_mean, self.batch.running_var)
         return self.batch(z)
 

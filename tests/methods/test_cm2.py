@@ -290,9 +290,10 @@ def test_a_prediction_is_mean_and_variance_of_the_draws_probabilities():
     assert method.predictive(make_batch(modalities(2), torch.ones(12, 2, dtype=torch.bool)))[1].max() == 0, "nothing is drawn"
 
 
+@pytest.mark.parametrize("impute", ["conditional", "conditional_mean"])
 @pytest.mark.parametrize(("reads", "unused"), [("all", False), ("present", True), ("first_two", True)])
-def test_a_law_that_neither_loss_nor_fusion_reads_is_unused(reads, unused):
-    method, batch = build(3, fusion_reads=reads, impute="conditional", lambda_mix=0.0, lambda_copula=0.0), make_batch(modalities(3))
+def test_a_law_that_neither_loss_nor_fusion_reads_is_unused(reads, unused, impute):
+    method, batch = build(3, fusion_reads=reads, impute=impute, lambda_mix=0.0, lambda_copula=0.0), make_batch(modalities(3))
     assert ("joint." in method.unused_parameters) == unused
     method.loss(batch)["loss"].backward()
     means = [mixture.mean.grad for mixture in method.joint.marginals]

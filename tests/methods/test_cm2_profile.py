@@ -47,6 +47,22 @@ def test_a_law_by_gradient_is_not_refitted():
     assert all(torch.equal(p, before[name]) for name, p in method.state_dict().items())
 
 
+def test_a_last_batch_with_one_stay_of_a_modality_is_read():
+    method = build(2, **PROFILE, normalisation="batch")
+    last = make_batch(modalities(2), torch.tensor([[True, True]] + [[True, False]] * (STAYS - 1)))
+    assert method.refit([*_batches(), last])
+
+
+def test_nats_of_dependence_are_of_the_stays_that_have_a_pair():
+    method, pairs = build(2, **PROFILE, normalisation="batch").eval(), _batches()
+    alone = make_batch(modalities(2), torch.tensor([[True, False]] * STAYS), seed=20)
+    z, present = (torch.cat(each) for each in zip(*(method.embed(batch) for batch in (*pairs, alone)), strict=True))
+    report = method.joint.fit(z.detach(), present)
+    nothing = method.joint().marginal_log_prob(z, present).sum() / len(z)
+    share = present.all(1).double().mean()
+    torch.testing.assert_close(report.log_likelihood - float(nothing.detach()), report.dependence * float(share), rtol=1e-4, atol=1e-4)
+
+
 def test_the_loss_has_the_profiled_dependence_and_the_heads():
     weights = {"lambda_copula": 0.5, "lambda_heads": 0.3, "fusion": "hidden", "profile_shrinkage": 0.1, "normalisation": "batch"}
     method, batch = build(3, **PROFILE, **weights).eval(), make_batch(modalities(3))

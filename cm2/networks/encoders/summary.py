@@ -38,7 +38,7 @@ class SummaryPath(Encoder):
     def features(self, x: Tensor) -> Features:
         """The encoder's feature map, with the summary ``(B, width)``."""
         columns = self.statistics(x.float())
-        alone = self.training and len(columns) == 1  # one stay has no variance: the running averages do
+        alone = self.scale.training and len(columns) == 1  # one stay has no variance: the running averages do
         scaled = nn.functional.batch_norm(columns, self.scale.running_mean, self.scale.running_var) if alone else self.scale(columns)
         summary = self.linear(self.dropout(scaled.clamp(-_LIMIT, _LIMIT)))
         return replace(self.encoder.features(x), summary=summary)
