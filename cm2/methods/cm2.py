@@ -154,6 +154,12 @@ class CM2(Method):
         """Parameters of mixtures and copula, trained with the separate learning rate ``train.law_learning_rate``."""
         return list(self.joint.parameters())
 
+    def before_first_epoch(self, batches: Iterable[Batch]) -> None:
+        """Fits the law of ``law = profile`` (`refit`) where the first steps fill missing modalities from it already."""
+        fills = self.config.fusion_reads == "all" and self.config.impute not in ("zero", "token")
+        if fills and self.config.law == "profile" and not all(is_complete(batch) for batch in batches):
+            self.refit(batches)
+
     @torch.no_grad()
     def refit(self, batches: Iterable[Batch]) -> bool:
         """With ``law = profile``, fits mixtures and copula to the training stays' embeddings in evaluation mode.

@@ -67,6 +67,13 @@ class Method(nn.Module, ABC):
     def initialise(self, batch: Batch) -> None:
         """Initialises parameters from a first batch, before the first step; does nothing by default."""
 
+    def before_first_epoch(self, batches: Iterable[Batch]) -> None:
+        """Fits what the first steps read already to all training stays, after `initialise`; does nothing by default.
+
+        Args:
+            batches: as for `refit`.
+        """
+
     def refit(self, batches: Iterable[Batch]) -> bool:
         """Fits `law_parameters` to all training stays at once, before each validation; does nothing by default.
 

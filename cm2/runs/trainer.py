@@ -133,6 +133,12 @@ class TrainingLoop(LightningModule):
             groups.append({"params": law, "lr": train.law_learning_rate})
         return torch.optim.Adam(groups, lr=train.learning_rate, betas=(train.beta_1, train.beta_2))
 
+    def on_train_start(self) -> None:
+        """Lets the method fit what its first steps read, unless training continues from a checkpoint."""
+        if self.train_batches is not None and self.trainer.global_step == 0:
+            self._seed(VALIDATION, 0)
+            self.method.before_first_epoch(_OnDevice(self.train_batches, self))
+
     def on_train_epoch_start(self) -> None:
         """Passes the epoch on to sampler and method."""
         self.method.epoch = self.current_epoch

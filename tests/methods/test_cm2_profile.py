@@ -47,6 +47,30 @@ def test_a_law_by_gradient_is_not_refitted():
     assert all(torch.equal(p, before[name]) for name, p in method.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("model", "missing", "fits"),
+    [
+        ({"impute": "conditional_mean"}, True, True),
+        ({"impute": "mean"}, True, True),
+        ({"impute": "conditional_mean"}, False, False),
+        ({"impute": "zero"}, True, False),
+        ({"impute": "token"}, True, False),
+        ({"impute": "conditional_mean", "fusion_reads": "present"}, True, False),
+        ({"impute": "conditional_mean", "law": "gradient"}, True, False),
+    ],
+)
+def test_the_first_epoch_fills_from_a_law_that_was_fitted(model, missing, fits):
+    method, batches = build(2, **{**PROFILE, "normalisation": "batch", **model}), _batches(missing=missing)
+    before = {name: p.clone() for name, p in method.state_dict().items()}
+    method.before_first_epoch(batches)
+    after = method.state_dict()
+    assert all(torch.equal(p, before[name]) for name, p in after.items()) != fits
+    if fits:
+        method.refit(batches)
+        for name, value in method.state_dict().items():
+            torch.testing.assert_close(after[name], value, rtol=1e-3, atol=1e-3)
+
+
 def test_a_last_batch_with_one_stay_of_a_modality_is_read():
     method = build(2, **PROFILE, normalisation="batch")
     last = make_batch(modalities(2), torch.tensor([[True, True]] + [[True, False]] * (STAYS - 1)))

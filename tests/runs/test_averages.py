@@ -1,5 +1,7 @@
 """An average of the parameters over steps: validated, stored and predicted with, for every method; and a law fitted to it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -51,6 +53,24 @@ def test_a_fitted_law_is_stored_with_the_encoders_it_was_fitted_to(small_cohort,
     method.refit(batches)
     for name, value in method.joint.state_dict().items():
         torch.testing.assert_close(before[name].double(), value.double(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.3])
+def test_a_law_is_fitted_before_the_first_step_that_reads_it(average, small_cohort, tmp_path, monkeypatch):
+    settings = PROFILE | {"impute": "conditional_mean"}
+    config = Config.from_profile("smoke", SMOKE | {f"model.{k}": v for k, v in settings.items()} | {"train.average": average})
+    cohort = tokenised(small_cohort.with_modalities(config.modalities), config)
+    model, called = build_method(config, cohort), []
+    original = {name: getattr(type(model), name) for name in ("initialise", "loss", "refit")}
+    for name, function in original.items():
+        monkeypatch.setattr(type(model), name, lambda *given, _name=name, _call=function: (called.append(_name), _call(*given))[1])
+    stays = [cohort.split(split, config.task, absent={"note": 0.5}) for split in ("train", "valid")]
+    train(model, config, *stays, tmp_path, progress=False)
+    assert called[:3] == ["initialise", "refit", "loss"] and called.count("refit") == 1 + config.train.epochs
+    longer = replace(config, train=replace(config.train, epochs=3, patience=3))
+    called.clear()
+    train(model, longer, *stays, tmp_path, progress=False)
+    assert called[0] == "loss" and called.count("refit") == 1, "a resumed training has its fitted law"
 
 
 def test_bad_input():
