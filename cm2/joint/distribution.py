@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from cm2.joint.links import Link
+from cm2.joint.links.base import observed
 
 Impute = Literal["conditional", "marginal"]
 
@@ -59,7 +60,7 @@ class CopulaJointDistribution(Distribution):
     def marginal_log_prob(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """log f_m(z_m): ``(..., M, d)`` -> ``(..., M)``, 0 where missing."""
         marginal = self.link.mixture.log_prob(self._prepare(z, present))
-        return marginal if present is None else torch.where(present, marginal, 0.0)
+        return observed(marginal, present)
 
     def dependence(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """log f_O minus the sum of log f_m over the observed modalities O: ``(..., M, d)`` -> ``(...)``, 0 if only one is observed."""

@@ -91,7 +91,15 @@ class CopulaJoint(nn.Module):
             mixture.initialise(z[:, m] if present is None else z[present[:, m], m], seed)
 
     def fit(
-        self, z: Tensor, present: Tensor | None = None, *, start: bool = True, shrinkage: float = 0.0, iterations: int = 100, seed: int = 0
+        self,
+        z: Tensor,
+        present: Tensor | None = None,
+        *,
+        start: bool = True,
+        shrinkage: float = 0.0,
+        iterations: int = 100,
+        seed: int = 0,
+        names: Sequence[str] | None = None,
     ) -> JointFit:
         """Inference for margins (Joe 1997): every mixture by EM, then at these margins the directions and the copula.
 
@@ -106,9 +114,10 @@ class CopulaJoint(nn.Module):
             shrinkage: of full covariances, see `GaussianMixture.fit`.
             iterations: of EM, at most.
             seed: of k-means and of the folds.
+            names: of the modalities, for errors and warnings; their numbers where None.
 
         Raises:
-            ValueError: a wrong shape; a mixture that cannot be fitted, with the modality's number; fewer stays with two modalities than
+            ValueError: a wrong shape; a mixture that cannot be fitted; fewer stays with two modalities than
                 directions.
 
         Warns:
@@ -116,20 +125,21 @@ class CopulaJoint(nn.Module):
         """
         present = torch.ones(z.shape[:2], dtype=torch.bool) if present is None else present.cpu()
         check_sample(z, present, len(self.marginals), self.dim)
+        names = [str(m) for m in range(len(self.marginals))] if names is None else names
         z = torch.where(present[..., None], z.detach().double().cpu(), 0.0)
         work = deepcopy(self).double().cpu()
-        for m, mixture in enumerate(work.marginals):
+        for m, (name, mixture) in enumerate(zip(names, work.marginals, strict=True)):
             try:
                 if start:
                     mixture.initialise(z[present[:, m], m], seed)
                 mixture.fit(z[present[:, m], m], shrinkage=shrinkage, iterations=iterations)
             except ValueError as error:
-                raise ValueError(f"modality {m}: {error}") from error
-        report = work._fit_dependence(z, present, seed)
+                raise ValueError(f"modality {name}: {error}") from error
+        report = work._fit_dependence(z, present, seed, names)
         self.load_state_dict(work.state_dict())
         return report
 
-    def _fit_dependence(self, z: Tensor, present: Tensor, seed: int) -> JointFit:
+    def _fit_dependence(self, z: Tensor, present: Tensor, seed: int, names: Sequence[str]) -> JointFit:
         """Directions and copula at fitted margins; float64, on the CPU."""
         seen = present.double()
         paired = seen.T @ seen
@@ -137,12 +147,12 @@ class CopulaJoint(nn.Module):
         self.coupled.copy_(~alone)
         self._all_coupled = not bool(alone.any())
         if not self._all_coupled:
-            names = alone.nonzero().flatten().tolist()
-            warnings.warn(f"modalities {names} are never observed with another one; they are taken as independent", stacklevel=3)
+            lonely = ", ".join(name for name, one in zip(names, alone, strict=True) if one)
+            warnings.warn(f"never observed with another modality, hence taken as independent: {lonely}", stacklevel=3)
         chosen = (present & self.coupled).sum(1) > 1
         pairs, mask = z[chosen], present[chosen]
         folds = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)) % _FOLDS
-        directions = self._choose_directions(pairs, mask, folds)
+        directions = self._choose_directions(pairs, mask, folds, names)
         parameters = [*self.copula.parameters(), *([] if self.table is None else [self.table])]
 
         def nats(part: slice) -> Tensor:
@@ -165,7 +175,7 @@ class CopulaJoint(nn.Module):
         return JointFit(len(z), paired.long(), likelihood, dependence, tuple(alone.nonzero().flatten().tolist()), converged)
 
     @torch.no_grad()
-    def _choose_directions(self, z: Tensor, present: Tensor, folds: Tensor) -> Tensor | None:
+    def _choose_directions(self, z: Tensor, present: Tensor, folds: Tensor, names: Sequence[str]) -> Tensor | None:
         """Sets the directions, and returns those of each fold ``(folds, M, d, r)``, which the other folds chose."""
         if self.raw_directions is None:
             return None
@@ -175,7 +185,7 @@ class CopulaJoint(nn.Module):
         if bool(few.any()):
             m = int(few.nonzero()[0])
             raise ValueError(
-                f"fit: {int(with_another[m])} stays have modality {m} together with another one, too few for {count} directions; "
+                f"fit: {int(with_another[m])} stays have modality {names[m]} together with another one, too few for {count} directions; "
                 "give more stays or fewer directions"
             )
         if not len(z):

@@ -176,7 +176,7 @@ class CM2(Method):
         parts = [self.embed(batch) for batch in batches]
         z, present = torch.cat([z for z, _ in parts]), torch.cat([present for _, present in parts])
         with torch.autocast(z.device.type, enabled=False):
-            report = self.joint.fit(z, present)
+            report = self.joint.fit(z, present, names=self.names)
             self._diagnostics = {"law_nats": report.dependence} | describe(self.joint, z, present)
         self.train(training)
         return True

@@ -189,6 +189,11 @@ class Link(ABC):
         return draws.mean(0), draws.std(0) / n_draws**0.5
 
 
+def observed(marginal: Tensor, present: Tensor | None) -> Tensor:
+    """log f_m ``(..., M)``, 0 where the modality is missing."""
+    return marginal if present is None else torch.where(present, marginal, 0.0)
+
+
 def split_energy(log_v: Tensor, log1m_v: Tensor, present: Tensor, dim: int) -> Tensor:
     """d unit exponentials ``(..., d)`` whose sum T has upper tail probability v: T = Q^-1(d, v), split by a flat Dirichlet distribution."""
     # observed modalities are overwritten by the caller: a median keeps the inversion and its gradient finite there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cm2.joint.links.base import Link, Parts
+from cm2.joint.links.base import Link, Parts, observed
 from cm2.numerics.elementary import LOG_HALF
 
 
@@ -29,10 +29,8 @@ class Dimension(Link):
     def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """The sum over coordinates of the log copula density."""
         marginal, log_u, log1m_u = parts
-        if present is not None:
-            marginal = torch.where(present, marginal, 0.0)
         mask = None if present is None else present[..., None, :].expand(log_u.mT.shape)
-        return marginal, self.copula.log_prob_tails(log_u.mT, log1m_u.mT, mask).sum(-1)
+        return observed(marginal, present), self.copula.log_prob_tails(log_u.mT, log1m_u.mT, mask).sum(-1)
 
     def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
         """Each coordinate's uniforms given the observed ones, then the inverse Rosenblatt transform."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cm2.joint.links.base import Link, Parts
+from cm2.joint.links.base import Link, Parts, observed
 from cm2.marginals import draw_labels
 
 
@@ -41,12 +41,11 @@ class Labelled(Link):
         marginal = weighted.logsumexp(-1)
         posterior = weighted - marginal[..., None]
         if present is not None:
-            marginal = torch.where(present, marginal, 0.0)
             posterior = torch.where(present[..., None], posterior, self.mixture.log_weights)
         tuples = product(posterior).sum(-1)
         if self.excess is not None:
             tuples = tuples + self.excess.flatten()
-        return marginal, tuples + self.log_copula(tuple(uniforms), present)
+        return observed(marginal, present), tuples + self.log_copula(tuple(uniforms), present)
 
     def draw(self, parts: Parts, present: Tensor, n_draws: int) -> Tensor:
         """Labels given the observed embeddings, ``(n_draws, ..., M)``."""

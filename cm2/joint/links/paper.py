@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from cm2.joint.links.base import ALL_LINKS, Link, Parts
+from cm2.joint.links.base import ALL_LINKS, Link, Parts, observed
 
 
 class Paper(Link):
@@ -28,9 +27,7 @@ class Paper(Link):
     def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """The copula at the joint distribution functions."""
         marginal, log_u, log1m_u = parts
-        if present is not None:
-            marginal = torch.where(present, marginal, 0.0)
-        return marginal, self.copula.log_prob_tails(log_u, log1m_u, present)
+        return observed(marginal, present), self.copula.log_prob_tails(log_u, log1m_u, present)
 
     def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
         """Raises ValueError: no distribution to draw from."""

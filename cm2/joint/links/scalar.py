@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from cm2.joint.links.base import Link, Parts, split_energy
+from cm2.joint.links.base import Link, Parts, observed, split_energy
 from cm2.numerics.elementary import log1mexp
 from cm2.numerics.gamma import log_gamma_tails
 
@@ -26,9 +25,7 @@ class Scalar(Link):
     def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """The copula at one uniform per modality."""
         marginal, log_v, log1m_v = parts
-        if present is not None:
-            marginal = torch.where(present, marginal, 0.0)
-        return marginal, self.copula.log_prob_tails(log_v, log1m_v, present)
+        return observed(marginal, present), self.copula.log_prob_tails(log_v, log1m_v, present)
 
     def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
         """Uniforms given the observed ones, d exponentials with that sum, then the inverse Rosenblatt transform."""

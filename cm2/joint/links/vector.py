@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cm2.joint.links.base import Link, Parts, TailCopula
+from cm2.joint.links.base import Link, Parts, TailCopula, observed
 from cm2.joint.links.labelled import Labelled, product
 from cm2.numerics.elementary import LOG_HALF
 from cm2.numerics.normal import normal_quantile, normal_tails
@@ -125,10 +125,8 @@ class VectorOfRosenblatt(Link):
     def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """The sum over directions of the log copula density."""
         marginal, scores = parts
-        if present is not None:
-            marginal = torch.where(present, marginal, 0.0)
         mask = None if present is None else present[..., None, :].expand(scores.mT.shape)
-        return marginal, self.copula.log_prob_scores(scores.mT, mask).sum(-1)
+        return observed(marginal, present), self.copula.log_prob_scores(scores.mT, mask).sum(-1)
 
     def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
         """Scores along the directions given the observed ones, noise off them, then the inverse Rosenblatt transform."""

@@ -155,7 +155,7 @@ class Linear(Baseline):
     def _fit_law(self, z: Tensor, present: Tensor) -> dict[str, float]:
         if self.joint is None:
             return {}
-        report = self.joint.requires_grad_(True).fit(z, present, seed=self.seed)
+        report = self.joint.requires_grad_(True).fit(z, present, seed=self.seed, names=self.names)
         _shrink(self.joint.requires_grad_(False))
         return {"law_nats": report.dependence} | describe(self.joint, z, present)
 

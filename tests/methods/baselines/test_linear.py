@@ -167,7 +167,7 @@ def test_modalities_that_no_stay_has_together_are_independent():
     present = torch.eye(2, dtype=torch.bool).repeat(30, 1)
     batch = make_batch((SERIES, NOTE), stays=60, present=present)
     method = build("linear", (SERIES, NOTE))
-    with pytest.warns(UserWarning, match="never observed with another one"):
+    with pytest.warns(UserWarning, match="never observed with another modality"):
         method.fit_stays(BatchStays(batch, (SERIES, NOTE)), BatchStays(batch, (SERIES, NOTE)))
     filled = method.embedding_law()().conditional_mean(*method.embed(batch)).mean[~present]
     torch.testing.assert_close(filled, torch.zeros_like(filled), rtol=0, atol=1e-4)
