@@ -57,20 +57,31 @@ def gaussian_nats(x: Tensor, y: Tensor, shrinkage: float = 0.05, seed: int = 0) 
 
 @torch.no_grad()
 def describe(joint: CopulaJoint, z: Tensor, present: Tensor) -> dict[str, float]:
-    """Diagnostics of a joint distribution on the embeddings it was fitted to, ``(n, M, d)`` and ``(n, M)``: columns of a history.
+    """Diagnostics of a joint distribution on embeddings ``(n, M, d)`` with mask ``(n, M)``.
 
     Returns:
-        ``effective_rank``, the least of the modalities; ``law_distance``, the largest; and for ``link="vector"`` ``gaussian_nats``, the
-        mean over the pairs of modalities of what a full Gaussian copula sees at the same margins.
+        ``effective_rank``, the least of the modalities; ``law_distance``, the largest; and of the pairs of modalities, in the mean over
+        them, nats per stay: ``law_nats``, the law's dependence term, and ``gaussian_nats``, what a full Gaussian copula sees at the same
+        margins. The last two are left out where no pair has enough stays.
     """
     own = [z[present[:, m], m] for m in range(z.shape[1])]
     found = {
         "effective_rank": min(effective_rank(rows) for rows in own),
         "law_distance": max(distance(mixture(validate_args=False), rows) for mixture, rows in zip(joint.marginals, own, strict=True)),
     }
-    if joint.raw_directions is None:
-        return found
-    scores = joint(validate_args=False).link.mean_scores(torch.where(present[..., None], z, 0.0))
-    both = [(a, b, present[:, a] & present[:, b]) for a, b in combinations(range(z.shape[1]), 2)]
-    nats = [gaussian_nats(scores[rows, a], scores[rows, b]) for a, b, rows in both if int(rows.sum()) > _FOLDS]
-    return found | ({"gaussian_nats": sum(nats) / len(nats)} if nats else {})
+    law = joint(validate_args=False)
+    scores = law.link.mean_scores(torch.where(present[..., None], z, 0.0))
+    seen, there = [], []
+    for pair in combinations(range(z.shape[1]), 2):
+        rows = present[:, list(pair)].all(1)
+        if int(rows.sum()) > _FOLDS:
+            seen.append(float(law.dependence(z[rows], _only(pair, present[rows])).mean()))
+            there.append(gaussian_nats(*(scores[rows, m] for m in pair)))
+    return found | ({"law_nats": sum(seen) / len(seen), "gaussian_nats": sum(there) / len(there)} if seen else {})
+
+
+def _only(pair: tuple[int, int], present: Tensor) -> Tensor:
+    """The mask ``(n, M)`` without the modalities that are not in the pair."""
+    mask = torch.zeros_like(present)
+    mask[:, list(pair)] = present[:, list(pair)]
+    return mask

@@ -177,7 +177,7 @@ class CM2(Method):
         z, present = torch.cat([z for z, _ in parts]), torch.cat([present for _, present in parts])
         with torch.autocast(z.device.type, enabled=False):
             report = self.joint.fit(z, present, names=self.names)
-            self._diagnostics = {"law_nats": report.dependence} | describe(self.joint, z, present)
+            self._diagnostics = describe(self.joint, z, present) | {"law_nats": report.dependence}
         self.train(training)
         return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -17,6 +17,7 @@ from joblib import delayed
 
 from cm2.cohorts import Cohort
 from cm2.evaluation.embeddings import Embedded, cannot_embed, embed_stays
+from cm2.joint.diagnostics import describe
 from cm2.methods import Method, build_method, tokenised
 from cm2.metrics import Interval, mean_over_seeds
 from cm2.progress import Progress, quiet_libraries
@@ -38,7 +39,7 @@ DIAGNOSTICS = {
     "effective_rank": "effective rank",
     "law_distance": "distance of the law",
 }
-"""Columns of a run's history that say whether its law describes its embeddings, and their headings."""
+"""Whether a run's law describes its embeddings (`cm2.joint.diagnostics.describe`), on test stays, and their headings."""
 FAR, POOR = 0.2, 1.05
 """Distance of the law and error of a mean above which a table warns."""
 
@@ -55,6 +56,14 @@ class Finding(NamedTuple):
     interval: Interval | None
     """None where there are too few stays."""
     n: int
+
+
+class Evaluated(NamedTuple):
+    """What one run was found to do."""
+
+    findings: list[Finding]
+    diagnostics: Mapping[str, float]
+    """Of its law; empty where there is none."""
 
 
 class EmbeddingKind(TableKind):
@@ -97,28 +106,28 @@ class EmbeddingKind(TableKind):
         if not left:
             reasons = "; ".join(f"{label} {reason}" for label, reason in cannot.items())
             raise ValueError(f"table {plan.spec.name}: no row can be evaluated: {reasons}; choose other rows")
-        return replace(plan, entries=left, cannot=cannot, version=2)
+        return replace(plan, entries=left, cannot=cannot, version=3)
 
     def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
         """Every number over the seeds, sections in the order in which the runs produce them."""
         of = {config.digest(): entry.row.label for entry in plan.entries for config in entry.configs}
-        work = [delayed(_findings)(self, plan.runs[digest], plan.cohort, label) for digest, label in of.items()]
+        work = [delayed(_evaluate)(self, plan.runs[digest], plan.cohort, label) for digest, label in of.items()]
         with Progress("looking at embeddings", len(work), "run") as progress:
             found = dict(zip(of, progress.parallel(work, jobs), strict=True))
         several = len(plan.spec.section) > 1
         cells: dict[tuple[str, str, str, str], Cell] = {}
         for entry in plan.entries:
             prefix = f"{entry.section.label}: " if several else ""
-            runs = [plan.runs[config.digest()] for config in entry.configs]
-            names = tuple(run.path.name for run in runs)
+            names = tuple(plan.runs[config.digest()].path.name for config in entry.configs)
+            evaluated = [found[config.digest()] for config in entry.configs]
             new = [
                 _cell(prefix + seeds[0].section, entry.task, seeds, names)
-                for seeds in zip(*(found[config.digest()] for config in entry.configs), strict=True)
+                for seeds in zip(*(each.findings for each in evaluated), strict=True)
             ]
             sections = dict.fromkeys(cell.section for cell in new if cell.score == self.of_law)
             new += [
                 _over_seeds(Cell(section, _row(entry.row.label, self.of_law), entry.task, metric, runs=names, score=self.of_law), values)
-                for metric, values in _diagnosed(runs).items()
+                for metric, values in _over([each.diagnostics for each in evaluated]).items()
                 for section in sections
             ]
             for cell in new:
@@ -142,9 +151,9 @@ class EmbeddingKind(TableKind):
         parts = [f"{self.asked} {intervals(result).capitalize()}, over the test stays."]
         if any(cell.metric in DIAGNOSTICS for cell in result.cells):
             parts.append(
-                "Of the law, on training stays at the best epoch: nats per stay of dependence that it sees, and that a full Gaussian copula"
-                " sees of a pair of modalities at the same margins; the least effective rank of a modality's embeddings; the largest"
-                " distance of a margin's mean from that of the embeddings, in standard deviations."
+                "Of the law, in the mean over the pairs of modalities: nats per test stay of dependence that it sees, and that a full"
+                " Gaussian copula sees at the same margins, its correlations estimated on other test stays; the least effective rank of a"
+                " modality's embeddings; the largest distance of a margin's mean from that of the embeddings, in standard deviations."
             )
         parts += [f"**Warning.** {warning}" for warning in _warnings(result.cells)]
         if cannot:
@@ -203,17 +212,19 @@ def _over_seeds(cell: Cell, values: Sequence[float]) -> Cell:
     return replace(cell, value=over.estimate, low=over.low, high=over.high, seeds=tuple(values))
 
 
-def _diagnosed(runs: Sequence[Run]) -> dict[str, list[float]]:
-    """Values of the `DIAGNOSTICS` that all runs have, at their best epochs."""
-    rows = [max(run.history.to_dict("records"), key=lambda row: row["valid_auroc"]) for run in runs]
-    values = {name: [float(row.get(name, math.nan)) for row in rows] for name in DIAGNOSTICS}
+def _over(diagnostics: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Values of the `DIAGNOSTICS` that all runs have."""
+    values = {name: [each.get(name, math.nan) for each in diagnostics] for name in DIAGNOSTICS}
     return {name: of for name, of in values.items() if all(map(math.isfinite, of))}
 
 
-def _findings(kind: EmbeddingKind, run: Run, cohort: Cohort, label: str) -> list[Finding]:
+def _evaluate(kind: EmbeddingKind, run: Run, cohort: Cohort, label: str) -> Evaluated:
     with warnings.catch_warnings():
         quiet_libraries()
         cohort = tokenised(cohort, run.config)
         method = run.load_method(cohort)
         stays = cohort.split("test", run.config.task, seed=run.config.seed, matched=run.config.matched)
-        return list(kind.findings(embed_stays(method, run.config, stays), method, label))
+        embedded = embed_stays(method, run.config, stays)
+        joint = method.embedding_law()
+        diagnostics = {} if joint is None else describe(joint.cpu(), embedded.z, embedded.present)
+        return Evaluated(list(kind.findings(embedded, method, label)), diagnostics)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from cm2.joint.diagnostics import distance, effective_rank, gaussian_nats
+from cm2.copulas import make
+from cm2.joint import LINKS, CopulaJoint
+from cm2.joint.diagnostics import describe, distance, effective_rank, gaussian_nats
 from cm2.joint.profile import profiled_dependence
 from cm2.marginals import GaussianMixture
 
@@ -83,3 +85,33 @@ def test_diagnostics():
     y = rho * x + (1 - rho.square()).sqrt() * torch.randn(20_000, 4)
     assert gaussian_nats(x, y) == pytest.approx(float(-0.5 * torch.log1p(-rho.square()).sum()), abs=0.03)
     assert gaussian_nats(x, torch.randn(20_000, 4)) == pytest.approx(0, abs=0.005)
+
+
+def test_how_much_each_link_sees_at_the_same_margins():
+    # dependence along rotated directions: one number a modality, or equal coordinates, say little of it
+    torch.manual_seed(0)
+    rho = torch.tensor([0.8, 0.7, 0.6, 0, 0, 0], dtype=torch.float64)
+    x = torch.randn(4_000, 6, dtype=torch.float64)
+    y = rho * x + (1 - rho.square()).sqrt() * torch.randn_like(x)
+    turned = [torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q for _ in range(2)]
+    z, present = torch.stack([x @ turned[0], y @ turned[1]], 1), torch.ones(4_000, 2, dtype=torch.bool)
+    train, test = slice(0, 2_000), slice(2_000, None)
+    found = {}
+    for link in LINKS:
+        margins = [GaussianMixture(1, 6, covariance="full") for _ in range(2)]
+        count = {"vector": 4, "dimension": 6}.get(link)
+        copula = make("gaussian", 2) if count is None else make("gaussian", 2).side_by_side(count)
+        joint = CopulaJoint(copula, margins, link, directions=4 if link == "vector" else None).double()
+        joint.fit(z[train], present[train])
+        found[link] = describe(joint, z[test], present[test])
+    there = float(-0.5 * torch.log1p(-rho.square()).sum())
+    assert all(each["gaussian_nats"] == pytest.approx(there, rel=0.1) for each in found.values())
+    seen = {link: each["law_nats"] / each["gaussian_nats"] for link, each in found.items()}
+    assert seen["vector"] > 0.9
+    assert all(share < 0.6 for link, share in seen.items() if link != "vector")
+
+
+def test_diagnostics_without_enough_pairs():
+    joint = CopulaJoint(make("gaussian", 2), [GaussianMixture(1, 3) for _ in range(2)], "scalar")
+    alone = torch.eye(2, dtype=torch.bool).repeat(20, 1)
+    assert set(describe(joint, torch.randn(40, 2, 3), alone)) == {"effective_rank", "law_distance"}

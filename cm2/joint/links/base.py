@@ -16,6 +16,7 @@ from cm2.copulas.tails import Tails, uniform_tails
 from cm2.marginals import GaussianMixtureDistribution
 from cm2.numerics.elementary import LOG_HALF
 from cm2.numerics.gamma import inverse_log_gamma_tails
+from cm2.numerics.normal import normal_quantile
 
 
 class TailCopula(Protocol):
@@ -168,8 +169,11 @@ class Link(ABC):
         return self.tie(self.parts(z), present)
 
     def mean_scores(self, z: Tensor) -> Tensor:
-        """Standardised embeddings ``(..., M, d)`` from which directions are chosen, of links that have directions."""
-        raise ValueError(f"link={self.name!r} has no directions")
+        """Standardised embeddings ``(..., M, d)``, N(0, I) under the margins, in which directions and correlations are looked for.
+
+        Here the normal scores of the Rosenblatt transform.
+        """
+        return normal_quantile(*self.mixture.rosenblatt_tails(z))
 
     @abstractmethod
     def parts(self, z: Tensor) -> Parts:

@@ -25,6 +25,12 @@ class Labelled(Link):
     def log_copula(self, uniforms: Parts, present: Tensor | None) -> Tensor:
         """Log density of the copula for every tuple of labels, ``(..., K^M)``, from the parts but the first."""
 
+    def mean_scores(self, z: Tensor) -> Tensor:
+        """Standardised embeddings in the mean over the posterior of the label, N(0, I) but for its uncertainty, ``(..., M, d)``."""
+        log_normal, x = self.mixture.component_scores(z)
+        posterior = (self.mixture.log_weights + log_normal).softmax(-1)
+        return (posterior[..., None] * x).sum(-2)
+
     def tie(self, parts: Parts, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """The sum over the tuples of labels."""
         marginal, grid = self.grid(parts, present)

@@ -48,12 +48,6 @@ class Vector(Labelled):
         """One for each direction."""
         return directions
 
-    def mean_scores(self, z: Tensor) -> Tensor:
-        """Standardised embeddings in the mean over the posterior of the label, N(0, I) but for its uncertainty, ``(..., M, d)``."""
-        log_normal, x = self.mixture.component_scores(z)
-        posterior = (self.mixture.log_weights + log_normal).softmax(-1)
-        return (posterior[..., None] * x).sum(-2)
-
     def parts(self, z: Tensor) -> Parts:
         """Log density of each component ``(..., M, K)`` and its scores along the directions ``(..., M, K, r)``."""
         log_normal, x = self.mixture.component_scores(z)
@@ -111,10 +105,6 @@ class VectorOfRosenblatt(Link):
     With r = d and :math:`Q_m = I` it is `Dimension`. Draws are sequential in d; their gradients reach every parameter, the weights
     included, and the conditioning embeddings.
     """
-
-    def mean_scores(self, z: Tensor) -> Tensor:
-        """Normal scores of the Rosenblatt transform, N(0, I), ``(..., M, d)``."""
-        return normal_quantile(*self.mixture.rosenblatt_tails(z))
 
     def parts(self, z: Tensor) -> Parts:
         """log f_m ``(..., M)`` and the scores along the directions ``(..., M, r)``."""

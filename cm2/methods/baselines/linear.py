@@ -157,7 +157,7 @@ class Linear(Baseline):
             return {}
         report = self.joint.requires_grad_(True).fit(z, present, seed=self.seed, names=self.names)
         _shrink(self.joint.requires_grad_(False))
-        return {"law_nats": report.dependence} | describe(self.joint, z, present)
+        return describe(self.joint, z, present) | {"law_nats": report.dependence}
 
     def _fit_classifier(self, x: Tensor, label: Tensor, valid: Tensor, valid_label: Tensor) -> dict[str, float]:
         from sklearn.linear_model import LogisticRegression
