@@ -101,7 +101,7 @@ class BaselineConfig:
     tree_learning_rate: float = 0.05
     """Shrinkage of a tree: boosted_trees."""
     tree_tokens: int = 256
-    """Tokens of a text that are counted: boosted_trees, linear."""
+    """Tokens of a text that are counted: boosted_trees, logistic, trees_and_logistic, linear."""
     drfuse: DrFuseConfig = field(default_factory=DrFuseConfig)
     """Further sizes of drfuse."""
     lsmt: LSMTConfig = field(default_factory=LSMTConfig)

@@ -16,20 +16,15 @@ from cm2.joint import CopulaJoint
 from cm2.joint.diagnostics import describe
 from cm2.marginals import GaussianMixture
 from cm2.methods.baselines.base import Baseline, check_outcomes, cross_entropy
+from cm2.methods.baselines.logistic import fit_logistic
+from cm2.methods.baselines.standardised import TINY, Standardised
 from cm2.methods.baselines.summaries import Summaries, chunks
 from cm2.methods.contract import Stays
-from cm2.metrics import aupr, auroc
 
 DIRECTIONS = 16
 """Canonical directions of each modality, at most."""
-INVERSE_PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
-"""Inverse penalties C of the logistic regression, of which validation stays choose one."""
-REACH = 5.0
-"""Standard deviations at which a column is clipped."""
 SHRINKAGE = 0.02
 """Of the correlations along the directions towards 0: of few stays their estimate may be singular."""
-TINY = 1e-6
-"""What is rounding error beside 1: of a column's spread, of a principal component's variance."""
 
 
 class Linear(Baseline):
@@ -94,7 +89,8 @@ class Linear(Baseline):
         self._fit_components(train)
         z, present = self._embeddings(train)
         law = self._fit_law(z, present)
-        return [self._fit_classifier(self._fill(z, present), train.label, self._fill(*self._embeddings(valid)), valid.label) | law]
+        filled, valid_filled = self._fill(z, present), self._fill(*self._embeddings(valid))
+        return [fit_logistic(self.classifier, filled, train.label, valid_filled, valid.label) | law]
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Whitened principal components.
@@ -159,31 +155,8 @@ class Linear(Baseline):
         _shrink(self.joint.requires_grad_(False))
         return describe(self.joint, z, present) | {"law_nats": report.dependence}
 
-    def _fit_classifier(self, x: Tensor, label: Tensor, valid: Tensor, valid_label: Tensor) -> dict[str, float]:
-        from sklearn.linear_model import LogisticRegression
 
-        rows = []
-        for c in INVERSE_PENALTIES:
-            model = LogisticRegression(C=c, max_iter=1000).fit(x.numpy(), label.numpy())
-            weights = {"weight": torch.from_numpy(model.coef_), "bias": torch.from_numpy(model.intercept_)}
-            self.classifier.load_state_dict(weights)
-            own, logits = (self.classifier(each).squeeze(1) for each in (x, valid))
-            truth, probability = valid_label.numpy(), logits.float().sigmoid().numpy()
-            row = {
-                "epoch": 0,
-                "train_task": float(cross_entropy(own, label)),
-                "valid_task": float(cross_entropy(logits, valid_label)),
-                "valid_auroc": auroc(truth, probability),
-                "valid_aupr": aupr(truth, probability),
-                "inverse_penalty": c,
-            }
-            rows.append((row, weights))
-        best, weights = max(rows, key=lambda each: (each[0]["valid_auroc"], -each[0]["valid_task"]))
-        self.classifier.load_state_dict(weights)
-        return best
-
-
-class Components(nn.Module):
+class Components(Standardised):
     """Standardises columns, clips them, and projects them on their leading principal components, whitened.
 
     Args:
@@ -191,16 +164,10 @@ class Components(nn.Module):
         width: number of components before the first fit.
     """
 
-    centre: Tensor
-    scale: Tensor
-    offset: Tensor
     directions: Tensor
 
     def __init__(self, columns: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("centre", torch.zeros(columns, dtype=torch.float64))
-        self.register_buffer("scale", torch.ones(columns, dtype=torch.float64))
-        self.register_buffer("offset", torch.zeros(columns, dtype=torch.float64))
+        super().__init__(columns)
         self.register_buffer("directions", torch.eye(columns, width, dtype=torch.float64))
         self.register_load_state_dict_pre_hook(_take_width)
 
@@ -210,26 +177,9 @@ class Components(nn.Module):
         return self.directions.shape[1]
 
     def fit(self, x: Tensor) -> bool:
-        """Fits all components with a variance.
-
-        Args:
-            x: ``(n, columns)``; what is not finite is left out of means and spreads. NaN then counts as the mean, infinity is clipped.
-
-        Returns:
-            Whether there are any.
-        """
-        x = x.double()
-        known = x.isfinite()
-        count = known.sum(0).clamp(min=1)
-        self.centre = torch.where(known, x, 0).sum(0) / count
-        spread = (torch.where(known, x - self.centre, 0).square().sum(0) / count).sqrt()
-        # a constant column stays at 0; so does one that varies by rounding errors alone, such as the slope of a constant series
-        varies = spread > TINY * (self.centre.abs() + spread.amax())
-        self.scale = torch.where(varies, spread, torch.inf)
-        self.offset = torch.zeros_like(self.centre)
-        y = self._clipped(x)
-        self.offset = y.sum(0) / max(len(y), 1)
-        y = y - self.offset
+        """Fits all components with a variance, on ``(n, columns)``; whether there are any."""
+        super().fit(x)
+        y = super().forward(x)
         variance, vectors = torch.linalg.eigh(y.T @ y / max(len(y), 1))
         own = variance > TINY * variance.amax()
         vectors = vectors[:, own].flip(1)
@@ -243,10 +193,7 @@ class Components(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, columns) -> (n, width)`` float64."""
-        return (self._clipped(x.double()) - self.offset) @ self.directions
-
-    def _clipped(self, x: Tensor) -> Tensor:
-        return ((x - self.centre) / self.scale).nan_to_num(nan=0.0, posinf=REACH, neginf=-REACH).clamp(-REACH, REACH)
+        return super().forward(x) @ self.directions
 
 
 def _shrink(joint: CopulaJoint) -> None:

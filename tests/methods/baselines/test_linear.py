@@ -12,7 +12,8 @@ from cm2.batch import Batch, Modality
 from cm2.book.checks import check
 from cm2.evaluation.imputation import impute_scores, summarise
 from cm2.evaluation.retrieval import standings
-from cm2.methods.baselines.linear import INVERSE_PENALTIES, Components
+from cm2.methods.baselines.linear import Components
+from cm2.methods.baselines.logistic import INVERSE_PENALTIES
 from cm2.metrics import auroc
 from tests.methods.baselines.cases import DESCRIPTORS, MIXED, NOTE, SERIES, BatchStays, build, changed, make_batch
 
