@@ -13,7 +13,7 @@ from cm2.copulas.module import Copula, parameter
 class EllipticalDistribution(CopulaDistribution):
     r"""The copula of a vector with an elliptical distribution and correlation matrix :math:`R = LL^\top`.
 
-    Kendall's τ of a pair is :math:`\frac2\pi\arcsin\rho` for every elliptical copula (Lindskog, McNeil, Schmock 2003).
+    Kendall's τ of a pair is :math:`\frac2\pi\arcsin\rho` for every elliptical distribution without an atom (Lindskog et al. 2003).
 
     Args:
         cholesky: lower triangular, positive diagonal, rows of norm 1, (*batch, dim, dim).
