@@ -109,7 +109,7 @@ class GaussianMixtureDistribution(Distribution):
         return log_prob, torch.where(lower, small, large), torch.where(lower, large, small)
 
     def cdf(self, z: Tensor) -> Tensor:
-        """Joint distribution function F(z), ``(..., d)`` -> ``(...)``; F(Z) is not uniform but of order e^-d."""
+        """Joint distribution function F(z), ``(..., d)`` -> ``(...)``; for d > 1 F(Z) is not uniform (of order e^-d if K = 1)."""
         return self.log_cdf(z).exp()
 
     def rosenblatt(self, z: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ class Paper(Link):
     r"""The paper's equation 7 as printed: :math:`c(F_1(z_1), \dots, F_M(z_M)) \prod_m f_m(z_m)`, F the joint distribution function.
 
     With diagonal covariances :math:`F_m(z) = \sum_k \pi_{mk} \prod_j \Phi((z_j - \mu_{mkj}) / \sigma_{mkj})`, in closed form. For d = 1
-    this is Sklar's theorem and the same as `Scalar`. For d > 1 it is not a density: :math:`F_m(Z_m)` is not uniform but of order
-    :math:`e^{-d}`, so the formula does not integrate to 1, and a copula of the joint distribution functions of vectors is in general
-    not a distribution function (Genest, Quesada Molina, Rodriguez Lallena 1995: only independence always is one).
+    this is Sklar's theorem and the same as `Scalar`. For d > 1 it is not a density: :math:`F_m(Z_m)` is not uniform (of order
+    :math:`e^{-d}` for one component, up to 1 for several), so the formula does in general not integrate to 1, and a copula of the joint
+    distribution functions of vectors is in general not a distribution function (Genest, Quesada Molina, Rodriguez Lallena 1995: only
+    independence always is one).
     Missing modalities are dropped by taking the copula's margin over the observed ones. Conditional draws do not exist.
     """
 
