@@ -25,12 +25,15 @@ class Modality:
             ``"vector"`` (features).
         shape: shape of one stay's value without the batch dimension; for text ``(max_length,)``.
         vocabulary: number of token ids; only for text.
+        masks: of a series, for each feature the number of the feature that is 1 where it was measured and 0 where its value is filled
+            in; -1 where there is none. Empty: there are no such features.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     vocabulary: int = 0
+    masks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,10 @@ class Stored(Protocol):
         ...
 
 
+MASK = "mask->"
+"""How the name of a feature begins that says where another one was measured."""
+
+
 class Kind(ABC):
     """A kind of modality. Instances have no state; get one from `kind`."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
-from cm2.kinds.contract import ArrayKind, Data
+from cm2.kinds.contract import MASK, ArrayKind, Data, Stored
 from cm2.networks.encoders import Encoder, LSTMEncoder, SummaryPath, TransformerEncoder
 
 
@@ -32,6 +34,13 @@ class Series(ArrayKind):
         slope = torch.einsum("t,btf->bf", time, value) / time.square().sum().clamp(min=1)  # one step has no slope
         parts = [value[:, 0], value[:, -1], value.mean(1), value.std(1, correction=0), value.amin(1), value.amax(1), slope]
         return torch.cat(parts, dim=1)
+
+    def modality(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> Modality:
+        """With the masks that its features' names tell: ``mask->name`` is that of ``name`` and of ``name->category``."""
+        found = super().modality(stored, name, entry)
+        of = {feature.removeprefix(MASK): i for i, feature in enumerate(entry.get("features", [])) if feature.startswith(MASK)}
+        masks = [-1 if feature.startswith(MASK) else of.get(feature.split("->")[0], -1) for feature in entry.get("features", [])]
+        return replace(found, masks=tuple(masks)) if of else found
 
     def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """An LSTM (paper), or a transformer (paper, Table 10); with ``encoder.series.summary`` a summary path beside it."""

@@ -15,6 +15,7 @@ import numpy as np
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.disclosure import guard, guard_flow
 from cm2.kinds import kind
+from cm2.kinds.contract import MASK
 from cm2.results import kept
 from cm2.runs.provenance import provenance
 from cm2.tables.counts import count_groups
@@ -96,7 +97,7 @@ def group(described: Mapping[str, Any], *modalities: str) -> dict[str, Any]:
 def _variables(cohort: Cohort, name: str) -> dict[str, dict[str, Any]]:
     """Missingness of each variable, from the mask columns of the series."""
     entry = cohort.manifest["modalities"][name]
-    masks = {feature.removeprefix("mask->"): i for i, feature in enumerate(entry["features"]) if feature.startswith("mask->")}
+    masks = {feature.removeprefix(MASK): i for i, feature in enumerate(entry["features"]) if feature.startswith(MASK)}
     rows = np.flatnonzero(cohort.present[:, list(cohort.manifest["modalities"]).index(name)])
     if not masks or not len(rows):
         return {}

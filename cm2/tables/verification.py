@@ -15,6 +15,7 @@ from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.cohort import SPLITS
 from cm2.cohorts.format import MANIFEST
 from cm2.kinds import kind
+from cm2.kinds.contract import MASK
 from cm2.paper import printed
 from cm2.progress import Progress
 from cm2.tables.counts import count_groups
@@ -157,10 +158,10 @@ def _placeholders(cohort: Cohort) -> Iterator[Finding]:
 def _series(cohort: Cohort) -> Iterator[Finding]:
     for name, entry in cohort.manifest["modalities"].items():
         features: list[str] = entry["features"]
-        if not kind(entry["kind"]).named_steps or not any(feature.startswith("mask->") for feature in features):
+        if not kind(entry["kind"]).named_steps or not any(feature.startswith(MASK) for feature in features):
             continue
         values = cohort.array(name)
-        masks = [i for i, feature in enumerate(features) if feature.startswith("mask->")]
+        masks = [i for i, feature in enumerate(features) if feature.startswith(MASK)]
         one_hot = [i for i, feature in enumerate(features) if "->" in feature and i not in masks]
         yield f"{name}: masks and categories are 0 or 1", "" if _binary(values, masks + one_hot) else "other values"
         statistics = cohort.manifest["normalisation"].get(name)

@@ -94,6 +94,8 @@ def test_known_answers(raw):
     mask = lambda name: np.flatnonzero(bedside[:, names.index(f"mask->{name}")]).tolist()
     np.testing.assert_allclose(value("HR"), [80] + [90] * 22 + [100], rtol=1e-5)
     assert mask("HR") == [0, 1, 23] and mask("DiasABP") == [] and mask("Weight") == [0, 1]
+    of = next(m for m in cohort.modalities if m.name == "bedside").masks  # where each feature was measured, as a method learns it
+    assert of[names.index("HR")] == names.index("mask->HR") and of[names.index("mask->HR")] == -1 and len(of) == len(names)
     np.testing.assert_allclose(np.expm1(value("Urine")[2:]), 100, rtol=1e-4)  # the sum of the step
     assert mask("Urine") == [2]
     np.testing.assert_array_equal(bedside[:, names.index("DiasABP")], 0)  # never charted: the training mean

@@ -32,10 +32,14 @@ class GatedSeries(nn.Module):
         width: width of a step.
         sizes: width, heads, grid.
         dropout: dropout rate in the attention and before the gate's network.
+        masks: of every feature, as in `cm2.batch.Modality`.
     """
 
-    def __init__(self, width: int, sizes: InterleavedConfig, dropout: float) -> None:
+    masks: Tensor
+
+    def __init__(self, width: int, sizes: InterleavedConfig, dropout: float, masks: Sequence[int] = ()) -> None:
         super().__init__()
+        self.register_buffer("masks", torch.tensor(masks, dtype=torch.int64), persistent=False)
         dim = sizes.width
         self.steps = sizes.steps
         self.attention = TimeAttention(width, dim, sizes.time, sizes.heads, dropout)
@@ -44,7 +48,8 @@ class GatedSeries(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, time: TimeEmbedding) -> Tensor:
         """Steps ``(n, T, F)`` and their mask ``(n, T)`` to ``(n, steps, width)``."""
-        attended = self.attention(x, mask, time, self.steps)
+        observed = (x[..., self.masks.clamp(min=0)] != 0) | (self.masks < 0) if len(self.masks) else None
+        attended = self.attention(x, mask, time, self.steps, observed)
         last = torch.arange(self.steps, device=x.device) * x.shape[1] // self.steps
         held = self.convolution(x)[:, last]
         gate = self.gate(torch.cat((attended.amax(dim=1), held.amax(dim=1)), dim=-1))[:, None]
@@ -102,10 +107,11 @@ class Interleaved(Baseline):
     modality.
 
     The original reads irregular measurement times with the variable and value measured at each, and notes with their times. A cohort
-    here has neither: its series are imputed on a grid (of two hours in the paper's cohorts), with columns for the mask of measurements
-    if they were prepared so. Hence a step's time is its index, scaled to [0, 1], every step counts as observed, and for tokens of a
-    text, patches of an image and a vector (a single position) the position replaces the time. In the original, which has two modalities,
-    each attends to the other; with more, each attends to all others at once.
+    here has a grid (of two hours in the paper's cohorts), on which values are carried forward. A step's time is its index, scaled to
+    [0, 1]. Where the series has columns that mask its measurements, attention over time reads a variable at the steps alone at which it
+    was measured, as the original does; without them every step counts as observed. For tokens of a text, patches of an image and a
+    vector (a single position) the position replaces the time. In the original, which has two modalities, each attends to the other; with
+    more, each attends to all others at once.
 
     The CM² authors' program has no Interleaved and their paper does not say how it was run; both variants are the same.
     ``baseline.encoders = "common"`` reads a series through its encoder first, as Table 10 requires; images, texts and vectors always
@@ -124,6 +130,7 @@ class Interleaved(Baseline):
     """
 
     name: ClassVar[str] = "interleaved"
+    version: ClassVar[str] = "2"
     variants: ClassVar[tuple[str, ...]] = ("original",)
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
@@ -139,7 +146,7 @@ class Interleaved(Baseline):
         for m in modalities:
             width = m.shape[-1] if m.name in read_raw else self.encoders[m.name].feature_dim
             if kind(m.kind).named_steps:
-                self.grids[m.name] = GatedSeries(width, sizes, dropout)
+                self.grids[m.name] = GatedSeries(width, sizes, dropout, m.masks if m.name in read_raw else ())
             else:
                 self.grids[m.name] = TimeAttention(width, sizes.width, sizes.time, sizes.heads, dropout)
         self.single_positions = [m.name for m in modalities if not kind(m.kind).sequence]

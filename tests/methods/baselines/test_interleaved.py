@@ -109,3 +109,41 @@ def test_common_encoders_read_the_series_first(series):
     method.loss(batch)["loss"].backward()
     assert all(p.grad is not None and p.grad.any() for p in method.parameters())
     assert set(build("interleaved", (SERIES, NOTE)).encoders) == {"note"}
+
+
+def test_a_feature_is_interpolated_from_its_own_times():
+    torch.manual_seed(0)
+    time, attention = TimeEmbedding(6), TimeAttention(3, 8, 6, 2)
+    x, mask = torch.randn(4, 5, 3), torch.ones(4, 5, dtype=torch.bool)
+    observed = torch.rand(4, 5, 3) < 0.5
+    observed[0, :, 1], observed[1] = False, True
+    given = attention(torch.where(observed, x, 1e3), mask, time, 10, observed)
+    torch.testing.assert_close(given[1], attention(x, mask, time, 10)[1], rtol=1e-4, atol=1e-5)
+    query, key = (attention._split(part(time(torch.linspace(0, 1, n)))) for part, n in ((attention.query, 10), (attention.key, 5)))
+    scores = query @ key.mT / 3**0.5  # (heads, 10, 5)
+    weight = torch.where(observed[:, None, None], scores[None, ..., None], -torch.inf).softmax(3).nan_to_num()  # (n, heads, 10, 5, 3)
+    expected = (weight * x[:, None, None]).sum(3).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(given, attention.output(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_over_time_reads_measurements_alone():
+    torch.manual_seed(0)
+    # the third feature is the mask of the first; the second has none
+    series, time = GatedSeries(3, SIZES, dropout=0.0, masks=(2, -1, -1)), TimeEmbedding(6)
+    series.gate[3].weight.data.zero_()
+    series.gate[3].bias.data.fill_(100.0)  # what is held in between is not read
+    x = torch.cat([torch.randn(4, 5, 2), torch.rand(4, 5, 1).round()], 2)
+    x[:, 0, 2] = 1
+    other, mask = x.clone(), torch.ones(4, 5, dtype=torch.bool)
+    other[..., 0] = torch.where(x[..., 2] == 1, x[..., 0], 7.0)
+    torch.testing.assert_close(series(other, mask, time), series(x, mask, time), rtol=1e-5, atol=1e-6)
+    other[:, 2, 1] += 1
+    assert not torch.allclose(series(other, mask, time), series(x, mask, time))
+
+
+def test_the_masks_of_a_cohort_are_used():
+    masked = Modality("series", "series", (6, 4), masks=(2, 3, -1, -1))
+    batch = make_batch((masked, NOTE), stays=6, present=torch.ones(6, 2, dtype=torch.bool))
+    method = build("interleaved", (masked, NOTE)).eval()
+    assert method.grids["series"].masks.tolist() == [2, 3, -1, -1]
+    assert torch.isfinite(method.predict(batch)).all()
