@@ -62,19 +62,19 @@ def auroc(label: ArrayLike, probability: ArrayLike) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(*_checked(label, probability)))
+    return float(roc_auc_score(*check_predictions(label, probability)))
 
 
 def aupr(label: ArrayLike, probability: ArrayLike) -> float:
     """Area under the precision-recall curve as average precision, a step function without interpolation. Arguments as ``auroc``."""
     from sklearn.metrics import average_precision_score
 
-    return float(average_precision_score(*_checked(label, probability)))
+    return float(average_precision_score(*check_predictions(label, probability)))
 
 
 def brier(label: ArrayLike, probability: ArrayLike) -> float:
     """Mean squared distance of the probability from the label. Arguments as ``auroc``; both classes are not needed."""
-    y, p = _checked(label, probability, both_classes=False)
+    y, p = check_predictions(label, probability, both_classes=False)
     return float(np.mean((p - y) ** 2))
 
 
@@ -119,7 +119,7 @@ def bootstrap(
     Raises:
         ValueError: as ``auroc``; an unknown metric, a level outside (0, 1) or no replicates.
     """
-    y, p = _checked(label, probability)
+    y, p = check_predictions(label, probability)
     name = _name(metric)
     values, redrawn = _resampled(y, [WEIGHTED[name](y, p)], replicates, seed)
     return Interval(ESTIMATE[name](y, p), *_percentiles(values[0], level), redrawn)
@@ -175,7 +175,7 @@ def paired_bootstraps(
     Raises:
         ValueError: as ``bootstrap``.
     """
-    groups = [[_checked(label, p) for p in np.atleast_2d(_array(given))] for given in (*probabilities.values(), reference)]
+    groups = [[check_predictions(label, p) for p in np.atleast_2d(_array(given))] for given in (*probabilities.values(), reference)]
     metrics = [_name(metric) for metric in metrics]
     members = [(metric, group) for group in groups for metric in metrics]
     y = groups[0][0][0]
@@ -223,7 +223,7 @@ def summary(label: ArrayLike, probability: ArrayLike, replicates: int = 1000, se
     Raises:
         ValueError: as ``auroc``.
     """
-    y, p = _checked(label, probability)
+    y, p = check_predictions(label, probability)
     names = ("auroc", "aupr")
     values, _ = _resampled(y, [WEIGHTED[name](y, p) for name in names], replicates, seed)
     out: dict[str, float] = {}
@@ -233,7 +233,8 @@ def summary(label: ArrayLike, probability: ArrayLike, replicates: int = 1000, se
     return out | {"brier": brier(y, p), "n": int(y.size), "positives": int(y.sum())}
 
 
-def _checked(label: ArrayLike, probability: ArrayLike, both_classes: bool = True) -> tuple[NDArray, NDArray]:
+def check_predictions(label: ArrayLike, probability: ArrayLike, both_classes: bool = True) -> tuple[NDArray, NDArray]:
+    """Labels as int64 and probabilities as float64, both ``(n,)``; raises what ``auroc`` raises."""
     y, p = _array(label), _array(probability)
     if y.ndim != 1 or y.shape != p.shape or y.size == 0:
         raise ValueError(f"label and probability: expected the same shape (n,), got {y.shape} and {p.shape}; flatten or align them")
@@ -344,29 +345,3 @@ WEIGHTED: dict[str, Callable[[NDArray, NDArray], Scorer]] = {
     "aupr": _weighted_aupr,
     "brier": _weighted_brier,
 }
-
-
-def over_stays(values: NDArray, statistic: Callable[..., NDArray], replicates: int = 1000, seed: int = 0) -> list[Interval]:
-    """A statistic of each column with its 95 % percentile bootstrap interval over the stays (Efron and Tibshirani 1993, section 13.3).
-
-    Args:
-        values: ``(n, columns)``, one row for each stay; all columns see the same resamples.
-        statistic: takes an array and ``axis``, for example ``numpy.mean``.
-        replicates: number of resamples.
-        seed: of the resamples.
-
-    Returns:
-        One interval for each column.
-
-    Raises:
-        ValueError: no stay, or values that are not finite.
-    """
-    if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"over_stays: expected finite values (n, columns) with n >= 1, got {values.shape}")
-    rng = np.random.default_rng(seed)
-    rows = max(1, BLOCK // values.size)
-    sizes = [min(rows, replicates - start) for start in range(0, replicates, rows)]
-    drawn = [statistic(values[rng.integers(0, len(values), size=(size, len(values)))], axis=1) for size in sizes]
-    lows, highs = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
-    columns = zip(statistic(values, axis=0), lows, highs, strict=True)
-    return [Interval(float(estimate), float(low), float(high)) for estimate, low, high in columns]

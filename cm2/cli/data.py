@@ -149,14 +149,17 @@ def fabricated_mimic4(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
     typer.echo(_data_prep().fabricate_mimic4(out, stays=stays, seed=seed))
 
 
-def verify(cohort: Annotated[Path, typer.Argument(help="Folder of a prepared cohort.")]) -> None:
-    """Check a cohort against its manifest and the paper's counts.
+def verify(folder: Annotated[Path, typer.Argument(help="Folder of a prepared cohort, or of tables.")]) -> None:
+    """Check a cohort against its manifest and the paper's counts, or tables against the predictions of their runs.
 
     Example: cm2 verify cohorts/mimic3
     """
-    from cm2.tables.verification import comparison_text, verify_cohort
+    from cm2.cohorts.format import MANIFEST
+    from cm2.tables.kept import kept_tables, verify_tables
+    from cm2.tables.verification import Verification, comparison_text, verify_cohort
 
-    found = verify_cohort(cohort)
+    tables = not (folder / MANIFEST).is_file() and bool(kept_tables(folder))
+    found = Verification.of(verify_tables(folder)) if tables else verify_cohort(folder)
     for line in found.lines():
         typer.echo(line)
     if len(found.comparison):

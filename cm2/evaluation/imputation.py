@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cm2.evaluation.scores import energy_score
 from cm2.joint import CopulaJointDistribution
-from cm2.metrics import Interval, over_stays
+from cm2.metrics import Interval
+from cm2.uncertainty import Measured, interval_of, measure_mean
 
 Way = Literal["conditional", "conditional mean", "marginal", "mean", "zero"]
 WAYS: tuple[Way, ...] = ("conditional", "conditional mean", "marginal", "mean", "zero")
@@ -79,15 +79,17 @@ def spread(z: Tensor) -> Tensor:
     return z.double().var(0, correction=0).mean().sqrt()
 
 
-def summarise(scores: Mapping[str, NDArray], replicates: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """Means over the stays with 95 % bootstrap intervals; ``error`` becomes the root of its mean."""
-    statistic = {"error": _root_mean}
-    return {name: over_stays(value[:, None], statistic.get(name, np.mean), replicates, seed)[0] for name, value in scores.items()}
+def measured(scores: Mapping[str, NDArray]) -> dict[str, Measured]:
+    """Means over the stays with their dependence on them; ``error`` becomes the root of its mean, 0 where the mean is below 0.
+
+    With the noise of the draws subtracted, the estimate of a squared error near 0 can be negative.
+    """
+    return {name: measure_mean(value, root=name == "error") for name, value in scores.items()}
 
 
-def _root_mean(values: NDArray, axis: int) -> NDArray:
-    # with the noise of the draws subtracted, the estimate of a squared error near 0 can be negative
-    return np.sqrt(np.maximum(values.mean(axis=axis), 0))
+def summarise(scores: Mapping[str, NDArray]) -> dict[str, Interval]:
+    """The same with 95 % intervals over the stays."""
+    return {name: interval_of(one) for name, one in measured(scores).items()}
 
 
 def _log_likelihood(law: CopulaJointDistribution, z: Tensor, given: Tensor, target: int) -> dict[str, Tensor]:

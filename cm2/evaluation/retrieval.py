@@ -26,9 +26,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cm2.joint import CopulaJointDistribution
-from cm2.metrics import Interval, over_stays
+from cm2.metrics import Interval
+from cm2.uncertainty import Measured, interval_of, measure_mean, measure_median
 
 AT = (1, 5, 10)
+RECALLS = tuple(f"recall_{k}" for k in AT)
+"""Names of the shares of stays found among the best."""
 PAIRS = 16_384
 """Number of pairs of query and candidate scored at a time: memory does not grow with the square of the stays."""
 
@@ -64,17 +67,19 @@ class Standing:
         ahead = self.better + self.tied / 2
         return 1 + ahead * (self._size(among) - 1) / max(self.candidates - 1, 1)
 
-    def summary(self, among: int | None = None, replicates: int = 1000, seed: int = 0) -> dict[str, Interval]:
-        """``recall_1``, ``recall_5``, ``recall_10`` and ``median_rank``, with 95 % bootstrap intervals over the queries."""
-        shares = np.stack([self.recall(k, among) for k in AT], axis=1)
-        found = over_stays(shares, np.mean, replicates, seed)
-        (median,) = over_stays(self.rank(among)[:, None], np.median, replicates, seed)
-        return {f"recall_{k}": interval for k, interval in zip(AT, found, strict=True)} | {"median_rank": median}
+    def measured(self, among: int | None = None) -> dict[str, Measured]:
+        """``recall_1``, ``recall_5``, ``recall_10`` and ``median_rank`` with their dependence on the queries."""
+        recalls = {name: measure_mean(self.recall(k, among)) for name, k in zip(RECALLS, AT, strict=True)}
+        return recalls | {"median_rank": measure_median(self.rank(among))}
+
+    def summary(self, among: int | None = None) -> dict[str, Interval]:
+        """The same with 95 % intervals over the queries."""
+        return {name: interval_of(one, share=name in RECALLS) for name, one in self.measured(among).items()}
 
     def chance(self, among: int | None = None) -> dict[str, float]:
         """The same measures for a random score."""
         size = self._size(among)
-        return {f"recall_{k}": min(k / size, 1.0) for k in AT} | {"median_rank": (size + 1) / 2}
+        return {name: min(k / size, 1.0) for name, k in zip(RECALLS, AT, strict=True)} | {"median_rank": (size + 1) / 2}
 
     def _size(self, among: int | None) -> int:
         if among is None:

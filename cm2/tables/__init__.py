@@ -6,13 +6,14 @@ all tables share through the run store, its kind (``kinds``) computes the number
 
 from cm2.tables import kinds  # importing them registers their classes in TABLE_KINDS
 from cm2.tables.contract import TABLE_KINDS, TableKind
+from cm2.tables.kept import recompute, verify_tables
 from cm2.tables.loading import load_table, table_names
 from cm2.tables.planning import TablePlan, plan
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, kept_table, table
 from cm2.tables.spec import Row, Section, TableSpec
 from cm2.tables.text import as_printed, differences, markdown, notes, values
-from cm2.tables.verdicts import tally, verdict_grid, verdicts
+from cm2.tables.verdicts import equivalences, tally, verdict_grid, verdicts
 
 __all__ = [
     "TABLE_KINDS",
@@ -25,6 +26,7 @@ __all__ = [
     "TableSpec",
     "as_printed",
     "differences",
+    "equivalences",
     "fit_entries",
     "kept_table",
     "kinds",
@@ -33,10 +35,12 @@ __all__ = [
     "notes",
     "plan",
     "read",
+    "recompute",
     "table",
     "table_names",
     "tally",
     "values",
     "verdict_grid",
     "verdicts",
+    "verify_tables",
 ]

@@ -26,6 +26,8 @@ class TableKind(ABC):
     """Value of ``kind`` in a table's TOML file."""
     trained: ClassVar[bool] = True
     """Whether the table is computed from runs, and so needs rows and sections."""
+    predicted: ClassVar[bool] = False
+    """Whether all its numbers follow from the test predictions of its runs, which are then stored beside it."""
     differences_only: ClassVar[bool] = False
     """Whether the text shows only the differences to the reference, beside the paper's numbers, and omits the values."""
     headings: ClassVar[Mapping[str, str]] = {}

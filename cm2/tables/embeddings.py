@@ -9,23 +9,25 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 from joblib import delayed
 
 from cm2.cohorts import Cohort
 from cm2.evaluation.embeddings import Embedded, cannot_embed, embed_stays
 from cm2.joint.diagnostics import describe
 from cm2.methods import Method, build_method, tokenised
-from cm2.metrics import Interval, mean_over_seeds
 from cm2.progress import Progress, quiet_libraries
 from cm2.runs.store import Run
 from cm2.tables.contract import TableKind
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
-from cm2.tables.text import intervals
+from cm2.tables.text import TOO_FEW, intervals, spread
+from cm2.uncertainty import FEWEST, Measured, over_seeds
 
 RATES = (0.0, 0.25, 0.5, 0.75)
 """Fractions of a stay's other modalities that are masked completely at random; at least one of them stays observed."""
@@ -53,7 +55,7 @@ class Finding(NamedTuple):
     score: str
     """Empty where there is one row for the method."""
     metric: str
-    interval: Interval | None
+    measured: Measured | None
     """None where there are too few stays."""
     n: int
 
@@ -73,6 +75,9 @@ class EmbeddingKind(TableKind):
     """The question and the definition of the numbers, printed below the table."""
     of_law: ClassVar[str]
     """The score that reads the law alone, in whose rows the law's diagnostics stand."""
+
+    shares: ClassVar[Collection[str]] = ()
+    """Metrics that are shares of stays, whose intervals stay within 0 and 1."""
 
     @abstractmethod
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
@@ -120,13 +125,23 @@ class EmbeddingKind(TableKind):
             prefix = f"{entry.section.label}: " if several else ""
             names = tuple(plan.runs[config.digest()].path.name for config in entry.configs)
             evaluated = [found[config.digest()] for config in entry.configs]
+            constant = len(evaluated) > 1 and all(_same(a.findings, b.findings) for a, b in pairwise(evaluated))
             new = [
-                _cell(prefix + seeds[0].section, entry.task, seeds, names)
+                self._cell(prefix + seeds[0].section, entry.task, seeds, names, constant, plan.cohort.credentialed)
                 for seeds in zip(*(each.findings for each in evaluated), strict=True)
             ]
             sections = dict.fromkeys(cell.section for cell in new if cell.score == self.of_law)
             new += [
-                _over_seeds(Cell(section, _row(entry.row.label, self.of_law), entry.task, metric, runs=names, score=self.of_law), values)
+                Cell(
+                    section,
+                    _row(entry.row.label, self.of_law),
+                    entry.task,
+                    metric,
+                    float(np.mean(values)),
+                    seeds=values,
+                    runs=names,
+                    score=self.of_law,
+                )
                 for metric, values in _over([each.diagnostics for each in evaluated]).items()
                 for section in sections
             ]
@@ -135,20 +150,45 @@ class EmbeddingKind(TableKind):
         order = {section: position for position, section in enumerate(dict.fromkeys(cell.section for cell in cells.values()))}
         return sorted(cells.values(), key=lambda cell: order[cell.section])
 
+    def _cell(self, section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...], constant: bool, credentialed: bool) -> Cell:
+        """One number over the seeds; the chance level has no interval and belongs to no run."""
+        first = seeds[0]
+        n = None if credentialed and first.n < FEWEST else first.n
+        cell = Cell(section, _row(first.method, first.score), task, first.metric, n=n, score=first.score)
+        measured = [finding.measured for finding in seeds if finding.measured is not None]
+        if not measured:
+            return cell
+        if first.method == CHANCE:
+            return replace(cell, value=measured[0].value)
+        share = first.metric in self.shares
+        over, own = over_seeds(measured), measured[:1] if constant else measured
+        low, high = over.interval(share=share)
+        return replace(
+            cell,
+            value=over.estimate,
+            low=low,
+            high=high,
+            seeds=tuple(one.value for one in own),
+            se_stays=over.se_stays,
+            stays=tuple(over_seeds([one]).interval(share=share) for one in own),
+            deterministic=constant,
+            runs=runs,
+        )
+
     def show(self, cell: Cell) -> str:
-        """Three digits, with an interval or the values of two seeds; or that there were too few stays."""
+        """Three digits with the interval and the standard deviation over the seeds; or that there were too few stays."""
         if cell.value is None:
-            return f"too few stays: {cell.n}"
+            return TOO_FEW
         if cell.low is None or cell.low == cell.high:
-            return f"{cell.value:.3g}"
-        if len(cell.seeds) == 2:
-            return f"{cell.value:.3g} ({', '.join(f'{value:.3g}' for value in cell.seeds)})"
-        return f"{cell.value:.3g} [{cell.low:.3g}, {cell.high:.3g}]"
+            return f"{cell.value:.3g}{spread(cell, '.2g')}"
+        return f"{cell.value:.3g} [{cell.low:.3g}, {cell.high:.3g}]{spread(cell, '.2g')}"
 
     def notes(self, result: TableResult) -> str:
         """The question, the definition of the intervals, warnings, and the rows left out."""
         cannot = result.provenance.get("cannot", {})
-        parts = [f"{self.asked} {intervals(result).capitalize()}, over the test stays."]
+        parts = [f"{self.asked} {intervals(result).capitalize()}."]
+        if any(cell.value is None for cell in result.cells):
+            parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} test stays.")
         if any(cell.metric in DIAGNOSTICS for cell in result.cells):
             parts.append(
                 "Of the law, in the mean over the pairs of modalities: nats per test stay of dependence that it sees, and that a full"
@@ -186,35 +226,26 @@ def _largest(cells: Iterable[Cell]) -> str:
     return f"{max(cell.value or 0 for cell in cells):.3g}"
 
 
-def _cell(section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...]) -> Cell:
-    """One number over the seeds; the chance level has no interval and belongs to no run."""
-    first = seeds[0]
-    cell = Cell(section, _row(first.method, first.score), task, first.metric, n=first.n, score=first.score)
-    if first.interval is None:
-        return cell
-    if first.method == CHANCE:
-        return replace(cell, value=first.interval.estimate)
-    of_seeds = [finding.interval for finding in seeds if finding.interval is not None]
-    bootstrap = tuple((interval.low, interval.high) for interval in of_seeds)
-    cell = replace(cell, low=first.interval.low, high=first.interval.high, bootstrap=bootstrap, runs=runs)
-    return _over_seeds(cell, [interval.estimate for interval in of_seeds])
-
-
 def _row(method: str, score: str) -> str:
     return f"{method}, {score}" if score else method
 
 
-def _over_seeds(cell: Cell, values: Sequence[float]) -> Cell:
-    """The cell with the mean of the seeds' values and its interval; of one seed the interval stays."""
-    if len(values) == 1:
-        return replace(cell, value=values[0], seeds=tuple(values))
-    over = mean_over_seeds(values)
-    return replace(cell, value=over.estimate, low=over.low, high=over.high, seeds=tuple(values))
+def exactly(value: float) -> Measured:
+    """A number that does not depend on which stays there are."""
+    return Measured(value, np.zeros(1), math.inf)
 
 
-def _over(diagnostics: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+def _same(a: Sequence[Finding], b: Sequence[Finding]) -> bool:
+    """Whether two seeds found the same, stay by stay."""
+    pairs = [(one.measured, other.measured) for one, other in zip(a, b, strict=True)]
+    return all(
+        x is y or (x is not None and y is not None and x.value == y.value and np.array_equal(x.deviations, y.deviations)) for x, y in pairs
+    )
+
+
+def _over(diagnostics: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
     """Values of the `DIAGNOSTICS` that all runs have."""
-    values = {name: [each.get(name, math.nan) for each in diagnostics] for name in DIAGNOSTICS}
+    values = {name: tuple(each.get(name, math.nan) for each in diagnostics) for name in DIAGNOSTICS}
     return {name: of for name, of in values.items() if all(map(math.isfinite, of))}
 
 

@@ -49,5 +49,7 @@ def _check(spec: TableSpec, path: Path) -> None:
         raise ValueError(f"{path.name}: two rows have the same label")
     if labels and spec.reference not in labels:
         raise ValueError(f"{path.name}: the reference {spec.reference!r} is not a row; {choose(spec.reference, labels)}")
+    if spec.margin is not None and not spec.margin > 0:
+        raise ValueError(f"{path.name}: margin {spec.margin:g} is not above 0; give the largest difference that does not matter")
     if kind.trained and not (spec.row and spec.section):
         raise ValueError(f"{path.name}: a table of {spec.kind} needs rows and sections")

@@ -16,7 +16,7 @@ from cm2.config import Config
 from cm2.config.names import choose
 from cm2.methods import METHODS, build_method, tokenised
 from cm2.runs.store import Run, RunStore
-from cm2.tables.result import FORMAT, PER_TEST, REPLICATES
+from cm2.tables.result import FORMAT
 from cm2.tables.spec import Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
 
 ABSENT = {"partial": ("absent", "absent_test"), "partial_train": ("absent",), "partial_test": ("absent_test",)}
@@ -72,8 +72,13 @@ class TablePlan:
         spec = self.spec
         parts = [[e.section.label, e.row.label, e.task, [self.runs[c.digest()].path.name for c in e.configs]] for e in self.entries]
         way = [] if self.version == 1 else [self.version]
-        text = json.dumps([FORMAT, REPLICATES, PER_TEST, spec.title, spec.kind, spec.reference, parts, *way])
+        text = json.dumps([FORMAT, spec.title, spec.kind, spec.reference, spec.margin, parts, *way])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """Labels of the sections in which a seed also decides which modalities are masked, the same for every row."""
+        return tuple(dict.fromkeys(e.section.label for e in self.entries for c in e.configs if c.absent or c.absent_test))
 
     @property
     def source(self) -> dict[str, Any]:
@@ -85,6 +90,8 @@ class TablePlan:
             "seeds": self.seeds,
             **({"cannot": dict(self.cannot)} if self.cannot else {}),
             "modalities": list(self.modalities),
+            "masked": list(self.masked),
+            "margin": self.spec.margin,
             "versions": {config.method: METHODS[config.method].version for entry in self.entries for config in entry.configs},
             "configurations": {run.path.name: digest for digest, run in self.runs.items()},
         }

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-FORMAT = 1
-REPLICATES, PER_TEST = 2000, 100
-"""Resamples of the paired bootstrap: at least ``REPLICATES``, and ``PER_TEST`` for each test of the table. The smallest possible p-value is
-2 / (resamples + 1), which Holm's correction multiplies by the number of tests: it can fall to 0.02 in a table of any size."""
+from cm2.tables.older import upgraded
+
+FORMAT, SUMMED = 2, 1
+"""Format that is written, and the older one that can be read; see `cm2.tables.older`."""
 ENDINGS = ("csv", "json", "md")
 _SCORES = ("density", "dependence", "cosine", "conditional", "marginal", "mean", "zero")
 """How labels of rows of alignment and imputation end in results stored before a score had a field of its own."""
@@ -33,28 +34,38 @@ class Cell:
     metric: str
     """Name of the metric or count, for example ``auroc`` or ``total``."""
     value: float | None = None
-    """Mean over the seeds, or the count; None where a count is too small to be shown."""
+    """Mean over the seeds, or the count; None where there are too few stays, or a count is too small to be shown."""
     low: float | None = None
-    """95 % interval: Student's t over the seeds, or the bootstrap interval of a single seed."""
+    """95 % interval, from both the stays and the seeds; of one seed from the stays alone. See `cm2.uncertainty`."""
     high: float | None = None
     seeds: tuple[float, ...] = ()
-    """The value of each seed."""
-    bootstrap: tuple[tuple[float, float], ...] = ()
-    """95 % percentile interval of each seed over the test stays."""
+    """The value of each seed; a single one where no seed changes anything."""
+    stays: tuple[tuple[float, float], ...] = ()
+    """95 % interval of each seed over the test stays."""
+    se_stays: float | None = None
+    """The part of the stays in the standard error; that of the seeds follows from their values."""
+    deterministic: bool = False
+    """Whether all of several seeds gave the same predictions."""
     n: int | None = None
     """Test stays."""
     positives: int | None = None
     """Positives among the test stays."""
     difference: Mapping[str, float] | None = None
-    """Difference to the reference row: ``estimate``, ``low``, ``high`` and ``p`` by the paired bootstrap over the stays, ``p_holm``
-    corrected for the table, ``seeds_low``, ``seeds_high`` and ``seeds_p`` by Student's t over the seeds' differences, ``p_replicates`` by
-    the paper's test."""
+    """Difference to the reference row, as `cm2.tables.comparison.described` has it; ``p_holm`` and ``p_equivalent_holm`` are corrected
+    for the table, ``p_replicates`` is that of the paper's test."""
     printed: Mapping[str, Any] | None = None
     """The paper's number: ``cohort``, ``value``, ``low``, ``high``."""
     runs: tuple[str, ...] = ()
     """Keys of the runs in the store, one for each seed."""
     score: str = ""
     """Score, or way to impute, of the row; empty where a method has one row."""
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation over the seeds, 0 where no seed changes anything; None for a single seed."""
+        if len(self.seeds) < 2:
+            return 0.0 if self.deterministic else None
+        return float(np.std(self.seeds, ddof=1))
 
     @property
     def method(self) -> str:
@@ -84,7 +95,8 @@ class TableResult:
         for cell in self.cells:
             row = {name: value for name, value in asdict(cell).items() if name not in ("difference", "printed", "runs", "score")}
             row |= {"method": cell.method, "score": cell.score} if scored else {}
-            row["seeds"], row["bootstrap"] = (json.dumps(row[name]) for name in ("seeds", "bootstrap"))
+            row["seeds"], row["stays"] = (json.dumps(row[name]) for name in ("seeds", "stays"))
+            row["sd"] = cell.sd
             row |= {f"difference_{name}": value for name, value in (cell.difference or {}).items()}
             row |= {f"printed_{name}": value for name, value in (cell.printed or {}).items()}
             rows.append(row | {"runs": " ".join(cell.runs)})
@@ -118,14 +130,24 @@ def read(path: Path | str) -> TableResult:
         tree = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a table of results ({error}); remove it, or write elsewhere with --out") from None
-    if (given := tree.pop("format", None)) != FORMAT:
+    if (given := tree.pop("format", None)) not in (FORMAT, SUMMED):
         raise ValueError(
             f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; remove it, or write elsewhere with --out"
         )
+    tree = upgraded(tree) if given == SUMMED else tree
     cells = tuple(Cell(**{key: _tuples(value) for key, value in cell.items()}) for cell in tree.pop("cells"))
     if tree["kind"] in ("alignment", "imputation"):
         cells = tuple(_scored(cell) for cell in cells)
     return TableResult(cells=cells, **tree)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a JSON file is one of a table: other results lie beside tables."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(tree, dict) and {"cells", "kind", "key"} <= tree.keys()
 
 
 def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[Path]:
@@ -146,7 +168,7 @@ def _one_line_a_cell(tree: Mapping[str, Any], cells: tuple[Cell, ...]) -> str:
 
 
 def _known(cell: Cell) -> dict[str, Any]:
-    known = {name: value for name, value in asdict(cell).items() if value not in (None, (), [])}
+    known = {name: value for name, value in asdict(cell).items() if value not in (None, (), []) and value is not False}
     return known if cell.score else {name: value for name, value in known.items() if name != "score"}
 
 

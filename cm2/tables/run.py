@@ -18,8 +18,10 @@ from cm2.results import kept
 from cm2.runs.provenance import provenance
 from cm2.runs.store import Run, RunStore
 from cm2.tables.contract import TableKind, kind_of
+from cm2.tables.kept import check_folder, keep_predictions, keeps_predictions
 from cm2.tables.loading import load_table
 from cm2.tables.planning import Entry, TablePlan, check_methods, configurations, places, require, resolve
+from cm2.tables.predictions import file_name
 from cm2.tables.result import ENDINGS, TableResult, read, write
 from cm2.tables.text import markdown
 
@@ -51,7 +53,8 @@ def table(
         only: labels of the rows wanted; empty: all.
         tasks: the tasks wanted, by heading or label; empty: all of the cohort's.
         store: default ``RunStore()``.
-        out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``; with ``only`` the files are named ``table-N-LABEL`` and
+        out: folder that receives ``table-N`` as ``.csv``, ``.json`` and ``.md``, and the test predictions of a table of results
+            (``cm2.tables.predictions``) unless the cohort is credentialed; with ``only`` the files are named ``table-N-LABEL`` and
             leave those of the whole table alone. None writes nothing.
         progress: whether to show progress; see ``cm2.progress``.
 
@@ -66,6 +69,8 @@ def table(
         stem = "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
         # read before training: a file of another version is an error now, not after hours of work
         stored = read(out / f"{stem}.json") if out is not None and (out / f"{stem}.json").is_file() else None
+        if out is not None and kind.predicted:
+            check_folder(out, cohort.checksum)
         store = store or RunStore()
         if kind.trained:
             plan = resolve(spec, cohort, store, profile, seeds, settings, only, tasks)
@@ -75,7 +80,9 @@ def table(
         else:
             plan = TablePlan(spec, cohort, store, *require(spec, cohort))
         result = stored if stored is not None and kind.trained and stored.key == plan.key else _computed(kind, plan, jobs)
-        if out is not None and (result is not stored or not all((out / f"{stem}.{ending}").is_file() for ending in ENDINGS)):
+        if out is not None and (result is not stored or not _whole(result, out, stem)):
+            if keeps_predictions(result):  # before the table, which is then never without them
+                keep_predictions(plan, result, out, stem)
             write(result, markdown(result), out, stem)
     return result
 
@@ -110,8 +117,16 @@ def _fit(store: RunStore, config: Config, cohort: Cohort, label: str) -> None:
             raise
 
 
+def _whole(result: TableResult, out: Path, stem: str) -> bool:
+    """Whether all files of a stored table are there."""
+    names = [f"{stem}.{ending}" for ending in ENDINGS]
+    return all((out / name).is_file() for name in [*names, *([result.provenance["predictions"]] if keeps_predictions(result) else [])])
+
+
 def _computed(kind: TableKind, plan: TablePlan, jobs: int) -> TableResult:
     spec, source = plan.spec, {**provenance(plan.cohort), **plan.source}
+    if kind.predicted and not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
+        source["predictions"] = file_name(plan.cohort.checksum)
     return TableResult(
         spec.name, spec.title, spec.kind, spec.reference if kind.trained else "", tuple(kind.cells(plan, jobs)), source, plan.key
     )

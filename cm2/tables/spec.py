@@ -65,6 +65,8 @@ class TableSpec:
     """Kinds of modality it needs, in order; empty: any."""
     reference: str = "CM2"
     """Label of the row that the others are compared with."""
+    margin: float | None = None
+    """Largest difference of AUROC or AUPR that does not matter, for tests of equivalence to the reference; None: none are made."""
     by_task: bool = False
     """Whether counts are given for each task, with the positives."""
 

@@ -1,113 +1,183 @@
-"""Numbers of a table of results, from its runs: means over seeds, intervals, paired differences, corrected p-values."""
+"""Numbers of a table of results, from the test predictions of its runs: means over seeds, intervals, differences, corrected p-values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
-import pandas as pd
-from joblib import delayed
-from scipy.stats import ttest_1samp, ttest_ind_from_stats
+from numpy.typing import NDArray
+from scipy.stats import ttest_ind_from_stats
 
-from cm2.metrics import Difference, bootstrap, holm, mean_over_seeds, paired_bootstraps
+from cm2.cohorts.disclosure import guard
+from cm2.metrics import bootstrap, holm
 from cm2.paper import printed
-from cm2.progress import Progress
-from cm2.runs.store import Run
+from cm2.tables.comparison import described, smaller_class
 from cm2.tables.planning import Entry, TablePlan
-from cm2.tables.result import PER_TEST, REPLICATES, Cell
+from cm2.tables.predictions import Predicted, predicted
+from cm2.tables.result import Cell, TableResult
+from cm2.uncertainty import FEWEST, Measured, difference, measure, over_seeds
 
 METRICS = ("auroc", "aupr")
 
 
-def result_cells(plan: TablePlan, jobs: int = 1, tests: bool = False) -> list[Cell]:
+@dataclass(frozen=True)
+class _Row:
+    """A row of a section for one task."""
+
+    runs: Sequence[Predicted]
+    """One for each seed."""
+    measured: Mapping[str, Sequence[Measured]]
+    """By metric, one for each seed; deviations of the block's stays."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether no seed changes a prediction."""
+        return len(self.runs) > 1 and all(a.same(b) for a, b in pairwise(self.runs))
+
+
+def result_cells(plan: TablePlan, tests: bool = False) -> list[Cell]:
     """Every number of a table of results or tests.
 
     Args:
         plan: a plan whose runs are finished.
-        jobs: number of processes.
         tests: whether it is a table of tests: the paper's p-values are shown beside ours, and its test is recomputed on our runs.
     """
-    found = [_cell(plan, entry, metric, tests) for entry in plan.entries for metric in METRICS]
-    blocks: dict[tuple[str, str], list[Entry]] = {}
+    cells = []
     for entry in plan.entries:
-        blocks.setdefault((entry.section.label, entry.task), []).append(entry)
-    compared_rows = len(METRICS) * sum(len(block) - 1 for block in blocks.values())
-    replicates = max(REPLICATES, PER_TEST * compared_rows)
-    work = [delayed(_differences)(block, plan.runs, plan.spec.reference, replicates, tests) for block in blocks.values()]
-    with Progress("comparing rows", len(work), "block") as progress:
-        compared = dict(zip(blocks, progress.parallel(work, jobs), strict=True))
-    return _corrected([replace(c, difference=compared[c.section, c.task].get((c.row, c.metric))) for c in found])
+        runs = tuple(plan.runs[config.digest()].path.name for config in entry.configs)
+        for metric in METRICS:
+            cell = Cell(entry.section.label, entry.row.label, entry.task, metric, runs=runs)
+            cells.append(_beside_printed(cell, f"{metric}_p" if tests else metric, plan, entry))
+    found = {run.path.name: predicted(run) for run in plan.runs.values()}
+    return computed(cells, found, plan.spec.reference, plan.masked, plan.spec.margin, tests, plan.cohort.credentialed)
 
 
-def _cell(plan: TablePlan, entry: Entry, metric: str, tests: bool) -> Cell:
-    runs = [plan.runs[config.digest()] for config in entry.configs]
-    measured = [run.metrics["test"] for run in runs]
-    values = tuple(test[metric] for test in measured)
-    intervals = tuple((test[f"{metric}_low"], test[f"{metric}_high"]) for test in measured)
-    over = mean_over_seeds(values) if len(values) > 1 else None
-    value, low, high = (over.estimate, over.low, over.high) if over else (values[0], *intervals[0])
-    cell = Cell(
-        section=entry.section.label,
-        row=entry.row.label,
-        task=entry.task,
-        metric=metric,
-        value=value,
-        low=low,
-        high=high,
-        seeds=values,
-        bootstrap=intervals,
-        n=int(measured[0]["n"]),
-        positives=int(measured[0]["positives"]),
-        runs=tuple(run.path.name for run in runs),
-    )
-    return _beside_printed(cell, f"{metric}_p" if tests else metric, plan, entry)
+def recomputed(result: TableResult, predictions: Mapping[str, Predicted]) -> list[Cell]:
+    """Every number of a stored table of results or tests, computed again.
+
+    Args:
+        result: the table.
+        predictions: by key, of all its runs.
+    """
+    places = [Cell(c.section, c.row, c.task, c.metric, runs=c.runs, printed=c.printed) for c in result.cells]
+    source = result.provenance
+    return computed(places, predictions, result.reference, source["masked"], source["margin"], result.kind == "tests", False)
 
 
-def _beside_printed(cell: Cell, column: str, plan: TablePlan, entry: Entry) -> Cell:
-    """The cell with the paper's number for it in this column, if the paper prints one."""
-    number, role = plan.spec.number, plan.role
-    label = entry.row.label if entry.row.printed is None else entry.row.printed
-    if number is None or not label or not role.printed:
-        return cell
-    where = {"cohort": role.printed, "setting": entry.section.setting, **entry.section.printed}
-    rows = printed(number, row=label, task=entry.task, column=column, **where)
-    if rows.empty:
-        return cell
-    first = rows.iloc[0]
-    numbers = {name: float(first[name]) for name in ("value", "low", "high") if np.isfinite(first[name])}
-    return replace(cell, printed={"cohort": where["cohort"], **numbers})
+def computed(
+    places: Sequence[Cell],
+    predictions: Mapping[str, Predicted],
+    reference: str,
+    masked: Sequence[str],
+    margin: float | None,
+    tests: bool,
+    credentialed: bool,
+) -> list[Cell]:
+    """The cells with all their numbers.
+
+    Args:
+        places: cells with a section, row, task, metric and runs.
+        predictions: by key of the run.
+        reference: label of the row the others are compared with.
+        masked: labels of sections in which a seed masks the same modalities for every row, so that seeds are compared in pairs.
+        margin: of tests of equivalence; None: there are none.
+        tests: whether the paper's test is recomputed.
+        credentialed: whether counts below ten may not be shown.
+    """
+    labelled: dict[tuple[str, str], dict[str, list[Predicted]]] = {}
+    for cell in places:
+        labelled.setdefault((cell.section, cell.task), {}).setdefault(cell.row, [predictions[key] for key in cell.runs])
+    blocks = {place: _measured(rows) for place, rows in labelled.items()}
+    cells = []
+    for cell in places:
+        block = blocks[cell.section, cell.task]
+        row, base = block[cell.row], block.get(reference)
+        filled = _filled(cell, row, credentialed)
+        if base is not None and row is not base and row.measured and base.measured and _same_stays(row, base):
+            compared = _compared(row, base, cell.metric, cell.section in masked, margin)
+            if tests:
+                first, other = row.runs[0], base.runs[0]
+                compared["p_replicates"] = replicate_test(first.label, first.probability, other.probability, cell.metric)
+            filled = replace(filled, difference=compared)
+        cells.append(filled)
+    return corrected(cells)
 
 
-def _differences(
-    block: Sequence[Entry], runs: Mapping[str, Run], reference: str, replicates: int, as_printed: bool
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Differences of every row of a section to the reference, for one task, on the same resamples of the same stays."""
-    of = {entry.row.label: [_test(runs[config.digest()]) for config in entry.configs] for entry in block}
-    if reference not in of:
-        return {}
-    base = of.pop(reference)
-    same = {label: frames for label, frames in of.items() if _same_stays(frames, base)}  # a paired test needs the same stays
-    if not same:
-        return {}
-    label = base[0]["label"].to_numpy()
-    stacked = {name: np.stack([f["probability"].to_numpy() for f in frames]) for name, frames in {**same, reference: base}.items()}
-    against = stacked.pop(reference)
-    found = paired_bootstraps(label, stacked, against, METRICS, replicates)
-    out = {key: _described(difference) for key, difference in found.items()}
-    for (name, metric), entry in out.items():
-        entry |= _over_seeds(runs, block, name, reference, metric)
-        if as_printed:
-            entry["p_replicates"] = replicate_test(label, stacked[name][0], against[0], metric)
+def corrected(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells with Holm's correction over all differences of the table, and over all tests of equivalence."""
+    for name in ("p", "p_equivalent"):
+        found = [cell.difference for cell in cells if cell.difference and name in cell.difference]
+        adjusted = iter(holm([d[name] for d in found]))
+        cells = [
+            replace(c, difference={**c.difference, f"{name}_holm": next(adjusted)}) if c.difference and name in c.difference else c
+            for c in cells
+        ]
+    return list(cells)
+
+
+def _measured(rows: Mapping[str, Sequence[Predicted]]) -> dict[str, _Row]:
+    """The rows of a section for one task, measured on the union of their stays; without measures where there are too few."""
+    stays = np.unique(np.concatenate([one.stay_id for runs in rows.values() for one in runs]))
+    out = {}
+    for label, runs in rows.items():
+        enough = all(smaller_class(len(one.label), int(one.label.sum())) >= FEWEST for one in runs)
+        out[label] = _Row(runs, {metric: [_on(stays, one, metric) for one in runs] for metric in METRICS} if enough else {})
     return out
 
 
-def replicate_test(label: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, replicates: int = 1000) -> float:
+def _on(stays: NDArray, one: Predicted, metric: str) -> Measured:
+    """A metric of a run with its deviations on all ``stays``: 0 for those it was not tested on."""
+    measured = measure(one.label, one.probability, metric)
+    deviations = np.zeros(len(stays))
+    deviations[np.searchsorted(stays, one.stay_id)] = measured.deviations
+    return replace(measured, deviations=deviations)
+
+
+def _filled(cell: Cell, row: _Row, credentialed: bool) -> Cell:
+    """The cell with its own numbers; without a value where there are too few positives or negatives."""
+    label = row.runs[0].label
+    n, positives = len(label), int(label.sum())
+    shown = guard({"positives": positives, "negatives": n - positives}) if credentialed else {"positives": positives}
+    cell = replace(cell, n=n, positives=shown["positives"])
+    if not row.measured:
+        return cell
+    measured = row.measured[cell.metric]
+    over = over_seeds(measured)
+    own = measured[:1] if row.deterministic else measured
+    low, high = over.interval(share=True)
+    return replace(
+        cell,
+        value=over.estimate,
+        low=low,
+        high=high,
+        seeds=tuple(one.value for one in own),
+        se_stays=over.se_stays,
+        stays=tuple(over_seeds([one]).interval(share=True) for one in own),
+        deterministic=row.deterministic,
+    )
+
+
+def _compared(row: _Row, base: _Row, metric: str, masked: bool, margin: float | None) -> dict[str, float]:
+    of_row, of_base = row.measured[metric], base.measured[metric]
+    paired = masked and len(of_row) == len(of_base)
+    both = difference(of_row, of_base, paired)
+    values = [[one.value for one in of] for of in (of_row, of_base)]
+    seeds = [[a - b for a, b in zip(*values, strict=True)]] if paired else values
+    return described(both, min(one.df for one in (*of_row, *of_base)), seeds, margin)
+
+
+def _same_stays(row: _Row, base: _Row) -> bool:
+    """Whether all seeds of both were tested on the same stays."""
+    return all(np.array_equal(one.stay_id, base.runs[0].stay_id) for one in (*row.runs, *base.runs))
+
+
+def replicate_test(label: NDArray, a: NDArray, b: NDArray, metric: str, replicates: int = 1000) -> float:
     """The test that the paper's Table 11 seems to report: a two-sample t-test between two sets of bootstrap replicates.
 
     Its sample size is the number of replicates: with more of them its p-value goes to 0, whatever the number of stays. Use
-    ``cm2.metrics.paired_bootstrap`` instead.
+    ``cm2.uncertainty.difference`` instead.
 
     Args:
         label: 0 or 1 ``(n,)``.
@@ -125,31 +195,16 @@ def replicate_test(label: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str,
     return float(ttest_ind_from_stats(means[0], spreads[0], replicates, means[1], spreads[1], replicates).pvalue)
 
 
-def _described(difference: Difference) -> dict[str, float]:
-    return {"estimate": difference.estimate, "low": difference.low, "high": difference.high, "p": difference.p_value}
-
-
-def _over_seeds(runs: Mapping[str, Run], block: Sequence[Entry], row: str, reference: str, metric: str) -> dict[str, float]:
-    of = {entry.row.label: [runs[config.digest()].metrics["test"][metric] for config in entry.configs] for entry in block}
-    differences = [a - b for a, b in zip(of[row], of[reference], strict=True)]
-    if len(differences) < 2:
-        return {}
-    over = mean_over_seeds(differences)
-    varies = max(differences) > min(differences)  # the t-test of equal differences divides by zero
-    return {"seeds_low": over.low, "seeds_high": over.high, "seeds_p": float(ttest_1samp(differences, 0).pvalue) if varies else 1.0}
-
-
-def _test(run: Run) -> pd.DataFrame:
-    frame = run.predictions
-    return frame[frame["split"] == "test"].sort_values("stay_id", ignore_index=True)
-
-
-def _same_stays(frames: Sequence[pd.DataFrame], base: Sequence[pd.DataFrame]) -> bool:
-    """Whether all seeds of both were tested on the same stays."""
-    return all(frame["stay_id"].equals(base[0]["stay_id"]) for frame in (*frames, *base))
-
-
-def _corrected(found: Sequence[Cell]) -> list[Cell]:
-    """The cells with Holm's correction over all differences of the table."""
-    adjusted = iter(holm([cell.difference["p"] for cell in found if cell.difference]))
-    return [replace(c, difference={**c.difference, "p_holm": next(adjusted)}) if c.difference else c for c in found]
+def _beside_printed(cell: Cell, column: str, plan: TablePlan, entry: Entry) -> Cell:
+    """The cell with the paper's number for it in this column, if the paper prints one."""
+    number, role = plan.spec.number, plan.role
+    label = entry.row.label if entry.row.printed is None else entry.row.printed
+    if number is None or not label or not role.printed:
+        return cell
+    where = {"cohort": role.printed, "setting": entry.section.setting, **entry.section.printed}
+    rows = printed(number, row=label, task=entry.task, column=column, **where)
+    if rows.empty:
+        return cell
+    first = rows.iloc[0]
+    numbers = {name: float(first[name]) for name in ("value", "low", "high") if np.isfinite(first[name])}
+    return replace(cell, printed={"cohort": where["cohort"], **numbers})

@@ -10,6 +10,8 @@ from cm2.paper import printed
 from cm2.tables.contract import kind_of
 from cm2.tables.result import Cell, TableResult
 
+TOO_FEW = "too few"
+SMALLEST_P = 1e-300
 NAMES = {"auroc": "AUROC", "aupr": "AUPR"}
 COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
 Show = Callable[[Cell], str]
@@ -85,18 +87,30 @@ def _of_task(result: TableResult, task: str) -> list[Cell]:
 
 
 def estimate(cell: Cell) -> str:
-    """``0.812 [0.790, 0.834]``; for two seeds, whose t interval is too wide to be of use, the two values: ``0.812 (0.804, 0.820)``."""
-    if len(cell.seeds) == 2:
-        return f"{cell.value:.3f} ({', '.join(f'{value:.3f}' for value in cell.seeds)})"
-    return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
+    """``0.812 [0.790, 0.834], sd 0.004``, the last over the seeds, or ``deterministic``; ``too few`` without a value."""
+    if cell.value is None:
+        return TOO_FEW
+    return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]{spread(cell, '.4f')}"
+
+
+def spread(cell: Cell, digits: str) -> str:
+    """``, sd 0.0041`` over the seeds or ``, deterministic``, to follow a value; empty for one seed."""
+    return ", deterministic" if cell.deterministic else "" if cell.sd is None else f", sd {cell.sd:{digits}}"
 
 
 def difference(cell: Cell) -> str:
     """``-0.012 [-0.030, 0.006], p 0.2, Holm 0.8``, and the paper's test where it was recomputed; empty where nothing was compared."""
     if (d := cell.difference) is None:
         return ""
-    text = f"{d['estimate']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], p {d['p']:.2g}, Holm {d['p_holm']:.2g}"
-    return f"{text}; as printed {d['p_replicates']:.2g}" if "p_replicates" in d else text
+    text = f"{d['estimate']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], p {p_text(d['p'])}, Holm {p_text(d['p_holm'])}"
+    if "p_equivalent_holm" in d:
+        text += f", equivalent {p_text(d['p_equivalent_holm'])}"
+    return f"{text}; as printed {p_text(d['p_replicates'])}" if "p_replicates" in d else text
+
+
+def p_text(p: float) -> str:
+    """``0.034``, and ``< 1e-300`` for one too small to be represented."""
+    return f"{p:.2g}" if p >= SMALLEST_P else f"< {SMALLEST_P:g}"
 
 
 def _printed(cell: Cell) -> str:
@@ -126,7 +140,8 @@ def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper:
     for (block, label), found in rows.items():
         if block != section:
             section = block
-            lines.append([f"**{block}**", *blank, *[""] * len(columns)])
+            sizes = _sizes([cell for cell in cells if cell.section == block])
+            lines.append([f"**{block}**", *blank, *(sizes.pop(task, "") for task, _ in columns)])
         first = next(iter(found.values()))
         labels = [first.method, first.score] if scored else [label]
         lines.append([*labels, *(show(found[c]) if c in found else "" for c in columns)])
@@ -136,6 +151,21 @@ def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines) + "\n"
 
 
+def _sizes(cells: Sequence[Cell]) -> dict[str, str]:
+    """``3,922 stays, 558 positive`` by task, of a section's test stays; a range where its rows differ."""
+    words = {}
+    for task in dict.fromkeys(cell.task for cell in cells):
+        counted = [cell for cell in cells if cell.task == task and cell.n is not None]
+        if counted:
+            positives = [cell.positives for cell in counted if cell.positives is not None]
+            words[task] = f"{_range([cell.n or 0 for cell in counted])} stays" + (f", {_range(positives)} positive" if positives else "")
+    return words
+
+
+def _range(counts: Sequence[int]) -> str:
+    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+
+
 def _heading(result: TableResult) -> str:
     return f"Table {result.name}. {result.title}" if result.name.isdigit() else result.title
 
@@ -143,10 +173,9 @@ def _heading(result: TableResult) -> str:
 def intervals(result: TableResult) -> str:
     """Definition of the intervals of a table of runs, which depends on the number of seeds."""
     seeds = max(len(cell.seeds) for cell in result.cells)
-    several = (
-        "mean of two seeds and the value of either" if seeds == 2 else f"mean of {seeds} seeds with the 95 % Student t interval over them"
-    )
-    return several if seeds > 1 else "one seed with its 95 % bootstrap interval"
+    if seeds < 2:
+        return "one seed with its 95 % interval over the test stays"
+    return f"mean of {seeds} seeds with the 95 % interval from both stays and seeds, and the standard deviation (sd) over the seeds"
 
 
 def _source(result: TableResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -24,8 +24,8 @@ def verdicts(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
 
     Returns:
         ``section``, ``task``, ``metric``, ``row``, ``n``, ``estimate``, ``low``, ``high`` (all of row minus reference), ``p_holm``,
-        ``verdict`` (position of the reference: ``above`` or ``below`` if the corrected p-value is under ``level``, else ``undecided``)
-        and ``seeds`` (whether the t interval over two seeds or more lies on one side of 0).
+        ``verdict`` (position of the reference: ``above`` or ``below`` if the corrected p-value is under ``level`` and counts the seeds as
+        well as the stays, else ``undecided``) and ``seeds`` (whether the interval over the seeds alone lies on one side of 0).
 
     Raises:
         ValueError: nothing was compared.
@@ -34,12 +34,44 @@ def verdicts(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
     for cell in result.cells:
         if (d := cell.difference) is None:
             continue
-        verdict = "undecided" if d["p_holm"] >= level else "above" if d["estimate"] < 0 else "below"
+        decided = d["p_holm"] < level and repeated(d)
+        verdict = "undecided" if not decided else "above" if d["estimate"] < 0 else "below"
         line = {name: getattr(cell, name) for name in ("section", "task", "metric", "row", "n")}
         line |= {name: d[name] for name in ("estimate", "low", "high", "p_holm")}
         lines.append(line | {"verdict": verdict, "seeds": "seeds_low" in d and (d["seeds_low"] > 0 or d["seeds_high"] < 0)})
     if not lines:
         raise ValueError(f"table {result.name} compares nothing; compute it with more than the reference row")
+    return pd.DataFrame(lines)
+
+
+def repeated(difference: Mapping[str, float]) -> bool:
+    """Whether a difference was measured with several seeds, or depends on none: one seed decides nothing about another."""
+    return "se_seeds" in difference
+
+
+def equivalences(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
+    """One line for each difference that was tested for equivalence to the reference row.
+
+    Args:
+        result: a table of results with a margin.
+        level: level of the test; p-values are corrected for the whole table.
+
+    Returns:
+        ``section``, ``task``, ``metric``, ``row``, ``estimate``, ``p_equivalent_holm``, ``margin`` and ``equivalent``: whether the
+        difference lies within the margin, by the corrected p-value, with the seeds counted.
+
+    Raises:
+        ValueError: nothing was tested for equivalence.
+    """
+    lines = []
+    for cell in result.cells:
+        if (d := cell.difference) is None or "p_equivalent_holm" not in d:
+            continue
+        line = {name: getattr(cell, name) for name in ("section", "task", "metric", "row")}
+        line |= {"estimate": d["estimate"], "p_equivalent_holm": d["p_equivalent_holm"], "margin": result.provenance["margin"]}
+        lines.append(line | {"equivalent": d["p_equivalent_holm"] < level and repeated(d)})
+    if not lines:
+        raise ValueError(f"table {result.name} tests nothing for equivalence; give its TOML file a margin and compute it again")
     return pd.DataFrame(lines)
 
 
@@ -84,7 +116,9 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
     if not compared:
         raise ValueError(f"table {result.name} compares nothing in {metric}")
     ordered = sorted(compared, key=lambda pair: -abs(pair[1]["estimate"]))
-    distinct = [(cell, d) for cell, d in ordered if d["p_holm"] < level]
+    if not any(repeated(d) for _, d in compared):
+        return f"One seed was trained, which decides none of the {len(compared)} differences in {NAMES[metric]} to “{result.reference}”."
+    distinct = [(cell, d) for cell, d in ordered if d["p_holm"] < level and repeated(d)]
     what = f"{NAMES[metric]} to “{result.reference}”"
     if not distinct:
         few, article = ("The only difference", "no") if len(compared) == 1 else (f"None of the {len(compared)} differences", "a")
@@ -94,19 +128,7 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
     have = "has a corrected p-value" if len(distinct) == 1 else "have corrected p-values"
     rest = f", and {len(distinct) - named} more" if len(distinct) > named else ""
     listed = ", ".join(_side(cell, d["estimate"]) for cell, d in distinct[:named]) + rest
-    repeated = _over_seeds([d for _, d in distinct])
-    return f"{len(distinct)} of the {len(compared)} differences in {what} {have} below {level:g}: {listed}. {repeated}"
-
-
-def _over_seeds(found: Sequence[Mapping[str, float]]) -> str:
-    """Whether the training seeds agree, as a sentence."""
-    tested = [d for d in found if "seeds_low" in d]
-    if not tested:
-        return "One seed was trained, so that nothing is known about another."
-    same = sum(d["seeds_low"] > 0 or d["seeds_high"] < 0 for d in tested)
-    if len(tested) == 1:
-        return f"The t interval over the training seeds {'excludes' if same else 'contains'} 0."
-    return f"The t interval over the training seeds excludes 0 for {same} of these {len(tested)}."
+    return f"{len(distinct)} of the {len(compared)} differences in {what} {have} below {level:g}: {listed}."
 
 
 def _side(cell: Cell, estimate: float) -> str:

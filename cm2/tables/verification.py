@@ -36,6 +36,15 @@ class Verification:
     problems: list[str]
     comparison: pd.DataFrame
 
+    @classmethod
+    def of(cls, findings: Iterator[tuple[str, str]]) -> Verification:
+        """Checks and problems from pairs of what was checked and what is wrong with it, empty if nothing is."""
+        checks: list[str] = []
+        problems: list[str] = []
+        for line, problem in findings:
+            (problems if problem else checks).append(f"{line}: {problem}" if problem else line)
+        return cls(checks, problems, pd.DataFrame())
+
     def lines(self) -> list[str]:
         """One line for each check."""
         return [*(f"ok     {line}" for line in self.checks), *(f"WRONG  {line}" for line in self.problems)]

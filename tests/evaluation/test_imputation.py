@@ -12,7 +12,6 @@ from cm2.copulas import make
 from cm2.evaluation.imputation import WAYS, impute_scores, spread, summarise
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
-from cm2.metrics import over_stays
 from tests.evaluation.test_retrieval import RHO, bivariate_normal, drawn, given
 from tests.joint.laws import joint
 
@@ -109,16 +108,6 @@ def test_the_same_seed_gives_the_same_draws_and_leaves_the_generator_alone():
     state = torch.random.get_rng_state()
     one, two = (impute_scores(law, z, given(20), 1, 4, seed=3)["conditional"]["energy"] for _ in range(2))
     assert np.array_equal(one, two) and torch.equal(state, torch.random.get_rng_state())
-
-
-def test_intervals_over_stays():
-    values = np.stack([np.arange(100.0), np.ones(100)], axis=1)
-    first, second = over_stays(values, np.mean, replicates=10_000)
-    # the end of the interval of 10,000 replicates has the standard error 0.027 times theirs
-    check("the lower end", first.low, near=49.5 - 1.96 * 2.887, standard_error=0.027 * 2.887, within=0.1)
-    assert first.estimate == pytest.approx(49.5) and (second.low, second.high) == pytest.approx((1, 1))
-    with pytest.raises(ValueError, match="finite"):
-        over_stays(values * np.nan, np.mean)
 
 
 def test_refusals():

@@ -9,7 +9,7 @@ import pytest
 from cm2 import RunStore, load_cohort
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
-STAYS = 240
+STAYS = 320
 FAST = {"train.epochs": 1, "model.embedding_dim": 4, "encoder.series.hidden": 4}
 
 
@@ -17,7 +17,7 @@ def write(out, name="tiny", complete=False, modalities=("bedside", "laboratory")
     rng = np.random.default_rng(0)
     severity = rng.normal(size=STAYS)
     split = np.array(["train", "train", "valid", "test"])[np.arange(STAYS) % 4]
-    label = {task: (severity + rng.normal(size=STAYS) > cut).astype(int) for task, cut in (("death", 1.0), ("long_stay", 0.0))}
+    label = {task: (severity + rng.normal(size=STAYS) > cut).astype(int) for task, cut in (("death", 0.5), ("long_stay", 0.0))}
     stays = pd.DataFrame({"stay_id": 5000 + np.arange(STAYS), "split": split, **label})
     data = {"series": severity[:, None, None] + rng.normal(size=(STAYS, 3, 2)), "vector": severity[:, None] + rng.normal(size=(STAYS, 3))}
     names = {"series": ["a", "b"], "vector": ["a", "b", "c"]}

@@ -69,6 +69,8 @@ def test_verdicts_say_where_the_reference_stands(families):
     assert found["verdict"].tolist() == ["above", "undecided", "below"] and found["seeds"].tolist() == [True, False, True]
     assert tally(found) == "above in 1 of 3 comparisons, below in 1, undecided in 1"
     assert "| above / undecided |" in verdict_grid(three)
+    once = [replace(c, difference={k: v for k, v in c.difference.items() if k != "se_seeds"}) for c in changed]
+    assert set(verdicts(replace(result, cells=tuple(once)))["verdict"]) == {"undecided"}, "one seed decides nothing"
     alone = replace(result, cells=tuple(replace(cell, difference=None) for cell in result.cells))
     with pytest.raises(ValueError, match="compares nothing"):
         verdicts(alone)

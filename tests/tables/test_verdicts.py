@@ -12,7 +12,11 @@ def result(*differences):
     """A table of one row for each (estimate, corrected p-value), all in one task."""
     cells = [Cell("matched", "CM2", "IHM", "auroc", 0.8)]
     for place, (estimate, p) in enumerate(differences):
-        cells.append(Cell("matched", f"row {place}", "IHM", "auroc", 0.8 + estimate, difference={"estimate": estimate, "p_holm": p}))
+        cells.append(
+            Cell(
+                "matched", f"row {place}", "IHM", "auroc", 0.8 + estimate, difference={"estimate": estimate, "p_holm": p, "se_seeds": 0.001}
+            )
+        )
     return TableResult("5", "made up", "results", "CM2", tuple(cells))
 
 
@@ -27,19 +31,17 @@ def test_findings_without_a_small_p_value():
 def test_findings_name_sides_and_count_the_rest():
     assert findings(result((0.01, 0.3), (-0.02, 0.01))) == (
         "1 of the 2 differences in AUROC to “CM2” has a corrected p-value below 0.05: “row 1” below by 0.020 (IHM, matched)."
-        " One seed was trained, so that nothing is known about another."
     )
     several = findings(result((0.01, 0.01), (-0.02, 0.01), (0.03, 0.02)), named=2)
-    assert "below 0.05: “row 2” above by 0.030 (IHM, matched), “row 1” below by 0.020 (IHM, matched), and 1 more. One seed" in several
+    assert "below 0.05: “row 2” above by 0.030 (IHM, matched), “row 1” below by 0.020 (IHM, matched), and 1 more." in several
     assert several.startswith("3 of the 3 differences in AUROC to “CM2” have corrected p-values")
 
 
-def test_findings_say_what_the_seeds_say():
-    cells = result((-0.02, 0.01), (0.03, 0.02)).cells
-    low = {"seeds_low": 0.01, "seeds_high": 0.05, "seeds_p": 0.02}
-    both = [replace(cell, difference={**cell.difference, **low}) if cell.difference else cell for cell in cells]
-    assert findings(replace(result(), cells=tuple(both))).endswith("excludes 0 for 2 of these 2.")
-    assert findings(replace(result(), cells=tuple(both[:2]))).endswith("over the training seeds excludes 0.")
+def test_findings_of_one_seed_decide_nothing():
+    once = [replace(c, difference={"estimate": -0.02, "p_holm": 0.01}) if c.difference else c for c in result((0, 0), (0, 0)).cells]
+    assert (
+        findings(replace(result(), cells=tuple(once))) == "One seed was trained, which decides none of the 2 differences in AUROC to “CM2”."
+    )
 
 
 def test_findings_of_nothing():

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import ClassVar
 
 import torch
 
 from cm2.evaluation.embeddings import Embedded, cannot_score, law_of
-from cm2.evaluation.retrieval import cosine_standings, standings
+from cm2.evaluation.retrieval import RECALLS, cosine_standings, standings
 from cm2.methods import Method
-from cm2.metrics import Interval
-from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, MOST, RATES, EmbeddingKind, Finding
+from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, MOST, RATES, EmbeddingKind, Finding, exactly
+from cm2.uncertainty import FEWEST
 
 POOL = 100
 """Number of candidates in a random set, including the true one."""
@@ -29,6 +29,7 @@ class Alignment(EmbeddingKind):
         **DIAGNOSTICS,
     }
     of_law = "dependence"
+    shares: ClassVar[Collection[str]] = RECALLS
     asked = (
         "Which embedding of the modality belongs to the stay? Share of stays whose own is among the best 1, 5 and 10, and the"
         " median of its rank, among all candidates or in random sets of 100 (exact expectation over the sets). Density: of stay and"
@@ -54,7 +55,7 @@ def _retrieved(
     embedded: Embedded, method: Method, label: str, section: str, given: torch.Tensor, target: int, whole: bool
 ) -> Iterator[Finding]:
     rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
-    if len(rows) < 2:
+    if len(rows) < FEWEST:
         yield Finding(f"{section}, of all", label, "", "recall_1", None, len(rows))
         return
     z = embedded.z[rows]
@@ -65,7 +66,7 @@ def _retrieved(
     pools |= {"of all": None} if whole or not pools else {}
     for pool, among in pools.items():
         for metric, value in found["cosine"].chance(among).items():
-            yield Finding(f"{section}, {pool}", CHANCE, "", metric, Interval(value, value, value), len(rows))
+            yield Finding(f"{section}, {pool}", CHANCE, "", metric, exactly(value), len(rows))
         for score, standing in found.items():
-            for metric, interval in standing.summary(among).items():
-                yield Finding(f"{section}, {pool}", label, score, metric, interval, len(rows))
+            for metric, measured in standing.measured(among).items():
+                yield Finding(f"{section}, {pool}", label, score, metric, measured, len(rows))

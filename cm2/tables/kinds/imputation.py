@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, law_of
-from cm2.evaluation.imputation import impute_scores, spread, summarise
+from cm2.evaluation.imputation import impute_scores, measured, spread
 from cm2.methods import Method
-from cm2.metrics import Interval
-from cm2.tables.embeddings import DIAGNOSTICS, MOST, RATES, EmbeddingKind, Finding
+from cm2.tables.embeddings import DIAGNOSTICS, MOST, RATES, EmbeddingKind, Finding, exactly
+from cm2.uncertainty import FEWEST
 
 
 class Imputation(EmbeddingKind):
@@ -43,10 +43,10 @@ class Imputation(EmbeddingKind):
                 given = embedded.hide(target, rate)
                 section = f"{name}, {rate:.0%} of the others hidden"
                 rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
-                if len(rows) < 2:
+                if len(rows) < FEWEST:
                     yield Finding(section, label, "", "energy", None, len(rows))
                     continue
                 unit = float(spread(embedded.z[rows, target]))
                 for how, scores in impute_scores(law, embedded.z[rows], given[rows], target).items():
-                    for metric, interval in (summarise(scores) | {"unit": Interval(unit, unit, unit)}).items():
-                        yield Finding(section, label, how, metric, interval, len(rows))
+                    for metric, one in (measured(scores) | {"unit": exactly(unit)}).items():
+                        yield Finding(section, label, how, metric, one, len(rows))

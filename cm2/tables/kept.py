@@ -1,0 +1,127 @@
+"""Tables kept in a folder with the predictions of their runs, and whether these give the same numbers again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cm2.tables.contract import kind_of
+from cm2.tables.planning import TablePlan
+from cm2.tables.predictions import file_name, predicted, read_predictions, write_predictions
+from cm2.tables.result import Cell, TableResult, is_table, read
+from cm2.tables.statistics import recomputed
+
+TOLERANCE = 1e-9
+"""Largest difference, absolute and relative, of a number that was computed again: processors round sums differently."""
+
+
+def keeps_predictions(result: TableResult) -> bool:
+    """Whether the predictions of a table's runs were stored with it."""
+    return "predictions" in result.provenance
+
+
+def check_folder(folder: Path, checksum: str) -> None:
+    """Checks that everything in a folder to which a table will be written can be read.
+
+    Args:
+        folder: with other tables and their predictions, or none.
+        checksum: of the table's cohort.
+
+    Raises:
+        ValueError: a table or file of predictions of another format.
+    """
+    kept_tables(folder)
+    if (path := folder / file_name(checksum)).is_file():
+        read_predictions(path, ())
+
+
+def keep_predictions(plan: TablePlan, result: TableResult, folder: Path, stem: str) -> None:
+    """Stores the test predictions of a table's runs in its folder, and removes those that no table of the folder needs.
+
+    Args:
+        plan: that of the table.
+        result: the table.
+        folder: where its files are.
+        stem: of its files.
+    """
+    others = [table for path, table in kept_tables(folder) if path.stem != stem]
+    needed = {key for table in others for cell in table.cells for key in cell.runs}
+    found = {run.path.name: predicted(run) for run in plan.runs.values()}
+    write_predictions(folder / result.provenance["predictions"], found, needed)
+    used = {table.provenance.get("predictions") for table in (*others, result)}
+    for path in folder.glob(file_name("*")):
+        if path.name not in used:
+            path.unlink()
+
+
+def kept_tables(folder: Path) -> list[tuple[Path, TableResult]]:
+    """The tables in a folder with the paths of their JSON files."""
+    return [(path, read(path)) for path in sorted(folder.glob("*.json")) if is_table(path)]
+
+
+def recompute(result: TableResult, folder: Path) -> list[Cell]:
+    """The cells of a stored table of results or tests, computed again from the predictions beside it.
+
+    Args:
+        result: the table.
+        folder: where it is kept.
+
+    Raises:
+        ValueError: a table stored without predictions, or predictions that are missing or do not match the table.
+    """
+    if not keeps_predictions(result):
+        raise ValueError(f"table {result.name} was stored without predictions and cannot be computed again; run `cm2 table` anew")
+    runs = dict.fromkeys(key for cell in result.cells for key in cell.runs)
+    found = recomputed(result, read_predictions(folder / result.provenance["predictions"], runs))
+    if wrong := next((name for a, b in zip(result.cells, found, strict=True) for name in _differing(asdict(a), asdict(b))), ""):
+        raise ValueError(
+            f"table {result.name} in {folder} does not match its predictions: another {wrong}; compute the table again with `cm2 table`"
+        )
+    return found
+
+
+def verify_tables(folder: Path) -> Iterator[tuple[str, str]]:
+    """Each table of a folder, by its stem, and what is wrong with it; empty if nothing is.
+
+    Args:
+        folder: with stored tables.
+
+    Raises:
+        ValueError: there is no table in it.
+    """
+    tables = kept_tables(folder)
+    if not tables:
+        raise ValueError(f"{folder} holds no table; write one with `cm2 table --out {folder}`")
+    for path, table in tables:
+        if not kind_of(table.kind).predicted:
+            yield f"{path.stem}: read", ""
+            continue
+        if not keeps_predictions(table):
+            yield f"{path.stem}: kept without predictions, cannot be recomputed", ""
+            continue
+        try:
+            recompute(table, path.parent)
+        except ValueError as error:
+            yield path.stem, str(error)
+        else:
+            yield f"{path.stem}: every interval and p-value recomputed from its predictions", ""
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Names of the numbers in which two cells differ."""
+    for name in a.keys() | b.keys():
+        if not _same(a.get(name), b.get(name)):
+            yield f"{before}{name} of {a['row']}, {a['section']}, {a['task']}, {a['metric']}"
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
+    if isinstance(a, Sequence) and isinstance(b, Sequence) and not isinstance(a, str):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(a == b)
