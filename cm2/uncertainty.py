@@ -10,9 +10,12 @@ nested within methods: Hillis 2014, Statistics in Medicine 33, sections 4 and 6)
 
 with t as reference and degrees of freedom by Satterthwaite's rule (Hillis 2007, Statistics in Medicine 26, which for no variance over the
 stays is Welch's test). The covariances are taken between *different* seeds: what one seed shares with the stays by itself is in
-:math:`s^2` already, and a plain sum with the variance over stays of fixed fits counts it twice. A bootstrap that resamples
-seeds and stays has the opposite fault: of S seeds it finds (S - 1) / S of their variance, and its percentiles have the tails of a normal
-law, not of t; for 2 to 10 seeds it rejects far too often. ``benchmarks/chance.py`` measures all three.
+:math:`s^2` already, and a plain sum with the variance over stays of fixed fits counts it twice. A bootstrap that resamples seeds and
+stays counts it twice as well, but of the rest of the seeds' variance finds only (S - 1) / S, and its percentiles have the tails of a normal
+law, not of t: with few seeds it rejects too seldom where they differ in single stays, and too often where they differ as a whole.
+``benchmarks/chance.py`` measures all three.
+
+A variance is never taken to be less than that over the stays of the fits as they are, which it contains.
 
 Covariances over stays come from the derivatives of a metric by the weights of the stays, the limit of the bootstrap for many resamples
 (the infinitesimal jackknife, Efron 1982, chapter 6), which for AUROC are the components of DeLong, DeLong and Clarke-Pearson (1988,
@@ -190,8 +193,7 @@ def over_seeds(runs: Sequence[Measured]) -> Uncertain:
         ValueError: no run, or runs on other stays.
     """
     values, deviations = _stacked(runs)
-    stays, df = max(_between(deviations), 0.0), min(run.df for run in runs)
-    return _uncertain(float(values.mean()), stays, df, [_of_seeds(values)])
+    return _uncertain(float(values.mean()), _between(deviations), deviations.mean(axis=0), min(run.df for run in runs), [_of_seeds(values)])
 
 
 def difference(a: Sequence[Measured], b: Sequence[Measured], paired: bool = False) -> Uncertain:
@@ -212,11 +214,11 @@ def difference(a: Sequence[Measured], b: Sequence[Measured], paired: bool = Fals
     if paired and len(a) != len(b):
         raise ValueError(f"difference: {len(a)} and {len(b)} seeds are no pairs; leave out paired")
     estimate, df = float(values_a.mean() - values_b.mean()), min(run.df for run in (*a, *b))
+    mean_a, mean_b = of_a.mean(axis=0), of_b.mean(axis=0)
     if paired:
-        return _uncertain(estimate, max(_between(of_a - of_b), 0.0), df, [_of_seeds(values_a - values_b)])
-    across = float(of_a.mean(axis=0) @ of_b.mean(axis=0))
-    stays = max(_between(of_a) + _between(of_b) - 2 * across, 0.0)  # an estimate of a variance near 0 may be negative
-    return _uncertain(estimate, stays, df, [_of_seeds(values_a), _of_seeds(values_b)])
+        return _uncertain(estimate, _between(of_a - of_b), mean_a - mean_b, df, [_of_seeds(values_a - values_b)])
+    stays = _between(of_a) + _between(of_b) - 2 * float(mean_a @ mean_b)
+    return _uncertain(estimate, stays, mean_a - mean_b, df, [_of_seeds(values_a), _of_seeds(values_b)])
 
 
 def combined(estimate: float, se_stays: float, df_stays: float, *seeds: Sequence[float]) -> Uncertain:
@@ -228,11 +230,21 @@ def combined(estimate: float, se_stays: float, df_stays: float, *seeds: Sequence
         df_stays: its degrees of freedom.
         seeds: the values of the seeds; one list for each method.
     """
-    return _uncertain(estimate, se_stays**2, df_stays, [_of_seeds(np.asarray(values, dtype=float)) for values in seeds])
+    return _satterthwaite(estimate, se_stays**2, df_stays, [_of_seeds(np.asarray(values, dtype=float)) for values in seeds])
 
 
-def _uncertain(estimate: float, stays: float, df_stays: float, seeds: Sequence[tuple[float, float]]) -> Uncertain:
-    """From variances and degrees of freedom of the parts, by Satterthwaite's rule."""
+def _uncertain(estimate: float, between: float, fixed: NDArray, df_stays: float, seeds: Sequence[tuple[float, float]]) -> Uncertain:
+    """From the covariance over stays of different seeds, the deviations of the estimate with all fits held fixed, and the seeds' parts.
+
+    Estimates of small variances can fall below 0, or below what they are part of. The whole is never taken to be less than the variance
+    over the stays of the fits as they are: seeds that agree better than chance allows are no evidence.
+    """
+    of_seeds = sum(variance for variance, _ in seeds if not math.isnan(variance))
+    return _satterthwaite(estimate, max(between, float(fixed @ fixed) - of_seeds, 0.0), df_stays, seeds)
+
+
+def _satterthwaite(estimate: float, stays: float, df_stays: float, seeds: Sequence[tuple[float, float]]) -> Uncertain:
+    """From variances and degrees of freedom of the parts."""
     parts = [(stays, df_stays), *((variance, df) for variance, df in seeds if not math.isnan(variance))]
     scattered = sum(variance**2 / df for variance, df in parts)
     df = sum(variance for variance, _ in parts) ** 2 / scattered if scattered else math.inf

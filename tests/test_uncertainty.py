@@ -120,7 +120,9 @@ def test_parts_add_up():
     assert found.se_seeds**2 == pytest.approx(sum(np.var(v, ddof=1) / 4 for v in values))
     covariance = np.array([one.deviations for one in (*a, *b)]) @ np.array([one.deviations for one in (*a, *b)]).T
     within = [np.mean([block[i, j] for i in range(4) for j in range(4) if i != j]) for block in (covariance[:4, :4], covariance[4:, 4:])]
-    assert found.se_stays**2 == pytest.approx(max(sum(within) - 2 * covariance[:4, 4:].mean(), 0), abs=1e-12)
+    fixed = np.mean([x.deviations - y.deviations for x, y in zip(a, b, strict=True)], axis=0)
+    expected = max(sum(within) - 2 * covariance[:4, 4:].mean(), fixed @ fixed - found.se_seeds**2)
+    assert found.se_stays**2 == pytest.approx(expected, abs=1e-12)
     assert found.se**2 == pytest.approx(found.se_stays**2 + found.se_seeds**2)
     assert difference(b, a).p_value == pytest.approx(found.p_value)
     paired = difference(a, b, paired=True)
@@ -138,7 +140,17 @@ def test_a_method_that_no_seed_changes_has_no_variance_over_seeds():
     assert found.se_seeds**2 == pytest.approx(np.var([m.value for m in other], ddof=1) / 3)
     assert not difference(other, [one]).both
     same = difference([one] * 2, [one] * 3)
-    assert (same.estimate, same.se, same.p_value, same.interval()) == (pytest.approx(0), pytest.approx(0), 1.0, (0, 0))
+    assert (same.estimate, same.p_value) == (0, 1) and same.interval() == pytest.approx((0, 0))
+
+
+def test_seeds_that_agree_by_luck_do_not_make_an_interval_narrow():
+    """Below the variance over stays of the very same fits."""
+    rng = np.random.default_rng(0)
+    a, b = ([Measured(0.8, 0.01 * rng.normal(size=100), 9) for _ in range(3)] for _ in range(2))
+    mean = [np.mean([one.deviations for one in of], axis=0) for of in (a, b)]
+    assert over_seeds(a).se == pytest.approx(np.linalg.norm(mean[0])) and over_seeds(a).se_seeds == 0
+    for paired in (False, True):
+        assert difference(a, b, paired).se == pytest.approx(np.linalg.norm(mean[0] - mean[1]))
 
 
 def test_intervals_of_shares_stay_within_0_and_1():

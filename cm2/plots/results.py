@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -18,8 +16,7 @@ def over_components(frame: pd.DataFrame) -> Figure:
     """AUROC and AUPR over the number of mixture components (the paper's Figure 5).
 
     Args:
-        frame: ``components``, ``metric`` (``auroc``, ``aupr``), ``task``, ``section``, ``value``, ``low``, ``high`` and ``seeds``, a JSON
-            list. For two seeds, whose t interval is too wide to be of use, the range of the two values is drawn instead.
+        frame: ``components``, ``metric`` (``auroc``, ``aupr``), ``task``, ``section``, ``value``, ``low`` and ``high``.
     """
     with style():
         figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4))
@@ -32,9 +29,7 @@ def over_components(frame: pd.DataFrame) -> Figure:
                 line, marker = lines[section]
                 x = rows["components"] + width * (place - (len(groups) - 1) / 2)
                 ax.plot(x, rows["value"], line, marker=marker, markersize=4, color=colours[task], label=f"{task}, {section}")
-                seeds = rows["seeds"].map(json.loads)
-                low, high = (seeds.map(min), seeds.map(max)) if (seeds.map(len) == 2).all() else (rows["low"], rows["high"])
-                ax.vlines(x, low, high, color=colours[task], linewidth=1, alpha=0.6)
+                ax.vlines(x, rows["low"], rows["high"], color=colours[task], linewidth=1, alpha=0.6)
             bottom, top = ax.get_ylim()
             ax.set_ylim(max(bottom, 0), min(top, 1))
             ax.set(xlabel="components $K$ of each mixture", ylabel=TITLES[metric], xticks=sorted(frame["components"].unique()))
@@ -46,11 +41,13 @@ def over_components(frame: pd.DataFrame) -> Figure:
 def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2", level: float = 0.05) -> Figure:
     """Differences to the reference row with their 95 % intervals: one panel per section and task, one line per row.
 
+    Thin bars count stays and seeds, thick ones the stays alone.
     Filled where the corrected p-value is below ``level``. An open diamond is the paper's difference, where it prints both rows.
 
     Args:
         frame: ``TableResult.frame()``: ``section``, ``row``, ``task``, ``metric``, ``difference_estimate``, ``difference_low``,
-            ``difference_high``, ``difference_p_holm``, and ``printed_value`` where there is one.
+            ``difference_high``, ``difference_stays_low``, ``difference_stays_high``, ``difference_p_holm``, and ``printed_value`` where
+            there is one.
         metric: ``auroc`` or ``aupr``.
         reference: label of the row that the others are compared with.
         level: level of the test.
@@ -84,7 +81,8 @@ def _forest(ax: Axes, part: pd.DataFrame, rows: list[str], reference: str, level
             continue
         one = part.loc[row]
         fill = COLOURS[0] if one["difference_p_holm"] < level else "none"
-        ax.hlines(place, one["difference_low"], one["difference_high"], color=COLOURS[0])
+        ax.hlines(place, one["difference_low"], one["difference_high"], color=COLOURS[0], linewidth=1)
+        ax.hlines(place, one["difference_stays_low"], one["difference_stays_high"], color=COLOURS[0], linewidth=3, alpha=0.6)
         ax.plot(one["difference_estimate"], place, "o", color=COLOURS[0], markerfacecolor=fill, markersize=5)
         paper = printed.get(row, float("nan")) - printed.get(reference, float("nan"))
         if pd.notna(paper):

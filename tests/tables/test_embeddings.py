@@ -17,6 +17,8 @@ from cm2.joint.diagnostics import describe
 from cm2.methods import METHODS, build_method, tokenised
 from cm2.tables import Cell, TableResult, load_table, markdown, notes, plan, read, table
 from cm2.tables.embeddings import DIAGNOSTICS
+from cm2.tables.embeddings import _findings as real
+from cm2.uncertainty import over_seeds
 from tests.tables.conftest import FAST
 
 LINEAR, THIRD = "Linear (canonical analysis)", "CM2, version 3"
@@ -50,6 +52,43 @@ def test_alignment_is_that_of_the_runs(aligned, tiny, store):
         assert standings(law_of(method), z, given, z[:, 0], 0)["dependence"].recall(5).mean() == pytest.approx(value)
     chance = result.cell("chance", "recall_5", "death", section)
     assert chance.value == pytest.approx(5 / cell.n) and chance.low is None
+
+
+def test_intervals_count_stays_and_seeds(aligned, tiny, store):
+    """Also of a median, which has no derivative."""
+    result, _ = aligned
+    for metric in ("recall_5", "median_rank"):
+        cell = result.cell("MedFuse, cosine", metric, "death", "laboratory to bedside, of all")
+        measured = []
+        for key in cell.runs:
+            run = Run(store.root / key)
+            embedded = embed_stays(run.load_method(tiny), run.config, tiny.split("test", "death"))
+            z = embedded.z[embedded.present.all(dim=1)]
+            given = torch.tensor([False, True]).expand(len(z), 2)
+            measured.append(cosine_standings(z, given, z[:, 0], 0).measured()[metric])
+        over = over_seeds(measured)
+        assert cell.value == pytest.approx(over.estimate) and cell.se_stays == pytest.approx(over.se_stays)
+        assert (cell.low, cell.high) == pytest.approx(over.interval(share=metric != "median_rank"))
+        assert len(cell.stays) == 2 and over.se > 0
+    assert f", sd {cell.sd:.2g}" in markdown(result) and f"| {cell.n} stays |" in markdown(result)
+
+
+def test_what_no_seed_changes_is_one_number(tiny, store, monkeypatch):
+    found: dict[str, list] = {}
+    monkeypatch.setattr("cm2.tables.embeddings._findings", lambda kind, run, *rest: found.setdefault(rest[1], real(kind, run, *rest)))
+    result = table("imputation", tiny, "smoke", seeds=2, settings=FAST, only=["CM2"], tasks=["death"], store=store)
+    assert result.cells and all(cell.deterministic and len(cell.seeds) == len(cell.stays) == 1 for cell in result.cells)
+    assert ", deterministic |" in markdown(result)
+
+
+def test_fewer_than_ten_stays_are_too_few(tiny, store, monkeypatch):
+    monkeypatch.setattr("cm2.evaluation.embeddings.Embedded.stays", lambda *_: torch.arange(9))
+    for credentialed, n in ((False, 9), (True, None)):
+        monkeypatch.setitem(tiny.manifest, "credentialed", credentialed)
+        for name in ("alignment", "imputation"):
+            result = table(name, tiny, "smoke", seeds=1, settings=FAST, only=["CM2"], tasks=["death"], store=store)
+            assert {(cell.value, cell.n) for cell in result.cells} == {(None, n)}
+            assert "| too few |" in markdown(result) and "Too few: fewer than 10 test stays." in markdown(result)
 
 
 def test_both_directions_every_score_and_what_cannot_be_done(aligned):
