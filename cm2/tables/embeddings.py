@@ -138,7 +138,8 @@ class EmbeddingKind(TableKind):
                     entry.task,
                     metric,
                     float(np.mean(values)),
-                    seeds=values,
+                    seeds=values[:1] if constant else values,
+                    deterministic=constant,
                     runs=names,
                     score=self.of_law,
                 )
