@@ -13,7 +13,7 @@ from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, kept_table, table
 from cm2.tables.spec import Row, Section, TableSpec
 from cm2.tables.text import as_printed, differences, markdown, notes, values
-from cm2.tables.verdicts import equivalences, tally, verdict_grid, verdicts
+from cm2.tables.verdicts import equivalence_tally, equivalences, tally, verdict_grid, verdicts
 
 __all__ = [
     "TABLE_KINDS",
@@ -26,6 +26,7 @@ __all__ = [
     "TableSpec",
     "as_printed",
     "differences",
+    "equivalence_tally",
     "equivalences",
     "fit_entries",
     "kept_table",

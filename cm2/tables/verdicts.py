@@ -75,6 +75,14 @@ def equivalences(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def equivalence_tally(found: pd.DataFrame) -> str:
+    """``within 0.01 of the reference in 3 of 8 comparisons, undecided in 5``: counted over lines of ``equivalences``."""
+    within = int(found["equivalent"].sum())
+    return (
+        f"within {found['margin'].iloc[0]:g} of the reference in {within} of {len(found)} comparisons, undecided in {len(found) - within}"
+    )
+
+
 def tally(found: pd.DataFrame) -> str:
     """``above in 3 of 8 comparisons, below in 1, undecided in 4``: verdicts on the reference row, counted over lines of ``verdicts``."""
     above, below, undecided = ((found["verdict"] == word).sum() for word in WORDS)

@@ -13,11 +13,14 @@ STAYS = 320
 FAST = {"train.epochs": 1, "model.embedding_dim": 4, "encoder.series.hidden": 4}
 
 
-def write(out, name="tiny", complete=False, modalities=("bedside", "laboratory"), kinds=("series", "vector")):
+def write(out, name="tiny", complete=False, modalities=("bedside", "laboratory"), kinds=("series", "vector"), rare=False):
     rng = np.random.default_rng(0)
     severity = rng.normal(size=STAYS)
     split = np.array(["train", "train", "valid", "test"])[np.arange(STAYS) % 4]
     label = {task: (severity + rng.normal(size=STAYS) > cut).astype(int) for task, cut in (("death", 0.5), ("long_stay", 0.0))}
+    if rare:  # a single positive among the test stays
+        label = {task: np.where((split == "test") & (np.arange(STAYS) != STAYS - 1), 0, values) for task, values in label.items()}
+        label = {task: np.where(np.arange(STAYS) == STAYS - 1, 1, values) for task, values in label.items()}
     stays = pd.DataFrame({"stay_id": 5000 + np.arange(STAYS), "split": split, **label})
     data = {"series": severity[:, None, None] + rng.normal(size=(STAYS, 3, 2)), "vector": severity[:, None] + rng.normal(size=(STAYS, 3))}
     names = {"series": ["a", "b"], "vector": ["a", "b", "c"]}

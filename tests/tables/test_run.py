@@ -10,16 +10,18 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp, ttest_ind
 from torch import nn
+from typer.testing import CliRunner
 
 from cm2 import RunStore
+from cm2.cli import app
 from cm2.methods import METHODS
 from cm2.methods.cm2 import CM2
 from cm2.metrics import holm
-from cm2.tables import equivalences, markdown, read, recompute, table
+from cm2.tables import equivalence_tally, equivalences, markdown, read, recompute, table
 from cm2.tables.predictions import file_name, predicted
 from cm2.tables.statistics import replicate_test
 from cm2.uncertainty import difference, measure, over_seeds
-from tests.tables.conftest import FAST
+from tests.tables.conftest import FAST, write
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,17 @@ def test_too_few_positives_have_no_number(tiny, store, tmp_path, monkeypatch):
     assert pd.read_csv(tmp_path / "table-6.csv")["positives"].isna().all()
 
 
+def test_the_command_prints_no_number_for_one_positive(tmp_path):
+    rare = write(tmp_path / "rare", complete=True, rare=True)
+    options = ["--profile", "smoke", "--seeds", "1", "--row", "Late fusion", "--store", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    settings = [word for name, value in FAST.items() for word in ("--set", f"{name}={value}")]
+    ran = CliRunner().invoke(app, ["table", "2", "--cohort", str(rare.path), *options, *settings])
+    assert ran.exit_code == 0, ran.output
+    numbers = [line for line in ran.stdout.splitlines() if line.startswith(("| Late fusion", "| CM2"))]
+    assert numbers == [f"| {row} | {' | '.join(['too few'] * 4)} |" for row in ("Late fusion", "CM2")]
+    assert "| **totally matched** | 80 stays, 1 positive |  | 80 stays, 1 positive |  |" in ran.stdout and "[" not in ran.stdout
+
+
 def test_equivalence_is_tested_where_a_margin_is_stated(tiny, store, tmp_path):
     path = own_table(tmp_path, {"CM2": "cm2", "Late fusion": "late_fusion"})
     path.write_text("margin = 0.4\n" + path.read_text())
@@ -128,12 +141,14 @@ def test_equivalence_is_tested_where_a_margin_is_stated(tiny, store, tmp_path):
     assert recompute(result, tmp_path) == list(result.cells)
     lines = equivalences(result)
     assert (lines["margin"] == 0.4).all() and (lines["equivalent"] == (lines["p_equivalent_holm"] < 0.05)).all()
+    within = lines["equivalent"].sum()
+    assert equivalence_tally(lines) == f"within 0.4 of the reference in {within} of 4 comparisons, undecided in {4 - within}"
     assert ", equivalent " in markdown(result) and "a difference of less than 0.4 in either direction" in markdown(result)
     path.write_text(path.read_text().replace("0.4", "0"))
     with pytest.raises(ValueError, match=r"mine.toml: margin 0 is not above 0"):
         table(path, tiny, "smoke", seeds=2, settings=FAST, store=store)
     with pytest.raises(ValueError, match="tests nothing for equivalence"):
-        equivalences(table(6, tiny, "smoke", seeds=2, settings=FAST, store=store))
+        equivalences(table(2, tiny, "smoke", seeds=2, settings=FAST, store=store))
 
 
 def test_files_say_the_same_and_where_it_comes_from(families, tiny):
@@ -280,10 +295,10 @@ def test_a_paper_row_stands_below_ours(families):
 
 
 def test_nothing_is_left_of_a_write_that_failed(families, tmp_path, monkeypatch):
-    from cm2.tables.result import write
+    from cm2.tables.result import write as write_table
 
     result, _ = families
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write(result, "", tmp_path, "table-6")
+        write_table(result, "", tmp_path, "table-6")
     assert not list(tmp_path.iterdir())
