@@ -20,6 +20,21 @@ def test_equations_are_typeset_without_another_host(chapter):
     assert not [line for line in chapter.console if ":INFO:" not in line]
 
 
+def test_an_inline_formula_wider_than_the_column_can_be_scrolled(rendered, tmp_path):
+    formula = '<span id="{}" class="math notranslate nohighlight">\\({}\\)</span>'
+    long = " + ".join(f"x_{{{i}}}" for i in range(200))
+    text = f"<p>{formula.format('long', long)} and {formula.format('short', 'y')}</p></article>"
+    page = rendered / "book" / "wide.html"
+    page.write_text((rendered / "book" / "tails.html").read_text().replace("</article>", text, 1))
+    try:
+        dom = browser.visit(page.as_uri(), tmp_path).dom
+    finally:
+        page.unlink()
+    classes = {name: re.search(rf'<span id="{name}" class="([^"]*)"', dom)[1].split() for name in ("long", "short")}
+    assert "cm2-wide" in classes["long"] and "cm2-wide" not in classes["short"]
+    assert dom.count("cm2-wide") == 1
+
+
 def test_a_request_to_another_host_would_be_seen(tmp_path):
     (tmp_path / "page.html").write_text('<img src="http://host.example/a.png"><script src="https://other.example/b.js"></script>')
     assert browser.visit((tmp_path / "page.html").as_uri(), tmp_path, seconds=2).hosts == {"host.example", "other.example"}
