@@ -45,12 +45,12 @@ class Batch:
             dictionary with ``input_ids`` and ``attention_mask``, both ``(B, L)``, or ``(B, documents, L)`` where a text is
             several documents.
         present: ``(B, M)`` bool, whether stay ``i`` has modality ``m``.
-        label: ``(B,)`` float, 0 or 1.
+        label: ``(B,)`` float, 0 or 1, or NaN where the outcome is unknown.
         stay_id: ``(B,)`` int64.
 
     Raises:
         ValueError: shapes that disagree, a stay with no modality, a value that is not finite where a modality is present,
-            or a label that is neither 0 nor 1.
+            or a label that is neither 0 nor 1 nor NaN.
     """
 
     values: dict[str, Value]
@@ -123,8 +123,8 @@ class Batch:
         empty = ~self.present.any(dim=1)
         if bool(empty.any()):
             raise ValueError(f"stay {int(self.stay_id[empty][0])} has no modality; drop such stays when the cohort is prepared")
-        if not bool(((self.label == 0) | (self.label == 1)).all()):
-            raise ValueError("label: expected 0 or 1 for every stay; drop stays without an outcome when the cohort is prepared")
+        if not bool(((self.label == 0) | (self.label == 1) | self.label.isnan()).all()):
+            raise ValueError("label: expected 0 or 1 for every stay, or NaN where its outcome is unknown")
         for name, value in self.values.items():
             if isinstance(value, dict) or not value.is_floating_point():
                 continue

@@ -50,7 +50,7 @@ def test_a_batch_is_frozen():
         ({"stay_id": torch.arange(5)}, r"stay_id: expected shape \(4,\), got \(5,\)"),
         ({"present": PRESENT & (torch.arange(4) != 2)[:, None]}, "stay 102 has no modality; drop such stays"),
         ({"label": torch.tensor([0.0, 1, 0.5, 1])}, "label: expected 0 or 1 for every stay"),
-        ({"label": torch.tensor([0.0, 1, torch.nan, 1])}, "label: expected 0 or 1 for every stay"),
+        ({"label": torch.tensor([0.0, 1, torch.inf, 1])}, "label: expected 0 or 1 for every stay, or NaN"),
     ],
 )
 def test_parts_that_disagree_are_refused(change, message):

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from cm2.batch import Batch, Modality, Value
+from cm2.cohorts.missingness import stable_uniform
 from cm2.kinds import Stored, kind
 
 
@@ -25,7 +26,7 @@ class StaySource(Stored, Protocol):
 
 
 class Stays(Dataset[Batch]):
-    """Stays of a split with a known outcome.
+    """Stays of a split, with their outcome.
 
     ``batch(indices)`` is one gather from the memory maps; ``DataLoader(stays, batch_size=32, collate_fn=stays.collate)`` uses it too,
     through ``__getitems__``.
@@ -33,7 +34,7 @@ class Stays(Dataset[Batch]):
     Args:
         cohort: the prepared cohort.
         rows: ``(n,)`` rows of the cohort.
-        label: ``(n,)`` 0 or 1.
+        label: ``(n,)`` 0 or 1, or NaN where the outcome is unknown.
         present: ``(n, M)`` bool, after masking.
         kept: number of stays in which one modality was left unmasked because none would have remained.
     """
@@ -76,6 +77,34 @@ class Stays(Dataset[Batch]):
         present = self.present[where]
         values = {m.name: kind(m.kind).values(self.cohort, m.name, self.rows[at], present[:, i]) for i, m in enumerate(self.modalities)}
         return Batch(values, present, self.label[where], self.stay_id[where])
+
+    def with_labels(self, share: float, seed: int = 0) -> Stays:
+        """The same stays with the outcome known of a share of those that have it, and of the same share of those that do not.
+
+        Which stays is a stable hash of (seed, stay): a stay whose outcome is known at one share has it at every larger share.
+
+        Args:
+            share: in (0, 1].
+            seed: any integer.
+
+        Raises:
+            ValueError: a share outside (0, 1], or one that leaves no stay with one of the outcomes.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"labels: expected a share above 0 and at most 1, got {share}")
+        label, place = self.label.numpy().copy(), stable_uniform(seed, self.stay_id.numpy(), "label")
+        for outcome in (0, 1):
+            own = np.flatnonzero(label == outcome)
+            keep = round(share * len(own))
+            if len(own) and not keep:
+                raise ValueError(f"labels: {share} of {len(own)} stays with outcome {outcome} is none; give a larger share")
+            label[own[np.argsort(place[own], kind="stable")[keep:]]] = np.nan
+        return Stays(self.cohort, self.rows, label, self.present.numpy(), self.kept)
+
+    def labelled(self) -> Stays:
+        """The stays whose outcome is known."""
+        known = ~self.label.isnan().numpy()
+        return Stays(self.cohort, self.rows[known], self.label.numpy()[known], self.present.numpy()[known], self.kept)
 
     def collate(self, samples: Batch | Sequence[Batch]) -> Batch:
         """Concatenates batches; returns a single batch unchanged."""

@@ -14,7 +14,7 @@ from cm2.config.baselines import BaselineConfig, DrFuseConfig, InterleavedConfig
 from cm2.config.encoders import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
 from cm2.config.model import ModelConfig
 from cm2.config.names import choose, did_you_mean
-from cm2.config.reading import build, keyed, merge
+from cm2.config.reading import build, keyed, later, merge
 from cm2.config.training import TrainConfig
 
 __all__ = [
@@ -58,6 +58,9 @@ class Config:
     """Fraction of training and validation stays whose modality is masked at random, by modality."""
     absent_test: dict[str, float] = field(default_factory=dict)
     """The same for the test stays."""
+    labels: float = later(1.0)
+    """Share of the training stays, and of the validation stays, whose outcome is known, for each outcome alike. Training stays without it
+    stay in the batches: methods read their modalities. Test stays keep theirs."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """CM² itself."""
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
@@ -66,6 +69,10 @@ class Config:
     """The networks below them."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How it is trained."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.labels <= 1:
+            raise ValueError(f"labels: expected a share above 0 and at most 1, got {self.labels}")
 
     @classmethod
     def from_profile(cls, profile: str, overrides: Mapping[str, Any] | None = None) -> Config:

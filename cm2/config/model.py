@@ -63,6 +63,12 @@ class ModelConfig:
     stop_gradient: str = "none"
     """Term whose gradient does not reach the encoders, although it still trains the distribution: ``none``; ``mixture`` (only the
     dependence shapes the embeddings); ``copula`` (only the mixtures do); or ``both``."""
+    pretrain: str = later("none")
+    """What the encoders learn before the task, from all training stays: ``none``; ``likelihood``, the dependence of the modalities
+    (``directions`` and ``profile_shrinkage`` as for ``law = profile``); or as its control ``masked``, hidden numbers of a modality from
+    the embedding of what is left of it."""
+    pretrain_epochs: int = later(25)
+    """Epochs of it."""
     temperature: float = 0.0
     """T of the annealing: the task loss is multiplied by 1/max(exp(-T·epoch), 1e-3); 0 switches it off."""
     fusion: str = "lstm"
@@ -87,6 +93,7 @@ class ModelConfig:
         one_of("model.covariance", self.covariance, ("diagonal", "full"))
         one_of("model.types", self.types, ("independent", "joint", "none"))
         one_of("model.law", self.law, ("gradient", "profile"))
+        one_of("model.pretrain", self.pretrain, ("none", "likelihood", "masked"))
         one_of("model.objective", self.objective, ("penalty", "elbo"))
         one_of("model.weights", self.weights, ("learned", "predicted"))
         one_of("model.alignment", self.alignment, ("copula", "cosine", "kl"))
@@ -101,7 +108,8 @@ class ModelConfig:
         self._check_combination()
         self._check_law()
         self._check_objective()
-        positive(**{"model.embedding_dim": self.embedding_dim, "model.components": self.components, "model.n_draws": self.n_draws})
+        counts = ("embedding_dim", "components", "n_draws", "pretrain_epochs")
+        positive(**{f"model.{name}": getattr(self, name) for name in counts})
 
     def _check_objective(self) -> None:
         if self.objective == "penalty":
@@ -116,7 +124,8 @@ class ModelConfig:
             )
 
     def _check_law(self) -> None:
-        if (self.link == "vector" or self.law == "profile") and not 1 <= self.directions <= self.embedding_dim:
+        directed = self.link == "vector" or self.law == "profile" or self.pretrain == "likelihood"
+        if directed and not 1 <= self.directions <= self.embedding_dim:
             raise ValueError(f"model.directions: expected 1 to embedding_dim = {self.embedding_dim}, got {self.directions}")
         if self.covariance == "full" and self.link in ("paper", "released"):
             raise ValueError(f"model.covariance: link {self.link} needs covariance diagonal: it reads a joint distribution function")

@@ -81,6 +81,8 @@ class Kind(ABC):
     """Whether a value is ``(steps, features)`` with named features, of which some may be masks ``mask->name`` of others."""
     sequence: ClassVar[bool] = False
     """Whether an encoder's feature map has several positions, however small the value."""
+    standardised: ClassVar[bool] = False
+    """Whether a value is numbers whose mean over the training stays is about 0."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

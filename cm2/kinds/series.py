@@ -22,6 +22,7 @@ class Series(ArrayKind):
     name: ClassVar[str] = "series"
     named_steps: ClassVar[bool] = True
     sequence: ClassVar[bool] = True
+    standardised: ClassVar[bool] = True
 
     def example(self, n: int, rng: np.random.Generator) -> Data:
         """Four steps of three features."""

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
@@ -22,7 +21,9 @@ from cm2.kinds import build_encoder
 from cm2.marginals import GaussianMixture
 from cm2.methods.alignment_losses import ALIGNMENTS
 from cm2.methods.contract import Method
+from cm2.methods.pretraining import DependenceObjective, MaskedObjective
 from cm2.methods.released_score import ReleasedScore
+from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import ModalityEmbeddings, averages_of_a_pass, is_complete
 from cm2.networks.fusion import ConcatFusion, HiddenFusion, LSTMFusion
 from cm2.networks.mixture_weights import WeightNetwork
@@ -55,7 +56,7 @@ class CM2(Method):
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__(config, modalities)
-        self.config = config.model
+        self.config, self.modalities = config.model, tuple(modalities)
         dim = self.config.embedding_dim
         self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, build_encoder, self.config.normalisation)
         self.joint = self._build_law(dim)
@@ -113,14 +114,14 @@ class CM2(Method):
             z = torch.where(present[..., None], z, 0.0)
         fills = self.config.fusion_reads == "all" or self.config.link == "released"
         filled = self._fill(z, present, 1, complete=is_complete(batch)) if fills else z[None]
-        task = F.binary_cross_entropy_with_logits(self._logits(filled, present)[0], batch.label.float())
+        task = cross_entropy(self._logits(filled, present)[0], batch.label)
         if log_posterior is None:
             terms = self._terms(z, filled[0], present)
         else:
             terms = {"rate": (self.config.beta, self._rate(self.joint, z, log_posterior, present))}
         loss = self.annealing() * task
         if self.heads is not None:
-            terms["heads"] = (self.config.lambda_heads, self._head_loss(self.heads, z, present, batch.label.float()))
+            terms["heads"] = (self.config.lambda_heads, self._head_loss(self.heads, z, present, batch.label))
         for weight, value in terms.values():
             loss = loss + weight * value
         values = {name: value.detach() for name, (_, value) in terms.items()}
@@ -153,6 +154,13 @@ class CM2(Method):
     def law_parameters(self) -> list[nn.Parameter]:
         """Parameters of mixtures and copula, trained with the separate learning rate ``train.law_learning_rate``."""
         return list(self.joint.parameters())
+
+    def pretraining(self) -> nn.Module | None:
+        """The objective of ``pretrain``, which trains the encoders only."""
+        c = self.config
+        if c.pretrain == "likelihood":
+            return DependenceObjective(self.embed, c.directions, c.profile_shrinkage)
+        return MaskedObjective(self.embed, self.modalities, c.embedding_dim) if c.pretrain == "masked" else None
 
     def before_first_epoch(self, batches: Iterable[Batch]) -> None:
         """Fits the law of ``law = profile`` (`refit`) where the first steps fill missing modalities from it already."""
@@ -333,8 +341,7 @@ class CM2(Method):
     def _head_loss(self, heads: ModulesInOrder[nn.Linear], z: Tensor, present: Tensor, label: Tensor) -> Tensor:
         """Sum over the modalities of the mean cross entropy of the stays that have it."""
         logits = self._head_logits(heads, z)
-        each = F.binary_cross_entropy_with_logits(logits, label[:, None].expand_as(logits), reduction="none")
-        return (torch.where(present, each, 0.0).sum(dim=0) / present.sum(dim=0).clamp(min=1)).sum()
+        return torch.stack([cross_entropy(logits[:, m], label, present[:, m]) for m in range(len(self.names))]).sum()
 
     def _logits(self, z: Tensor, present: Tensor) -> Tensor:
         draws, stays = z.shape[:2]

@@ -54,7 +54,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars by name; ``loss`` is minimised, the others are recorded in the history."""
+        """Scalars by name; ``loss`` is minimised, the others are recorded in the history. A stay without outcome has no task loss."""
 
     @abstractmethod
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -66,6 +66,13 @@ class Method(nn.Module, ABC):
 
     def initialise(self, batch: Batch) -> None:
         """Initialises parameters from a first batch, before the first step; does nothing by default."""
+
+    def pretraining(self) -> nn.Module | None:
+        """What is minimised before the training: a module that makes of a batch what `loss` does; None by default.
+
+        Parameters of it that are not the method's are trained with them and then forgotten.
+        """
+        return None
 
     def before_first_epoch(self, batches: Iterable[Batch]) -> None:
         """Fits what the first steps read already to all training stays, after `initialise`; does nothing by default.
@@ -111,7 +118,7 @@ class Stays(Protocol):
     """The stays of a split; `cm2.cohorts.Stays` is one."""
 
     label: Tensor
-    """``(n,)``, 0 or 1."""
+    """``(n,)``, 0 or 1, or NaN where the outcome is unknown."""
 
     def __len__(self) -> int: ...
 

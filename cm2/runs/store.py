@@ -134,7 +134,9 @@ class RunStore:
         folder.mkdir(exist_ok=True)
         _write_json(folder / "config.json", config.to_dict())
         split = partial(cohort.split, task=config.task, seed=config.seed, matched=config.matched)
-        stays = {name: split(name, absent=config.absent) for name in ("train", "valid")}
+        stays = {name: split(name, absent=config.absent).with_labels(config.labels, config.seed) for name in ("train", "valid")}
+        # model selection on more labels than training has would be no training with few labels
+        stays["valid"] = stays["valid"].labelled()
         train(method, config, stays["train"], stays["valid"], folder, devices=devices)
         progress.advance()  # what follows is quick
         stays["test"] = split("test", absent=config.absent_test)

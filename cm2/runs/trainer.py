@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Sampler
 
 from cm2.batch import Batch
@@ -149,11 +149,14 @@ class TrainingLoop(LightningModule):
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The method's loss; its terms are summed on the device and read once per epoch."""
         self._seed(self.current_epoch, step)
-        terms = self.method.loss(batch)
+        terms = self._loss(batch)
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._steps += 1
         return terms["loss"]
+
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.method.loss(batch)
 
     def on_validation_epoch_start(self) -> None:
         """Lets the method fit what it estimates from all training stays, and clears the last epoch's predictions.
@@ -230,6 +233,30 @@ class TrainingLoop(LightningModule):
         torch.manual_seed(int(state))
 
 
+class PretrainingLoop(TrainingLoop):
+    """The loop before the training: a method's ``pretraining``, in every epoch, without validation."""
+
+    def __init__(self, method: Method, objective: nn.Module, config: Config, sampler: EpochSampler) -> None:
+        super().__init__(method, config, sampler)
+        self.objective = objective
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam for the method's parameters and the objective's own."""
+        train = self.config.train
+        return torch.optim.Adam(
+            self.parameters(), lr=train.learning_rate, betas=(train.beta_1, train.beta_2), weight_decay=train.weight_decay
+        )
+
+    def on_train_epoch_end(self) -> None:
+        """Stops if the objective diverged; adds the epoch's row to the history."""
+        self._check_divergence()
+        row = {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
+        self.history.append({"epoch": self.current_epoch} | row)
+
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.objective(batch)
+
+
 class _OnDevice:
     """Batches where a loop's method is; can be read more than once."""
 
@@ -293,6 +320,7 @@ def train(
     loop = TrainingLoop(method, config, sampler, DataLoader(_Batches(train), sampler=every, batch_size=None))
     if not last.is_file():
         order = np.random.default_rng(config.seed).permutation(len(train))
+        _pretrain(method, config, train, folder, progress, devices)
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
     callbacks = [
         EarlyStopping("valid_auroc", mode="max", patience=config.train.patience),
@@ -312,9 +340,25 @@ def train(
         return _save_history(loop.history, folder)
 
 
-def _save_history(rows: list[dict[str, float]], folder: Path) -> pd.DataFrame:
+def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progress: bool, devices: int) -> None:
+    """Trains what the method asks for before the task, if anything; continues from a checkpoint like the training itself."""
+    if (objective := method.pretraining()) is None:
+        return
+    last = folder / "checkpoints" / "pretraining.ckpt"
+    sampler = EpochSampler(len(stays), config.train.batch_size, config.seed, shuffle=True)
+    loop = PretrainingLoop(method, objective, config, sampler)
+    callbacks: list[Callback] = [ModelCheckpoint(last.parent, "pretraining", enable_version_counter=False)]
+    if config.train.average:
+        callbacks.insert(0, EMAWeightAveraging(decay=1 - config.train.average))
+    limits = {"max_epochs": config.model.pretrain_epochs, "gradient_clip_val": config.train.gradient_clip or None}
+    trainer = _trainer(config.train, devices, callbacks=callbacks, **limits)
+    trainer.fit(loop, _loader(stays, config.train, sampler), ckpt_path=last if last.is_file() else None, weights_only=True)
+    _save_history(loop.history, folder, "pretraining.csv")
+
+
+def _save_history(rows: list[dict[str, float]], folder: Path, name: str = "history.csv") -> pd.DataFrame:
     history = pd.DataFrame(rows)
-    history.to_csv(folder / "history.csv", index=False)
+    history.to_csv(folder / name, index=False)
     return history
 
 

@@ -109,6 +109,23 @@ def test_matched_stays_have_every_modality(cohort):
     assert len(less) == len(matched) and not less.present.all()
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_labels_are_kept_of_a_share_of_each_outcome_and_nested(seed, cohort):
+    stays, known = cohort.split("train", "death"), {}
+    for share in (0.1, 0.4, 1.0):
+        few = stays.with_labels(share, seed)
+        here = ~few.label.isnan()
+        assert torch.equal(few.label[here], stays.label[here]) and torch.equal(few.present, stays.present)
+        assert [int((few.label == y).sum()) for y in (0, 1)] == [round(share * int((stays.label == y).sum())) for y in (0, 1)]
+        assert few.batch([0, 1]).label.isnan().tolist() == few.label[:2].isnan().tolist()
+        own = few.labelled()
+        assert torch.equal(own.label, few.label[here]) and torch.equal(own.batch(range(len(own))).stay_id, few.stay_id[here])
+        known[share] = set(few.stay_id[here].tolist())
+    assert known[0.1] < known[0.4] < known[1.0] == set(stays.stay_id.tolist())
+    other = stays.with_labels(0.4, seed + 1)
+    assert known[0.4] != set(other.stay_id[~other.label.isnan()].tolist())
+
+
 def test_data_loader_gathers_whole_batches(cohort):
     stays = cohort.split("valid", "death")
     batches = list(DataLoader(stays, batch_size=16, collate_fn=stays.collate))
@@ -199,6 +216,8 @@ def test_stable_uniform_is_uniform_and_fixed():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda c: c.split("train", "death").with_labels(0), "labels: expected a share above 0 and at most 1, got 0"),
+        (lambda c: c.split("train", "death").with_labels(0.001), r"labels: 0.001 of \d+ stays with outcome 0 is none; give a larger share"),
         (lambda c: c.split("dev", "death"), "unknown split 'dev'.*train, valid, test"),
         (lambda c: c.split("test", "mortality"), "unknown task 'mortality'.*death, long"),
         (lambda c: c.split("test", "death", absent={"ecg": 0.5}), "unknown modality 'ecg'.*series, image, note"),

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config, EncoderConfig
@@ -16,6 +15,7 @@ from cm2.config.names import choose
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
 from cm2.methods.contract import Method
+from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import check_modalities
 from cm2.networks.encoders import Encoder
 
@@ -80,17 +80,3 @@ class Baseline(Method):
         if name not in self.names:
             raise ValueError(f"baseline.modality: the cohort has no modality {name!r}; {choose(name, self.names)}")
         return name
-
-
-def cross_entropy(logits: Tensor, label: Tensor, present: Tensor | None = None) -> Tensor:
-    """Mean binary cross entropy of the stays ``(B,)``, or of those where ``present`` is true (0 if there are none)."""
-    each = F.binary_cross_entropy_with_logits(logits.float(), label.float(), reduction="none")
-    if present is None:
-        return each.mean()
-    return torch.where(present, each, 0).sum() / present.sum().clamp(min=1)
-
-
-def check_outcomes(method: str, label: Tensor) -> None:
-    """Raises ValueError if all training stays have the same outcome."""
-    if len(found := label.unique()) < 2:
-        raise ValueError(f"{method}: all {len(label)} training stays have the outcome {int(found[0])}; use a split that has both")

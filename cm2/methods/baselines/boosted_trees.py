@@ -11,9 +11,10 @@ from torch import Tensor
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.methods.baselines.base import Baseline, check_outcomes, cross_entropy
+from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.summaries import CHUNK, Summaries, chunks
 from cm2.methods.contract import Stays
+from cm2.methods.task_loss import check_outcomes, cross_entropy
 from cm2.metrics import aupr, auroc
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class BoostedTrees(Baseline):
         """Grows the trees; their number is chosen, like every method's epoch, by validation AUROC, ties by cross entropy.
 
         Args:
-            train: stays to fit the trees to.
+            train: stays to fit the trees to; those whose outcome is unknown only choose the tokens that are counted.
             valid: stays to choose the number of trees on.
 
         Returns:
@@ -84,10 +85,11 @@ class BoostedTrees(Baseline):
             early_stopping=False,
             random_state=self.seed,
         )
-        columns = self._columns(train)
-        trees.fit(columns.numpy(), train.label.numpy())
+        known = ~train.label.isnan()
+        columns, label = self._columns(train)[known], train.label[known]
+        trees.fit(columns.numpy(), label.numpy())
         self.keep(trees)
-        history = self._history(columns, train.label, self._columns(valid), valid.label)
+        history = self._history(columns, label, self._columns(valid), valid.label)
         best = max(history, key=lambda row: (row["valid_auroc"], -row["valid_task"]))
         self.value[int(best["epoch"]) + 1 :] = 0
         return history

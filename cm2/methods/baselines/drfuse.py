@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.drfuse_encoders import twin_encoder
 from cm2.methods.baselines.late_fusion import mean_log_odds
 from cm2.methods.baselines.unified import zero_where_absent
+from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import present_values, spread
 
 
@@ -129,7 +130,7 @@ class DrFuse(Baseline):
         alignment = self._alignment(parts.shared.float(), present)
         cosine = F.cosine_similarity(parts.shared.float(), parts.distinct.float(), dim=-1).abs()
         orthogonality = (torch.where(present, cosine, 0).sum(dim=0) / present.sum(dim=0).clamp(min=1)).sum()
-        ranking = _ranking(parts.weights, each.detach(), label, present)
+        ranking = _ranking(parts.weights, each.detach(), label, present & ~label.isnan()[:, None])
         terms = {"task": task, "alignment": alignment, "orthogonality": orthogonality, "ranking": ranking}
         return {"loss": heads + reduce(add, terms.values()), **{name: term.detach() for name, term in terms.items()}}
 

@@ -15,11 +15,12 @@ from cm2.copulas.families.gaussian import Gaussian
 from cm2.joint import CopulaJoint
 from cm2.joint.diagnostics import describe
 from cm2.marginals import GaussianMixture
-from cm2.methods.baselines.base import Baseline, check_outcomes, cross_entropy
+from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.logistic import fit_logistic
 from cm2.methods.baselines.standardised import TINY, Standardised
 from cm2.methods.baselines.summaries import Summaries, chunks
 from cm2.methods.contract import Stays
+from cm2.methods.task_loss import check_outcomes, cross_entropy
 
 DIRECTIONS = 16
 """Canonical directions of each modality, at most."""
@@ -73,7 +74,7 @@ class Linear(Baseline):
         """Fits components, joint distribution and classifier; C is chosen by validation AUROC, ties by cross entropy.
 
         Args:
-            train: stays to fit to.
+            train: stays to fit to; of those whose outcome is unknown, components and joint distribution.
             valid: stays to choose C on.
 
         Returns:

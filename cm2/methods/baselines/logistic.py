@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.methods.baselines.base import Baseline, check_outcomes, cross_entropy
+from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.standardised import Standardised
 from cm2.methods.baselines.summaries import Summaries, chunks
 from cm2.methods.contract import Stays
+from cm2.methods.task_loss import check_outcomes, cross_entropy
 from cm2.metrics import aupr, auroc
 
 INVERSE_PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
@@ -46,7 +47,7 @@ class Logistic(Baseline):
         """Fits the weights; C is chosen by validation AUROC, ties by cross entropy.
 
         Args:
-            train: stays to fit to.
+            train: stays to fit to; those whose outcome is unknown only choose the tokens and scale the columns.
             valid: stays to choose C on.
 
         Returns:
@@ -82,7 +83,7 @@ def fit_logistic(classifier: nn.Linear, x: Tensor, label: Tensor, valid: Tensor,
     Args:
         classifier: ``(columns) -> (1)``, float64.
         x: ``(n, columns)`` float64.
-        label: ``(n,)``, 0 or 1, both of them.
+        label: ``(n,)``, 0 or 1, both of them, or NaN where the outcome is unknown: such rows are not read.
         valid: the same of the stays that choose the penalty by AUROC, ties by cross entropy.
         valid_label: their labels.
 
@@ -91,7 +92,8 @@ def fit_logistic(classifier: nn.Linear, x: Tensor, label: Tensor, valid: Tensor,
     """
     from sklearn.linear_model import LogisticRegression
 
-    rows = []
+    known = ~label.isnan()
+    x, label, rows = x[known], label[known], []
     for c in INVERSE_PENALTIES:
         model = LogisticRegression(C=c, max_iter=1000).fit(x.numpy(), label.numpy())
         weights = {"weight": torch.from_numpy(model.coef_), "bias": torch.from_numpy(model.intercept_)}

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.methods.baselines.base import Baseline, cross_entropy
+from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.boosted_trees import BoostedTrees
 from cm2.methods.baselines.logistic import Logistic
 from cm2.methods.baselines.summaries import chunks
 from cm2.methods.contract import Stays
+from cm2.methods.task_loss import cross_entropy
 from cm2.metrics import aupr, auroc
 
 

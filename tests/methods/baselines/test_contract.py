@@ -1,5 +1,7 @@
 """One contract for CM² and every compared method, in every variant."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from cm2 import Config, RunStore, fit
 from cm2.batch import Batch
 from cm2.methods import METHODS, tokenised
 from cm2.methods.baselines import BASELINES
+from cm2.methods.task_loss import cross_entropy
 from cm2.runs.trainer import predictions
 from tests.methods.baselines.cases import CM2, DESCRIPTORS, MIXED, NOTE, SERIES, Waits, build, changed, learn, make_batch, predicted
 
@@ -102,6 +105,27 @@ def test_every_parameter_receives_a_gradient_or_says_why_not(name, variant, coun
     unexplained = {n for n in without if not n.startswith(tuple(method.unused_parameters))}
     assert not unexplained
     assert all(method.unused_parameters.values())
+
+
+@every_variant
+def test_stays_without_outcome_have_no_task_loss(name, variant):
+    """An outcome that is unknown changes nothing but which stays count: the task's loss is that of the others."""
+    batch = make_batch(MIXED[2], stays=31)
+    method = ready(name, MIXED[2], batch, variant)
+    known = torch.arange(31) % 3 > 0
+    half = replace(batch, label=torch.where(known, batch.label, torch.nan))
+    terms = {}
+    for key, each in {"half": half, "other": replace(half, label=torch.where(known, 1 - batch.label, torch.nan))}.items():
+        torch.manual_seed(1)
+        terms[key] = method.loss(each)
+        assert all(term.isfinite() for term in terms[key].values())
+    torch.manual_seed(1)
+    task = cross_entropy(method.logits(batch) if hasattr(method, "logits") else method.predict(batch).logit(), batch.label, known)
+    assert terms["half"]["loss"] != terms["other"]["loss"]
+    nothing = method.loss(replace(batch, label=torch.full((31,), torch.nan)))
+    assert nothing["task"] == 0 and nothing["loss"].isfinite()
+    if name != "cm2":  # its draws are others, and its heads are averaged in
+        torch.testing.assert_close(terms["half"]["task"], task.detach(), rtol=1e-4, atol=1e-5)
 
 
 @every_variant
