@@ -72,8 +72,8 @@ class ModelConfig:
     temperature: float = 0.0
     """T of the annealing: the task loss is multiplied by 1/max(exp(-T·epoch), 1e-3); 0 switches it off."""
     fusion: str = "lstm"
-    """Fusion of the embeddings before the classifier: an ``lstm`` over the modalities, ``concat``, side by side (paper, Table 5), or
-    ``hidden``, side by side into one hidden layer."""
+    """Fusion of the embeddings before the classifier: an ``lstm`` over the modalities, ``concat``, side by side (paper, Table 5),
+    ``hidden``, side by side into one hidden layer, or ``additive``, a hidden layer for each, whose contributions to the log-odds add up."""
     lambda_heads: float = later(0.0)
     """Weight of the cross entropy of a linear head for each modality. The mean of the heads' probabilities of the observed modalities is
     averaged half and half with the fused one; 0: no heads."""
@@ -81,7 +81,7 @@ class ModelConfig:
     """Embeddings that fusion reads: ``all``, imputed ones included; only ``present`` ones (released code); or of those the ``first_two``
     (released code for three modalities, where the third is never read)."""
     fusion_hidden: int = 512
-    """Width of the fusion LSTM or hidden layer."""
+    """Width of the fusion LSTM or of a hidden layer."""
     fusion_layers: int = 2
     """Layers of the fusion LSTM (paper: two; released code: one)."""
     dropout: float = 0.1
@@ -97,7 +97,7 @@ class ModelConfig:
         one_of("model.objective", self.objective, ("penalty", "elbo"))
         one_of("model.weights", self.weights, ("learned", "predicted"))
         one_of("model.alignment", self.alignment, ("copula", "cosine", "kl"))
-        one_of("model.fusion", self.fusion, ("lstm", "concat", "hidden"))
+        one_of("model.fusion", self.fusion, ("lstm", "concat", "hidden", "additive"))
         one_of("model.fusion_reads", self.fusion_reads, ("all", "present", "first_two"))
         one_of("model.impute", self.impute, ("conditional", "conditional_mean", "marginal", "zero", "mean", "token"))
         one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))

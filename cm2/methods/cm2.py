@@ -25,7 +25,7 @@ from cm2.methods.pretraining import DependenceObjective, MaskedObjective
 from cm2.methods.released_score import ReleasedScore
 from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import ModalityEmbeddings, averages_of_a_pass, is_complete
-from cm2.networks.fusion import ConcatFusion, HiddenFusion, LSTMFusion
+from cm2.networks.fusion import AdditiveFusion, ConcatFusion, Fusion, HiddenFusion, LSTMFusion
 from cm2.networks.mixture_weights import WeightNetwork
 from cm2.networks.posteriors import DiagonalPosteriors
 
@@ -262,11 +262,13 @@ class CM2(Method):
             return CopulaJoint(copula, marginals, link=c.link, types=c.types)
         return CopulaJoint(copula.side_by_side(c.directions), marginals, link=c.link, types=c.types, directions=c.directions)
 
-    def _build_fusion(self, dim: int) -> LSTMFusion | ConcatFusion | HiddenFusion:
+    def _build_fusion(self, dim: int) -> Fusion:
         c, count = self.config, len(self.names)
-        if c.fusion == "hidden":
-            return HiddenFusion(dim, count, c.fusion_hidden)
-        return LSTMFusion(dim, c.fusion_hidden, c.fusion_layers) if c.fusion == "lstm" else ConcatFusion(dim, count)
+        if c.fusion == "lstm":
+            return LSTMFusion(dim, c.fusion_hidden, c.fusion_layers)
+        if c.fusion == "concat":
+            return ConcatFusion(dim, count)
+        return (HiddenFusion if c.fusion == "hidden" else AdditiveFusion)(dim, count, c.fusion_hidden)
 
     def _law(self, joint: CopulaJoint, z: Tensor, present: Tensor) -> CopulaJointDistribution:
         if self.weight_network is None:

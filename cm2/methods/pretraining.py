@@ -69,8 +69,8 @@ class MaskedObjective(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, the sum over the modalities."""
         hidden = {name: torch.rand_like(self._numbers(batch, name)) < HIDDEN for name in self.heads}
-        left = {name: torch.where(hidden[name], 0, self._numbers(batch, name)) for name in self.heads}
-        z, present = self.embed(replace(batch, values=batch.values | left))
+        left = {name: torch.where(here, 0, self._numbers(batch, name)) for name, here in hidden.items()}
+        z, present = self.embed(replace(batch, values={**batch.values, **left}))
         errors = []
         for name, head in self.heads.items():
             m = self.names.index(name)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
+from cm2.containers import ModulesInOrder
 from cm2.networks.encoders import orthogonal_lstm
 
 
-class LSTMFusion(nn.Module):
+class Fusion(nn.Module, ABC):
+    """Makes one vector of ``output_dim`` numbers of a stay's embeddings."""
+
+    output_dim: int
+
+    @abstractmethod
+    def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """``(B, M, d) -> (B, output_dim)``; reads all embeddings, or those where ``present`` ``(B, M)`` is True."""
+
+
+class LSTMFusion(Fusion):
     """An LSTM over a stay's embeddings, one modality after another (paper, section 3.4).
 
     Args:
@@ -51,7 +64,7 @@ class LSTMFusion(nn.Module):
         return self.dropout(states.gather(1, last).squeeze(1))
 
 
-class HiddenFusion(nn.Module):
+class HiddenFusion(Fusion):
     """Concatenation of the embeddings of a stay's modalities into one hidden layer.
 
     Args:
@@ -71,7 +84,34 @@ class HiddenFusion(nn.Module):
         return self.hidden(self.concat(z, present))
 
 
-class ConcatFusion(nn.Module):
+class AdditiveFusion(Fusion):
+    """One hidden layer for each modality, side by side: under a linear classifier the log-odds are a sum over the modalities.
+
+    Such log-odds are a product of experts, one for each modality and each with a vote of any strength (Hinton 2002, Neural
+    Computation; naive Bayes where every expert is a likelihood ratio), and a generalised additive model whose terms read one modality
+    each (Hastie, Tibshirani 1986, Statistical Science): no interaction between modalities can be learnt. A modality that is not read
+    adds exactly 0.
+
+    Args:
+        dim: d, width of an embedding.
+        modalities: M.
+        hidden: width of each hidden layer; ``output_dim`` is M times as much.
+    """
+
+    def __init__(self, dim: int, modalities: int, hidden: int) -> None:
+        super().__init__()
+        self.concat = ConcatFusion(hidden, modalities)
+        self.hidden = ModulesInOrder([nn.Sequential(nn.Linear(dim, hidden), nn.ReLU()) for _ in range(modalities)])
+        self.dim, self.output_dim = dim, self.concat.output_dim
+
+    def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """``(B, M, d) -> (B, M * hidden)``, zero where ``present`` ``(B, M)`` is False. Raises ValueError for another shape."""
+        check_shape(z, len(self.hidden), self.dim)
+        z = z if present is None else torch.where(present[..., None], z, 0)
+        return self.concat(torch.stack([layer(z[:, m]) for m, layer in enumerate(self.hidden)], dim=1), present)
+
+
+class ConcatFusion(Fusion):
     """Concatenation of the embeddings of a stay's modalities, without parameters (paper, Table 5, without fusion).
 
     Args:
@@ -86,6 +126,11 @@ class ConcatFusion(nn.Module):
 
     def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """``(B, M, d) -> (B, M * d)``, zero where ``present`` ``(B, M)`` is False. Raises ValueError for another shape."""
-        if z.shape[1:] != (self.modalities, self.dim):
-            raise ValueError(f"fusion: expected embeddings (B, {self.modalities}, {self.dim}), got {tuple(z.shape)}")
+        check_shape(z, self.modalities, self.dim)
         return (z if present is None else torch.where(present[..., None], z, 0)).flatten(1)
+
+
+def check_shape(z: Tensor, modalities: int, dim: int) -> None:
+    """Raises ValueError for embeddings that are not ``(B, modalities, dim)``."""
+    if z.shape[1:] != (modalities, dim):
+        raise ValueError(f"fusion: expected embeddings (B, {modalities}, {dim}), got {tuple(z.shape)}")

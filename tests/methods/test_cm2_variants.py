@@ -43,6 +43,8 @@ VARIANTS = {
     "kl_zero": {"alignment": "kl", "impute": "zero"},
     "first_two": {"fusion_reads": "first_two", "impute": "zero"},
     "concat": {"fusion": "concat"},
+    "additive": {"fusion": "additive"},
+    "additive_present": {"fusion": "additive", "fusion_reads": "present"},
     "concat_present": {"fusion": "concat", "fusion_reads": "present"},
     "present": {"fusion_reads": "present"},
     "predicted": {"weights": "predicted"},

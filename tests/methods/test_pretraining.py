@@ -150,5 +150,5 @@ def test_masked_needs_numbers():
 
 
 def test_labels_are_a_share():
-    with pytest.raises(ValueError, match="labels: expected a share above 0 and at most 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"labels: expected a share above 0 and at most 1, got 1\.5"):
         Config.from_profile("smoke", {"labels": 1.5})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from cm2.networks.fusion import ConcatFusion, LSTMFusion
+from cm2.networks.fusion import AdditiveFusion, ConcatFusion, LSTMFusion
 
 
 def test_last_state_of_the_top_layer():
@@ -64,3 +65,26 @@ def test_concatenation_reads_zeros_for_what_is_skipped():
     assert torch.equal(fusion(holes, present), torch.where(present[..., None], z, 0).flatten(1))
     with pytest.raises(ValueError, match=r"expected embeddings \(B, 3, 4\), got \(2, 2, 4\)"):
         fusion(z[:, :2])
+
+
+def test_additive_log_odds_are_a_sum_over_the_modalities_that_are_read():
+    fusion, classifier = AdditiveFusion(4, 3, 5), nn.Linear(15, 1)
+    z = torch.randn(6, 3, 4)
+
+    def logit(z, *which):
+        return classifier(fusion(z, torch.tensor([m in which for m in range(3)]).expand(len(z), 3)))
+
+    alone = [logit(z, m) - classifier.bias for m in range(3)]
+    torch.testing.assert_close(classifier(fusion(z)), classifier.bias + sum(alone))
+    torch.testing.assert_close(logit(z, 0, 2), classifier.bias + alone[0] + alone[2])
+    assert torch.equal(logit(z), classifier.bias.expand(6, 1)), "what is not read adds exactly 0"
+    torch.testing.assert_close(alone[1], nn.functional.linear(fusion.hidden[1](z[:, 1]), classifier.weight[:, 5:10]))
+    with pytest.raises(ValueError, match=r"expected embeddings \(B, 3, 4\), got \(6, 2, 4\)"):
+        fusion(z[:, :2])
+
+
+def test_additive_fusion_never_reads_what_is_skipped():
+    fusion, present = AdditiveFusion(4, 2, 3), torch.tensor([[True, False], [False, True]])
+    z = torch.randn(2, 2, 4).masked_fill(~present[..., None], torch.nan).requires_grad_()
+    fusion(z, present).square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in fusion.parameters()) and (z.grad[~present] == 0).all()
