@@ -67,13 +67,16 @@ def physionet2012(
     download: Annotated[
         bool, typer.Option("--download", help="Download files missing from RAW from physionet.org and verify them.")
     ] = False,
+    descriptors: Annotated[
+        bool, typer.Option("--descriptors", help="Write the admission text's content as numbers too, a modality of its own.")
+    ] = False,
 ) -> None:
     """Prepare the PhysioNet 2012 challenge: bedside series, laboratory series, admission text.
 
     Example: cm2 prepare physionet2012 --raw raw/physionet2012 --train-sets a --test-sets b --out cohorts/physionet2012
     """
     sets = {"train_sets": tuple(train_sets.split(",")), "test_sets": tuple(test_sets.split(","))}
-    _report(_data_prep().prepare_physionet2012(raw, out, **sets, download=download))
+    _report(_data_prep().prepare_physionet2012(raw, out, **sets, download=download, descriptors=descriptors))
 
 
 @prepare.command()

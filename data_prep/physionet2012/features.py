@@ -99,6 +99,36 @@ def standardise(values: np.ndarray, train: np.ndarray, variables: list[Variable]
     return np.concatenate([filled, mask], axis=2).astype(np.float32), statistics
 
 
+def descriptor_vector(descriptors: pd.DataFrame, train: np.ndarray) -> tuple[np.ndarray, list[str], list[str], dict[str, Any]]:
+    """The descriptors as numbers: age, height, weight, sex (1 male) and one number for each unit, then a mask for each descriptor.
+
+    Args:
+        descriptors: ``(n, 6)``, NaN where unknown, which becomes the training stays' mean and a mask of 0.
+        train: ``(n,)`` bool.
+
+    Returns:
+        ``(n, 13)`` float32, standardised with the training stays but for the masks; names and units of the columns; the statistics.
+
+    Raises:
+        ValueError: a descriptor that no training stay has, or a unit that none was admitted to.
+    """
+    names = ("Age", "Height", "Weight", "Gender")
+    unit = descriptors["ICUType"].to_numpy(dtype=np.float64)
+    columns = [*(descriptors[name] for name in names), *(np.where(np.isnan(unit), np.nan, unit == k) for k in UNITS)]
+    values = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
+    seen = np.isfinite(values[train]).any(axis=0) & np.append(np.ones(len(names), bool), [(unit[train] == k).any() for k in UNITS])
+    features = [*names, *(f"ICUType={k}" for k in UNITS)]
+    if not seen.all():
+        raise ValueError(f"descriptors: no training stay has {features[int(seen.argmin())]}; train on more records, or leave them out")
+    mean, std = np.nanmean(values[train], axis=0), np.nanstd(values[train], axis=0)
+    std[std == 0] = 1.0
+    known = ~np.isnan(values[:, : len(names) + 1])  # one mask for all units
+    data = np.concatenate([np.nan_to_num((values - mean) / std), known], axis=1).astype(np.float32)
+    units = [f"standard deviations of {unit}" for unit in ("years", "cm", "kg")] + ["standard deviations"] * (1 + len(UNITS))
+    statistics = {"split": "train", "features": features, "mean": mean.tolist(), "std": std.tolist()}
+    return data, [*features, *(f"mask->{name}" for name in (*names, "ICUType"))], [*units, *["1"] * (len(names) + 1)], statistics
+
+
 def admission_text(stay: dict[str, float]) -> str:
     """One paragraph from the descriptors; unknown ones are stated as unknown.
 

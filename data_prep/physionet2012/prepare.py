@@ -13,7 +13,7 @@ from cm2.cohorts.format import SPLITS
 from cm2.cohorts.missingness import stable_uniform
 from cm2.config.names import choose
 from cm2.progress import Progress
-from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, standardise
+from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, descriptor_vector, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
 from data_prep.physionet2012.variables import VARIABLES
 from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
@@ -39,8 +39,9 @@ def prepare_physionet2012(
     download: bool = False,
     valid_fraction: float = 0.15,
     base_url: str = BASE_URL,
+    descriptors: bool = False,
 ) -> Path:
-    """Prepares the challenge's data: bedside series, laboratory series, admission text.
+    """Prepares the challenge's data: bedside series, laboratory series, admission text, and the descriptors as numbers if asked for.
 
     Series are 24 two-hour steps; step k covers (2 k, 2 k + 2] hours after admission (00:00 belongs to step 0). Of several values in a
     step the last counts (urine: the sum), values are carried forward, standardised with the training split, and followed by one
@@ -55,6 +56,8 @@ def prepare_physionet2012(
         download: download files missing from ``raw`` from ``base_url``, verified against its ``SHA256SUMS.txt``.
         valid_fraction: fraction of the training sets' stays used for validation, chosen by a hash of the RecordID alone.
         base_url: address of the official files.
+        descriptors: also write a modality ``descriptors``, the admission text's content as numbers. It makes another cohort, with a
+            checksum of its own, of which the runs on the usual one are none.
 
     Returns:
         ``out``. If it already holds this very cohort, nothing is written.
@@ -72,22 +75,30 @@ def prepare_physionet2012(
         if download:
             progress.stage("fetching")
             fetch(raw, train_sets + test_sets, base_url)
-        return _prepare(raw, out, train_sets, test_sets, valid_fraction, progress)
+        return _prepare(raw, out, train_sets, test_sets, valid_fraction, descriptors, progress)
 
 
 def _prepare(
-    raw: Path, out: Path, train_sets: tuple[str, ...], test_sets: tuple[str, ...], valid_fraction: float, progress: Progress
+    raw: Path,
+    out: Path,
+    train_sets: tuple[str, ...],
+    test_sets: tuple[str, ...],
+    valid_fraction: float,
+    descriptors: bool,
+    progress: Progress,
 ) -> Path:
     names = train_sets + test_sets
     progress.stage("reading")
     with Progress("", len(names), "set") as reading:
         sets = [read_set(raw, name) for name in reading.each(names)]
-    parameters = {
+    parameters: dict[str, Any] = {
         "train_sets": list(train_sets),
         "test_sets": list(test_sets),
         "valid_fraction": valid_fraction,
         "raw_checksums": {part.name: part.checksums for part in sets},
     }
+    if descriptors:  # named only then: a cohort without them is what it was
+        parameters["descriptors"] = True
     version = f"{VERSION}, preparation 1"
     if already_prepared(out, "physionet2012", version, parameters, credentialed=False):
         return out
@@ -98,7 +109,7 @@ def _prepare(
     if not stays["stay_id"].is_unique:
         twice = stays["stay_id"][stays["stay_id"].duplicated()].iloc[0]
         raise ValueError(f"record {twice} is in two of the sets {', '.join(names)}; use the official files")
-    modalities = _modalities(stays, charted)
+    modalities = _modalities(stays, charted, descriptors)
     counts = _counts(sets, charted, stays, modalities)
     progress.stage("writing")
     flow = _flow(names, counts, stays, modalities)
@@ -133,7 +144,7 @@ def _stays(part: RawSet, training: bool, valid_fraction: float) -> pd.DataFrame:
     )
 
 
-def _modalities(stays: pd.DataFrame, charted: list[Charted]) -> dict[str, PreparedModality]:
+def _modalities(stays: pd.DataFrame, charted: list[Charted], numbers: bool) -> dict[str, PreparedModality]:
     values = np.concatenate([part.values for part in charted])
     descriptors = pd.concat([part.descriptors for part in charted])
     train = (stays["split"] == "train").to_numpy()
@@ -156,6 +167,9 @@ def _modalities(stays: pd.DataFrame, charted: list[Charted]) -> dict[str, Prepar
     known = descriptors.columns.tolist()
     texts: list[str | None] = [admission_text(dict(zip(known, stay, strict=True))) for stay in descriptors.to_numpy().tolist()]
     modalities["admission"] = PreparedModality("text", texts, np.ones(len(stays), dtype=bool))
+    if numbers:
+        data, *described = descriptor_vector(descriptors, train)
+        modalities["descriptors"] = PreparedModality("vector", data, np.ones(len(stays), dtype=bool), *described)
     return modalities
 
 

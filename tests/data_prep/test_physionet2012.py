@@ -119,6 +119,37 @@ def test_who_has_what(raw):
     ]
 
 
+def test_descriptors_are_numbers_if_asked_for(raw, tmp_path):
+    own = {key: {"age": 20 + key, "height": 150 + key, "weight": 50 + key, "gender": key % 2, "icu": 1 + key % 4} for key in range(1, 41)}
+    write_set(tmp_path / "raw", "a", {key: record(key, everything(60 + key), **own[key]) for key in own}, {k: (9, k % 2) for k in own})
+    cohort = load_cohort(prepare(raw, descriptors=True))
+    entry, law = cohort.manifest["modalities"]["descriptors"], cohort.manifest["normalisation"]["descriptors"]
+    assert list(cohort.manifest["modalities"]) == ["bedside", "laboratory", "admission", "descriptors"] and entry["kind"] == "vector"
+    assert len(entry["features"]) == len(entry["units"]) == cohort.array("descriptors").shape[1] == 13
+    table = pd.DataFrame(np.asarray(cohort.array("descriptors")), columns=entry["features"], index=cohort.stays["stay_id"])
+    train = (cohort.stays["split"] == "train").to_numpy()
+    values = table[law["features"]] * law["std"] + law["mean"]
+    np.testing.assert_allclose(table.loc[train, law["features"]].mean(), 0, atol=1e-5)
+    np.testing.assert_allclose(table.loc[train, ["Age", "Height", "Weight"]].std(ddof=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(values.loc[101], [90, 175.3, 76, 1, 0, 1, 0, 0], atol=1e-4)
+    assert (table.loc[101, [name for name in table if name.startswith("mask->")]] == 1).all()
+    unknown = ["Height", "Weight", "Gender"]
+    assert (table.loc[102, unknown] == 0).all() and (table.loc[102, [f"mask->{name}" for name in unknown]] == 0).all()
+    assert cohort.texts("admission") == load_cohort(prepare_physionet2012(raw, tmp_path / "usual", ("a",), ("c",))).texts("admission")
+
+
+def test_a_cohort_without_them_is_what_it_was(raw):
+    without = load_cohort(prepare(raw))
+    assert "descriptors" not in without.manifest["parameters"] and list(without.manifest["modalities"])[-1] == "admission"
+    with pytest.raises(ValueError, match="is not the physionet2012 cohort with these parameters"):
+        prepare(raw, descriptors=True)
+
+
+def test_descriptors_that_no_training_stay_has(raw):
+    with pytest.raises(ValueError, match="descriptors: no training stay has Height; train on more records, or leave them out"):
+        prepare(raw, descriptors=True)
+
+
 def test_everything_is_counted(raw):
     manifest = load_cohort(prepare(raw)).manifest
     counts = manifest["counts"]["sets"]["c"]
