@@ -69,6 +69,8 @@ class ModelConfig:
     the embedding of what is left of it."""
     pretrain_epochs: int = later(25)
     """Epochs of it."""
+    encoder_rate: float = later(1.0)
+    """Factor of the encoders' learning rate in the training with the task; 0 leaves them as they are, which suits pre-trained ones."""
     temperature: float = 0.0
     """T of the annealing: the task loss is multiplied by 1/max(exp(-T·epoch), 1e-3); 0 switches it off."""
     fusion: str = "lstm"
@@ -108,6 +110,8 @@ class ModelConfig:
         self._check_combination()
         self._check_law()
         self._check_objective()
+        if self.encoder_rate < 0:
+            raise ValueError(f"model.encoder_rate: expected a factor, or 0 to leave the encoders as they are, got {self.encoder_rate}")
         counts = ("embedding_dim", "components", "n_draws", "pretrain_epochs")
         positive(**{f"model.{name}": getattr(self, name) for name in counts})
 

@@ -168,6 +168,10 @@ class CM2(Method):
         if fills and self.config.law == "profile" and not all(is_complete(batch) for batch in batches):
             self.refit(batches)
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Parameters of encoders and projections."""
+        return list(self.embeddings.parameters())
+
     @torch.no_grad()
     def refit(self, batches: Iterable[Batch]) -> bool:
         """With ``law = profile``, fits mixtures and copula to the training stays' embeddings in evaluation mode.

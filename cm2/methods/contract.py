@@ -101,6 +101,10 @@ class Method(nn.Module, ABC):
         """Parameters trained with the learning rate ``train.law_learning_rate``; none by default."""
         return []
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Parameters whose learning rate ``model.encoder_rate`` multiplies; none by default."""
+        return []
+
     def state_of_law(self) -> dict[str, float]:
         """Additional columns of the history, computed at the end of an epoch; none by default."""
         return {}

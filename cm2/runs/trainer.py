@@ -124,13 +124,16 @@ class TrainingLoop(LightningModule):
         return super().__getstate__() | {"sampler": None, "train_batches": None}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, with a separate learning rate and no weight decay for the method's ``law_parameters``."""
-        train = self.config.train
+        """Adam, with separate learning rates for the method's ``law_parameters``, without weight decay, and ``encoder_parameters``."""
+        train, rate = self.config.train, self.config.model.encoder_rate
         law = self.method.law_parameters()
-        known = {id(p) for p in law}
+        encoders = self.method.encoder_parameters() if rate != 1 else []
+        known = {id(p) for p in (*law, *encoders)}
         groups = [{"params": [p for p in self.method.parameters() if id(p) not in known], "weight_decay": train.weight_decay}]
         if law:
             groups.append({"params": law, "lr": train.law_learning_rate})
+        if encoders:
+            groups.append({"params": encoders, "lr": rate * train.learning_rate, "weight_decay": train.weight_decay})
         return torch.optim.Adam(groups, lr=train.learning_rate, betas=(train.beta_1, train.beta_2))
 
     def on_train_start(self) -> None:

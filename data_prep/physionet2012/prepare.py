@@ -168,8 +168,8 @@ def _modalities(stays: pd.DataFrame, charted: list[Charted], numbers: bool) -> d
     texts: list[str | None] = [admission_text(dict(zip(known, stay, strict=True))) for stay in descriptors.to_numpy().tolist()]
     modalities["admission"] = PreparedModality("text", texts, np.ones(len(stays), dtype=bool))
     if numbers:
-        data, *described = descriptor_vector(descriptors, train)
-        modalities["descriptors"] = PreparedModality("vector", data, np.ones(len(stays), dtype=bool), *described)
+        data, features, units, statistics = descriptor_vector(descriptors, train)
+        modalities["descriptors"] = PreparedModality("vector", data, np.ones(len(stays), dtype=bool), features, units, statistics)
     return modalities
 
 

@@ -52,6 +52,7 @@ CASES = {
     "model.stop_gradient": Case("both", "gradient"),
     "model.pretrain": Case("likelihood", "trainer"),
     "model.pretrain_epochs": Case(4, "trainer", {"model.pretrain": "masked"}),
+    "model.encoder_rate": Case(0.1, "optimiser"),
     "model.temperature": Case(0.7, WEIGHT),
     "model.fusion": Case("concat", PARTS),
     "model.fusion_reads": Case("present", FUNCTION),
@@ -155,9 +156,13 @@ def test_a_field_changes_what_it_says(field, seen):
 
 def test_the_optimisers_numbers_are_those_of_their_fields(seen):
     train = {"learning_rate": 0.013, "law_learning_rate": 0.031, "beta_1": 0.7, "beta_2": 0.8, "weight_decay": 0.02}
-    networks, law = seen({f"train.{name}": value for name, value in train.items()})["optimiser"]
+    settings = {f"train.{name}": value for name, value in train.items()}
+    networks, law = seen(settings)["optimiser"]
     assert (networks["lr"], networks["betas"], networks["weight_decay"]) == (0.013, (0.7, 0.8), 0.02)
     assert (law["lr"], law["betas"], law["weight_decay"]) == (0.031, (0.7, 0.8), 0.0)
+    *others, encoders = seen(settings | {"model.encoder_rate": 0.1})["optimiser"]
+    assert (encoders["lr"], encoders["weight_decay"], others[0]["lr"]) == (pytest.approx(0.0013), 0.02, 0.013)
+    assert networks["params"] == others[0]["params"] + encoders["params"] and others[1] == law
 
 
 def test_the_trainers_numbers_are_those_of_their_fields(seen):

@@ -136,6 +136,7 @@ def test_a_run_pretrains_on_all_stays_and_counts_the_task_where_the_outcome_is_k
     [
         ({"pretrain": "elbo"}, r"model\.pretrain: unknown value 'elbo'; choose one of none, likelihood, masked"),
         ({"pretrain": "masked", "pretrain_epochs": 0}, r"model\.pretrain_epochs: expected a positive number, got 0"),
+        ({"encoder_rate": -0.1}, r"model\.encoder_rate: expected a factor, or 0 to leave the encoders as they are, got -0\.1"),
         ({"pretrain": "likelihood", "directions": 9}, r"model\.directions: expected 1 to embedding_dim = 8, got 9"),
     ],
 )
