@@ -22,8 +22,9 @@ class ModelConfig:
     minimum_scale: float = 0.05
     """Floor of a component's standard deviation: without one the likelihood of a mixture is unbounded."""
     family: str = "gumbel"
-    """Copula family, see ``cm2.copulas.FAMILIES``: ``gumbel``, ..., a ``mixture`` of three, or for three and more modalities a ``vine``
-    (the D-vine in their order)."""
+    """Copula family, see ``cm2.copulas.FAMILIES``: ``gumbel``, ..., a ``mixture`` of three, for three and more modalities a ``vine``
+    (the D-vine in their order), or with link ``vector`` and ``law = profile`` ``auto``: every fit of the law chooses the family of each
+    direction by AIC."""
     pair_family: str = "gaussian"
     """Family of a vine's pair copulas; with Gaussian ones the vine is a Gaussian copula."""
     link: str = "component"
@@ -135,6 +136,8 @@ class ModelConfig:
             raise ValueError(f"model.covariance: link {self.link} needs covariance diagonal: it reads a joint distribution function")
         if not 0 < self.profile_shrinkage < 1:
             raise ValueError(f"model.profile_shrinkage: expected above 0 and below 1, got {self.profile_shrinkage}")
+        if self.family == "auto" and (self.law != "profile" or self.link != "vector"):
+            raise ValueError("model.family: auto is chosen for each direction where the law is fitted; use law profile and link vector")
         if self.law != "profile":
             return
         if self.link in ("paper", "released"):

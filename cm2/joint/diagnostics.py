@@ -11,6 +11,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from cm2.copulas import Copula
+from cm2.copulas.chosen import Chosen, counted
 from cm2.joint.law import CopulaJoint
 from cm2.marginals import GaussianMixtureDistribution
 
@@ -62,13 +64,16 @@ def describe(joint: CopulaJoint, z: Tensor, present: Tensor) -> dict[str, float]
     Returns:
         ``effective_rank``, the least of the modalities; ``law_distance``, the largest; and of the pairs of modalities, in the mean over
         them, nats per stay: ``law_nats``, the law's dependence term, and ``gaussian_nats``, what a full Gaussian copula sees at the same
-        margins. The last two are left out where no pair has enough stays.
+        margins. The last two are left out where no pair has enough stays. Of a law whose families a fit chose, ``family_gaussian`` and so
+        on, the number of directions with each.
     """
     own = [z[present[:, m], m] for m in range(z.shape[1])]
     found = {
         "effective_rank": min(effective_rank(rows) for rows in own),
         "law_distance": max(distance(mixture(validate_args=False), rows) for mixture, rows in zip(joint.marginals, own, strict=True)),
     }
+    if not isinstance(joint.copula, Copula):
+        found |= counted([copula for copula in joint.copula if isinstance(copula, Chosen)])
     law = joint(validate_args=False)
     scores = law.link.mean_scores(torch.where(present[..., None], z, 0.0))
     seen, there = [], []

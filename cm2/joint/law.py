@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from cm2.containers import ModulesInOrder
 from cm2.copulas import Copula
+from cm2.copulas.chosen import Chosen
 from cm2.joint.checks import check_choice, check_copula, check_directions, check_marginals, check_sample
 from cm2.joint.directions import cross_moments, fold_directions, leading_directions, orthonormal, random_directions
 from cm2.joint.distribution import CopulaJointDistribution
 from cm2.joint.estimation import JointFit, ascend
+from cm2.joint.families import choose_families
 from cm2.joint.links import ALL_LINKS, PerDimension, TailCopula, WithoutSome
 from cm2.marginals import GaussianMixture, GaussianMixtureDistribution
 
@@ -32,7 +34,8 @@ class CopulaJoint(nn.Module):
 
     Args:
         copula: copula on :math:`(0, 1)^M`, of any family, vines included. ``link="dimension"`` and ``"vector"`` have d and r copulas: one
-            that all share, a list of them, or one with parameters of shape ``(d,)`` or ``(r,)`` (`Copula.side_by_side`).
+            that all share, a list of them, or one with parameters of shape ``(d,)`` or ``(r,)`` (`Copula.side_by_side`). With
+            ``"vector"`` a list of r `Chosen`: `fit` then also chooses the family of each direction.
         marginals: M mixtures, one per modality, with the same d, number of components K and kind of covariance.
         link: ``"component"``, ``"scalar"``, ``"dimension"``, ``"vector"``, or ``"paper"``, which is not a density for d > 1 (see
             `cm2.joint.links`).
@@ -153,7 +156,11 @@ class CopulaJoint(nn.Module):
         pairs, mask = z[chosen], present[chosen]
         folds = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)) % _FOLDS
         directions = self._choose_directions(pairs, mask, folds, names)
-        parameters = [*self.copula.parameters(), *([] if self.table is None else [self.table])]
+        if self.raw_directions is not None and directions is not None:
+            self._choose_families(self.raw_directions, pairs, mask, directions, folds)
+        copulas = [self.copula] if isinstance(self.copula, Copula) else self.copula
+        fitted = [copula.chosen if isinstance(copula, Chosen) else copula for copula in copulas]
+        parameters = [*(p for copula in fitted for p in copula.parameters()), *([] if self.table is None else [self.table])]
 
         def nats(part: slice) -> Tensor:
             law = self._distribution(None, None if directions is None else directions[folds[part]])
@@ -196,11 +203,27 @@ class CopulaJoint(nn.Module):
         self.raw_directions.copy_(leading_directions(cross_moments(scores, present), seen.T @ seen, count))
         return fold_directions(scores, present, folds, count)
 
+    def _choose_families(self, raw: nn.Parameter, z: Tensor, present: Tensor, directions: Tensor, folds: Tensor) -> None:
+        """Chooses the families of directions whose copulas are `Chosen`."""
+        copulas = [] if isinstance(self.copula, Copula) else [copula for copula in self.copula if isinstance(copula, Chosen)]
+        if not copulas:
+            return
+        with torch.no_grad():
+            scores = self._scores(z, directions[folds])
+        sign = choose_families(copulas, scores, present & self.coupled)
+        with torch.no_grad():
+            directions.mul_(sign)
+            raw.mul_(sign)
+
+    def _scores(self, z: Tensor, directions: Tensor) -> Tensor:
+        """Normal scores along the directions of each stay's fold, ``(n, r, M)``."""
+        link = self._distribution(None, directions).link
+        return (link.mean_scores(z)[..., None, :] @ directions).squeeze(-2).mT
+
     @torch.no_grad()
     def _turn(self, raw: nn.Parameter, z: Tensor, present: Tensor, directions: Tensor, folds: Tensor) -> bool:
         """Turns directions round whose opposite is likelier, for copulas with one tail; whether there were any."""
-        law = self._distribution(None, directions[folds])
-        scores = (law.link.mean_scores(z)[..., None, :] @ directions[folds]).squeeze(-2).mT
+        law, scores = self._distribution(None, directions[folds]), self._scores(z, directions[folds])
         mask = present[:, None].expand(scores.shape)
         gain = (law.link.copula.log_prob_scores(-scores, mask) - law.link.copula.log_prob_scores(scores, mask)).sum(0)
         turned = gain > 1e-6 * len(z)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.containers import ModulesInOrder
-from cm2.copulas import make
+from cm2.copulas import Copula, CopulaDistribution, make
+from cm2.copulas.chosen import Chosen
 from cm2.joint import LINKS, CopulaJoint, CopulaJointDistribution
 from cm2.joint.diagnostics import describe
 from cm2.joint.links import ALL_LINKS
@@ -200,9 +201,9 @@ class CM2(Method):
             return self.joint.state()
         copula = self.joint.copula
         scales = torch.stack([m().scale.mean() for m in self.joint.marginals])
-        tau = copula().kendall_tau  # a scalar, or a matrix of pairs whose diagonal is 1
-        pairs = tau[~torch.eye(len(tau), dtype=torch.bool, device=tau.device)] if tau.ndim == 2 else tau
-        state = {"kendall_tau": float(pairs.mean()), "mean_scale": float(scales.mean()), **self._diagnostics}
+        copulas = [copula] if isinstance(copula, Copula) else copula
+        tau = sum(_mean_tau(each()) for each in copulas) / len(copulas)
+        state = {"kendall_tau": tau, "mean_scale": float(scales.mean()), **self._diagnostics}
         alpha = getattr(copula, "alpha", getattr(copula, "rho", None))
         return state if alpha is None or alpha.numel() != 1 else {"alpha": float(alpha), **state}
 
@@ -261,6 +262,9 @@ class CM2(Method):
         if c.link == "released":
             return ReleasedScore(c.family, count, dim, c.components)
         marginals = [GaussianMixture(c.components, dim, minimum_scale=c.minimum_scale, covariance=c.covariance) for _ in self.names]
+        if c.family == "auto":
+            chosen = [Chosen(count) for _ in range(c.directions)]
+            return CopulaJoint(chosen, marginals, link=c.link, types=c.types, directions=c.directions)
         copula = make(c.family, count, pair_family=c.pair_family) if c.family == "vine" else make(c.family, count)
         if not ALL_LINKS[c.link].directed:
             return CopulaJoint(copula, marginals, link=c.link, types=c.types)
@@ -356,6 +360,14 @@ class CM2(Method):
         read = None if self.config.fusion_reads == "all" else present.expand(draws, -1, -1).flatten(0, 1)
         fused = self.fusion(z.flatten(0, 1), read)
         return self.classifier(self.dropout(fused)).view(draws, stays).float()
+
+
+def _mean_tau(law: CopulaDistribution) -> float:
+    """Mean over copulas and pairs of Kendall's τ, which is a number for each copula or a matrix of pairs whose diagonal is 1."""
+    tau = law.kendall_tau
+    if tau.ndim == len(law.batch_shape) + 2:
+        tau = tau[..., ~torch.eye(law.dim, dtype=torch.bool, device=tau.device)]
+    return float(tau.mean())
 
 
 def _read_first_layout(model: CM2, state: dict[str, Tensor], prefix: str, *_: object) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from joblib import delayed
 
 from cm2.cohorts import Cohort
+from cm2.copulas.inference.selection import selectable
 from cm2.evaluation.embeddings import Embedded, cannot_embed, embed_stays
 from cm2.joint.diagnostics import describe
 from cm2.methods import Method, build_method, tokenised
@@ -40,6 +41,7 @@ DIAGNOSTICS = {
     "gaussian_nats": "full Gaussian, nats",
     "effective_rank": "effective rank",
     "law_distance": "distance of the law",
+    **{f"family_{name}": f"{name}, directions" for name in selectable()},
 }
 """Whether a run's law describes its embeddings (`cm2.joint.diagnostics.describe`), on test stays, and their headings."""
 FAR, POOR = 0.2, 1.05
@@ -196,6 +198,8 @@ class EmbeddingKind(TableKind):
                 " Gaussian copula sees at the same margins, its correlations estimated on other test stays; the least effective rank of a"
                 " modality's embeddings; the largest distance of a margin's mean from that of the embeddings, in standard deviations."
             )
+        if any(cell.metric.startswith("family_") for cell in result.cells):
+            parts.append("Where the fit chooses the copulas' families: the number of directions with each of them.")
         parts += [f"**Warning.** {warning}" for warning in _warnings(result.cells)]
         if cannot:
             parts.append(f"Not in the table: {'; '.join(f'{label} ({reason})' for label, reason in cannot.items())}.")

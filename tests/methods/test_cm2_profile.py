@@ -71,6 +71,28 @@ def test_the_first_epoch_fills_from_a_law_that_was_fitted(model, missing, fits):
             torch.testing.assert_close(after[name], value, rtol=1e-3, atol=1e-3)
 
 
+def test_families_are_chosen_by_the_fit_and_told():
+    method = build(3, **PROFILE | {"family": "auto"}, normalisation="batch", impute="conditional_mean")
+    assert method.state_of_law()["kendall_tau"] == 0
+    method.refit(_batches(3))
+    state = method.state_of_law()
+    counts = {name: value for name, value in state.items() if name.startswith("family_")}
+    assert sum(counts.values()) == PROFILE["directions"] and "family_frank" in counts and "family_student" not in counts
+    batch = make_batch(modalities(3))
+    with Synchronisations() as found:
+        method.loss(batch)["loss"].backward()
+    assert found.names == []
+    assert all(term.isfinite() for term in method.loss(batch).values())
+
+
+def test_kendalls_tau_of_three_modalities_is_that_of_their_pairs():
+    method = build(3, **PROFILE)
+    method.refit(_batches(3))
+    tau = method.joint.copula().kendall_tau
+    expected = torch.stack([tau[:, a, b] for a, b in ((0, 1), (0, 2), (1, 2))]).mean()
+    assert method.state_of_law()["kendall_tau"] == pytest.approx(float(expected.detach()))
+
+
 def test_a_last_batch_with_one_stay_of_a_modality_is_read():
     method = build(2, **PROFILE, normalisation="batch")
     last = make_batch(modalities(2), torch.tensor([[True, True]] + [[True, False]] * (STAYS - 1)))
@@ -171,6 +193,8 @@ def test_the_divergence_is_that_of_two_normal_distributions_where_the_law_is_one
         ({"link": "vector", "directions": 9}, r"model\.directions: expected 1 to embedding_dim = 8"),
         ({"link": "paper", "covariance": "full", "impute": "zero"}, r"model\.covariance"),
         ({"law": "profile", "directions": 9}, r"model\.directions"),
+        ({"family": "auto"}, r"model\.family: auto is chosen.*use law profile and link vector"),
+        ({"family": "auto", "law": "profile"}, r"model\.family: auto is chosen.*use law profile and link vector"),
         ({"profile_shrinkage": 0.0}, r"model\.profile_shrinkage"),
         ({"law": "profile", "link": "released", "impute": "zero"}, r"model\.law: link released"),
         ({"law": "profile", "weights": "predicted"}, r"model\.law: profile fits one"),

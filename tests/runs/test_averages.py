@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -53,6 +54,28 @@ def test_a_fitted_law_is_stored_with_the_encoders_it_was_fitted_to(small_cohort,
     method.refit(batches)
     for name, value in method.joint.state_dict().items():
         torch.testing.assert_close(before[name].double(), value.double(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.3])
+def test_chosen_families_are_stored_and_resumed(average, small_cohort, tmp_path):
+    settings = PROFILE | {"family": "auto", "impute": "conditional_mean"}
+    overrides = SMOKE | {f"model.{k}": v for k, v in settings.items()} | {"train.average": average, "train.patience": 3}
+    config = Config.from_profile("smoke", overrides | {"train.epochs": 3})
+    run = RunStore(tmp_path / "runs").fit(config, small_cohort, progress=False)
+    method = run.load_method(small_cohort)
+    families = [copula.family for copula in method.joint.copula]
+    row = run.history.iloc[run.history["valid_auroc"].idxmax()]
+    assert {name: families.count(name) for name in set(families)} == {
+        name.removeprefix("family_"): count for name, count in row.items() if name.startswith("family_") and count
+    }
+    cohort = tokenised(small_cohort.with_modalities(config.modalities), config)
+    stays = [cohort.split(split, config.task) for split in ("train", "valid")]
+    for epochs in (2, 3):
+        model = build_method(config, cohort)
+        shorter = replace(config, train=replace(config.train, epochs=epochs))
+        history = train(model, shorter, *stays, tmp_path, progress=False)
+    pd.testing.assert_frame_equal(history, run.history, check_exact=False, rtol=1e-3, atol=1e-4)
+    assert [copula.family for copula in model.joint.copula] == families
 
 
 @pytest.mark.parametrize("average", [0.0, 0.3])
