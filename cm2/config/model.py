@@ -70,6 +70,8 @@ class ModelConfig:
     the embedding of what is left of it."""
     pretrain_epochs: int = later(25)
     """Epochs of it."""
+    pretrain_learning_rate: float = later(1e-3)
+    """Adam's step in it, without weight decay."""
     encoder_rate: float = later(1.0)
     """Factor of the encoders' learning rate in the training with the task; 0 leaves them as they are, which suits pre-trained ones."""
     temperature: float = 0.0
@@ -113,8 +115,8 @@ class ModelConfig:
         self._check_objective()
         if self.encoder_rate < 0:
             raise ValueError(f"model.encoder_rate: expected a factor, or 0 to leave the encoders as they are, got {self.encoder_rate}")
-        counts = ("embedding_dim", "components", "n_draws", "pretrain_epochs")
-        positive(**{f"model.{name}": getattr(self, name) for name in counts})
+        above_0 = ("embedding_dim", "components", "n_draws", "pretrain_epochs", "pretrain_learning_rate")
+        positive(**{f"model.{name}": getattr(self, name) for name in above_0})
 
     def _check_objective(self) -> None:
         if self.objective == "penalty":

@@ -244,11 +244,9 @@ class PretrainingLoop(TrainingLoop):
         self.objective = objective
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam for the method's parameters and the objective's own."""
+        """Adam for the method's parameters and the objective's own, without weight decay."""
         train = self.config.train
-        return torch.optim.Adam(
-            self.parameters(), lr=train.learning_rate, betas=(train.beta_1, train.beta_2), weight_decay=train.weight_decay
-        )
+        return torch.optim.Adam(self.parameters(), lr=self.config.model.pretrain_learning_rate, betas=(train.beta_1, train.beta_2))
 
     def on_train_epoch_end(self) -> None:
         """Stops if the objective diverged; adds the epoch's row to the history."""

@@ -41,9 +41,10 @@ DIAGNOSTICS = {
     "gaussian_nats": "full Gaussian, nats",
     "effective_rank": "effective rank",
     "law_distance": "distance of the law",
-    **{f"family_{name}": f"{name}, directions" for name in selectable()},
 }
 """Whether a run's law describes its embeddings (`cm2.joint.diagnostics.describe`), on test stays, and their headings."""
+FAMILIES = {f"family_{name}": f"{name}, directions" for name in selectable()}
+"""Of a law whose families its fit chose, the number of directions of each family, and their headings."""
 FAR, POOR = 0.2, 1.05
 """Distance of the law and error of a mean above which a table warns."""
 
@@ -198,7 +199,7 @@ class EmbeddingKind(TableKind):
                 " Gaussian copula sees at the same margins, its correlations estimated on other test stays; the least effective rank of a"
                 " modality's embeddings; the largest distance of a margin's mean from that of the embeddings, in standard deviations."
             )
-        if any(cell.metric.startswith("family_") for cell in result.cells):
+        if any(cell.metric in FAMILIES for cell in result.cells):
             parts.append("Where the fit chooses the copulas' families: the number of directions with each of them.")
         parts += [f"**Warning.** {warning}" for warning in _warnings(result.cells)]
         if cannot:
@@ -249,8 +250,8 @@ def _same(a: Sequence[Finding], b: Sequence[Finding]) -> bool:
 
 
 def _over(diagnostics: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
-    """Values of the `DIAGNOSTICS` that all runs have."""
-    values = {name: tuple(each.get(name, math.nan) for each in diagnostics) for name in DIAGNOSTICS}
+    """Values of the `DIAGNOSTICS` and `FAMILIES` that all runs have."""
+    values = {name: tuple(each.get(name, math.nan) for each in diagnostics) for name in (*DIAGNOSTICS, *FAMILIES)}
     return {name: of for name, of in values.items() if all(map(math.isfinite, of))}
 
 

@@ -18,7 +18,7 @@ from cm2.cohorts import Cohort, Stays
 from cm2.kinds import KINDS, kind
 from cm2.methods import Method, build_method, tokenised
 from cm2.methods.contract import FitsStays
-from cm2.runs.trainer import TrainingLoop, loader, train
+from cm2.runs.trainer import EpochSampler, PretrainingLoop, TrainingLoop, loader, train
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 N = 48
@@ -99,6 +99,7 @@ class Observer:
                 "prediction": self._predict(method, batch),
             }
         seen["prediction"] = self._predict(method, batch)
+        seen["pretraining"] = self._pretraining(method, config, batch)
         return seen | self._trained(method, config, batch) | {"trainer": self._trainer(config, stays)}
 
     @staticmethod
@@ -106,6 +107,14 @@ class Observer:
         torch.manual_seed(1)
         with torch.no_grad():
             return plain(method.eval().predictive(batch))
+
+    @staticmethod
+    def _pretraining(method: Method, config: Config, batch: Batch) -> Any:
+        torch.manual_seed(1)
+        if (objective := method.pretraining()) is None:
+            return None
+        (group,) = PretrainingLoop(method, objective, config, EpochSampler(1, 1)).configure_optimizers().param_groups
+        return plain(objective(batch)["loss"]), {k: len(v) if k == "params" else v for k, v in group.items()}
 
     def _trained(self, method: Method, config: Config, batch: Batch) -> dict[str, Any]:
         """The first step of an epoch that is not the first: loss, its terms, gradients; groups of the optimiser."""

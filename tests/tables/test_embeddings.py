@@ -16,7 +16,7 @@ from cm2.evaluation.retrieval import cosine_standings, standings
 from cm2.joint.diagnostics import describe
 from cm2.methods import METHODS, build_method, tokenised
 from cm2.tables import Cell, TableResult, load_table, markdown, notes, plan, read, table
-from cm2.tables.embeddings import DIAGNOSTICS
+from cm2.tables.embeddings import DIAGNOSTICS, _over
 from cm2.tables.embeddings import _evaluate as real
 from cm2.uncertainty import over_seeds
 from tests.tables.conftest import FAST
@@ -154,6 +154,16 @@ def made(*cells):
 
 def cell(method, score, metric, value, section="bedside"):
     return Cell(section, f"{method}, {score}", "death", metric, value, seeds=(value,), score=score)
+
+
+def test_families_that_a_fit_chose_stand_in_the_rows():
+    found = _over(
+        [{"law_nats": 0.5, "family_gaussian": 5.0, "family_frank": 3.0}, {"law_nats": 0.4, "family_gaussian": 6.0, "family_frank": 2.0}]
+    )
+    assert found == {"law_nats": (0.5, 0.4), "family_gaussian": (5.0, 6.0), "family_frank": (3.0, 2.0)}
+    text = markdown(made(*(cell("CM2", "conditional", name, sum(values) / 2) for name, values in found.items())))
+    assert "| death frank, directions |" in text and "number of directions with each" in text and "| 2.5 | 5.5 |" in text
+    assert "number of directions" not in markdown(made(cell("CM2", "conditional", "law_nats", 0.5)))
 
 
 def test_a_law_beside_the_embeddings_is_named_below_the_table():

@@ -10,7 +10,7 @@ import torch
 from cm2.evaluation.embeddings import Embedded, cannot_score, law_of
 from cm2.evaluation.retrieval import RECALLS, cosine_standings, standings
 from cm2.methods import Method
-from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, MOST, RATES, EmbeddingKind, Finding, exactly
+from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind, Finding, exactly
 from cm2.uncertainty import FEWEST
 
 POOL = 100
@@ -27,6 +27,7 @@ class Alignment(EmbeddingKind):
         "recall_10": "at 10",
         "median_rank": "median rank",
         **DIAGNOSTICS,
+        **FAMILIES,
     }
     of_law = "dependence"
     shares: ClassVar[Collection[str]] = RECALLS

@@ -8,7 +8,7 @@ from typing import ClassVar
 from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, law_of
 from cm2.evaluation.imputation import impute_scores, measured, spread
 from cm2.methods import Method
-from cm2.tables.embeddings import DIAGNOSTICS, MOST, RATES, EmbeddingKind, Finding, exactly
+from cm2.tables.embeddings import DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind, Finding, exactly
 from cm2.uncertainty import FEWEST
 
 
@@ -21,6 +21,7 @@ class Imputation(EmbeddingKind):
         "log_likelihood": "log-likelihood",
         "error": "error of the mean",
         **DIAGNOSTICS,
+        **FAMILIES,
     }
     score = "filled in by"
     of_law = "conditional"
