@@ -28,7 +28,7 @@ from cm2.tables.contract import TableKind
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
 from cm2.tables.text import TOO_FEW, intervals, spread
-from cm2.uncertainty import FEWEST, Measured, over_seeds
+from cm2.uncertainty import FEWEST, Measured, measure, over_seeds
 
 RATES = (0.0, 0.25, 0.5, 0.75)
 """Fractions of a stay's other modalities that are masked completely at random; at least one of them stays observed."""
@@ -81,6 +81,8 @@ class EmbeddingKind(TableKind):
 
     shares: ClassVar[Collection[str]] = ()
     """Metrics that are shares of stays, whose intervals stay within 0 and 1."""
+    predicts: ClassVar[bool] = False
+    """Whether the AUROC of the run's predictions stands beside, in one row of each method."""
 
     @abstractmethod
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
@@ -114,7 +116,7 @@ class EmbeddingKind(TableKind):
         if not left:
             reasons = "; ".join(f"{label} {reason}" for label, reason in cannot.items())
             raise ValueError(f"table {plan.spec.name}: no row can be evaluated: {reasons}; choose other rows")
-        return replace(plan, entries=left, cannot=cannot, version=3)
+        return replace(plan, entries=left, cannot=cannot, version=4)
 
     def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
         """Every number over the seeds, sections in the order in which the runs produce them."""
@@ -264,4 +266,19 @@ def _evaluate(kind: EmbeddingKind, run: Run, cohort: Cohort, label: str) -> Eval
         embedded = embed_stays(method, run.config, stays)
         joint = method.embedding_law()
         diagnostics = {} if joint is None else describe(joint.cpu(), embedded.z, embedded.present)
-        return Evaluated(list(kind.findings(embedded, method, label)), diagnostics)
+        findings = list(kind.findings(embedded, method, label))
+        return Evaluated([*findings, *(_predicted(run, findings, label, kind.of_law) if kind.predicts else ())], diagnostics)
+
+
+def _predicted(run: Run, findings: Sequence[Finding], label: str, of_law: str) -> Iterator[Finding]:
+    """The AUROC of the run's test predictions, in every section in the row of the law's own score, or of the first where there is none."""
+    test = run.predictions[run.predictions["split"] == "test"]
+    positives = int(test["label"].sum())
+    enough = min(positives, len(test) - positives) >= FEWEST
+    auroc = measure(test["label"], test["probability"]) if enough else None
+    rows: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.method == label and finding.score:
+            rows.setdefault(finding.section, []).append(finding.score)
+    for section, scores in rows.items():
+        yield Finding(section, label, of_law if of_law in scores else scores[0], "auroc", auroc, len(test))

@@ -212,7 +212,7 @@ def test_a_table_computed_in_another_way_is_computed_again(tiny, store):
 
     plan = resolve(load_table("imputation"), tiny, store, "smoke", 1, FAST, only=["CM2"])
     able = kind_of("imputation").able(plan)
-    assert able.version == 3 and able.key != plan.key
+    assert able.version == 4 and able.key != plan.key
     assert replace(able, version=1).key == plan.key
 
 
@@ -274,3 +274,25 @@ def test_cosine_of_the_true_direction_finds_it():
     given = torch.rand(60, 3) < 0.5
     given[:, 0] = True
     assert cosine_standings(z, given, z[:, 2], 2).recall(1).mean() == 1
+
+
+def test_the_auroc_stands_in_one_row_of_each_method(aligned, store):
+    result, _ = aligned
+    cells = [c for c in result.cells if c.metric == "auroc"]
+    assert {(c.method, c.score) for c in cells} == {("CM2", "dependence"), ("MedFuse", "cosine")}
+    for cell in cells:
+        assert cell.value is None or cell.seeds == pytest.approx([Run(store.root / run).metrics["test"]["auroc"] for run in cell.runs])
+
+
+def test_gains_are_the_differences_of_the_means(imputed):
+    rows = {(c.section, c.method, c.score, c.task, c.metric): c for c in imputed.cells}
+    gains = [key for key in rows if key[-1].endswith("_gain")]
+    assert {key[2] for key in gains} == {"conditional"} and len(gains) == 2 * len(
+        {key[:2] + key[3:4] for key in rows if key[1] != "chance"}
+    )
+    for section, method, _, task, metric in gains:
+        name, sign = ("energy", -1) if metric == "energy_gain" else ("log_likelihood", 1)
+        own, alone = (rows[section, method, score, task, name].value for score in ("conditional", "marginal"))
+        cell = rows[section, method, "conditional", task, metric]
+        assert cell.value == pytest.approx(sign * (own - alone), abs=1e-5)
+        assert cell.low < cell.value < cell.high

@@ -26,15 +26,18 @@ class Alignment(EmbeddingKind):
         "recall_5": "at 5",
         "recall_10": "at 10",
         "median_rank": "median rank",
+        "auroc": "AUROC",
         **DIAGNOSTICS,
         **FAMILIES,
     }
     of_law = "dependence"
-    shares: ClassVar[Collection[str]] = RECALLS
+    shares: ClassVar[Collection[str]] = (*RECALLS, "auroc")
+    predicts = True
     asked = (
         "Which embedding of the modality belongs to the stay? Share of stays whose own is among the best 1, 5 and 10, and the"
         " median of its rank, among all candidates or in random sets of 100 (exact expectation over the sets). Density: of stay and"
         " candidate together; dependence: the same over the product of the margins, optimal for candidates drawn from the margin."
+        " AUROC: of the outcome."
     )
 
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:

@@ -20,6 +20,8 @@ class Imputation(EmbeddingKind):
         "energy": "energy score",
         "log_likelihood": "log-likelihood",
         "error": "error of the mean",
+        "energy_gain": "energy score, gain over marginal",
+        "likelihood_gain": "log-likelihood, gain over marginal",
         **DIAGNOSTICS,
         **FAMILIES,
     }
@@ -29,7 +31,8 @@ class Imputation(EmbeddingKind):
         "A known modality is hidden and filled in from the stay's others. Energy score and error of the mean (small is good) and"
         " log-likelihood (large is good) in units of the standard deviation of the embedding over the stays, which is shown: next to 0 all"
         " stays have nearly the same embedding. An error of 1 is that of the stays' own mean. Conditional and marginal are draws, of which"
-        " the energy score judges the spread as well; the others are points, which have no log-likelihood."
+        " the energy score judges the spread as well; the others are points, which have no log-likelihood. Gains of the conditional over"
+        " the marginal forecast are means of differences of the same stays."
     )
 
     def cannot(self, method: Method) -> str:
@@ -48,6 +51,11 @@ class Imputation(EmbeddingKind):
                     yield Finding(section, label, "", "energy", None, len(rows))
                     continue
                 unit = float(spread(embedded.z[rows, target]))
-                for how, scores in impute_scores(law, embedded.z[rows], given[rows], target).items():
+                found = impute_scores(law, embedded.z[rows], given[rows], target)
+                own, alone = found["conditional"], found["marginal"]
+                # stay by stay: what makes a stay hard to forecast is in both scores, and cancels
+                own["energy_gain"] = alone["energy"] - own["energy"]
+                own["likelihood_gain"] = own["log_likelihood"] - alone["log_likelihood"]
+                for how, scores in found.items():
                     for metric, one in (measured(scores) | {"unit": exactly(unit)}).items():
                         yield Finding(section, label, how, metric, one, len(rows))
