@@ -354,6 +354,8 @@ def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progre
     limits = {"max_epochs": config.model.pretrain_epochs, "gradient_clip_val": config.train.gradient_clip or None}
     trainer = _trainer(config.train, devices, callbacks=callbacks, **limits)
     trainer.fit(loop, _loader(stays, config.train, sampler), ckpt_path=last if last.is_file() else None, weights_only=True)
+    # from the file, which has the averaged parameters also where there was nothing left to train
+    loop.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
     _save_history(loop.history, folder, "pretraining.csv")
 
 

@@ -119,6 +119,17 @@ def test_a_killed_pretraining_continues(setting, tmp_path, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_a_finished_pretraining_is_taken_up(setting, tmp_path):
+    """Killed between the end of the pre-training and the first epoch of the training."""
+    made, cohort = setting("likelihood")
+    once, _, history = _pretrained(made, cohort, tmp_path)
+    again, changed, same = _pretrained(made, cohort, tmp_path)
+    assert changed
+    pd.testing.assert_frame_equal(same, history, check_exact=False, rtol=1e-5)
+    for (name, a), b in zip(once.state_dict().items(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=name)
+
+
 def test_a_run_pretrains_on_all_stays_and_counts_the_task_where_the_outcome_is_known(setting, small_cohort, tmp_path, monkeypatch):
     made, _ = setting("likelihood")
     labels, original = [], CM2.loss
