@@ -283,8 +283,9 @@ class _Shown(Callback):
     def on_train_epoch_start(self, trainer: Trainer, loop: LightningModule) -> None:
         """Shows the epoch and the last one's validation AUROC."""
         history = loop.history if isinstance(loop, TrainingLoop) else []
-        last = f", validation AUROC {history[-1]['valid_auroc']:.3f}" if history else ""
-        self.progress.note = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}{last}"
+        last = f", validation AUROC {history[-1]['valid_auroc']:.3f}" if history and "valid_auroc" in history[-1] else ""
+        what = "pre-training, epoch" if isinstance(loop, PretrainingLoop) else "epoch"
+        self.progress.note = f"{what} {trainer.current_epoch + 1} of {trainer.max_epochs}{last}"
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.progress.advance()
@@ -352,8 +353,9 @@ def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progre
     if config.train.average:
         callbacks.insert(0, EMAWeightAveraging(decay=1 - config.train.average))
     limits = {"max_epochs": config.model.pretrain_epochs, "gradient_clip_val": config.train.gradient_clip or None}
-    trainer = _trainer(config.train, devices, callbacks=callbacks, **limits)
-    trainer.fit(loop, _loader(stays, config.train, sampler), ckpt_path=last if last.is_file() else None, weights_only=True)
+    with Progress("", unit="batch", show=progress, limit=True) as shown:
+        trainer = _trainer(config.train, devices, callbacks=[*callbacks, _Shown(shown)], **limits)
+        trainer.fit(loop, _loader(stays, config.train, sampler), ckpt_path=last if last.is_file() else None, weights_only=True)
     # from the file, which has the averaged parameters also where there was nothing left to train
     loop.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
     _save_history(loop.history, folder, "pretraining.csv")
