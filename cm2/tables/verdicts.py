@@ -83,6 +83,16 @@ def equivalence_tally(found: pd.DataFrame) -> str:
     )
 
 
+def similarity(result: TableResult, level: float = LEVEL) -> str:
+    """Whether the rows are as good as the reference row within the table's margin, as a sentence: what a claim of robustness needs."""
+    compared = [d for cell in result.cells if (d := cell.difference)]
+    if not any("p_equivalent_holm" in d for d in compared):
+        return "The table was computed without a test of equivalence, so it does not show that the rows are equally good."
+    if not any(repeated(d) for d in compared):
+        return "One seed was trained, which shows no two rows to be equally good."
+    return f"By two one-sided tests, corrected, the rows are {equivalence_tally(equivalences(result, level))}."
+
+
 def tally(found: pd.DataFrame) -> str:
     """``above in 3 of 8 comparisons, below in 1, undecided in 4``: verdicts on the reference row, counted over lines of ``verdicts``."""
     above, below, undecided = ((found["verdict"] == word).sum() for word in WORDS)

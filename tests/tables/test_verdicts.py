@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cm2.tables import Cell, TableResult
-from cm2.tables.verdicts import findings
+from cm2.tables.verdicts import findings, similarity
 
 
 def result(*differences):
@@ -42,6 +42,20 @@ def test_findings_of_one_seed_decide_nothing():
     assert (
         findings(replace(result(), cells=tuple(once))) == "One seed was trained, which decides none of the 2 differences in AUROC to “CM2”."
     )
+
+
+def test_only_a_test_of_equivalence_shows_similarity():
+    assert similarity(result((0.01, 0.3))) == (
+        "The table was computed without a test of equivalence, so it does not show that the rows are equally good."
+    )
+    tested = [{"estimate": 0.001, "p_holm": 1.0, "p_equivalent_holm": p, "se_seeds": 0.001} for p in (0.01, 0.2)]
+    cells = [replace(c, difference=d) for c, d in zip(result((0, 0), (0, 0)).cells[1:], tested, strict=True)]
+    several = replace(result(), cells=tuple(cells), provenance={"margin": 0.01})
+    assert similarity(several) == (
+        "By two one-sided tests, corrected, the rows are within 0.01 of the reference in 1 of 2 comparisons, undecided in 1."
+    )
+    once = [replace(c, difference={name: p for name, p in c.difference.items() if name != "se_seeds"}) for c in cells]
+    assert similarity(replace(several, cells=tuple(once))) == "One seed was trained, which shows no two rows to be equally good."
 
 
 def test_findings_of_nothing():
