@@ -158,7 +158,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder of a prepared coh
     Example: cm2 verify cohorts/mimic3
     """
     from cm2.cohorts.format import MANIFEST
-    from cm2.tables.kept import kept_tables, verify_tables
+    from cm2.tables.recomputation import kept_tables, verify_tables
     from cm2.tables.verification import Verification, comparison_text, verify_cohort
 
     tables = not (folder / MANIFEST).is_file() and bool(kept_tables(folder))

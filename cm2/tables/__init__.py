@@ -6,9 +6,9 @@ all tables share through the run store, its kind (``kinds``) computes the number
 
 from cm2.tables import kinds  # importing them registers their classes in TABLE_KINDS
 from cm2.tables.contract import TABLE_KINDS, TableKind
-from cm2.tables.kept import recompute, verify_tables
 from cm2.tables.loading import load_table, table_names
 from cm2.tables.planning import TablePlan, plan
+from cm2.tables.recomputation import recompute, verify_tables
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, kept_table, table
 from cm2.tables.spec import Row, Section, TableSpec
