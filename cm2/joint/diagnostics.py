@@ -33,20 +33,21 @@ def distance(mixture: GaussianMixtureDistribution, z: Tensor) -> float:
 
 
 def gaussian_nats(x: Tensor, y: Tensor, shrinkage: float = 0.05, seed: int = 0) -> float:
-    r"""Held-out nats per stay of a Gaussian copula with free cross-correlations, at given margins.
+    r"""Held-out nats per stay of a Gaussian copula with free cross-correlations, at margins that fit.
 
     Args:
-        x: ``(n, d)`` scores of one modality, N(0, I) under its margin (`Vector.mean_scores`).
+        x: ``(n, d)`` scores of one modality, N(0, I) under its margin (`Link.mean_scores`). They are standardised once more: at a margin
+            that does not describe its embeddings, any dependence term is about that.
         y: ``(n, d)`` scores of another one, of the same stays.
-        shrinkage: of the cross-correlations, chosen by nobody.
-        seed: of the folds, each of which is judged by the correlations of the others.
+        shrinkage: of the cross-correlations, and of each modality's own; chosen by nobody.
+        seed: of the folds, each of which is judged by the moments of the others.
     """
     n, d = x.shape
     folds = torch.randperm(n, generator=torch.Generator().manual_seed(seed)) % _FOLDS
     z, total = torch.cat([x, y], 1).double(), 0.0
     identity = torch.eye(2 * d, dtype=torch.float64)
     for fold in range(_FOLDS):
-        train, held_out = z[folds != fold], z[folds == fold]
+        train, held_out = _standardised(z[folds != fold], z[folds == fold], d, shrinkage)
         u, s, vh = torch.linalg.svd(train[:, :d].T @ train[:, d:] / len(train))
         cross = (1 - shrinkage) * (u * s.clamp(max=1)) @ vh
         matrix = identity.clone()
@@ -57,15 +58,27 @@ def gaussian_nats(x: Tensor, y: Tensor, shrinkage: float = 0.05, seed: int = 0) 
     return total / n
 
 
+def _standardised(train: Tensor, held_out: Tensor, d: int, shrinkage: float) -> tuple[Tensor, Tensor]:
+    """Both halves of the columns with mean 0 and covariance I over the first sample."""
+    parts = []
+    for columns in (slice(0, d), slice(d, None)):
+        own = train[:, columns]
+        covariance = torch.cov(own.T)
+        factor = torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * torch.diag(covariance.diagonal().clamp(min=1e-12)))
+        parts.append([torch.linalg.solve_triangular(factor, (x[:, columns] - own.mean(0)).T, upper=False).T for x in (train, held_out)])
+    first, second = (torch.cat(pair, 1) for pair in zip(*parts, strict=True))
+    return first, second
+
+
 @torch.no_grad()
 def describe(joint: CopulaJoint, z: Tensor, present: Tensor) -> dict[str, float]:
     """Diagnostics of a joint distribution on embeddings ``(n, M, d)`` with mask ``(n, M)``.
 
     Returns:
         ``effective_rank``, the least of the modalities; ``law_distance``, the largest; and of the pairs of modalities, in the mean over
-        them, nats per stay: ``law_nats``, the law's dependence term, and ``gaussian_nats``, what a full Gaussian copula sees at the same
-        margins. The last two are left out where no pair has enough stays. Of a law whose families a fit chose, ``family_gaussian`` and so
-        on, the number of directions with each.
+        them, nats per stay: ``law_nats``, the law's dependence term, and ``gaussian_nats``, what a full Gaussian copula sees at margins
+        that fit. The last two are left out where no pair has enough stays. Of a law whose families a fit chose, ``family_gaussian`` and
+        so on, the number of directions with each.
     """
     own = [z[present[:, m], m] for m in range(z.shape[1])]
     found = {

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Sampler
 
@@ -268,6 +268,19 @@ class _OnDevice:
         return (self.loop.trainer.strategy.batch_to_device(batch, self.loop.device) for batch in self.batches)
 
 
+class _Average(WeightAveraging):
+    """Exponential moving average of parameters and buffers, one step with a weight; whole numbers are copied.
+
+    Lightning's own averages those as well and cuts what comes out: a text encoder's positions 0, 1, 2, ... end as zeros.
+    """
+
+    def __init__(self, weight: float) -> None:
+        def averaged(average: Tensor, current: Tensor, _: Tensor | int) -> Tensor:
+            return (1 - weight) * average + weight * current if average.is_floating_point() else current
+
+        super().__init__(use_buffers=True, avg_fn=averaged)
+
+
 class _Shown(Callback):
     """Reports epochs and batches to a `Progress`."""
 
@@ -331,7 +344,7 @@ def train(
     ]
     if config.train.average:
         # first of all, so that the other callbacks see the averaged parameters
-        callbacks.insert(0, EMAWeightAveraging(decay=1 - config.train.average))
+        callbacks.insert(0, _Average(config.train.average))
     limits = {"max_epochs": config.train.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, _Shown(shown)], **limits)
@@ -351,7 +364,7 @@ def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progre
     loop = PretrainingLoop(method, objective, config, sampler)
     callbacks: list[Callback] = [ModelCheckpoint(last.parent, "pretraining", enable_version_counter=False)]
     if config.train.average:
-        callbacks.insert(0, EMAWeightAveraging(decay=1 - config.train.average))
+        callbacks.insert(0, _Average(config.train.average))
     limits = {"max_epochs": config.model.pretrain_epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, _Shown(shown)], **limits)

@@ -32,7 +32,7 @@ from cm2.uncertainty import FEWEST, Measured, measure, over_seeds
 
 RATES = (0.0, 0.25, 0.5, 0.75)
 """Fractions of a stay's other modalities that are masked completely at random; at least one of them stays observed."""
-MOST = 1000
+MOST = 500
 """Largest number of stays evaluated; of more, a random sample is taken."""
 CHANCE = "chance"
 """Label of the row of a score that knows nothing."""
@@ -198,7 +198,7 @@ class EmbeddingKind(TableKind):
         if any(cell.metric in DIAGNOSTICS for cell in result.cells):
             parts.append(
                 "Of the law, in the mean over the pairs of modalities: nats per test stay of dependence that it sees, and that a full"
-                " Gaussian copula sees at the same margins, its correlations estimated on other test stays; the least effective rank of a"
+                " Gaussian copula sees at margins that fit, estimated on other test stays; the least effective rank of a"
                 " modality's embeddings; the largest distance of a margin's mean from that of the embeddings, in standard deviations."
             )
         if any(cell.metric in FAMILIES for cell in result.cells):

@@ -8,7 +8,7 @@ import torch
 
 from cm2 import Config, RunStore
 from cm2.methods import build_method, tokenised
-from cm2.runs.trainer import train
+from cm2.runs.trainer import predictions, train
 
 SMOKE = {"train.epochs": 2, "modalities": ["series", "note"], "train.average": 0.3}
 PROFILE = {"link": "vector", "directions": 2, "family": "gaussian", "law": "profile", "normalisation": "batch"}
@@ -99,3 +99,16 @@ def test_a_law_is_fitted_before_the_first_step_that_reads_it(average, small_coho
 def test_bad_input():
     with pytest.raises(ValueError, match=r"train\.average"):
         Config.from_profile("smoke", {"train.average": 1.0})
+
+
+@pytest.mark.parametrize("method", ["cm2", "unified"])
+def test_a_stored_run_predicts_what_it_predicted(method, small_cohort, tmp_path):
+    """A text encoder's positions are whole numbers, which no average may cut."""
+    overrides = SMOKE | {"method": method, "train.average": 0.05, "train.batch_size": 4}
+    config = Config.from_profile("smoke", overrides)
+    run = RunStore(tmp_path).fit(config, small_cohort, progress=False)
+    cohort = tokenised(small_cohort.with_modalities(config.modalities), config)
+    stays = cohort.split("test", config.task)
+    again = predictions(run.load_method(small_cohort), config, stays).set_index("stay_id")["probability"]
+    stored = run.predictions.query("split == 'test'").set_index("stay_id")["probability"]
+    pd.testing.assert_series_equal(again, stored.loc[again.index], rtol=1e-4, atol=1e-5, check_dtype=False)
