@@ -34,14 +34,19 @@ def reader_notebook(path: Path, chapter: Chapter) -> dict[str, Any]:
         for name in ("papermill", "execution"):
             cell["metadata"].pop(name, None)
         if "outputs" in cell:
-            # warnings name temporary files of this machine; no page shows them
-            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
+            cell["outputs"] = [output for output in cell["outputs"] if _is_shown(output)]
         for output in cell.get("outputs", ()):
             if "execution_count" in output:
                 output["execution_count"] = cell["execution_count"]
             if output.get("output_type") == "error":
                 output["traceback"] = [_COUNT.sub(lambda m: f"{m[1]}[{counts.get(m[2], m[2])}]", line) for line in output["traceback"]]
     return content
+
+
+def _is_shown(output: Mapping[str, Any]) -> bool:
+    """Not warnings, which name temporary files of this machine; and not an empty Markdown, of which a page would show the name."""
+    text = output.get("data", {}).get("text/markdown")
+    return output.get("name") != "stderr" and (text is None or bool("".join(text).strip()))
 
 
 def _belongs(cell: Mapping[str, Any], chapter: Chapter) -> bool:

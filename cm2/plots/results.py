@@ -42,7 +42,8 @@ def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM
     """Differences to the reference row with their 95 % intervals: one panel per section and task, one line per row.
 
     Thin bars count stays and seeds, thick ones the stays alone.
-    Filled where the corrected p-value is below ``level``. An open diamond is the paper's difference, where it prints both rows.
+    Filled where the corrected p-value is below ``level`` and counts several seeds. An open diamond is the paper's difference, where it
+    prints both rows.
 
     Args:
         frame: ``TableResult.frame()``: ``section``, ``row``, ``task``, ``metric``, ``difference_estimate``, ``difference_low``,
@@ -80,7 +81,9 @@ def _forest(ax: Axes, part: pd.DataFrame, rows: list[str], reference: str, level
         if row not in part.index or pd.isna(part["difference_estimate"][row]):
             continue
         one = part.loc[row]
-        fill = COLOURS[0] if one["difference_p_holm"] < level else "none"
+        # one seed decides nothing about another
+        decided = one["difference_p_holm"] < level and pd.notna(one.get("difference_se_seeds"))
+        fill = COLOURS[0] if decided else "none"
         ax.hlines(place, one["difference_low"], one["difference_high"], color=COLOURS[0], linewidth=1)
         ax.hlines(place, one["difference_stays_low"], one["difference_stays_high"], color=COLOURS[0], linewidth=3, alpha=0.6)
         ax.plot(one["difference_estimate"], place, "o", color=COLOURS[0], markerfacecolor=fill, markersize=5)

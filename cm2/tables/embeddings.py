@@ -28,7 +28,7 @@ from cm2.tables.contract import TableKind
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
 from cm2.tables.text import TOO_FEW, intervals, spread
-from cm2.uncertainty import FEWEST, Measured, measure, over_seeds
+from cm2.uncertainty import FEWEST, Measured, measure
 
 RATES = (0.0, 0.25, 0.5, 0.75)
 """Fractions of a stay's other modalities that are masked completely at random; at least one of them stays observed."""
@@ -166,20 +166,7 @@ class EmbeddingKind(TableKind):
             return cell
         if first.method == CHANCE:
             return replace(cell, value=measured[0].value)
-        share = first.metric in self.shares
-        over, own = over_seeds(measured), measured[:1] if constant else measured
-        low, high = over.interval(share=share)
-        return replace(
-            cell,
-            value=over.estimate,
-            low=low,
-            high=high,
-            seeds=tuple(one.value for one in own),
-            se_stays=over.se_stays,
-            stays=tuple(over_seeds([one]).interval(share=share) for one in own),
-            deterministic=constant,
-            runs=runs,
-        )
+        return replace(cell, runs=runs).over(measured, constant, share=first.metric in self.shares)
 
     def show(self, cell: Cell) -> str:
         """Three digits with the interval and the standard deviation over the seeds; or that there were too few stays."""

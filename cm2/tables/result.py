@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from cm2.tables.older import upgraded
+from cm2.uncertainty import Measured, over_seeds
 
 FORMAT, SUMMED = 2, 1
 """Format that is written, and the older one that can be read; see `cm2.tables.older`."""
@@ -71,6 +72,27 @@ class Cell:
     def method(self) -> str:
         """Label of the row without its score."""
         return self.row.removesuffix(f", {self.score}") if self.score else self.row
+
+    def over(self, measured: Sequence[Measured], deterministic: bool, share: bool) -> Self:
+        """The cell with its mean over the seeds, the interval of that, and the parts of both.
+
+        Args:
+            measured: one of each seed.
+            deterministic: whether all seeds predict the same, so that one stands for all.
+            share: whether the metric is a share, see `cm2.uncertainty.Uncertain.interval`.
+        """
+        over, own = over_seeds(measured), measured[:1] if deterministic else measured
+        low, high = over.interval(share=share)
+        return replace(
+            self,
+            value=over.estimate,
+            low=low,
+            high=high,
+            seeds=tuple(one.value for one in own),
+            se_stays=over.se_stays,
+            stays=tuple(over_seeds([one]).interval(share=share) for one in own),
+            deterministic=deterministic,
+        )
 
 
 @dataclass(frozen=True)

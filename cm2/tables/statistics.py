@@ -17,7 +17,7 @@ from cm2.tables.comparison import described, smaller_class
 from cm2.tables.planning import Entry, TablePlan
 from cm2.tables.predictions import Predicted, predicted
 from cm2.tables.result import Cell, TableResult
-from cm2.uncertainty import FEWEST, Measured, difference, measure, over_seeds
+from cm2.uncertainty import FEWEST, Measured, difference, measure
 
 METRICS = ("auroc", "aupr")
 
@@ -143,20 +143,7 @@ def _filled(cell: Cell, row: _Row, credentialed: bool) -> Cell:
     cell = replace(cell, n=n, positives=shown["positives"])
     if not row.measured:
         return cell
-    measured = row.measured[cell.metric]
-    over = over_seeds(measured)
-    own = measured[:1] if row.deterministic else measured
-    low, high = over.interval(share=True)
-    return replace(
-        cell,
-        value=over.estimate,
-        low=low,
-        high=high,
-        seeds=tuple(one.value for one in own),
-        se_stays=over.se_stays,
-        stays=tuple(over_seeds([one]).interval(share=True) for one in own),
-        deterministic=row.deterministic,
-    )
+    return cell.over(row.measured[cell.metric], row.deterministic, share=True)
 
 
 def _compared(row: _Row, base: _Row, metric: str, masked: bool, margin: float | None) -> dict[str, float]:

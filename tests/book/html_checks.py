@@ -18,6 +18,7 @@ _LOADED = {
     "object": "data",
 }
 _LOADING_RELATIONS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "manifest", "preconnect", "dns-prefetch"}
+_OBJECT = re.compile(r"&lt;[\w.]+ (object|at 0x)[^&]*&gt;")
 _STYLE_URL = re.compile(r"""(?:url\(\s*|@import\s+)["']?((?:https?:)?//[^"')\s]+)""")
 _FILE_NAME = re.compile(r"^\S*[\w-]+\.(png|svg|jpe?g|gif|webp)$", re.IGNORECASE)
 
@@ -68,6 +69,8 @@ def problems(html: Path) -> list[str]:
 
 
 def _page_problems(page: Page, html: Path) -> Iterable[str]:
+    if _OBJECT.search(page.path.read_text(encoding="utf-8", errors="replace")):
+        yield "shows the name of an object in the place of what it holds"
     for asset in page.assets:
         if _is_foreign(asset):
             yield f"loads {asset} from another host"

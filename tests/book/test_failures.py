@@ -176,6 +176,16 @@ def test_a_forked_kernel_computes_and_shows_what_a_fresh_one_does(tmp_path, monk
     assert outputs[0] == outputs[1]
 
 
+def test_a_page_shows_nothing_where_there_is_nothing_to_say(tmp_path):
+    source = "from IPython.display import Markdown"
+    root = minibook.write(tmp_path, tails=chapter("T", source, 'Markdown("")', 'Markdown("said")'), preface=chapter("P"))
+    done, failures = execute([], None, "quick", 1, root, lambda line: None)
+    assert not failures
+    cells = reader_notebook(done["tails"].notebook, read_chapters(root)["tails"])["cells"]
+    shown = {"".join(cell["source"]): cell["outputs"] for cell in cells if cell["cell_type"] == "code"}
+    assert shown['Markdown("")'] == [] and len(shown['Markdown("said")']) == 1
+
+
 def test_a_warm_process_that_is_killed_is_replaced(tmp_path, book, monkeypatch):
     monkeypatch.setattr("cm2.book.launch.WARM_FROM", 1)
     with Launcher(child_environment(tmp_path, 1), tmp_path, 1) as launcher:

@@ -16,6 +16,7 @@ from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
 from cm2.methods.contract import Method
 from cm2.methods.task_loss import cross_entropy
+from cm2.metrics import aupr, auroc
 from cm2.networks.embedding import check_modalities
 from cm2.networks.encoders import Encoder
 
@@ -80,3 +81,21 @@ class Baseline(Method):
         if name not in self.names:
             raise ValueError(f"baseline.modality: the cohort has no modality {name!r}; {choose(name, self.names)}")
         return name
+
+
+def history_row(epoch: int, logits: Tensor, label: Tensor, valid_logits: Tensor, valid_label: Tensor) -> dict[str, float]:
+    """A history's row of a method that is fitted to all stays at once.
+
+    Args:
+        epoch: its number.
+        logits: ``(n,)`` log-odds of the training stays.
+        label: ``(n,)`` their outcomes, NaN where unknown.
+        valid_logits: those of the validation stays.
+        valid_label: their outcomes.
+
+    Returns:
+        ``epoch``, ``train_task`` and ``valid_task`` (cross entropies), ``valid_auroc`` and ``valid_aupr``.
+    """
+    truth, probability = valid_label.numpy(), valid_logits.float().sigmoid().numpy()
+    losses = {"train_task": float(cross_entropy(logits, label)), "valid_task": float(cross_entropy(valid_logits, valid_label))}
+    return {"epoch": epoch} | losses | {"valid_auroc": auroc(truth, probability), "valid_aupr": aupr(truth, probability)}

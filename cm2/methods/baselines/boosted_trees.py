@@ -11,11 +11,10 @@ from torch import Tensor
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.methods.baselines.base import Baseline
+from cm2.methods.baselines.base import Baseline, history_row
 from cm2.methods.baselines.summaries import CHUNK, Summaries, chunks
 from cm2.methods.contract import Stays
-from cm2.methods.task_loss import check_outcomes, cross_entropy
-from cm2.metrics import aupr, auroc
+from cm2.methods.task_loss import check_outcomes
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -125,28 +124,12 @@ class BoostedTrees(Baseline):
             node = torch.where(left, self.child[tree, node, 0], self.child[tree, node, 1])
         return self.value[tree, node]
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of the prediction; trees have no parameters for a gradient."""
-        self.check(batch)
-        task = cross_entropy(self.logits(batch), batch.label)
-        return {"loss": task, "task": task}
-
     def _columns(self, stays: Stays) -> Tensor:
         return torch.cat([self.summaries(batch) for batch in chunks(stays)])
 
     def _history(self, train: Tensor, label: Tensor, valid: Tensor, valid_label: Tensor) -> list[dict[str, float]]:
         train, valid = (self.intercept + self._sums(columns) for columns in (train, valid))
-        truth, probability = valid_label.numpy(), valid.sigmoid().float().numpy()
-        return [
-            {
-                "epoch": epoch,
-                "train_task": float(cross_entropy(train[:, epoch], label)),
-                "valid_task": float(cross_entropy(valid[:, epoch], valid_label)),
-                "valid_auroc": auroc(truth, probability[:, epoch]),
-                "valid_aupr": aupr(truth, probability[:, epoch]),
-            }
-            for epoch in range(self.config.trees)
-        ]
+        return [history_row(epoch, train[:, epoch], label, valid[:, epoch], valid_label) for epoch in range(self.config.trees)]
 
     def _sums(self, columns: Tensor) -> Tensor:
         return torch.cat([self.steps(part).cumsum(dim=1) for part in columns.split(CHUNK)])

@@ -20,7 +20,7 @@ from cm2.methods.baselines.logistic import fit_logistic
 from cm2.methods.baselines.standardised import TINY, Standardised
 from cm2.methods.baselines.summaries import Summaries, chunks
 from cm2.methods.contract import Stays
-from cm2.methods.task_loss import check_outcomes, cross_entropy
+from cm2.methods.task_loss import check_outcomes
 
 DIRECTIONS = 16
 """Canonical directions of each modality, at most."""
@@ -110,11 +110,6 @@ class Linear(Baseline):
     def logits(self, batch: Batch) -> Tensor:
         """Log-odds of the outcome ``(B,)``."""
         return self.classifier(self._fill(*self.embed(batch))).squeeze(1).float()
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of the prediction; nothing here is trained by its gradient."""
-        task = cross_entropy(self.logits(batch), batch.label)
-        return {"loss": task, "task": task}
 
     def embedding_law(self) -> CopulaJoint | None:
         """Joint distribution of the embeddings; None with one modality."""

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.methods.baselines.base import Baseline
+from cm2.methods.baselines.base import Baseline, history_row
 from cm2.methods.baselines.standardised import Standardised
 from cm2.methods.baselines.summaries import Summaries, chunks
 from cm2.methods.contract import Stays
-from cm2.methods.task_loss import check_outcomes, cross_entropy
-from cm2.metrics import aupr, auroc
+from cm2.methods.task_loss import check_outcomes
 
 INVERSE_PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
 """Inverse penalties C of the logistic regression, of which validation stays choose one."""
@@ -67,12 +66,6 @@ class Logistic(Baseline):
         """Log-odds of the outcome ``(B,)``."""
         return self.classifier(self.scale(self._columns(batch))).squeeze(1).float()
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of the prediction; nothing here is trained by its gradient."""
-        self.check(batch)
-        task = cross_entropy(self.logits(batch), batch.label)
-        return {"loss": task, "task": task}
-
     def _columns(self, batch: Batch) -> Tensor:
         return torch.cat([self.summaries(batch), batch.present.float()], dim=1)
 
@@ -99,16 +92,7 @@ def fit_logistic(classifier: nn.Linear, x: Tensor, label: Tensor, valid: Tensor,
         weights = {"weight": torch.from_numpy(model.coef_), "bias": torch.from_numpy(model.intercept_)}
         classifier.load_state_dict(weights)
         own, logits = (classifier(each).squeeze(1) for each in (x, valid))
-        truth, probability = valid_label.numpy(), logits.float().sigmoid().numpy()
-        row = {
-            "epoch": 0,
-            "train_task": float(cross_entropy(own, label)),
-            "valid_task": float(cross_entropy(logits, valid_label)),
-            "valid_auroc": auroc(truth, probability),
-            "valid_aupr": aupr(truth, probability),
-            "inverse_penalty": c,
-        }
-        rows.append((row, weights))
+        rows.append((history_row(0, own, label, logits, valid_label) | {"inverse_penalty": c}, weights))
     best, weights = max(rows, key=lambda each: (each[0]["valid_auroc"], -each[0]["valid_task"]))
     classifier.load_state_dict(weights)
     return best

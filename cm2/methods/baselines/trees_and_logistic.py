@@ -10,13 +10,11 @@ from torch import Tensor
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.methods.baselines.base import Baseline
+from cm2.methods.baselines.base import Baseline, history_row
 from cm2.methods.baselines.boosted_trees import BoostedTrees
 from cm2.methods.baselines.logistic import Logistic
 from cm2.methods.baselines.summaries import chunks
 from cm2.methods.contract import Stays
-from cm2.methods.task_loss import cross_entropy
-from cm2.metrics import aupr, auroc
 
 
 class TreesAndLogistic(Baseline):
@@ -55,17 +53,9 @@ class TreesAndLogistic(Baseline):
         grown = max(self.trees.fit_stays(train, valid), key=lambda row: (row["valid_auroc"], -row["valid_task"]))
         weights = self.logistic.fit_stays(train, valid)[0]
         own, logits = (torch.cat([self.logits(batch) for batch in chunks(stays)]) for stays in (train, valid))
-        truth, probability = valid.label.numpy(), logits.sigmoid().numpy()
-        row = {"epoch": 0, "train_task": float(cross_entropy(own, train.label)), "valid_task": float(cross_entropy(logits, valid.label))}
-        row |= {"valid_auroc": auroc(truth, probability), "valid_aupr": aupr(truth, probability)}
+        row = history_row(0, own, train.label, logits, valid.label)
         return [row | {"inverse_penalty": weights["inverse_penalty"], "trees": grown["epoch"] + 1}]
 
     def logits(self, batch: Batch) -> Tensor:
         """Log-odds of the outcome ``(B,)``."""
         return (self.trees.logits(batch) + self.logistic.logits(batch)) / 2
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of the prediction; nothing here is trained by its gradient."""
-        self.check(batch)
-        task = cross_entropy(self.logits(batch), batch.label)
-        return {"loss": task, "task": task}
