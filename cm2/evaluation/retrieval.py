@@ -32,8 +32,8 @@ from cm2.uncertainty import Measured, interval_of, measure_mean, measure_median
 AT = (1, 5, 10)
 RECALLS = tuple(f"recall_{k}" for k in AT)
 """Names of the shares of stays found among the best."""
-PAIRS = 16_384
-"""Number of pairs of query and candidate scored at a time: memory does not grow with the square of the stays."""
+PAIRS = 2_048
+"""Number of pairs of query and candidate scored at a time: memory does not grow with the square of the stays, and stays in a cache."""
 
 
 @dataclass(frozen=True)
