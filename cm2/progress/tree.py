@@ -207,7 +207,7 @@ def _on_terminal() -> bool:
 
 
 def _words(states: Sequence[State]) -> tuple[str, ...]:
-    return states[0].words if len(states) == 1 else (listed([", ".join(state.words) for state in states]),)
+    return states[0].words if len(states) == 1 else (listed([", ".join(state.words) for state in states if state.words]),)
 
 
 def _call(home: tuple[int, int], path: Path | None, place: int, call: Call[T]) -> tuple[int, T]:

@@ -25,7 +25,7 @@ SOURCE = (
 )
 TASKS = {
     "in_hospital_mortality": "death in hospital (In-hospital_death)",
-    "long_stay": "length of hospital stay above 7 days (Length_of_stay > 7, deaths included; unknown where it is -1)",
+    "long_stay": "alive and in hospital after 7 days (Length_of_stay > 7; a death before is a 0, like a discharge; unknown where it is -1)",
 }
 LONG_STAY_DAYS = 7
 KNOWN_SETS = ("a", "b", "c")
