@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cm2.config.checks import all_positive, one_of
+from cm2.config.reading import later
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class BaselineConfig:
     """Width of a modality's vector: unified, medfuse, drfuse (there a multiple of ``drfuse.heads``); linear, at most."""
     fusion_hidden: int = 512
     """Width of what joins the modalities: the LSTM of medfuse, the joint head of mmtm (released)."""
+    pretrain_epochs: int = later(0)
+    """Epochs in which each encoder of medfuse first learns the outcome with a head of its own, at ``train.learning_rate``."""
     text_dim: int = 512
     """Width that a text's vector is brought to by a linear layer (released), that of the released image vector."""
     trees: int = 300
@@ -112,4 +115,6 @@ class BaselineConfig:
     def __post_init__(self) -> None:
         one_of("baseline.variant", self.variant, ("original", "released"))
         one_of("baseline.encoders", self.encoders, ("own", "common"))
-        all_positive("baseline", self, but=("dropout",))
+        all_positive("baseline", self, but=("dropout", "pretrain_epochs"))
+        if self.pretrain_epochs < 0:
+            raise ValueError(f"baseline.pretrain_epochs: expected 0 or a number of epochs, got {self.pretrain_epochs}")

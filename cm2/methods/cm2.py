@@ -21,7 +21,7 @@ from cm2.joint.profile import profiled_dependence
 from cm2.kinds import build_encoder
 from cm2.marginals import GaussianMixture
 from cm2.methods.alignment_losses import ALIGNMENTS
-from cm2.methods.contract import Method
+from cm2.methods.contract import Method, Pretraining
 from cm2.methods.pretraining import DependenceObjective, MaskedObjective
 from cm2.methods.released_score import ReleasedScore
 from cm2.methods.task_loss import cross_entropy
@@ -156,12 +156,17 @@ class CM2(Method):
         """Parameters of mixtures and copula, trained with the separate learning rate ``train.law_learning_rate``."""
         return list(self.joint.parameters())
 
-    def pretraining(self) -> nn.Module | None:
+    def pretraining(self) -> Pretraining | None:
         """The objective of ``pretrain``, which trains the encoders only."""
         c = self.config
+        if c.pretrain == "none":
+            return None
+        objective: nn.Module
         if c.pretrain == "likelihood":
-            return DependenceObjective(self.embed, c.directions, c.profile_shrinkage)
-        return MaskedObjective(self.embed, self.modalities, c.embedding_dim) if c.pretrain == "masked" else None
+            objective = DependenceObjective(self.embed, c.directions, c.profile_shrinkage)
+        else:
+            objective = MaskedObjective(self.embed, self.modalities, c.embedding_dim)
+        return Pretraining(objective, c.pretrain_epochs, c.pretrain_learning_rate)
 
     def before_first_epoch(self, batches: Iterable[Batch]) -> None:
         """Fits the law of ``law = profile`` (`refit`) where the first steps fill missing modalities from it already."""

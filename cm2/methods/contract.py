@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -19,6 +20,16 @@ from cm2.joint import CopulaJoint
 
 METHODS: dict[str, type[Method]] = {}
 """Methods by name; a subclass of `Method` that sets ``name`` registers itself."""
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What is minimised before the training."""
+
+    objective: nn.Module
+    """Makes of a batch what `Method.loss` does. Parameters of it that are not the method's are trained with them and then forgotten."""
+    epochs: int
+    learning_rate: float
 
 
 class Method(nn.Module, ABC):
@@ -67,11 +78,8 @@ class Method(nn.Module, ABC):
     def initialise(self, batch: Batch) -> None:
         """Initialises parameters from a first batch, before the first step; does nothing by default."""
 
-    def pretraining(self) -> nn.Module | None:
-        """What is minimised before the training: a module that makes of a batch what `loss` does; None by default.
-
-        Parameters of it that are not the method's are trained with them and then forgotten.
-        """
+    def pretraining(self) -> Pretraining | None:
+        """What is minimised before the training; None by default."""
         return None
 
     def before_first_epoch(self, batches: Iterable[Batch]) -> None:

@@ -1,4 +1,4 @@
-"""What CM²'s encoders can learn before the task: from all training stays, without an outcome."""
+"""What encoders can learn before the training: from all stays without an outcome, or the outcome from each modality alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cm2.batch import Batch, Modality
 from cm2.containers import ModulesByName
 from cm2.joint.profile import profiled_dependence
 from cm2.kinds import kind
+from cm2.methods.task_loss import cross_entropy
 
 HIDDEN = 0.5
 """Share of the numbers that are hidden."""
@@ -86,3 +87,31 @@ class MaskedObjective(nn.Module):
         if isinstance(value, dict):
             raise TypeError(f"{name}: token ids are no numbers")
         return value
+
+
+class SeparateObjective(nn.Module):
+    """Prediction of the outcome from each modality alone, by a linear head on its embedding: the pre-training of MedFuse.
+
+    A stay counts for the modalities that it has. The heads share nothing, so that the sum of their losses trains each encoder as it would
+    be alone.
+
+    References:
+        Hayat, Geras, Shamout, "MedFuse: Multi-modal fusion with clinical time-series data and chest X-ray images", MLHC 2022, section 3.2.
+
+    Args:
+        embed: see `DependenceObjective`.
+        modalities: M, the number of modalities.
+        dim: d.
+    """
+
+    def __init__(self, embed: Callable[[Batch], tuple[Tensor, Tensor]], modalities: int, dim: int) -> None:
+        super().__init__()
+        self.embed = embed
+        self.heads = nn.ModuleList(nn.Linear(dim, 1) for _ in range(modalities))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``loss``, the sum over the modalities; ``separate``, the same for the history."""
+        z, present = self.embed(batch)
+        each = [cross_entropy(head(z[:, m]).squeeze(-1), batch.label, present[:, m]) for m, head in enumerate(self.heads)]
+        loss = torch.stack(each).sum()
+        return {"loss": loss, "separate": loss.detach()}

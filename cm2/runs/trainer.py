@@ -14,13 +14,13 @@ import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Sampler
 
 from cm2.batch import Batch
 from cm2.cohorts import Stays
 from cm2.config import Config, TrainConfig
-from cm2.methods.contract import FitsStays, Method
+from cm2.methods.contract import FitsStays, Method, Pretraining
 from cm2.metrics import aupr, auroc
 from cm2.progress import Progress
 
@@ -239,14 +239,14 @@ class TrainingLoop(LightningModule):
 class PretrainingLoop(TrainingLoop):
     """The loop before the training: a method's ``pretraining``, in every epoch, without validation."""
 
-    def __init__(self, method: Method, objective: nn.Module, config: Config, sampler: EpochSampler) -> None:
+    def __init__(self, method: Method, stage: Pretraining, config: Config, sampler: EpochSampler) -> None:
         super().__init__(method, config, sampler)
-        self.objective = objective
+        self.objective, self.rate = stage.objective, stage.learning_rate
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam for the method's parameters and the objective's own, without weight decay."""
         train = self.config.train
-        return torch.optim.Adam(self.parameters(), lr=self.config.model.pretrain_learning_rate, betas=(train.beta_1, train.beta_2))
+        return torch.optim.Adam(self.parameters(), lr=self.rate, betas=(train.beta_1, train.beta_2))
 
     def on_train_epoch_end(self) -> None:
         """Stops if the objective diverged; adds the epoch's row to the history."""
@@ -357,15 +357,15 @@ def train(
 
 def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progress: bool, devices: int) -> None:
     """Trains what the method asks for before the task, if anything; continues from a checkpoint like the training itself."""
-    if (objective := method.pretraining()) is None:
+    if (stage := method.pretraining()) is None:
         return
     last = folder / "checkpoints" / "pretraining.ckpt"
     sampler = EpochSampler(len(stays), config.train.batch_size, config.seed, shuffle=True)
-    loop = PretrainingLoop(method, objective, config, sampler)
+    loop = PretrainingLoop(method, stage, config, sampler)
     callbacks: list[Callback] = [ModelCheckpoint(last.parent, "pretraining", enable_version_counter=False)]
     if config.train.average:
         callbacks.insert(0, _Average(config.train.average))
-    limits = {"max_epochs": config.model.pretrain_epochs, "gradient_clip_val": config.train.gradient_clip or None}
+    limits = {"max_epochs": stage.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, _Shown(shown)], **limits)
         trainer.fit(loop, _loader(stays, config.train, sampler), ckpt_path=last if last.is_file() else None, weights_only=True)

@@ -66,6 +66,7 @@ CASES = {
     "baseline.dropout": Case(0.7, NOISE, {"method": "late_fusion"}),
     "baseline.embedding_dim": Case(6, SIZE, {"method": "unified"}),
     "baseline.fusion_hidden": Case(9, SIZE, {"method": "medfuse"}),
+    "baseline.pretrain_epochs": Case(3, "pretraining trainer", {"method": "medfuse"}),
     "baseline.text_dim": Case(6, SIZE, TEXT | {"method": "mmtm", "baseline.variant": "released"}),
     "baseline.trees": Case(3, "history prediction shapes start", {"method": "boosted_trees"}),
     "baseline.tree_depth": Case(1, "history prediction shapes start", {"method": "boosted_trees"}),

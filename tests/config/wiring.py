@@ -111,10 +111,10 @@ class Observer:
     @staticmethod
     def _pretraining(method: Method, config: Config, batch: Batch) -> Any:
         torch.manual_seed(1)
-        if (objective := method.pretraining()) is None:
+        if (stage := method.pretraining()) is None:
             return None
-        (group,) = PretrainingLoop(method, objective, config, EpochSampler(1, 1)).configure_optimizers().param_groups
-        return plain(objective(batch)["loss"]), {k: len(v) if k == "params" else v for k, v in group.items()}
+        (group,) = PretrainingLoop(method, stage, config, EpochSampler(1, 1)).configure_optimizers().param_groups
+        return plain(stage.objective(batch)["loss"]), {k: len(v) if k == "params" else v for k, v in group.items()}
 
     def _trained(self, method: Method, config: Config, batch: Batch) -> dict[str, Any]:
         """The first step of an epoch that is not the first: loss, its terms, gradients; groups of the optimiser."""

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from test_cm2 import STAYS, Synchronisations, build, config, make_batch, modalities
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cm2 import Config, RunStore
 from cm2.joint.profile import profiled_dependence
@@ -24,7 +25,7 @@ def test_none_is_the_default():
 
 def test_the_likelihood_is_the_profiled_dependence():
     method, batch = build(3, **VECTOR, pretrain="likelihood", profile_shrinkage=0.1).eval(), make_batch(modalities(3))
-    terms = method.pretraining()(batch)
+    terms = method.pretraining().objective(batch)
     torch.testing.assert_close(terms["copula"], profiled_dependence(*method.embed(batch), 2, 0.1))
     torch.testing.assert_close(terms["loss"], -terms["copula"])
 
@@ -52,7 +53,7 @@ def test_hidden_numbers_are_not_read_and_only_they_are_predicted():
 @pytest.mark.parametrize("pretrain", PRETRAIN)
 def test_a_step_reaches_the_encoders_and_never_waits_for_the_device(pretrain):
     method, batch = build(2, **VECTOR, pretrain=pretrain), make_batch(modalities(2), torch.ones(STAYS, 2, dtype=torch.bool))
-    objective = method.pretraining()
+    objective = method.pretraining().objective
     with Synchronisations() as found:
         objective(batch)["loss"].backward()
     assert found.names == []
@@ -66,7 +67,7 @@ def test_a_step_reaches_the_encoders_and_never_waits_for_the_device(pretrain):
 @pytest.mark.parametrize("missing", [[True, False], [False, True]])
 def test_a_batch_without_one_of_the_modalities(pretrain, missing):
     method = build(2, **VECTOR, pretrain=pretrain)
-    assert method.pretraining()(make_batch(modalities(2), torch.tensor([missing] * STAYS)))["loss"].isfinite()
+    assert method.pretraining().objective(make_batch(modalities(2), torch.tensor([missing] * STAYS)))["loss"].isfinite()
 
 
 @pytest.fixture
@@ -164,3 +165,32 @@ def test_masked_needs_numbers():
 def test_labels_are_a_share():
     with pytest.raises(ValueError, match=r"labels: expected a share above 0 and at most 1, got 1\.5"):
         Config.from_profile("smoke", {"labels": 1.5})
+
+
+def medfuse(small_cohort, epochs):
+    made = Config.from_profile("smoke", {"method": "medfuse", "modalities": ["series", "note"], "baseline.pretrain_epochs": epochs})
+    cohort = tokenised(small_cohort.with_modalities(made.modalities), made)
+    return made, cohort
+
+
+def test_medfuse_learns_from_each_modality_alone_first(small_cohort, tmp_path):
+    made, cohort = medfuse(small_cohort, 3)
+    method, changed, history = _pretrained(made, cohort, tmp_path)
+    assert changed and all(name.startswith("embeddings.") for name in changed)
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    objective = method.pretraining().objective
+    batch = next(iter(trainer.loader(cohort.split("train", made.task), made.train)))
+    z, present = method.eval().embed(batch)
+    expected = sum(
+        binary_cross_entropy_with_logits(head(z[present[:, m], m])[:, 0], batch.label[present[:, m]].float())
+        for m, head in enumerate(objective.heads)
+    )
+    torch.testing.assert_close(objective(batch)["loss"], expected)
+
+
+def test_medfuse_without_pretraining_is_as_before(small_cohort):
+    made, cohort = medfuse(small_cohort, 0)
+    assert build_method(made, cohort).pretraining() is None
+    assert made.digest() == Config.from_profile("smoke", {"method": "medfuse", "modalities": ["series", "note"]}).digest()
+    with pytest.raises(ValueError, match=r"baseline\.pretrain_epochs"):
+        medfuse(small_cohort, -1)

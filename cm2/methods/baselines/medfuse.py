@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.methods.baselines.base import Baseline
+from cm2.methods.contract import Pretraining
+from cm2.methods.pretraining import SeparateObjective
 from cm2.networks.embedding import ModalityEmbeddings
 from cm2.networks.fusion import LSTMFusion
 
@@ -20,8 +22,8 @@ class MedFuse(Baseline):
     """A one-layer LSTM reads the embeddings of the observed modalities as a sequence, whose length differs between stays.
 
     Its last hidden state is classified. An encoder already as wide as the embedding has no projection: the original projects the
-    radiograph to the width of the series. The original pre-trains each encoder with a separate classifier; here, as in the CM² authors'
-    runs, everything is trained at once.
+    radiograph to the width of the series. The original pre-trains each encoder with a separate classifier, here in
+    ``baseline.pretrain_epochs`` epochs; with 0, as in the CM² authors' runs, everything is trained at once.
 
     ``original``: all observed modalities are read, however many. ``released``: the sequence has at most two, so a third modality is
     read only if another is missing (never in the released code, whose series is never missing).
@@ -43,6 +45,13 @@ class MedFuse(Baseline):
         self.fusion = LSTMFusion(dim, self.config.fusion_hidden, layers=1)
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(self.fusion.output_dim, 1)
+        self.rate = config.train.learning_rate
+
+    def pretraining(self) -> Pretraining | None:
+        """Every encoder with a classifier of its own, if ``pretrain_epochs`` is not 0."""
+        if not self.config.pretrain_epochs:
+            return None
+        return Pretraining(SeparateObjective(self.embed, len(self.names), self.embeddings.dim), self.config.pretrain_epochs, self.rate)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings ``(B, M, d)``, zero where missing, and the mask of observed modalities ``(B, M)``."""
