@@ -201,7 +201,10 @@ def _warnings(cells: Sequence[Cell]) -> Iterator[str]:
     far = _by_method(cell for cell in cells if cell.metric == "law_distance" and (cell.value or 0) > FAR)
     if far:
         listed = "; ".join(f"{method} ({_largest(own)})" for method, own in far.items())
-        yield f"The law is fitted beside the embeddings, by more than {FAR:g} standard deviations: {listed}."
+        yield (
+            f"The law is fitted beside the embeddings, by more than {FAR:g} standard deviations: {listed}. Its dependence term makes up for"
+            " that, so that its nats are not what it sees."
+        )
     # zero is no forecast of the law
     poor = _by_method(cell for cell in cells if cell.metric == "error" and cell.score != "zero" and (cell.value or 0) > POOR)
     if poor:
