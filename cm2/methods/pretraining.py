@@ -92,11 +92,12 @@ class MaskedObjective(nn.Module):
 class SeparateObjective(nn.Module):
     """Prediction of the outcome from each modality alone, by a linear head on its embedding: the pre-training of MedFuse.
 
-    A stay counts for the modalities that it has. The heads share nothing, so that the sum of their losses trains each encoder as it would
-    be alone.
+    A stay counts for the modalities that it has. The heads share nothing, so that the sum of their losses has for each encoder the
+    gradient that it would have alone. They read the projected embeddings, as fusion does; in the original an image's head reads the
+    encoder's output before its projection.
 
     References:
-        Hayat, Geras, Shamout, "MedFuse: Multi-modal fusion with clinical time-series data and chest X-ray images", MLHC 2022, section 3.2.
+        Hayat, Geras, Shamout, "MedFuse: Multi-modal fusion with clinical time-series data and chest X-ray images", MLHC 2022.
 
     Args:
         embed: see `DependenceObjective`.

@@ -166,7 +166,7 @@ class EmbeddingKind(TableKind):
             return cell
         if first.method == CHANCE:
             return replace(cell, value=measured[0].value)
-        return replace(cell, runs=runs).over(measured, constant, share=first.metric in self.shares)
+        return replace(cell, runs=runs).with_seeds(measured, constant, share=first.metric in self.shares)
 
     def show(self, cell: Cell) -> str:
         """Three digits with the interval and the standard deviation over the seeds; or that there were too few stays."""
@@ -202,8 +202,8 @@ def _warnings(cells: Sequence[Cell]) -> Iterator[str]:
     if far:
         listed = "; ".join(f"{method} ({_largest(own)})" for method, own in far.items())
         yield (
-            f"The law is fitted beside the embeddings, by more than {FAR:g} standard deviations: {listed}. Its dependence term makes up for"
-            " that, so that its nats are not what it sees."
+            f"The law is fitted beside the embeddings, and its nats are no measure of what it sees, where the distance is more than {FAR:g}"
+            f" standard deviations: {listed}."
         )
     # zero is no forecast of the law
     poor = _by_method(cell for cell in cells if cell.metric == "error" and cell.score != "zero" and (cell.value or 0) > POOR)

@@ -73,7 +73,7 @@ class Cell:
         """Label of the row without its score."""
         return self.row.removesuffix(f", {self.score}") if self.score else self.row
 
-    def over(self, measured: Sequence[Measured], deterministic: bool, share: bool) -> Self:
+    def with_seeds(self, measured: Sequence[Measured], deterministic: bool, share: bool) -> Self:
         """The cell with its mean over the seeds, the interval of that, and the parts of both.
 
         Args:

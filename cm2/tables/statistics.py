@@ -143,7 +143,7 @@ def _filled(cell: Cell, row: _Row, credentialed: bool) -> Cell:
     cell = replace(cell, n=n, positives=shown["positives"])
     if not row.measured:
         return cell
-    return cell.over(row.measured[cell.metric], row.deterministic, share=True)
+    return cell.with_seeds(row.measured[cell.metric], row.deterministic, share=True)
 
 
 def _compared(row: _Row, base: _Row, metric: str, masked: bool, margin: float | None) -> dict[str, float]:

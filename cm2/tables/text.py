@@ -11,7 +11,7 @@ from cm2.tables.contract import kind_of
 from cm2.tables.result import Cell, TableResult
 
 TOO_FEW = "too few"
-SMALLEST_P = 1e-300
+SMALLEST_P, ROUNDING = 1e-300, 1e-12
 NAMES = {"auroc": "AUROC", "aupr": "AUPR"}
 COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
 Show = Callable[[Cell], str]
@@ -95,7 +95,11 @@ def estimate(cell: Cell) -> str:
 
 def spread(cell: Cell, digits: str) -> str:
     """``, sd 0.0041`` over the seeds or ``, deterministic``, to follow a value; empty for one seed."""
-    return ", deterministic" if cell.deterministic else "" if cell.sd is None else f", sd {cell.sd:{digits}}"
+    if cell.deterministic or cell.sd is None:
+        return ", deterministic" if cell.deterministic else ""
+    # the same number from sums in another order
+    sd = 0.0 if cell.sd < ROUNDING * abs(cell.value or 0) else cell.sd
+    return f", sd {sd:{digits}}"
 
 
 def difference(cell: Cell) -> str:

@@ -176,6 +176,14 @@ def test_a_forked_kernel_computes_and_shows_what_a_fresh_one_does(tmp_path, monk
     assert outputs[0] == outputs[1]
 
 
+def test_the_name_of_an_object_on_a_page_is_noticed(tmp_path):
+    for name, text in {"index": "&lt;IPython.core.display.Markdown object&gt;", "other": "a &lt; b, the object &gt; c"}.items():
+        (tmp_path / f"{name}.html").write_text(f"<html><body><p>{text}</p></body></html>", encoding="utf-8")
+    assert [problem for problem in html_checks.problems(tmp_path) if "name of an object" in problem] == [
+        "index.html: shows the name of an object in the place of what it holds"
+    ]
+
+
 def test_a_page_shows_nothing_where_there_is_nothing_to_say(tmp_path):
     source = "from IPython.display import Markdown"
     root = minibook.write(tmp_path, tails=chapter("T", source, 'Markdown("")', 'Markdown("said")'), preface=chapter("P"))
