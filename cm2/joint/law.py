@@ -129,6 +129,7 @@ class CopulaJoint(nn.Module):
         present = torch.ones(z.shape[:2], dtype=torch.bool) if present is None else present.cpu()
         check_sample(z, present, len(self.marginals), self.dim)
         names = [str(m) for m in range(len(self.marginals))] if names is None else names
+        self._check_pairs(present, names)
         z = torch.where(present[..., None], z.detach().double().cpu(), 0.0)
         work = deepcopy(self).double().cpu()
         for m, (name, mixture) in enumerate(zip(names, work.marginals, strict=True)):
@@ -141,6 +142,20 @@ class CopulaJoint(nn.Module):
         report = work._fit_dependence(z, present, seed, names)
         self.load_state_dict(work.state_dict())
         return report
+
+    def _check_pairs(self, present: Tensor, names: Sequence[str]) -> None:
+        """Raises ValueError if a modality that is observed with another one is so in fewer stays than there are directions."""
+        if self.raw_directions is None:
+            return
+        count = self.raw_directions.shape[-1]
+        with_another = (present & (present.sum(1) > 1)[:, None]).sum(0)
+        few = (with_another > 0) & (with_another < max(count, _FOLDS))
+        if bool(few.any()):
+            m = int(few.nonzero()[0])
+            raise ValueError(
+                f"fit: {int(with_another[m])} stays have modality {names[m]} together with another one, too few for {count} directions; "
+                "give more stays or fewer directions"
+            )
 
     def _fit_dependence(self, z: Tensor, present: Tensor, seed: int, names: Sequence[str]) -> JointFit:
         """Directions and copula at fitted margins; float64, on the CPU."""
@@ -155,7 +170,7 @@ class CopulaJoint(nn.Module):
         chosen = (present & self.coupled).sum(1) > 1
         pairs, mask = z[chosen], present[chosen]
         folds = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)) % _FOLDS
-        directions = self._choose_directions(pairs, mask, folds, names)
+        directions = self._choose_directions(pairs, mask, folds)
         if self.raw_directions is not None and directions is not None:
             self._choose_families(self.raw_directions, pairs, mask, directions, folds)
         copulas = [self.copula] if isinstance(self.copula, Copula) else self.copula
@@ -182,19 +197,11 @@ class CopulaJoint(nn.Module):
         return JointFit(len(z), paired.long(), likelihood, dependence, tuple(alone.nonzero().flatten().tolist()), converged)
 
     @torch.no_grad()
-    def _choose_directions(self, z: Tensor, present: Tensor, folds: Tensor, names: Sequence[str]) -> Tensor | None:
+    def _choose_directions(self, z: Tensor, present: Tensor, folds: Tensor) -> Tensor | None:
         """Sets the directions, and returns those of each fold ``(folds, M, d, r)``, which the other folds chose."""
         if self.raw_directions is None:
             return None
         count = self.raw_directions.shape[-1]
-        with_another = (present & (present.sum(1) > 1)[:, None]).sum(0)
-        few = self.coupled & (with_another < max(count, _FOLDS))
-        if bool(few.any()):
-            m = int(few.nonzero()[0])
-            raise ValueError(
-                f"fit: {int(with_another[m])} stays have modality {names[m]} together with another one, too few for {count} directions; "
-                "give more stays or fewer directions"
-            )
         if not len(z):
             return None
         scores = self(validate_args=False).link.mean_scores(z)
