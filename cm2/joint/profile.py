@@ -11,8 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cm2.joint.directions import orthonormal
-
 _ROUNDS = 8
 
 
@@ -64,10 +62,11 @@ def _leading(cross: Tensor, count: int) -> Tensor:
     """
     modalities, _, dim, _ = cross.shape
     found = torch.eye(dim, count, dtype=cross.dtype, device=cross.device).expand(modalities, dim, count)
-    # a little of every direction: where two modalities have no stay in common, the columns stay independent
-    nudge = 1e-6 * found
     for _ in range(_ROUNDS):
         for m in range(modalities):
-            pull = sum((cross[m, other] @ found[other] for other in range(modalities) if other != m), start=nudge[m])
-            found = torch.cat([found[:m], orthonormal(pull)[None], found[m + 1 :]])
+            pull = torch.stack([cross[m, other] @ found[other] for other in range(modalities) if other != m]).sum(0)
+            # Householder: orthonormal also where the pull has a lower rank, as it has with fewer stays in common than directions
+            columns, triangle = torch.linalg.qr(pull)
+            along = torch.where(triangle.diagonal() < 0, -columns, columns)  # it may turn a direction round; others pull against that
+            found = torch.cat([found[:m], along[None], found[m + 1 :]])
     return found

@@ -62,6 +62,24 @@ def test_no_pair_has_no_dependence():
     assert profiled_dependence(z, alone, 2, 0.05).abs() < 1e-9
 
 
+@pytest.mark.parametrize("modalities", [2, 3])
+@pytest.mark.parametrize("directions", [1, 2, 8])
+@pytest.mark.parametrize("pairs", [1, 2, 3, 9])
+def test_fewer_pairs_than_directions(pairs, directions, modalities):
+    """As in the last batch of an epoch: the moments have a lower rank than the directions, in both precisions."""
+    for seed in range(20):
+        z = torch.randn(pairs + 1, modalities, 8, dtype=torch.float32, generator=torch.Generator().manual_seed(seed))
+        present = torch.ones(pairs + 1, modalities, dtype=torch.bool)
+        present[-1, 1:] = False
+        exact = profiled_dependence(z.double(), present, directions, 0.05)
+        z.requires_grad_()
+        found = profiled_dependence(z, present, directions, 0.05)
+        found.backward()
+        # what is added to a coordinate that hardly varies is of the order of the rounding, and differs between the precisions
+        torch.testing.assert_close(found, exact.float(), rtol=3e-2, atol=1e-4)
+        assert z.grad.isfinite().all()
+
+
 def test_gradient():
     z, present = _pair(12, 3).requires_grad_(), torch.ones(12, 2, dtype=torch.bool)
     torch.autograd.gradcheck(lambda z: profiled_dependence(z, present, 3, 0.1), z, atol=1e-5)
