@@ -10,6 +10,7 @@ from cm2.tables.contract import kind_of
 from cm2.tables.spec import HERE, Row, Section, TableSpec, check_known, read_block
 
 SETTINGS = ("matched", "partial", "partial_train", "partial_test")
+SPLITS = ("test", "valid")
 
 
 def table_names() -> list[str]:
@@ -44,6 +45,9 @@ def _check(spec: TableSpec, path: Path) -> None:
     for row in spec.row:
         for label in row.sections:
             check_known(label, [section.label for section in spec.section], f"{path.name}: row {row.label}: section")
+    check_known(spec.split, SPLITS, f"{path.name}: split")
+    if spec.split != "test" and not kind.predicted:
+        raise ValueError(f"{path.name}: a table of {spec.kind} is computed on test stays; leave split = {spec.split!r} out")
     labels = [row.label for row in spec.row]
     if len(set(labels)) < len(labels):
         raise ValueError(f"{path.name}: two rows have the same label")

@@ -72,7 +72,8 @@ class TablePlan:
         spec = self.spec
         parts = [[e.section.label, e.row.label, e.task, [self.runs[c.digest()].path.name for c in e.configs]] for e in self.entries]
         way = [] if self.version == 1 else [self.version]
-        text = json.dumps([FORMAT, spec.title, spec.kind, spec.reference, spec.margin, parts, *way])
+        split = [] if spec.split == "test" else [spec.split]
+        text = json.dumps([FORMAT, spec.title, spec.kind, spec.reference, spec.margin, parts, *way, *split])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -92,6 +93,7 @@ class TablePlan:
             "modalities": list(self.modalities),
             "masked": list(self.masked),
             "margin": self.spec.margin,
+            "split": self.spec.split,
             "versions": {config.method: METHODS[config.method].version for entry in self.entries for config in entry.configs},
             "configurations": {run.path.name: digest for digest, run in self.runs.items()},
         }

@@ -1,6 +1,6 @@
-"""Test predictions of the runs of kept tables, from which every interval and p-value can be computed again.
+"""Predictions of the runs of kept tables, from which every interval and p-value can be computed again.
 
-A folder of tables has one Parquet file for each version of a cohort, ``predictions-CHECKSUM.parquet``: a row for each test stay, its
+A folder of tables has one Parquet file for each version of a cohort, ``predictions-CHECKSUM.parquet``: a row for each stay, its
 labels, and a column for each run of any table in the folder. Runs with the same predictions share a column.
 
 A column holds the logit as float16, in 2 bytes. Tables are computed from the rounded predictions, so the same digits come out again.
@@ -32,7 +32,7 @@ LABEL = "label "
 
 @dataclass(frozen=True)
 class Predicted:
-    """Predictions of one run for its test stays."""
+    """Predictions of one run for its test stays, or its validation stays."""
 
     task: str
     """What was predicted."""
@@ -53,10 +53,15 @@ class Predicted:
         return self.task == other.task and np.array_equal(self.stay_id, other.stay_id) and np.array_equal(self.logits, other.logits)
 
 
-def predicted(run: Run) -> Predicted:
-    """Test predictions of a run of the store, rounded."""
+def column_of(run: Run, split: str) -> str:
+    """Name of the column with the predictions of a run for a split."""
+    return run.path.name if split == "test" else f"{run.path.name} {split}"
+
+
+def predicted(run: Run, split: str = "test") -> Predicted:
+    """Predictions of a run of the store for a split, rounded."""
     frame = run.predictions
-    frame = frame[frame["split"] == "test"].sort_values(STAY)
+    frame = frame[frame["split"] == split].sort_values(STAY)
     with np.errstate(divide="ignore"):  # probabilities of 0 and 1
         logits = logit(frame["probability"].to_numpy(dtype=np.float64)).astype(np.float16)
     return Predicted(run.config.task, frame[STAY].to_numpy(dtype=np.int64), frame["label"].to_numpy(dtype=np.int8), logits)

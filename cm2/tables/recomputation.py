@@ -10,7 +10,7 @@ from typing import Any
 
 from cm2.tables.contract import kind_of
 from cm2.tables.planning import TablePlan
-from cm2.tables.predictions import file_name, predicted, read_predictions, write_predictions
+from cm2.tables.predictions import column_of, file_name, predicted, read_predictions, write_predictions
 from cm2.tables.result import Cell, TableResult, is_table, read
 from cm2.tables.statistics import recomputed
 
@@ -39,7 +39,7 @@ def check_folder(folder: Path, checksum: str) -> None:
 
 
 def keep_predictions(plan: TablePlan, result: TableResult, folder: Path, stem: str) -> None:
-    """Stores the test predictions of a table's runs in its folder, and removes those that no table of the folder needs.
+    """Stores the predictions of a table's runs in its folder, and removes those that no table of the folder needs.
 
     Args:
         plan: that of the table.
@@ -49,7 +49,8 @@ def keep_predictions(plan: TablePlan, result: TableResult, folder: Path, stem: s
     """
     others = [table for path, table in kept_tables(folder) if path.stem != stem]
     needed = {key for table in others for cell in table.cells for key in cell.runs}
-    found = {run.path.name: predicted(run) for run in plan.runs.values()}
+    split = plan.spec.split
+    found = {column_of(run, split): predicted(run, split) for run in plan.runs.values()}
     write_predictions(folder / result.provenance["predictions"], found, needed)
     used = {table.provenance.get("predictions") for table in (*others, result)}
     for path in folder.glob(file_name("*")):

@@ -42,15 +42,15 @@ class Cell:
     seeds: tuple[float, ...] = ()
     """The value of each seed; a single one where no seed changes anything."""
     stays: tuple[tuple[float, float], ...] = ()
-    """95 % interval of each seed over the test stays."""
+    """95 % interval of each seed over the stays."""
     se_stays: float | None = None
     """The part of the stays in the standard error; that of the seeds follows from their values."""
     deterministic: bool = False
     """Whether all of several seeds gave the same predictions."""
     n: int | None = None
-    """Test stays."""
+    """Test stays, or validation stays in a table computed from these."""
     positives: int | None = None
-    """Positives among the test stays."""
+    """Positives among these stays."""
     difference: Mapping[str, float] | None = None
     """Difference to the reference row, as `cm2.tables.comparison.described` has it; ``p_holm`` and ``p_equivalent_holm`` are corrected
     for the table, ``p_replicates`` is that of the paper's test."""

@@ -67,6 +67,8 @@ class TableSpec:
     """Label of the row that the others are compared with."""
     margin: float | None = None
     """Largest difference of AUROC or AUPR that does not matter, for tests of equivalence to the reference; None: none are made."""
+    split: str = "test"
+    """Whose predictions it is computed from: ``test``, or ``valid`` for a table of choices, in which the test stays take no part."""
     by_task: bool = False
     """Whether counts are given for each task, with the positives."""
 

@@ -15,7 +15,7 @@ from cm2.metrics import bootstrap, holm
 from cm2.paper import printed
 from cm2.tables.comparison import described, smaller_class
 from cm2.tables.planning import Entry, TablePlan
-from cm2.tables.predictions import Predicted, predicted
+from cm2.tables.predictions import Predicted, column_of, predicted
 from cm2.tables.result import Cell, TableResult
 from cm2.uncertainty import FEWEST, Measured, difference, measure
 
@@ -44,13 +44,13 @@ def result_cells(plan: TablePlan, tests: bool = False) -> list[Cell]:
         plan: a plan whose runs are finished.
         tests: whether it is a table of tests: the paper's p-values are shown beside ours, and its test is recomputed on our runs.
     """
-    cells = []
+    cells, split = [], plan.spec.split
     for entry in plan.entries:
-        runs = tuple(plan.runs[config.digest()].path.name for config in entry.configs)
+        runs = tuple(column_of(plan.runs[config.digest()], split) for config in entry.configs)
         for metric in METRICS:
             cell = Cell(entry.section.label, entry.row.label, entry.task, metric, runs=runs)
             cells.append(_beside_printed(cell, f"{metric}_p" if tests else metric, plan, entry))
-    found = {run.path.name: predicted(run) for run in plan.runs.values()}
+    found = {column_of(run, split): predicted(run, split) for run in plan.runs.values()}
     return computed(cells, found, plan.spec.reference, plan.masked, plan.spec.margin, tests, plan.cohort.credentialed)
 
 

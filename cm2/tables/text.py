@@ -156,7 +156,7 @@ def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper:
 
 
 def _sizes(cells: Sequence[Cell]) -> dict[str, str]:
-    """``3,922 stays, 558 positive`` by task, of a section's test stays; a range where its rows differ."""
+    """``3,922 stays, 558 positive`` by task, of a section's stays; a range where its rows differ."""
     words = {}
     for task in dict.fromkeys(cell.task for cell in cells):
         counted = [cell for cell in cells if cell.task == task and cell.n is not None]
@@ -178,8 +178,13 @@ def intervals(result: TableResult) -> str:
     """Definition of the intervals of a table of runs, which depends on the number of seeds."""
     seeds = max(len(cell.seeds) for cell in result.cells)
     if seeds < 2:
-        return "one seed with its 95 % interval over the test stays"
+        return f"one seed with its 95 % interval over the {stays_of(result)}"
     return f"mean of {seeds} seeds with the 95 % interval from both stays and seeds, and the standard deviation (sd) over the seeds"
+
+
+def stays_of(result: TableResult) -> str:
+    """``test stays``, or ``validation stays`` for a table computed from these."""
+    return "validation stays" if result.provenance.get("split") == "valid" else "test stays"
 
 
 def _source(result: TableResult) -> str:

@@ -8,7 +8,7 @@ from cm2.tables.contract import TableKind
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
 from cm2.tables.statistics import result_cells
-from cm2.tables.text import NAMES, TOO_FEW, estimate, intervals
+from cm2.tables.text import NAMES, TOO_FEW, estimate, intervals, stays_of
 from cm2.uncertainty import FEWEST
 
 
@@ -48,7 +48,7 @@ class Results(TableKind):
                 f"Equivalent: Holm-corrected p-value of two one-sided tests for a difference of less than {margin:g} in either direction."
             )
         if any(cell.value is None for cell in result.cells):
-            parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} positives or negatives among the test stays.")
+            parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} positives or negatives among the {stays_of(result)}.")
         return f"{' '.join(parts)}{self.remark}\n"
 
 
