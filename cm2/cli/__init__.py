@@ -87,7 +87,8 @@ def train(
 
     Example: cm2 train --cohort cohorts/physionet2012 --profile open --seed 0 --set model.link=scalar
     """
-    from cm2.runs.store import RunStore, fit_all, record_over_seeds
+    from cm2.runs.recording import record_over_seeds
+    from cm2.runs.store import RunStore, fit_all
 
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
     runs = fit_all(configs, _cohort_with(task, cohort), RunStore(out), jobs, progress=True, devices=devices)

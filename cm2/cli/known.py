@@ -66,8 +66,8 @@ def splits() -> tuple[str, ...]:
 
 @cache
 def mechanisms() -> tuple[str, ...]:
-    """``cm2.cohorts.missingness.MECHANISMS``."""
-    return ast.literal_eval(_value("cohorts/missingness.py", "MECHANISMS"))
+    """``cm2.config.MECHANISMS``."""
+    return ast.literal_eval(_value("config/__init__.py", "MECHANISMS"))
 
 
 def chapters() -> list[str]:

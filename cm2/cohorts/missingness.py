@@ -26,9 +26,9 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtri
 from scipy.stats import rankdata
 
+from cm2.config import MECHANISMS
 from cm2.config.names import choose
 
-MECHANISMS = ("mcar", "mar", "mnar")
 STRENGTH = 1.5
 
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cm2.config.baselines import BaselineConfig, DrFuseConfig, InterleavedConfig, LSMTConfig
+from cm2.config.checks import one_of
 from cm2.config.encoders import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
 from cm2.config.model import ModelConfig
 from cm2.config.names import choose, did_you_mean
@@ -18,6 +19,7 @@ from cm2.config.reading import build, keyed, later, merge
 from cm2.config.training import TrainConfig
 
 __all__ = [
+    "MECHANISMS",
     "PROFILES",
     "RECIPES",
     "BaselineConfig",
@@ -38,6 +40,8 @@ __all__ = [
 PROFILES = Path(__file__).parent / "profiles"
 RECIPES = Path(__file__).parent / "recipes"
 """Settings of CM² by name, ``v3.toml`` and so on, on top of a profile's sizes."""
+MECHANISMS = ("mcar", "mar", "mnar")
+"""Missingness mechanisms; see `cm2.cohorts.missingness`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Config:
     """Fraction of training and validation stays whose modality is masked at random, by modality."""
     absent_test: dict[str, float] = field(default_factory=dict)
     """The same for the test stays."""
+    mechanism: str = later("mcar")
+    """How modalities are masked: completely at random (``mcar``), by a modality that is never masked (``mar``), or by the masked one
+    itself (``mnar``)."""
     labels: float = later(1.0)
     """Share of the training stays, and of the validation stays, whose outcome is known, for each outcome alike. Training stays without it
     stay in the batches: methods read their modalities. Test stays keep theirs."""
@@ -71,6 +78,7 @@ class Config:
     """How it is trained."""
 
     def __post_init__(self) -> None:
+        one_of("mechanism", self.mechanism, MECHANISMS)
         if not 0 < self.labels <= 1:
             raise ValueError(f"labels: expected a share above 0 and at most 1, got {self.labels}")
 
@@ -116,6 +124,17 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries of plain values, ready for JSON."""
         return asdict(self)
+
+    def in_training(self, complete: bool) -> Config:
+        """The configuration with everything that only the test reads at one value: runs that are equal in this have the same weights.
+
+        Args:
+            complete: whether every training and validation stay has all modalities, so that nothing is filled in.
+        """
+        masked, model = self.absent, self.model
+        if complete and model.impute != "token":  # which is trained, and has a parameter
+            model = replace(model, impute="zero", n_draws=ModelConfig.n_draws)
+        return replace(self, absent_test={}, mechanism=self.mechanism if masked else "mcar", model=model)
 
     def digest(self) -> str:
         """A hash of every field (64 hexadecimal digits); see `reading.later` for fields that were added after runs had been stored."""

@@ -49,7 +49,8 @@ class ModelConfig:
     """Weight of the cosine or KL alignment (released code: 1)."""
     impute: str = "conditional"
     """Embedding of a missing modality: ``conditional`` draw, ``conditional_mean``, ``marginal`` draw (paper), ``zero``, ``mean`` or
-    ``token``."""
+    ``token``. With ``none`` nothing is filled in: a stay that lacks a modality has no fused prediction, only those of its modalities'
+    heads."""
     n_draws: int = 8
     """Draws averaged in a prediction when a modality is missing."""
     objective: str = later("penalty")
@@ -104,7 +105,7 @@ class ModelConfig:
         one_of("model.alignment", self.alignment, ("copula", "cosine", "kl"))
         one_of("model.fusion", self.fusion, ("lstm", "concat", "hidden", "additive"))
         one_of("model.fusion_reads", self.fusion_reads, ("all", "present", "first_two"))
-        one_of("model.impute", self.impute, ("conditional", "conditional_mean", "marginal", "zero", "mean", "token"))
+        one_of("model.impute", self.impute, ("conditional", "conditional_mean", "marginal", "zero", "mean", "token", "none"))
         one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))
         if self.types == "joint" and self.link not in ("component", "vector"):
             raise ValueError(f"model.types: joint is a table of component labels, which link {self.link} has none of; use link component")
@@ -152,6 +153,12 @@ class ModelConfig:
             raise ValueError(
                 f"model.impute: link {self.link} is no law that an embedding could be drawn from given others; "
                 "use impute marginal, zero, mean or token"
+            )
+        if self.impute == "none" and (self.lambda_heads == 0 or self.link == "released"):
+            raise ValueError(
+                "model.impute: none predicts stays without a modality by the heads of the others; give lambda_heads above 0"
+                if self.lambda_heads == 0
+                else "model.impute: link released scores imputed embeddings; use impute marginal, zero, mean or token"
             )
         if self.link == "released" and self.weights != "learned":
             raise ValueError("model.weights: link released has free weights of its own; use weights learned")

@@ -97,7 +97,9 @@ class CM2(Method):
         probability = self._logits(filled, present).sigmoid()
         if self.heads is not None:
             each = torch.where(present, self._head_logits(self.heads, z).sigmoid(), 0.0)
-            probability = (probability + each.sum(dim=1) / present.sum(dim=1)) / 2
+            own = each.sum(dim=1) / present.sum(dim=1)
+            together = (probability + own) / 2
+            probability = torch.where(present.all(dim=1), together, own) if self.config.impute == "none" else together
         return probability.mean(dim=0), probability.var(dim=0, correction=0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -115,7 +117,8 @@ class CM2(Method):
             z = torch.where(present[..., None], z, 0.0)
         fills = self.config.fusion_reads == "all" or self.config.link == "released"
         filled = self._fill(z, present, 1, complete=is_complete(batch)) if fills else z[None]
-        task = cross_entropy(self._logits(filled, present)[0], batch.label)
+        fused = present.all(dim=1) if self.config.impute == "none" else None
+        task = cross_entropy(self._logits(filled, present)[0], batch.label, fused)
         if log_posterior is None:
             terms = self._terms(z, filled[0], present)
         else:
@@ -170,7 +173,7 @@ class CM2(Method):
 
     def before_first_epoch(self, batches: Iterable[Batch]) -> None:
         """Fits the law of ``law = profile`` (`refit`) where the first steps fill missing modalities from it already."""
-        fills = self.config.fusion_reads == "all" and self.config.impute not in ("zero", "token")
+        fills = self.config.fusion_reads == "all" and self.config.impute not in ("zero", "token", "none")
         if fills and self.config.law == "profile" and not all(is_complete(batch) for batch in batches):
             self.refit(batches)
 
@@ -291,7 +294,7 @@ class CM2(Method):
 
     def _fill(self, z: Tensor, present: Tensor, n_draws: int, complete: bool) -> Tensor:
         how = self.config.impute
-        if complete or how == "zero":
+        if complete or how in ("zero", "none"):
             return z.expand(n_draws, *z.shape)
         if self.token is not None:
             return torch.where(present[..., None], z, self.token).expand(n_draws, *z.shape)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from filelock import FileLock
 from joblib import delayed
 from safetensors.torch import load_model, save_model
 
-from cm2.cohorts import Cohort, load_cohort
+from cm2.cohorts import Cohort, Stays, load_cohort
 from cm2.config import Config
 from cm2.methods import METHODS, Method, build_method, tokenised
-from cm2.metrics import mean_over_seeds, summary
+from cm2.metrics import summary
 from cm2.progress import Progress
-from cm2.results import home, record
+from cm2.results import home
 from cm2.runs.provenance import provenance
 
 
@@ -62,7 +63,10 @@ class Run:
         Raises:
             ValueError: the stored weights do not fit the configuration's method in this version, or the shapes of this cohort.
         """
-        method = build_method(self.config, tokenised(cohort, self.config))
+        return self.load_weights(build_method(self.config, tokenised(cohort, self.config)), cohort).eval()
+
+    def load_weights(self, method: Method, cohort: Cohort) -> Method:
+        """The method with the run's weights. Errors are those of `load_method`."""
         try:
             missing, unexpected = load_model(method, self.path / "model.safetensors", strict=False)
         except RuntimeError as error:  # torch lists every tensor whose shape differs
@@ -74,7 +78,7 @@ class Run:
         # a batch normalisation under two names is stored once: torch adds the other's count itself, which safetensors then reports
         if wrong := [name for name in (*missing, *unexpected) if not name.endswith("num_batches_tracked")]:
             raise ValueError(f"{self.path}: its weights do not fit {self.config.method} ({wrong[0]}); remove the run and train it again")
-        return method.eval()
+        return method
 
     def _read(self, name: str) -> dict[str, Any]:
         return json.loads((self.path / name).read_text())
@@ -103,6 +107,18 @@ class RunStore:
         path = self.root / self.key(config, cohort)
         return Run(path) if path.is_dir() else None
 
+    def with_weights_of(self, config: Config, cohort: Cohort, complete: bool) -> Run | None:
+        """A stored run that was trained as this configuration would be, and differs only in what the test reads, or None.
+
+        Args:
+            config: of a run.
+            cohort: its cohort.
+            complete: see `cm2.config.Config.in_training`.
+        """
+        wanted = config.in_training(complete)
+        same = (run for run in self.runs() if run.config.in_training(complete) == wanted)
+        return next((run for run in same if self.key(run.config, cohort) == run.path.name), None)
+
     def runs(self) -> list[Run]:
         """All finished runs, oldest first."""
         folders = [p for p in self.root.glob("*") if p.is_dir() and not p.name.startswith(".")]
@@ -111,43 +127,62 @@ class RunStore:
     def fit(self, config: Config, cohort: Cohort, progress: bool = True, devices: int = 1) -> Run:
         """Returns the stored run of a configuration, or trains it.
 
-        Training and validation stays determine the weights; the test stays are predicted once, at the end.
+        Weights are taken from a stored run that would be trained in the same way (`with_weights_of`), so that a network is trained once
+        and tested under many settings; ``environment.json`` then names it. Training and validation stays determine the weights; the test
+        stays are predicted once, at the end.
         """
         key = self.key(config, cohort)
         self.root.mkdir(parents=True, exist_ok=True)
         name = f"training {config.method} seed {config.seed}"
         with Progress(name, show=progress) as shown, FileLock(self.root / f".{key}.lock"):
             if (run := self.find(config, cohort)) is None:
-                self._compute(config, cohort, self.root / f".{key}.partial", shown, devices).rename(self.root / key)
-                run = Run(self.root / key)
+                run = self._compute(config, cohort, key, shown, devices)
         return run
 
-    def _compute(self, config: Config, cohort: Cohort, folder: Path, progress: Progress, devices: int) -> Path:
-        from cm2.runs.trainer import (  # Lightning takes seconds to import: not for a call that finds its run
-            predictions,
-            train,
-        )
-
-        started, source = time.monotonic(), provenance(cohort)
+    def _compute(self, config: Config, cohort: Cohort, key: str, progress: Progress, devices: int) -> Run:
+        started, folder = time.monotonic(), self.root / f".{key}.partial"
         cohort = tokenised(cohort, config)
         method = build_method(config, cohort)
-        folder.mkdir(exist_ok=True)
-        _write_json(folder / "config.json", config.to_dict())
-        split = partial(cohort.split, task=config.task, seed=config.seed, matched=config.matched)
-        stays = {name: split(name, absent=config.absent).with_labels(config.labels, config.seed) for name in ("train", "valid")}
-        # model selection on more labels than training has would be no training with few labels
-        stays["valid"] = stays["valid"].labelled()
-        train(method, config, stays["train"], stays["valid"], folder, devices=devices)
-        progress.advance()  # what follows is quick
-        stays["test"] = split("test", absent=config.absent_test)
-        frames = {split: predictions(method, config, stays[split], progress=True) for split in ("valid", "test")}
-        pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
-        save_model(method, str(folder / "model.safetensors"))
-        _write_json(
-            folder / "metrics.json", {split: summary(f["label"].to_numpy(), f["probability"].to_numpy()) for split, f in frames.items()}
-        )
-        _write_json(folder / "environment.json", source | {"seconds": round(time.monotonic() - started, 1)})
-        return folder
+        stays = _stays(config, cohort)
+        complete = all(bool(stays[name].present.all()) for name in ("train", "valid"))
+        # of two processes that need the same weights the second waits for the first
+        with FileLock(self.root / f".{config.in_training(complete).digest()[:16]}.training.lock"):
+            like = self.with_weights_of(config, cohort, complete)
+            source = provenance(cohort) | ({} if like is None else {"weights": like.path.name})
+            folder.mkdir(exist_ok=True)
+            _write_json(folder / "config.json", config.to_dict())
+            if like is None:
+                # Lightning takes seconds to import: not for a call that finds its run
+                from cm2.runs.trainer import train
+
+                train(method, config, stays["train"], stays["valid"], folder, devices=devices)
+            else:
+                like.load_weights(method, cohort)
+                for history in like.path.glob("*.csv"):
+                    shutil.copy(history, folder)
+            progress.advance()  # what follows is quick
+            _save(method, config, stays, folder)
+            _write_json(folder / "environment.json", source | {"seconds": round(time.monotonic() - started, 1)})
+            return Run(folder.rename(self.root / key))
+
+
+def _stays(config: Config, cohort: Cohort) -> dict[str, Stays]:
+    """The stays of each split, some of their modalities masked."""
+    split = partial(cohort.split, task=config.task, mechanism=config.mechanism, seed=config.seed, matched=config.matched)
+    stays = {name: split(name, absent=config.absent).with_labels(config.labels, config.seed) for name in ("train", "valid")}
+    # model selection on more labels than training has would be no training with few labels
+    return {"train": stays["train"], "valid": stays["valid"].labelled(), "test": split("test", absent=config.absent_test)}
+
+
+def _save(method: Method, config: Config, stays: Mapping[str, Stays], folder: Path) -> None:
+    """Predicts validation and test stays, and writes what a run consists of besides its history."""
+    from cm2.runs.trainer import predictions
+
+    frames = {name: predictions(method, config, stays[name], progress=True) for name in ("valid", "test")}
+    pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
+    save_model(method, str(folder / "model.safetensors"))
+    metrics = {name: summary(f["label"].to_numpy(), f["probability"].to_numpy()) for name, f in frames.items()}
+    _write_json(folder / "metrics.json", metrics)
 
 
 def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = None, progress: bool = True, devices: int = 1) -> Run:
@@ -171,38 +206,6 @@ def fit_all(
     store = store or RunStore()
     with Progress("", len(configs), "run", show=progress) as shown:
         return shown.parallel([delayed(store.fit)(config, cohort, devices=devices) for config in configs], jobs)
-
-
-def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
-    """Records the test metrics of the same configuration under several seeds: mean, Student's t interval, and each seed's value.
-
-    Args:
-        runs: one per seed, two or more.
-        name: name of the file ``folder / name.json``, which ``cm2.results.read`` and the book's ``{res}`` role find under ``results/``.
-        folder: usually ``results`` at the root of the checkout.
-
-    Returns:
-        Path of the file.
-
-    Raises:
-        ValueError: fewer than two runs, or runs that differ in more than the seed.
-    """
-    configs = [replace(run.config, seed=0) for run in runs]
-    if any(config != configs[0] for config in configs):
-        raise ValueError("record_over_seeds: the runs differ in more than their seed; record each configuration under its own name")
-    seeds = [run.config.seed for run in runs]
-    source = runs[-1].environment | {"task": configs[0].task, "method": configs[0].method, "split": "test", "seeds": seeds}
-    for metric in ("auroc", "aupr"):
-        values = [run.metrics["test"][metric] for run in runs]
-        over = mean_over_seeds(values)
-        for part, value in (("mean", over.estimate), ("low", over.low), ("high", over.high)):
-            record(name, f"{metric}_{part}", value, ".3f", source | {"interval": "95 % Student t over seeds"}, folder)
-        for seed, value in zip(seeds, values, strict=True):
-            record(name, f"{metric}_seed_{seed}", value, ".3f", source | {"seeds": [seed]}, folder)
-    record(name, "seeds", len(seeds), "d", source, folder)
-    for key in ("n", "positives"):
-        record(name, key, int(runs[0].metrics["test"][key]), ",d", source, folder)
-    return folder / f"{name}.json"
 
 
 def evaluate(

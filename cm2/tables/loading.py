@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cm2.config.names import choose
 from cm2.tables.contract import kind_of
-from cm2.tables.spec import HERE, Row, Section, TableSpec, check_known, read_block
+from cm2.tables.spec import ABSENT, HERE, Row, Section, TableSpec, check_known, read_block
 
-SETTINGS = ("matched", "partial", "partial_train", "partial_test")
+SETTINGS = ("matched", *ABSENT)
 SPLITS = ("test", "valid")
 
 
@@ -42,6 +42,11 @@ def _check(spec: TableSpec, path: Path) -> None:
     kind = kind_of(spec.kind, f"{path.name}: ")
     for section in spec.section:
         check_known(section.setting, SETTINGS, f"{path.name}: setting")
+        if section.rate is not None and not (0 < section.rate <= 1 and section.setting in ABSENT):
+            raise ValueError(
+                f"{path.name}: section {section.label}: rate {section.rate:g} under {section.setting}; give a share above 0 and at most 1"
+                f" of the stays that one of {', '.join(ABSENT)} masks"
+            )
     for row in spec.row:
         for label in row.sections:
             check_known(label, [section.label for section in spec.section], f"{path.name}: row {row.label}: section")

@@ -17,9 +17,8 @@ from cm2.config.names import choose
 from cm2.methods import METHODS, build_method, tokenised
 from cm2.runs.store import Run, RunStore
 from cm2.tables.result import FORMAT
-from cm2.tables.spec import Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
+from cm2.tables.spec import ABSENT, Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
 
-ABSENT = {"partial": ("absent", "absent_test"), "partial_train": ("absent",), "partial_test": ("absent_test",)}
 RATE = 0.75
 """Default masking rate: the share of MIMIC-IV stays without a radiograph."""
 
@@ -216,14 +215,15 @@ def _setting(section: Section, role: Role, modalities: tuple[str, ...], cohort: 
     overrides: dict[str, Any] = {"modalities": list(modalities), "matched": section.setting != "partial"}
     own = any(name.startswith("absent") for name in settings)
     taken = {name: rate for name, rate in role.partial.items() if name in modalities}
-    if section.setting == "partial" and not (taken or own) and cohort.with_modalities(modalities).present.all():
+    if section.setting == "partial" and section.rate is None and not (taken or own) and cohort.with_modalities(modalities).present.all():
         raise ValueError(
             f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}: partially matched would be the same as matched; "
             f"choose what to mask, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
         )
     if section.setting in ABSENT and not own:
         # a partially matched cohort without rates has missing modalities already; the one-sided settings start from complete stays
-        rates = taken or ({} if section.setting == "partial" else {modalities[-1]: RATE})
+        rates = taken or ({} if section.setting == "partial" and section.rate is None else {modalities[-1]: RATE})
+        rates = rates if section.rate is None else dict.fromkeys(rates, section.rate)
         overrides |= {f"{where}.{name}": rate for where in ABSENT[section.setting] for name, rate in rates.items()}
     return overrides | dict(settings)
 

@@ -12,6 +12,8 @@ from cm2.cohorts import Cohort
 from cm2.config.names import choose, did_you_mean
 
 HERE = Path(__file__).parent
+ABSENT = {"partial": ("absent", "absent_test"), "partial_train": ("absent",), "partial_test": ("absent_test",)}
+"""Fields of the configuration that a section's setting masks by."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Section:
     setting: str = "partial"
     """``matched``: only stays with all modalities; ``partial``: all stays; ``partial_train`` and ``partial_test``: stays with all
     modalities, with the last one masked in 75 % of them (or as the cohort's ``partial`` states) in training or in testing only."""
+    rate: float | None = None
+    """Share of the stays that a setting masks, in place of the cohort's."""
     set: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the configuration that the section overrides, by dotted name."""
     printed: Mapping[str, str] = field(default_factory=dict)

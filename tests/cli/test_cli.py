@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 from cm2 import cli, figures, tables
 from cm2.cli import known
 from cm2.cohorts.format import SPLITS
-from cm2.cohorts.missingness import MECHANISMS
-from cm2.config import PROFILES
+from cm2.config import MECHANISMS, PROFILES
 from cm2.methods import METHODS
 from cm2.tables.spec import roles
 
@@ -176,7 +175,7 @@ def test_from_preparation_to_evaluation(tmp_path, monkeypatch, capsys):
         (["train", "--cohort", "nowhere", "--set", "model.link"], "expected NAME=VALUE"),
         (["evaluate", "nowhere", "--cohort", "nowhere"], "not a finished run"),
         (["prepare", "physionet2012", "--raw", "nowhere", "--out", "x"], "nowhere"),
-        (["table", "12", "--cohort", "nowhere"], "methods, terms, or give the path of a TOML file"),
+        (["table", "12", "--cohort", "nowhere"], "terms, version-3, or give the path of a TOML file"),
         (["table", "alignmnt", "--cohort", "nowhere"], "unknown table 'alignmnt'; choose one of 1, 2, 3"),
         (["table", "alignmnt", "--cohort", "nowhere"], "(did you mean 'alignment'?)"),
         (["table", "2", "--cohort", "nowhere"], "nowhere"),

@@ -26,6 +26,7 @@ CASES = {
     "matched": Case(True, "test train valid"),
     "absent": Case({"vector": 0.5}, "train valid"),
     "absent_test": Case({"vector": 0.5}, "test"),
+    "mechanism": Case("mnar", "test train valid", MASKED),
     "labels": Case(0.5, "train valid"),
     "model.embedding_dim": Case(6, SIZE),
     "model.normalisation": Case("batch", SIZE),

@@ -6,8 +6,9 @@ from test_cm2 import STAYS, Synchronisations, build, make_batch, modalities
 from torch.nn import functional as F
 
 from cm2.book.checks import check
-from cm2.config import Config
+from cm2.config import Config, ModelConfig
 from cm2.joint.profile import profiled_dependence
+from cm2.methods.task_loss import cross_entropy
 
 PROFILE = {"link": "vector", "directions": 2, "covariance": "full", "components": 1, "family": "gaussian", "law": "profile"}
 
@@ -134,6 +135,29 @@ def test_a_prediction_averages_the_fused_probability_and_the_heads():
     own = [head(z[:, m]).squeeze(-1).sigmoid() for m, head in enumerate(method.heads)]
     heads = (torch.stack(own, 1) * present).sum(1) / present.sum(1)
     torch.testing.assert_close(method.predictive(batch)[0], (fused + heads) / 2)
+
+
+def test_without_imputation_a_stay_that_lacks_a_modality_has_only_its_heads():
+    present = torch.tensor([[True, True], [True, False], [False, True]] * 4)
+    settings = {"lambda_heads": 0.3, "fusion": "hidden", "dropout": 0.0}
+    method, batch = build(2, **settings, impute="none").eval(), make_batch(modalities(2), present)
+    zero = build(2, **settings, impute="zero").eval()
+    zero.load_state_dict(method.state_dict())
+    own = torch.where(present, method._head_logits(method.heads, method.embed(batch)[0]).sigmoid(), 0).sum(1) / present.sum(1)
+    complete = present.all(1)
+    expected = torch.where(complete, zero.predictive(batch)[0], own)
+    torch.testing.assert_close(method.predictive(batch)[0], expected)
+    assert not torch.allclose(zero.predictive(batch)[0], expected)
+    fused = method._logits(method.embed(batch)[0][None], present)[0]
+    torch.testing.assert_close(method.loss(batch)["task"], cross_entropy(fused[complete], batch.label[complete]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({}, "give lambda_heads above 0"), ({"link": "released", "lambda_heads": 0.1}, "scores")]
+)
+def test_without_imputation_there_must_be_heads(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(impute="none", **settings)
 
 
 def test_the_conditional_mean_fills_what_is_missing():

@@ -21,7 +21,8 @@ from cm2 import Config, RunStore, evaluate, fit, load_cohort
 from cm2.cohorts import Cohort
 from cm2.methods import build_method, tokenised
 from cm2.metrics import auroc
-from cm2.runs.store import Run, fit_all, record_over_seeds
+from cm2.runs.recording import record_over_seeds
+from cm2.runs.store import Run, fit_all
 from cm2.runs.trainer import EpochSampler, predictions, train
 from tests.tables.conftest import FAST
 
@@ -73,6 +74,39 @@ def test_a_second_call_trains_nothing(run, small_cohort, store, monkeypatch):
     monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained again"))
     again = fit(Config.from_profile("smoke", SMOKE), small_cohort, store, progress=False)
     assert again.path == run.path
+
+
+TESTED = {"modalities": ["series", "note"], "matched": True, "train.epochs": 2}
+
+
+@pytest.mark.parametrize("changed", [{"absent_test.note": 0.5, "mechanism": "mnar"}, {"model.impute": "marginal", "absent_test.note": 1.0}])
+def test_a_network_is_trained_once_for_all_its_tests(small_cohort, tmp_path, monkeypatch, changed):
+    store, other = RunStore(tmp_path / "store"), RunStore(tmp_path / "other")
+    first = fit(Config.from_profile("smoke", TESTED), small_cohort, store, progress=False)
+    config = Config.from_profile("smoke", TESTED | changed)
+    trained = fit(config, small_cohort, other, progress=False)
+    monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained again"))
+    tested = fit(config, small_cohort, store, progress=False)
+    assert tested.path != first.path and tested.environment["weights"] == first.path.name and "weights" not in trained.environment
+    pd.testing.assert_frame_equal(tested.predictions, trained.predictions, check_exact=False, atol=1e-6)
+    pd.testing.assert_frame_equal(tested.history, trained.history, check_exact=False, atol=1e-4)
+    assert not tested.predictions.query("split == 'test'").equals(first.predictions.query("split == 'test'"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"seed": 1}, {"train.epochs": 3}, {"absent.vector": 0.5}, {"model.impute": "token"}, {"labels": 0.5}, {"method": "late_fusion"}],
+    ids=str,
+)
+def test_what_training_reads_gives_other_weights(changed):
+    config = Config.from_profile("smoke", TESTED)
+    assert Config.from_profile("smoke", TESTED | changed).in_training(True) != config.in_training(True)
+
+
+def test_with_modalities_missing_in_training_imputation_is_part_of_it():
+    configs = [Config.from_profile("smoke", {"absent.vector": 0.5, "mechanism": "mar", "model.impute": how}) for how in ("zero", "mean")]
+    assert configs[0].in_training(False) != configs[1].in_training(False)
+    assert configs[0].in_training(False).mechanism == "mar"
 
 
 def test_the_stored_weights_reproduce_the_stored_predictions(run, small_cohort):

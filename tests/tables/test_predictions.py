@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cm2.cli import app
 from cm2.metrics import aupr, auroc
+from cm2.runs.store import Run
 from cm2.tables import markdown, read, recompute, table, verify_tables
 from cm2.tables.predictions import Predicted, read_predictions, write_predictions
 from cm2.tables.result import write
@@ -77,6 +78,22 @@ def test_every_number_of_a_table_is_computed_again(kept):
     result, out = kept
     assert recompute(result, out) == list(result.cells) == recompute(read(out / "table-6.json"), out)
     assert list(verify_tables(out)) == [("table-6: every interval and p-value recomputed from its predictions", "")]
+
+
+def test_a_table_of_choices_reads_validation_stays(kept, tiny, store, tmp_path):
+    """Its numbers are those of the runs on validation stays, whose predictions are kept beside those of tests."""
+    path = tmp_path / "choices.toml"
+    path.write_text('title = "Choices"\nsplit = "valid"\n[[row]]\nlabel = "CM2"\n[[section]]\nlabel = "all"\nsetting = "matched"\n')
+    options = {"seeds": 2, "settings": FAST, "store": store, "tasks": ["death"], "out": tmp_path, "progress": False}
+    table(6, tiny, "smoke", **options)
+    chosen = table(path, tiny, "smoke", **options)
+    cell = chosen.cell("CM2", "auroc")
+    runs = [Run(store.root / column.removesuffix(" valid")) for column in cell.runs]
+    assert cell.seeds == pytest.approx([run.metrics["valid"]["auroc"] for run in runs], abs=2e-3)
+    assert (cell.n, cell.positives) == (runs[0].metrics["valid"]["n"], runs[0].metrics["valid"]["positives"])
+    assert "over the validation stays" in markdown(table(path, tiny, "smoke", **options | {"seeds": 1, "out": None}))
+    assert recompute(read(tmp_path / "choices.json"), tmp_path) == list(chosen.cells)
+    assert all(problem == "" for _, problem in verify_tables(tmp_path))
 
 
 def test_every_kept_table_is_computed_again(repository):

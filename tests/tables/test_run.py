@@ -102,7 +102,7 @@ def test_too_few_positives_have_no_number(tiny, store, tmp_path, monkeypatch):
     """A cohort with nine positives among its test stays, eight of them matched."""
     from cm2.tables import statistics
 
-    def few(run):
+    def few(run, split):
         one = predicted(run)
         positives = np.flatnonzero(one.label)[:9]
         return replace(one, label=np.isin(np.arange(len(one.label)), positives).astype(np.int8))

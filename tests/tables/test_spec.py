@@ -82,6 +82,40 @@ def test_a_modality_is_missing_in_training_or_in_testing_alone(small_cohort, mon
     assert (dict(own.absent), dict(own.absent_test)) == ({"series": 0.5}, {})
 
 
+def test_a_section_masks_at_a_rate_of_its_own(tiny):
+    entries = plan(load_table("missing-at-test"), tiny, "smoke", seeds=1, tasks=["death"])
+    seen = [(dict(e.configs[0].absent_test), e.configs[0].mechanism) for e in entries if e.row.label == "zero"]
+    assert seen == [({"laboratory": rate}, how) for rate, how in ((1.0, "mcar"), (0.5, "mcar"), (0.5, "mar"), (0.5, "mnar"))]
+    assert all(e.configs[0].matched and not e.configs[0].absent for e in entries)
+    trained = {e.configs[0].in_training(True).digest() for e in entries if e.row.method == "cm2"}
+    assert len(trained) == 1, "one network for all ways to fill in, and for all sections"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('setting = "matched"\nrate = 0.5', "section mine: rate 0.5 under matched; give a share above 0 and at most 1"),
+        ('setting = "partial_test"\nrate = 1.5', "section mine: rate 1.5 under partial_test"),
+    ],
+)
+def test_a_rate_that_masks_nothing_is_refused(tmp_path, line, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'title = "Mine"\n[[row]]\nlabel = "CM2"\n[[section]]\nlabel = "mine"\n{line}\n')
+    with pytest.raises(ValueError, match=message):
+        load_table(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('split = "train"', "split 'train' is unknown; choose one of"), ('split = "valid"\nkind = "alignment"', "is computed on test stays")],
+)
+def test_a_split_that_no_table_reads_is_refused(tmp_path, line, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'title = "Mine"\n{line}\n[[row]]\nlabel = "CM2"\n[[section]]\nlabel = "all"\nsetting = "matched"\n')
+    with pytest.raises(ValueError, match=message):
+        load_table(path)
+
+
 def test_a_table_of_some_tasks(tiny):
     headings = {e.task for e in plan(load_table(6), tiny, "smoke", seeds=1, tasks=["death"])}
     assert headings == {"death"}

@@ -1,0 +1,43 @@
+"""Numbers of runs recorded for the book's sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cm2.metrics import mean_over_seeds
+from cm2.results import record
+from cm2.runs.store import Run
+
+
+def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
+    """Records the test metrics of the same configuration under several seeds: mean, Student's t interval, and each seed's value.
+
+    Args:
+        runs: one per seed, two or more.
+        name: name of the file ``folder / name.json``, which ``cm2.results.read`` and the book's ``{res}`` role find under ``results/``.
+        folder: usually ``results`` at the root of the checkout.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: fewer than two runs, or runs that differ in more than the seed.
+    """
+    configs = [replace(run.config, seed=0) for run in runs]
+    if any(config != configs[0] for config in configs):
+        raise ValueError("record_over_seeds: the runs differ in more than their seed; record each configuration under its own name")
+    seeds = [run.config.seed for run in runs]
+    source = runs[-1].environment | {"task": configs[0].task, "method": configs[0].method, "split": "test", "seeds": seeds}
+    for metric in ("auroc", "aupr"):
+        values = [run.metrics["test"][metric] for run in runs]
+        over = mean_over_seeds(values)
+        for part, value in (("mean", over.estimate), ("low", over.low), ("high", over.high)):
+            record(name, f"{metric}_{part}", value, ".3f", source | {"interval": "95 % Student t over seeds"}, folder)
+        for seed, value in zip(seeds, values, strict=True):
+            record(name, f"{metric}_seed_{seed}", value, ".3f", source | {"seeds": [seed]}, folder)
+    record(name, "seeds", len(seeds), "d", source, folder)
+    for key in ("n", "positives"):
+        record(name, key, int(runs[0].metrics["test"][key]), ",d", source, folder)
+    return folder / f"{name}.json"
