@@ -17,7 +17,9 @@ from benchmarks._timing import arguments, report
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.methods import build_method
-from cm2.runs.trainer import INITIAL_STAYS, TrainingLoop, loader
+from cm2.runs.batches import loader
+from cm2.runs.loops import TrainingLoop
+from cm2.runs.trainer import INITIAL_STAYS
 from data_prep import prepare_synthetic
 
 

@@ -13,6 +13,7 @@ from cm2.cohorts.missingness import stable_uniform, take_away
 from cm2.config import Config
 from cm2.joint import CopulaJointDistribution
 from cm2.methods.contract import Embeds, Method
+from cm2.runs.batches import loader
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,6 @@ def embed_stays(method: Method, config: Config, stays: Stays) -> Embedded:
     Raises:
         ValueError: the method has no embeddings.
     """
-    from cm2.runs.trainer import loader  # Lightning takes seconds to import
-
     if not isinstance(method, Embeds):
         raise ValueError(f"{config.method}: {cannot_embed(method)}")
     device = next(method.parameters()).device

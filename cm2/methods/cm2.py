@@ -11,22 +11,18 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.containers import ModulesInOrder
-from cm2.copulas import Copula, CopulaDistribution, make
-from cm2.copulas.chosen import Chosen
 from cm2.joint import LINKS, CopulaJoint, CopulaJointDistribution
 from cm2.joint.diagnostics import describe
-from cm2.joint.links import ALL_LINKS
 from cm2.joint.profile import profiled_dependence
 from cm2.kinds import build_encoder
-from cm2.marginals import GaussianMixture
 from cm2.methods.alignment_losses import ALIGNMENTS
+from cm2.methods.cm2_parts import build_fusion, build_law, law_state, unused_parameters
 from cm2.methods.contract import Method, Pretraining
+from cm2.methods.heads import ModalityHeads
 from cm2.methods.pretraining import DependenceObjective, MaskedObjective
 from cm2.methods.released_score import ReleasedScore
 from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import ModalityEmbeddings, averages_of_a_pass, is_complete
-from cm2.networks.fusion import AdditiveFusion, ConcatFusion, Fusion, HiddenFusion, LSTMFusion
 from cm2.networks.mixture_weights import WeightNetwork
 from cm2.networks.posteriors import DiagonalPosteriors
 
@@ -60,12 +56,12 @@ class CM2(Method):
         self.config, self.modalities = config.model, tuple(modalities)
         dim = self.config.embedding_dim
         self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, build_encoder, self.config.normalisation)
-        self.joint = self._build_law(dim)
+        self.joint = build_law(self.config, len(self.names))
         self.token = nn.Parameter(0.02 * torch.randn(len(self.names), dim)) if self.config.impute == "token" else None
-        self.fusion = self._build_fusion(dim)
+        self.fusion = build_fusion(self.config, len(self.names))
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(self.fusion.output_dim, 1)
-        self.heads = ModulesInOrder([nn.Linear(dim, 1) for _ in self.names]) if self.config.lambda_heads else None
+        self.heads = ModalityHeads(len(self.names), dim) if self.config.lambda_heads else None
         self.posteriors = DiagonalPosteriors(len(self.names), dim) if self.config.objective == "elbo" else None
         self._diagnostics: dict[str, float] = {}
         predicted = self.config.weights == "predicted"
@@ -96,8 +92,7 @@ class CM2(Method):
         filled = self._fill(z, present, n_draws, complete) if self.config.fusion_reads == "all" else z[None]
         probability = self._logits(filled, present).sigmoid()
         if self.heads is not None:
-            each = torch.where(present, self._head_logits(self.heads, z).sigmoid(), 0.0)
-            own = each.sum(dim=1) / present.sum(dim=1)
+            own = self.heads.probability(z, present)
             together = (probability + own) / 2
             probability = torch.where(present.all(dim=1), together, own) if self.config.impute == "none" else together
         return probability.mean(dim=0), probability.var(dim=0, correction=0)
@@ -125,7 +120,7 @@ class CM2(Method):
             terms = {"rate": (self.config.beta, self._rate(self.joint, z, log_posterior, present))}
         loss = self.annealing() * task
         if self.heads is not None:
-            terms["heads"] = (self.config.lambda_heads, self._head_loss(self.heads, z, present, batch.label))
+            terms["heads"] = (self.config.lambda_heads, self.heads.loss(z, present, batch.label))
         for weight, value in terms.values():
             loss = loss + weight * value
         values = {name: value.detach() for name, (_, value) in terms.items()}
@@ -205,15 +200,7 @@ class CM2(Method):
     @torch.no_grad()
     def state_of_law(self) -> dict[str, float]:
         """Columns of the history: α (or ρ) and Kendall's τ of the copula, mean scale of the mixtures."""
-        if isinstance(self.joint, ReleasedScore):
-            return self.joint.state()
-        copula = self.joint.copula
-        scales = torch.stack([m().scale.mean() for m in self.joint.marginals])
-        copulas = [copula] if isinstance(copula, Copula) else copula
-        tau = sum(_mean_tau(each()) for each in copulas) / len(copulas)
-        state = {"kendall_tau": tau, "mean_scale": float(scales.mean()), **self._diagnostics}
-        alpha = getattr(copula, "alpha", getattr(copula, "rho", None))
-        return state if alpha is None or alpha.numel() != 1 else {"alpha": float(alpha), **state}
+        return law_state(self.joint) | self._diagnostics
 
     def embedding_law(self) -> CopulaJoint | None:
         """Joint distribution of the embeddings if it is a density and the loss fits it, else None."""
@@ -234,57 +221,11 @@ class CM2(Method):
     @property
     def unused_parameters(self) -> dict[str, str]:
         """Why parameters whose names start with the key receive no gradient from the loss."""
-        c, released = self.config, isinstance(self.joint, ReleasedScore)
-        if c.law == "profile":
-            return {"joint.": "mixtures and copula are fitted to the training stays, not trained"}
-        read = c.impute if c.fusion_reads == "all" else "nothing"
-        if c.objective == "elbo":
-            return (
-                {f"joint.marginals.{m}.logits": "the table of types replaces them" for m in range(len(self.names))}
-                if c.types == "joint"
-                else {}
-            )
-        fitted = c.alignment == "copula" and (c.lambda_copula or (c.lambda_mix and not released))
-        unused = {}
-        if not fitted and (released or read not in ("conditional", "conditional_mean", "marginal", "mean")):
-            unused["joint."] = unused["weight_network."] = "no term of the loss reads the law, nor a draw that carries a gradient"
-        if released:
-            unused["joint.weights"] = "components that are equal give their weights no gradient"
-        elif (not fitted or not c.lambda_copula) and read not in ("conditional", "conditional_mean"):
-            unused["joint.copula"] = unused["joint.table"] = "neither the dependence term nor a conditional draw is asked for"
-        if not fitted and read == "mean":
-            unused |= {f"joint.marginals.{m}.raw_scale": "a mean has no scale" for m in range(len(self.names))}
-        if not fitted and read == "conditional" and c.link == "component":
-            unused["joint.table"] = unused["weight_network."] = "labels are drawn, which has no gradient"
-            unused |= {f"joint.marginals.{m}.logits": "labels are drawn, which has no gradient" for m in range(len(self.names))}
-        if c.types == "joint":
-            unused |= {f"joint.marginals.{m}.logits": "the table of types has its own margins" for m in range(len(self.names))}
-        return unused
+        return unused_parameters(self.config, len(self.names))
 
     @property
     def _draws(self) -> bool:
         return self.config.impute in ("conditional", "marginal") and self.config.fusion_reads == "all"
-
-    def _build_law(self, dim: int) -> CopulaJoint | ReleasedScore:
-        c, count = self.config, len(self.names)
-        if c.link == "released":
-            return ReleasedScore(c.family, count, dim, c.components)
-        marginals = [GaussianMixture(c.components, dim, minimum_scale=c.minimum_scale, covariance=c.covariance) for _ in self.names]
-        if c.family == "auto":
-            chosen = [Chosen(count) for _ in range(c.directions)]
-            return CopulaJoint(chosen, marginals, link=c.link, types=c.types, directions=c.directions)
-        copula = make(c.family, count, pair_family=c.pair_family) if c.family == "vine" else make(c.family, count)
-        if not ALL_LINKS[c.link].directed:
-            return CopulaJoint(copula, marginals, link=c.link, types=c.types)
-        return CopulaJoint(copula.side_by_side(c.directions), marginals, link=c.link, types=c.types, directions=c.directions)
-
-    def _build_fusion(self, dim: int) -> Fusion:
-        c, count = self.config, len(self.names)
-        if c.fusion == "lstm":
-            return LSTMFusion(dim, c.fusion_hidden, c.fusion_layers)
-        if c.fusion == "concat":
-            return ConcatFusion(dim, count)
-        return (HiddenFusion if c.fusion == "hidden" else AdditiveFusion)(dim, count, c.fusion_hidden)
 
     def _law(self, joint: CopulaJoint, z: Tensor, present: Tensor) -> CopulaJointDistribution:
         if self.weight_network is None:
@@ -351,16 +292,6 @@ class CM2(Method):
                 marginal, dependence = (again[0], dependence) if stop == "mixture" else (marginal, again[1])
         return torch.where(present, marginal, 0).sum(dim=-1).mean(), dependence.mean()
 
-    @staticmethod
-    def _head_logits(heads: ModulesInOrder[nn.Linear], z: Tensor) -> Tensor:
-        """``(B, M)``."""
-        return torch.cat([head(z[:, m]) for m, head in enumerate(heads)], dim=1).float()
-
-    def _head_loss(self, heads: ModulesInOrder[nn.Linear], z: Tensor, present: Tensor, label: Tensor) -> Tensor:
-        """Sum over the modalities of the mean cross entropy of the stays that have it."""
-        logits = self._head_logits(heads, z)
-        return torch.stack([cross_entropy(logits[:, m], label, present[:, m]) for m in range(len(self.names))]).sum()
-
     def _logits(self, z: Tensor, present: Tensor) -> Tensor:
         draws, stays = z.shape[:2]
         if self.config.fusion_reads == "first_two":
@@ -368,14 +299,6 @@ class CM2(Method):
         read = None if self.config.fusion_reads == "all" else present.expand(draws, -1, -1).flatten(0, 1)
         fused = self.fusion(z.flatten(0, 1), read)
         return self.classifier(self.dropout(fused)).view(draws, stays).float()
-
-
-def _mean_tau(law: CopulaDistribution) -> float:
-    """Mean over copulas and pairs of Kendall's τ, which is a number for each copula or a matrix of pairs whose diagonal is 1."""
-    tau = law.kendall_tau
-    if tau.ndim == len(law.batch_shape) + 2:
-        tau = tau[..., ~torch.eye(law.dim, dtype=torch.bool, device=tau.device)]
-    return float(tau.mean())
 
 
 def _read_first_layout(model: CM2, state: dict[str, Tensor], prefix: str, *_: object) -> None:

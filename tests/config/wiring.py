@@ -18,7 +18,9 @@ from cm2.cohorts import Cohort, Stays
 from cm2.kinds import KINDS, kind
 from cm2.methods import Method, build_method, tokenised
 from cm2.methods.contract import FitsStays
-from cm2.runs.trainer import EpochSampler, PretrainingLoop, TrainingLoop, loader, train
+from cm2.runs.batches import EpochSampler, loader
+from cm2.runs.loops import PretrainingLoop, TrainingLoop
+from cm2.runs.trainer import train
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 N = 48

@@ -21,9 +21,10 @@ from cm2 import Config, RunStore, evaluate, fit, load_cohort
 from cm2.cohorts import Cohort
 from cm2.methods import build_method, tokenised
 from cm2.metrics import auroc
+from cm2.runs.batches import EpochSampler
 from cm2.runs.recording import record_over_seeds
 from cm2.runs.store import Run, fit_all
-from cm2.runs.trainer import EpochSampler, predictions, train
+from cm2.runs.trainer import predictions, train
 from tests.tables.conftest import FAST
 
 SMOKE = {"train.epochs": 3, "train.patience": 3, "modalities": ["series", "note"]}

@@ -1,0 +1,51 @@
+"""What Lightning calls beside the loops: the average of parameters over steps, and the progress that is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+from torch import Tensor
+
+from cm2.progress import Progress
+from cm2.runs.loops import PretrainingLoop, TrainingLoop
+
+
+class Average(WeightAveraging):
+    """Exponential moving average of parameters and buffers, one step with a weight; whole numbers are copied.
+
+    Lightning's own averages those as well and cuts what comes out: a text encoder's positions 0, 1, 2, ... end as zeros.
+    """
+
+    def __init__(self, weight: float) -> None:
+        def averaged(average: Tensor, current: Tensor, _: Tensor | int) -> Tensor:
+            return (1 - weight) * average + weight * current if average.is_floating_point() else current
+
+        super().__init__(use_buffers=True, avg_fn=averaged)
+
+
+class Shown(Callback):
+    """Reports epochs and batches to a `Progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_start(self, trainer: Trainer, loop: LightningModule) -> None:
+        """Sets the number of batches of this process; epochs of an earlier call count as done."""
+        epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
+        self.progress.total = epochs * batches
+        self.progress.skip(trainer.current_epoch * batches)
+
+    def on_train_epoch_start(self, trainer: Trainer, loop: LightningModule) -> None:
+        """Shows the epoch and the last one's validation AUROC."""
+        history = loop.history if isinstance(loop, TrainingLoop) else []
+        last = f", validation AUROC {history[-1]['valid_auroc']:.3f}" if history and "valid_auroc" in history[-1] else ""
+        what = "pre-training, epoch" if isinstance(loop, PretrainingLoop) else "epoch"
+        self.progress.note = f"{what} {trainer.current_epoch + 1} of {trainer.max_epochs}{last}"
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.progress.advance()
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        self.progress.advance()

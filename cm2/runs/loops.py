@@ -1,0 +1,201 @@
+"""The training loop of every method, and that of what a method does before; random numbers depend on (seed, epoch, step) only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, distributed
+
+from cm2.batch import Batch
+from cm2.config import Config
+from cm2.methods.contract import Method, Pretraining
+from cm2.metrics import aupr, auroc
+from cm2.runs.batches import EpochSampler
+
+_LOWER = {
+    "mixture": "model.lambda_mix",
+    "copula": "model.lambda_copula",
+    "rate": "model.beta",
+    "heads": "model.lambda_heads",
+    "alignment": "model.lambda_alignment",
+}
+"""Setting that weighs a term of the loss, for the error of a training that diverges."""
+VALIDATION = 2**31
+"""Replaces the epoch in the seed of validation and prediction; above any number of epochs."""
+
+
+class TrainingLoop(LightningModule):
+    """Lightning module around a method.
+
+    Every step seeds from (seed, epoch, step), which makes dropout and draws independent of what ran before; validation uses the same
+    random numbers in every epoch, to compare epochs on equal draws. ``history`` has one row per epoch: the training loss terms,
+    validation AUROC and AUPR, and the method's ``state_of_law``.
+    """
+
+    def __init__(
+        self, method: Method, config: Config, sampler: EpochSampler | None = None, train_batches: Iterable[Batch] | None = None
+    ) -> None:
+        super().__init__()
+        self.train_batches = train_batches
+        self._fitted: list[Tensor] = []
+        self.method = method
+        self.config = config
+        self.sampler = sampler
+        self.history: list[dict[str, float]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+        self._valid: dict[str, float] = {}
+        self._predicted: list[tuple[Tensor, Tensor]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, of which averaging keeps one, has no need of the stays."""
+        return super().__getstate__() | {"sampler": None, "train_batches": None}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, with separate learning rates for the method's ``law_parameters``, without weight decay, and ``encoder_parameters``."""
+        train, rate = self.config.train, self.config.model.encoder_rate
+        law = self.method.law_parameters()
+        encoders = self.method.encoder_parameters() if rate != 1 else []
+        known = {id(p) for p in (*law, *encoders)}
+        groups = [{"params": [p for p in self.method.parameters() if id(p) not in known], "weight_decay": train.weight_decay}]
+        if law:
+            groups.append({"params": law, "lr": train.law_learning_rate})
+        if encoders:
+            groups.append({"params": encoders, "lr": rate * train.learning_rate, "weight_decay": train.weight_decay})
+        return torch.optim.Adam(groups, lr=train.learning_rate, betas=(train.beta_1, train.beta_2))
+
+    def on_train_start(self) -> None:
+        """Lets the method fit what its first steps read, unless training continues from a checkpoint."""
+        if self.train_batches is not None and self.trainer.global_step == 0:
+            self._seed(VALIDATION, 0)
+            self.method.before_first_epoch(OnDevice(self.train_batches, self))
+
+    def on_train_epoch_start(self) -> None:
+        """Passes the epoch on to sampler and method."""
+        self.method.epoch = self.current_epoch
+        if self.sampler is not None:
+            self.sampler.epoch = self.current_epoch
+        self._sums, self._steps = {}, 0
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        """The method's loss; its terms are summed on the device and read once per epoch."""
+        self._seed(self.current_epoch, step)
+        terms = self._loss(batch)
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._steps += 1
+        return terms["loss"]
+
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.method.loss(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Lets the method fit what it estimates from all training stays, and clears the last epoch's predictions.
+
+        With averaged parameters these are the method's already: Lightning calls the callback that swaps them first.
+        """
+        self._predicted = []
+        self._check_divergence()
+        if self.train_batches is not None:
+            self._seed(VALIDATION, 0)
+            fitted = self.method.refit(OnDevice(self.train_batches, self))
+            self._fitted = [p.detach().clone() for p in self.method.law_parameters()] if fitted else []
+
+    def validation_step(self, batch: Batch, step: int) -> None:
+        """Stores probabilities and labels for the epoch's metrics."""
+        self._seed(VALIDATION, step)
+        self._predicted.append((self.method.predictive(batch)[0].float(), batch.label))
+
+    def on_validation_epoch_end(self) -> None:
+        """Validation AUROC, by which the best epoch is chosen, and AUPR."""
+        probability, label = (torch.cat(parts).cpu() for parts in zip(*self._predicted, strict=True))
+        if self.trainer.world_size > 1:  # processes may hold different numbers of stays
+            everyone: list[Any] = [None] * self.trainer.world_size
+            distributed.all_gather_object(everyone, (probability, label))
+            probability, label = (torch.cat(parts) for parts in zip(*everyone, strict=True))
+        truth, predicted = label.numpy(), probability.numpy()
+        self._valid = {"valid_auroc": auroc(truth, predicted), "valid_aupr": aupr(truth, predicted)}
+        self.log("valid_auroc", self._valid["valid_auroc"], prog_bar=True)
+        # averaged parameters are swapped out again by now, and training goes on with the fitted ones
+        with torch.no_grad():
+            for own, fitted in zip(self.method.law_parameters(), self._fitted, strict=False):
+                own.copy_(fitted)
+
+    def on_train_epoch_end(self) -> None:
+        """Adds the epoch's row to the history."""
+        row: dict[str, float] = {"epoch": self.current_epoch}
+        row |= {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
+        # plain floats: a checkpoint is loaded with weights_only, which refuses most other types
+        row |= self._valid | {name: float(value) for name, value in self.method.state_of_law().items()}
+        self.history.append(row)
+
+    def predict_step(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """Stay, label, probability and its variance between draws, with the random numbers of validation."""
+        self._seed(VALIDATION, step)
+        probability, variance = self.method.predictive(batch)
+        return batch.stay_id, batch.label, probability.float(), variance.float()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores the history with the weights: a resumed run continues both."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the history and the sampler's epoch."""
+        self.history = checkpoint["history"]
+        # already here: Lightning creates the iterator before `on_train_epoch_start`
+        if self.sampler is not None:
+            self.sampler.epoch = checkpoint["epoch"] + 1
+
+    def _check_divergence(self) -> None:
+        """Stops before anything is stored, where a term of the loss is no longer a number."""
+        broken = [name for name, total in self._sums.items() if not math.isfinite(float(total))]
+        if not broken:
+            return
+        term = next((name for name in broken if name != "loss"), "loss")
+        setting = next((setting for start, setting in _LOWER.items() if term.startswith(start)), "train.learning_rate")
+        value, epoch = float(self._sums[term]), self.current_epoch + 1
+        hint = f"lower {setting} or train.learning_rate, or set train.gradient_clip"
+        raise ValueError(
+            f"{self.config.method}: training diverged in epoch {epoch}: the term {term} is {value}; {hint}. Nothing of the run is stored"
+        )
+
+    def _seed(self, epoch: int, step: int) -> None:
+        state = np.random.SeedSequence((self.config.seed, epoch, step)).generate_state(1)[0]
+        torch.manual_seed(int(state))
+
+
+class PretrainingLoop(TrainingLoop):
+    """The loop before the training: a method's ``pretraining``, in every epoch, without validation."""
+
+    def __init__(self, method: Method, stage: Pretraining, config: Config, sampler: EpochSampler) -> None:
+        super().__init__(method, config, sampler)
+        self.objective, self.rate = stage.objective, stage.learning_rate
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam for the method's parameters and the objective's own, without weight decay."""
+        train = self.config.train
+        return torch.optim.Adam(self.parameters(), lr=self.rate, betas=(train.beta_1, train.beta_2))
+
+    def on_train_epoch_end(self) -> None:
+        """Stops if the objective diverged; adds the epoch's row to the history."""
+        self._check_divergence()
+        row = {f"train_{name}": float(total) / self._steps for name, total in self._sums.items()}
+        self.history.append({"epoch": self.current_epoch} | row)
+
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.objective(batch)
+
+
+class OnDevice:
+    """Batches where a loop's method is; can be read more than once."""
+
+    def __init__(self, batches: Iterable[Batch], loop: LightningModule) -> None:
+        self.batches, self.loop = batches, loop
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.loop.trainer.strategy.batch_to_device(batch, self.loop.device) for batch in self.batches)
