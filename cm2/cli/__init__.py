@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cm2.cli.about import show_version
-from cm2.cli.data import fabricate, prepare, verify
+from cm2.cli.data import fabricate, prepare, prepare_sets, verify
 from cm2.cli.known import chapters, figures, one_of, tables
 from cm2.cli.options import (
     Absent,
@@ -26,6 +26,8 @@ from cm2.cli.options import (
     TableName,
     Task,
     Tasks,
+    TestSets,
+    TrainSets,
     below,
     pairs,
 )
@@ -163,6 +165,35 @@ def table(
 
     overrides = pairs(settings, convert=str)
     typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, overrides, rows, tasks, RunStore(store), out)))
+
+
+@app.command()
+def confirm(
+    plan: Annotated[Path, typer.Argument(help="TOML file of statements, committed before it is run; see plans/.")],
+    out: Annotated[Path, typer.Option(help="Folder that receives the decisions and the test predictions.")],
+    cohort: Annotated[Path | None, typer.Option(help="Folder of a prepared cohort; or give --raw.")] = None,
+    raw: Annotated[Path | None, typer.Option(help="Folder of PhysioNet 2012, prepared first into OUT/cohort.")] = None,
+    train_sets: TrainSets = ["a", "b"],  # noqa: B006
+    test_sets: TestSets = ["c"],  # noqa: B006
+    jobs: Annotated[int, typer.Option(help="Runs trained in parallel.")] = 1,
+    store: Store = None,
+) -> None:
+    """Run a confirmatory plan once, on stays that nobody has looked at, and decide its statements.
+
+    Example: cm2 confirm plans/version-3.toml --raw raw/physionet2012 --train-sets a --train-sets b --test-sets c --out results/confirmed
+    """
+    from cm2.cohorts import load_cohort
+    from cm2.runs.store import RunStore
+    from cm2.tables.confirmation import confirm as decide
+    from cm2.tables.confirmation import text
+    from cm2.tables.confirmatory_plan import read_plan
+
+    if (cohort is None) == (raw is None):
+        raise ValueError("give either --cohort, the folder of a prepared cohort, or --raw, that of PhysioNet 2012")
+    read_plan(plan)  # what is wrong with it is said before the stays are prepared
+    if cohort is None:
+        cohort = prepare_sets(raw, out / "cohort", train_sets, test_sets)
+    typer.echo(text(decide(plan, load_cohort(cohort), out, jobs, RunStore(store))))
 
 
 @app.command(epilog=below("Figures", figures()))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cm2.cli.options import Absent, Mechanism, pairs
+from cm2.cli.options import Absent, Mechanism, TestSets, TrainSets, pairs, separate
 
 prepare = typer.Typer(no_args_is_help=True, help="Turn raw files into a prepared cohort.")
 fabricate = typer.Typer(no_args_is_help=True, help="Fabricate raw files of MIMIC with known correct answers.")
@@ -60,10 +60,8 @@ def synthetic(
 def physionet2012(
     raw: Annotated[Path, typer.Option(help="Folder with set-*.tar.gz (or set-*/) and Outcomes-*.txt.")],
     out: Out,
-    train_sets: Annotated[
-        str, typer.Option(help="Sets to train on, for example a or a,c; 15 % of their stays are used for validation.")
-    ] = "a",
-    test_sets: Annotated[str, typer.Option(help="Sets to test on.")] = "b",
+    train_sets: TrainSets = ["a"],  # noqa: B006
+    test_sets: TestSets = ["b"],  # noqa: B006
     download: Annotated[
         bool, typer.Option("--download", help="Download files missing from RAW from physionet.org and verify them.")
     ] = False,
@@ -75,8 +73,13 @@ def physionet2012(
 
     Example: cm2 prepare physionet2012 --raw raw/physionet2012 --train-sets a --test-sets b --out cohorts/physionet2012
     """
-    sets = {"train_sets": tuple(train_sets.split(",")), "test_sets": tuple(test_sets.split(","))}
+    sets = {"train_sets": separate(train_sets), "test_sets": separate(test_sets)}
     _report(_data_prep().prepare_physionet2012(raw, out, **sets, download=download, descriptors=descriptors))
+
+
+def prepare_sets(raw: Path | None, out: Path, train_sets: list[str], test_sets: list[str]) -> Path:
+    """The cohort of the challenge that trains and tests on these sets, prepared unless it is there."""
+    return _data_prep().prepare_physionet2012(raw, out, train_sets=separate(train_sets), test_sets=separate(test_sets))
 
 
 @prepare.command()

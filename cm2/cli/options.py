@@ -70,6 +70,17 @@ Absent = Annotated[
     typer.Option("--absent", metavar="MODALITY=FRACTION", help="Mask a modality in this fraction of the stays with it (repeat for more)."),
 ]
 
+TrainSets = Annotated[
+    list[str],
+    typer.Option(help="Sets of the challenge to train on (repeat for more, or a,c); 15 % of their stays are used for validation."),
+]
+TestSets = Annotated[list[str], typer.Option(help="Sets to test on (repeat for more).")]
+
+
+def separate(words: list[str]) -> tuple[str, ...]:
+    """The names in words that may hold several, separated by commas."""
+    return tuple(name for word in words for name in word.split(","))
+
 
 def below(heading: str, entries: Mapping[str, str]) -> str:
     """A list for the end of a help page; the leading backspace keeps click from rewrapping its lines."""

@@ -51,6 +51,8 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
             raise ValueError(f"{name}: a group of fields, got {value!r}; set one of its fields, for example {name}.{fields(kind)[0].name}")
         return build(kind, value, f"{name}.")
     if get_origin(kind) in (Union, UnionType):
+        if value is None:
+            return None
         kind = next(k for k in get_args(kind) if k is not type(None))
     if get_origin(kind) is dict:
         pairs = json.loads(value) if isinstance(value, str) else value

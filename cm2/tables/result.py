@@ -61,6 +61,11 @@ class Cell:
     score: str = ""
     """Score, or way to impute, of the row; empty where a method has one row."""
 
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> Self:
+        """A cell from its fields, as JSON holds them."""
+        return cls(**{key: _tuples(value) for key, value in tree.items()})
+
     @property
     def sd(self) -> float | None:
         """Standard deviation over the seeds, 0 where no seed changes anything; None for a single seed."""
@@ -157,7 +162,7 @@ def read(path: Path | str) -> TableResult:
             f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; remove it, or write elsewhere with --out"
         )
     tree = upgraded(tree) if given == SUMMED else tree
-    cells = tuple(Cell(**{key: _tuples(value) for key, value in cell.items()}) for cell in tree.pop("cells"))
+    cells = tuple(Cell.from_dict(cell) for cell in tree.pop("cells"))
     if tree["kind"] in ("alignment", "imputation"):
         cells = tuple(_scored(cell) for cell in cells)
     return TableResult(cells=cells, **tree)
@@ -181,7 +186,7 @@ def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[P
         "json": _one_line_a_cell(tree, result.cells),
         "md": markdown,
     }
-    return [_replace(folder / f"{stem}.{ending}", texts[ending]) for ending in ENDINGS]
+    return [replace_file(folder / f"{stem}.{ending}", texts[ending]) for ending in ENDINGS]
 
 
 def _one_line_a_cell(tree: Mapping[str, Any], cells: tuple[Cell, ...]) -> str:
@@ -194,7 +199,8 @@ def _known(cell: Cell) -> dict[str, Any]:
     return known if cell.score else {name: value for name, value in known.items() if name != "score"}
 
 
-def _replace(path: Path, text: str) -> Path:
+def replace_file(path: Path, text: str) -> Path:
+    """Writes a file beside its place and then renames it."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as part:
         part.write(text)
     try:
