@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cm2.plots.style import COLOURS, INK, style
 
-TITLES = {"auroc": "AUROC", "aupr": "AUPR"}
+TITLES = {"auroc": "AUROC", "aupr": "AUPR", "brier": "Brier score"}
 
 
 def over_components(frame: pd.DataFrame) -> Figure:
@@ -23,7 +23,7 @@ def over_components(frame: pd.DataFrame) -> Figure:
         colours = dict(zip(frame["task"].unique(), COLOURS, strict=False))
         lines = dict(zip(frame["section"].unique(), (("-", "o"), ("--", "s"), (":", "^")), strict=False))
         width = 0.08
-        for ax, metric in zip(axes, TITLES, strict=True):
+        for ax, metric in zip(axes, ("auroc", "aupr"), strict=True):
             groups = list(frame[frame["metric"] == metric].groupby(["task", "section"], sort=False))
             for place, ((task, section), rows) in enumerate(groups):
                 line, marker = lines[section]

@@ -154,15 +154,14 @@ def _planned(one: Statement, plan: ConfirmatoryPlan, cohort: Cohort, store: RunS
     """The rows of a statement as a table, whose reference is the row that the statement is about."""
     spec: TableSpec = load_table(one.table)
     sections = tuple(section for section in spec.section if section.label == one.section)
-    spec = replace(spec, section=sections, reference=one.row, margin=one.margin)
+    spec = replace(spec, section=sections, reference=one.row, margin=one.margin, metrics=(one.metric,))
     there = [row.label for row in spec.row if not row.sections or one.section in row.sections]
     only = [one.row] if one.direction == "at_least" else [one.row, *(one.against or there)]
     return resolve(spec, cohort, store, plan.profile, plan.seeds, only=only, tasks=[one.task])
 
 
 def _cells(one: Statement, plan: TablePlan) -> list[Cell]:
-    cells = [cell for cell in result_cells(plan) if cell.metric == one.metric]
-    return sorted(cells, key=lambda cell: cell.row != one.row)  # a stable sort: the row itself first
+    return sorted(result_cells(plan), key=lambda cell: cell.row != one.row)  # a stable sort: the row itself first
 
 
 def _together(cells: Sequence[Sequence[Cell]]) -> list[tuple[Cell, ...]]:

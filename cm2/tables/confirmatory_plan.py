@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 from cm2.config.reading import build
 from cm2.tables.loading import load_table
-from cm2.tables.spec import check_known
-from cm2.tables.statistics import METRICS
+from cm2.tables.spec import TableSpec, check_known
 
 DIRECTIONS = {
     "above": "every difference is above 0, with a corrected p-value below the level",
@@ -102,7 +101,7 @@ def _block(cls: type[Block], tree: Mapping[str, Any], where: str) -> Block:
 
 def _check(one: Statement, where: str) -> None:
     check_known(one.direction, DIRECTIONS, f"{where}: direction")
-    check_known(one.metric, METRICS, f"{where}: metric")
+    check_known(one.metric, TableSpec.metrics, f"{where}: metric")
     try:
         spec = load_table(one.table)
     except ValueError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cm2.config.names import choose
 from cm2.tables.contract import kind_of
 from cm2.tables.spec import ABSENT, HERE, Row, Section, TableSpec, check_known, read_block
+from cm2.uncertainty import INFLUENCE
 
 SETTINGS = ("matched", *ABSENT)
 SPLITS = ("test", "valid")
@@ -50,6 +51,8 @@ def _check(spec: TableSpec, path: Path) -> None:
     for row in spec.row:
         for label in row.sections:
             check_known(label, [section.label for section in spec.section], f"{path.name}: row {row.label}: section")
+    for metric in spec.metrics:
+        check_known(metric, INFLUENCE, f"{path.name}: metric")
     check_known(spec.split, SPLITS, f"{path.name}: split")
     if spec.split != "test" and not kind.predicted:
         raise ValueError(f"{path.name}: a table of {spec.kind} is computed on test stays; leave split = {spec.split!r} out")

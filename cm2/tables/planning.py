@@ -71,8 +71,8 @@ class TablePlan:
         spec = self.spec
         parts = [[e.section.label, e.row.label, e.task, [self.runs[c.digest()].path.name for c in e.configs]] for e in self.entries]
         way = [] if self.version == 1 else [self.version]
-        split = [] if spec.split == "test" else [spec.split]
-        text = json.dumps([FORMAT, spec.title, spec.kind, spec.reference, spec.margin, parts, *way, *split])
+        more = [getattr(spec, name) for name in ("split", "metrics") if getattr(spec, name) != getattr(TableSpec, name)]
+        text = json.dumps([FORMAT, spec.title, spec.kind, spec.reference, spec.margin, parts, *way, *more])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

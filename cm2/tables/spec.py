@@ -71,6 +71,8 @@ class TableSpec:
     """Label of the row that the others are compared with."""
     margin: float | None = None
     """Largest difference of AUROC or AUPR that does not matter, for tests of equivalence to the reference; None: none are made."""
+    metrics: tuple[str, ...] = ("auroc", "aupr")
+    """Of a table of results: ``auroc``, ``aupr``, and ``brier``, of which less is better."""
     split: str = "test"
     """Whose predictions it is computed from: ``test``, or ``valid`` for a table of choices, in which the test stays take no part."""
     by_task: bool = False

@@ -19,8 +19,6 @@ from cm2.tables.predictions import Predicted, column_of, predicted
 from cm2.tables.result import Cell, TableResult
 from cm2.uncertainty import FEWEST, Measured, difference, measure
 
-METRICS = ("auroc", "aupr")
-
 
 @dataclass(frozen=True)
 class _Row:
@@ -47,7 +45,7 @@ def result_cells(plan: TablePlan, tests: bool = False) -> list[Cell]:
     cells, split = [], plan.spec.split
     for entry in plan.entries:
         runs = tuple(column_of(plan.runs[config.digest()], split) for config in entry.configs)
-        for metric in METRICS:
+        for metric in plan.spec.metrics:
             cell = Cell(entry.section.label, entry.row.label, entry.task, metric, runs=runs)
             cells.append(_beside_printed(cell, f"{metric}_p" if tests else metric, plan, entry))
     found = {column_of(run, split): predicted(run, split) for run in plan.runs.values()}
@@ -89,7 +87,8 @@ def computed(
     labelled: dict[tuple[str, str], dict[str, list[Predicted]]] = {}
     for cell in places:
         labelled.setdefault((cell.section, cell.task), {}).setdefault(cell.row, [predictions[key] for key in cell.runs])
-    blocks = {place: _measured(rows) for place, rows in labelled.items()}
+    metrics = tuple(dict.fromkeys(cell.metric for cell in places))
+    blocks = {place: _measured(rows, metrics) for place, rows in labelled.items()}
     cells = []
     for cell in places:
         block = blocks[cell.section, cell.task]
@@ -117,13 +116,13 @@ def corrected(cells: Sequence[Cell]) -> list[Cell]:
     return list(cells)
 
 
-def _measured(rows: Mapping[str, Sequence[Predicted]]) -> dict[str, _Row]:
+def _measured(rows: Mapping[str, Sequence[Predicted]], metrics: Sequence[str]) -> dict[str, _Row]:
     """The rows of a section for one task, measured on the union of their stays; without measures where there are too few."""
     stays = np.unique(np.concatenate([one.stay_id for runs in rows.values() for one in runs]))
     out = {}
     for label, runs in rows.items():
         enough = all(smaller_class(len(one.label), int(one.label.sum())) >= FEWEST for one in runs)
-        out[label] = _Row(runs, {metric: [_on(stays, one, metric) for one in runs] for metric in METRICS} if enough else {})
+        out[label] = _Row(runs, {metric: [_on(stays, one, metric) for one in runs] for metric in metrics} if enough else {})
     return out
 
 

@@ -12,7 +12,7 @@ from cm2.tables.result import Cell, TableResult
 
 TOO_FEW = "too few"
 SMALLEST_P, ROUNDING = 1e-300, 1e-12
-NAMES = {"auroc": "AUROC", "aupr": "AUPR"}
+NAMES = {"auroc": "AUROC", "aupr": "AUPR", "brier": "Brier score"}
 COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
 Show = Callable[[Cell], str]
 

@@ -96,6 +96,16 @@ def test_a_table_of_choices_reads_validation_stays(kept, tiny, store, tmp_path):
     assert all(problem == "" for _, problem in verify_tables(tmp_path))
 
 
+def test_a_table_of_brier_scores(tiny, store, tmp_path):
+    path = tmp_path / "calibrated.toml"
+    text = 'title = "Calibrated"\nmetrics = ["brier"]\n[[row]]\nlabel = "CM2"\n[[section]]\nlabel = "all"\nsetting = "matched"\n'
+    path.write_text(text)
+    result = table(path, tiny, "smoke", seeds=2, settings=FAST, store=store, tasks=["death"], out=tmp_path, progress=False)
+    (cell,) = result.cells
+    assert cell.seeds == pytest.approx([Run(store.root / run).metrics["test"]["brier"] for run in cell.runs], abs=1e-3)
+    assert "death Brier score" in markdown(result) and recompute(read(tmp_path / "calibrated.json"), tmp_path) == list(result.cells)
+
+
 def test_every_kept_table_is_computed_again(repository):
     """Or says that it was kept without predictions."""
     for folder in sorted({path.parent for path in repository.glob("results/*/*.md")}):

@@ -107,9 +107,13 @@ def test_a_rate_that_masks_nothing_is_refused(tmp_path, line, message):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [('split = "train"', "split 'train' is unknown; choose one of"), ('split = "valid"\nkind = "alignment"', "is computed on test stays")],
+    [
+        ('metrics = ["auc"]', "metric 'auc' is unknown; choose one of aupr, auroc, brier"),
+        ('split = "train"', "split 'train' is unknown; choose one of"),
+        ('split = "valid"\nkind = "alignment"', "is computed on test stays"),
+    ],
 )
-def test_a_split_that_no_table_reads_is_refused(tmp_path, line, message):
+def test_splits_and_metrics_that_no_table_has_are_refused(tmp_path, line, message):
     path = tmp_path / "mine.toml"
     path.write_text(f'title = "Mine"\n{line}\n[[row]]\nlabel = "CM2"\n[[section]]\nlabel = "all"\nsetting = "matched"\n')
     with pytest.raises(ValueError, match=message):
