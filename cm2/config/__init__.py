@@ -136,6 +136,10 @@ class Config:
             model = replace(model, impute="zero", n_draws=ModelConfig.n_draws)
         return replace(self, absent_test={}, mechanism=self.mechanism if masked else "mcar", model=model)
 
+    def in_pretraining(self, complete: bool) -> Config:
+        """The same of what `ModelConfig.pretrain` reads, which is no outcome."""
+        return replace(self.in_training(complete), labels=1.0)
+
     def digest(self) -> str:
         """A hash of every field (64 hexadecimal digits); see `reading.later` for fields that were added after runs had been stored."""
         return hashlib.sha256(json.dumps(keyed(self), sort_keys=True).encode()).hexdigest()

@@ -30,6 +30,8 @@ class Pretraining:
     """Makes of a batch what `Method.loss` does. Parameters of it that are not the method's are trained with them and then forgotten."""
     epochs: int
     learning_rate: float
+    reads_outcomes: bool = False
+    """Whether it differs with the outcomes that are known."""
 
 
 class Method(nn.Module, ABC):

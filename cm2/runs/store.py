@@ -25,6 +25,9 @@ from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.provenance import provenance
 
+PRETRAINED = "pretraining.ckpt"
+"""Checkpoint of a finished pre-training, among a run's checkpoints."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -119,6 +122,17 @@ class RunStore:
         same = (run for run in self.runs() if run.config.in_training(complete) == wanted)
         return next((run for run in same if self.key(run.config, cohort) == run.path.name), None)
 
+    def _copy_pretraining(self, config: Config, cohort: Cohort, complete: bool, folder: Path) -> None:
+        """Takes the pre-training over from a stored run that differs in the known outcomes alone: the trainer goes on from its end."""
+        wanted = config.in_pretraining(complete)
+        for run in self.runs():
+            states, own = run.path / "checkpoints" / PRETRAINED, folder / "checkpoints" / PRETRAINED
+            if states.is_file() and run.config.in_pretraining(complete) == wanted and self.key(run.config, cohort) == run.path.name:
+                own.parent.mkdir(exist_ok=True)
+                shutil.copy(states, own.with_suffix(".part"))
+                own.with_suffix(".part").replace(own)
+                return
+
     def runs(self) -> list[Run]:
         """All finished runs, oldest first."""
         folders = [p for p in self.root.glob("*") if p.is_dir() and not p.name.startswith(".")]
@@ -155,6 +169,8 @@ class RunStore:
                 # Lightning takes seconds to import: not for a call that finds its run
                 from cm2.runs.trainer import train
 
+                if (stage := method.pretraining()) is not None and not stage.reads_outcomes:
+                    self._copy_pretraining(config, cohort, complete, folder)
                 train(method, config, stays["train"], stays["valid"], folder, devices=devices)
             else:
                 like.load_weights(method, cohort)

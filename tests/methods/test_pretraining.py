@@ -14,6 +14,7 @@ from cm2.methods import build_method, tokenised
 from cm2.methods.cm2 import CM2
 from cm2.methods.pretraining import MaskedObjective
 from cm2.runs import trainer
+from cm2.runs.loops import PretrainingLoop
 
 PRETRAIN = ("likelihood", "masked")
 VECTOR = {"link": "vector", "directions": 2, "normalisation": "batch"}
@@ -141,6 +142,21 @@ def test_a_run_pretrains_on_all_stays_and_counts_the_task_where_the_outcome_is_k
     full = RunStore(tmp_path).fit(replace(made, labels=1.0), small_cohort, progress=False)
     count = {each: (r.metrics["valid"]["n"], r.metrics["test"]["n"]) for each, r in (("few", run), ("all", full))}
     assert count["few"][0] == pytest.approx(0.2 * count["all"][0], abs=1) and count["few"][1] == count["all"][1]
+
+
+@pytest.mark.parametrize("stage", ["likelihood", "masked"])
+def test_a_pretraining_without_outcomes_serves_every_share_of_them(setting, small_cohort, tmp_path, monkeypatch, stage):
+    made, _ = setting(stage)
+    store, other = RunStore(tmp_path / "store"), RunStore(tmp_path / "other")
+    few = store.fit(made, small_cohort, progress=False)
+    alone = other.fit(replace(made, labels=0.6), small_cohort, progress=False)
+    monkeypatch.setattr(PretrainingLoop, "training_step", lambda *_: pytest.fail("pre-trained again"))
+    shared = store.fit(replace(made, labels=0.6), small_cohort, progress=False)
+    assert "weights" not in shared.environment and not shared.history.equals(few.history)
+    pd.testing.assert_frame_equal(shared.history, alone.history, check_exact=False, rtol=1e-4)
+    pd.testing.assert_frame_equal(pd.read_csv(shared.path / "pretraining.csv"), pd.read_csv(few.path / "pretraining.csv"))
+    with pytest.raises(BaseException, match="pre-trained again"):
+        store.fit(replace(made, seed=made.seed + 1), small_cohort, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_rate_that_masks_nothing_is_refused(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('metrics = ["auc"]', "metric 'auc' is unknown; choose one of aupr, auroc, brier"),
+        ('metrics = ["auc"]', "metric 'auc' is unknown; choose one of auroc, aupr, brier"),
         ('split = "train"', "split 'train' is unknown; choose one of"),
         ('split = "valid"\nkind = "alignment"', "is computed on test stays"),
     ],

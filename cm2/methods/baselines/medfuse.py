@@ -51,7 +51,8 @@ class MedFuse(Baseline):
         """Every encoder with a classifier of its own, if ``pretrain_epochs`` is not 0."""
         if not self.config.pretrain_epochs:
             return None
-        return Pretraining(SeparateObjective(self.embed, len(self.names), self.embeddings.dim), self.config.pretrain_epochs, self.rate)
+        objective = SeparateObjective(self.embed, len(self.names), self.embeddings.dim)
+        return Pretraining(objective, self.config.pretrain_epochs, self.rate, reads_outcomes=True)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings ``(B, M, d)``, zero where missing, and the mask of observed modalities ``(B, M)``."""
