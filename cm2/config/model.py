@@ -77,6 +77,9 @@ class ModelConfig:
     """Factor of the encoders' learning rate in the training with the task; 0 leaves them as they are, which suits pre-trained ones."""
     temperature: float = 0.0
     """T of the annealing: the task loss is multiplied by 1/max(exp(-T·epoch), 1e-3); 0 switches it off."""
+    start_at_prevalence: bool = later(False)
+    """Whether classifier and heads begin at the log-odds of the outcome among the first stays, in place of even odds: with few steps, or
+    an average over steps, probabilities would otherwise stay too high where the outcome is rare."""
     fusion: str = "lstm"
     """Fusion of the embeddings before the classifier: an ``lstm`` over the modalities, ``concat``, side by side (paper, Table 5),
     ``hidden``, side by side into one hidden layer, or ``additive``, a hidden layer for each, whose contributions to the log-odds add up."""

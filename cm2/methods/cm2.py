@@ -139,9 +139,15 @@ class CM2(Method):
     def initialise(self, batch: Batch) -> None:
         """Initialises each mixture by k-means++ on the embeddings of a first batch, which makes its components differ.
 
-        The released score keeps its equal components. The embeddings are computed in training mode: in evaluation mode batch
-        normalisation would use the initial running variance, 1, and the mixtures would start far from every embedding they are to model.
+        With ``start_at_prevalence`` classifier and heads begin at its log-odds of the outcome. The released score keeps its equal
+        components. The embeddings are computed in training mode: in evaluation mode batch normalisation would use the initial running
+        variance, 1, and the mixtures would start far from every embedding they are to model.
         """
+        if self.config.start_at_prevalence:
+            known = batch.label[~batch.label.isnan()]
+            odds = (known.sum() + 0.5) / ((1 - known).sum() + 0.5)  # half a stay of either outcome: there may be none
+            for layer in (self.classifier, *(self.heads or ())):
+                layer.bias.fill_(odds.log())
         if isinstance(self.joint, ReleasedScore):
             return
         training = self.training

@@ -56,6 +56,7 @@ CASES = {
     "model.pretrain_learning_rate": Case(0.02, "pretraining", {"model.pretrain": "masked"}),
     "model.encoder_rate": Case(0.1, "optimiser"),
     "model.temperature": Case(0.7, WEIGHT),
+    "model.start_at_prevalence": Case(True, "gradient loss terms"),
     "model.fusion": Case("concat", PARTS),
     "model.fusion_reads": Case("present", FUNCTION),
     "model.fusion_hidden": Case(9, SIZE),

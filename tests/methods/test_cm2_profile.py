@@ -1,5 +1,7 @@
 """CM2 with a law that is fitted: to the embeddings of evaluation mode, and nothing of it is trained."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_cm2 import STAYS, Synchronisations, build, make_batch, modalities
@@ -158,6 +160,18 @@ def test_without_imputation_a_stay_that_lacks_a_modality_has_only_its_heads():
 def test_without_imputation_there_must_be_heads(settings, message):
     with pytest.raises(ValueError, match=message):
         ModelConfig(impute="none", **settings)
+
+
+def test_classifier_and_heads_begin_at_the_prevalence():
+    method, batch = build(2, lambda_heads=0.3, start_at_prevalence=True), make_batch(modalities(2))
+    label = torch.where(torch.arange(STAYS) < 3, 1.0, 0.0)
+    label[-2:] = torch.nan
+    method.initialise(replace(batch, label=label))
+    expected = torch.log(torch.tensor(3.5 / (STAYS - 5 + 0.5)))
+    for layer in (method.classifier, *method.heads):
+        torch.testing.assert_close(layer.bias, expected.view(1))
+    method.initialise(replace(batch, label=torch.full((STAYS,), torch.nan)))
+    assert method.classifier.bias.item() == 0, "without a known outcome even odds are left"
 
 
 def test_the_conditional_mean_fills_what_is_missing():
