@@ -1,6 +1,7 @@
 """Figures in the house style."""
 
 from cm2.plots.basic import curves, panels, scatter
+from cm2.plots.comparisons import heat_map, ranks
 from cm2.plots.copulas import conditional_quantiles, copula_densities, density_grid, normal_score_densities, normal_score_grid
 from cm2.plots.errors import error_strips
 from cm2.plots.flow import flow_chart
@@ -21,11 +22,13 @@ __all__ = [
     "differences",
     "error_strips",
     "flow_chart",
+    "heat_map",
     "normal_score_densities",
     "normal_score_grid",
     "over_components",
     "overview",
     "panels",
+    "ranks",
     "scatter",
     "style",
     "use_style",
