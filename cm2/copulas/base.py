@@ -5,7 +5,7 @@ A point :math:`u` is represented by its tails :math:`(\log u, \log(1-u))`; every
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Size, Tensor
@@ -13,6 +13,7 @@ from torch.distributions import Distribution, constraints
 
 from cm2.copulas.conditional_mean import conditional_mean
 from cm2.copulas.law_dependence import spearman_rho
+from cm2.copulas.parameters import check_parameters
 from cm2.copulas.tails import Tails, refuse_boundary, to_unit_interval, touches_boundary
 from cm2.numerics.blocks import block_sizes, blockwise
 from cm2.numerics.elementary import LOG_HALF
@@ -32,16 +33,25 @@ class CopulaDistribution(Distribution, ABC):
     Args:
         dim: number of coordinates.
         batch_shape: batch shape of the parameters, broadcast against the leading dimensions of `u`.
-        validate_args: check the points (default: torch's setting). False on the training path: no check, no device synchronisation.
+        validate_args: check parameters and points (default: torch's setting). False on the training path: no check, and no wait for a
+            device.
     """
 
     support = constraints.independent(constraints.unit_interval, 1)
-    arg_constraints: ClassVar[dict[str, Any]] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = True
 
     def __init__(self, dim: int, batch_shape: Size, validate_args: bool | None = None) -> None:
         self.dim = dim
-        super().__init__(Size(batch_shape), Size((dim,)), validate_args=validate_args)
+        checked = Distribution._validate_args if validate_args is None else validate_args
+        if checked:
+            check_parameters(self, self._ranges())
+        super().__init__(Size(batch_shape), Size((dim,)), validate_args=False)
+        self._validate_args = checked
+
+    def _ranges(self) -> dict[str, constraints.Constraint]:
+        """Ranges of the parameters, by name."""
+        return self.arg_constraints
 
     @property
     def mean(self) -> Tensor:

@@ -1,6 +1,7 @@
 """Base class of learnable copulas, and the registry of families by name."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -39,6 +40,9 @@ class Copula(nn.Module, ABC):
     """Whether ``make(name, 2)`` can be a pair copula of a vine."""
     simulated: ClassVar[bool] = True
     """Whether the simulator can draw cohorts from it; requires that its parameters are numbers."""
+
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Range of raw parameters, by name, within which maximum likelihood searches: beyond it a likelihood may grow without end."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

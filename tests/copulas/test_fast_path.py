@@ -36,6 +36,36 @@ def test_many_points_equal_few(name, parameters):
         torch.testing.assert_close(law.cdf(u[:100]), law.cdf(u[:FEW])[:100], rtol=1e-10, atol=0)
 
 
+RANGE = [
+    *(("frank", {"alpha": sign * a}) for a in (1e-8, 1.0, 50.0, 120.0, 300.0, 800.0, 1500.0, 5000.0) for sign in (1.0, -1.0)),
+    *(("gumbel", {"alpha": a}) for a in (1.0, 1 + 1e-6, 3.0, 100.0, 1000.0)),
+    *(("joe", {"alpha": a}) for a in (1.0, 1 + 1e-6, 3.0, 100.0, 1000.0)),
+    *(("clayton", {"alpha": a}) for a in (1e-8, 1.0, 50.0, 500.0, 5000.0)),
+    *(("gaussian", {"rho": r}) for r in (0.0, 0.5, -0.999, 1 - 1e-6)),
+    *(("student", {"rho": r, "nu": nu}) for r in (0.0, -0.999) for nu in (1.0, 4.0, 1e5)),
+]
+"""Parameters from next to independence to what a fit may reach, further than anybody's data."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "parameters"), RANGE)
+def test_plain_points_give_what_their_tails_give(name, parameters, dtype):
+    """`log_prob` and `h` of u have formulas of their own beside those of (log u, log(1 - u))."""
+    law = make(name, 2, **{key: torch.tensor(value, dtype=torch.float64) for key, value in parameters.items()}).to(dtype)()
+    u = torch.rand(4000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(dtype)
+    u = torch.cat([u, u[:, :1].expand(-1, 2)]).clamp(1e-5, 1 - 1e-5)  # and the diagonal, where a strong dependence has its mass
+    with torch.no_grad():
+        tails = torch.log(u), torch.log1p(-u)
+        h, expected = law.h(u), torch.exp(law.h_tails(*tails)[0])
+        density, slow = law.log_prob(u), law.log_prob_tails(*tails)
+    assert h.isfinite().all() and density.isfinite().all()
+    # an error of rounding in u moves h by up to the density, and log c by its slope: both grow with the parameter
+    size = parameters.get("nu", 0) ** 0.5 + (abs(parameters["alpha"]) if "alpha" in parameters else 1 / (1 - abs(parameters["rho"])))
+    room = 400 * torch.finfo(dtype).eps * (1 + size)
+    torch.testing.assert_close(h, expected, rtol=0, atol=room)
+    torch.testing.assert_close(density, slow, rtol=room, atol=room)
+
+
 @pytest.mark.parametrize(("name", "parameters"), LAWS)
 def test_gradients_of_many_points_equal_those_of_few(name, parameters):
     module, u = make(name, 2, **parameters), points()

@@ -9,6 +9,7 @@ from torch import Size, Tensor
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.module import Copula
+from cm2.copulas.parameters import require_tensors
 from cm2.copulas.tails import Tails, to_unit_interval, uniform_tails
 from cm2.numerics.context import Context
 from cm2.numerics.elementary import log1mexp
@@ -35,6 +36,7 @@ def excess_over_one(alpha: Tensor, exact: Tensor | None = None) -> Tensor:
 
     Never 0: at α = 1 it is a number too small to affect any result, so that its logarithm has a value and a derivative.
     """
+    require_tensors("parameter", alpha=alpha)
     value = alpha.detach() - 1 if exact is None else exact.detach()
     return _SameChange.apply(alpha, value + smallest_excess(alpha.dtype))
 
@@ -65,6 +67,7 @@ class ArchimedeanDistribution(CopulaDistribution):
     """
 
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None) -> None:
+        require_tensors(type(self).__name__, alpha=alpha)
         self.alpha = alpha
         super().__init__(dim, alpha.shape, validate_args)
 

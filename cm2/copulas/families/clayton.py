@@ -1,7 +1,10 @@
 r"""The Clayton copula."""
 
+from typing import ClassVar
+
 import torch
 from torch import Size, Tensor, nn
+from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
@@ -60,6 +63,8 @@ class ClaytonDistribution(ArchimedeanDistribution):
         dim: number of coordinates.
         validate_args: see `CopulaDistribution`.
     """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"alpha": constraints.nonnegative}
 
     @property
     def kendall_tau(self) -> Tensor:

@@ -1,13 +1,17 @@
 r"""Base classes of the elliptical copulas: unconstrained correlation matrices and algebra of their Cholesky factors."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
+from torch.distributions import constraints
 
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.law_dependence import check_tau
 from cm2.copulas.module import Copula, parameter
+from cm2.copulas.parameters import require_tensors
 
 
 class EllipticalDistribution(CopulaDistribution):
@@ -21,7 +25,10 @@ class EllipticalDistribution(CopulaDistribution):
         validate_args: see `CopulaDistribution`.
     """
 
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"cholesky": constraints.corr_cholesky}
+
     def __init__(self, cholesky: Tensor, batch_shape: Size | None = None, validate_args: bool | None = None) -> None:
+        require_tensors(type(self).__name__, cholesky=cholesky)
         self.cholesky = cholesky
         super().__init__(cholesky.shape[-1], cholesky.shape[:-2] if batch_shape is None else batch_shape, validate_args)
 
@@ -87,6 +94,10 @@ def solve_lower(factor: Tensor, z: Tensor) -> Tensor:
     return torch.stack(white, -1)
 
 
+_LARGEST = 1e3
+"""Largest raw correlation in a fit; in two dimensions 1 - ρ is then 5e-7."""
+
+
 class EllipticalCopula(Copula):
     r"""A copula with a learnable correlation matrix. Row i of the Cholesky factor is :math:`(a_{i1}, \ldots, a_{i,i-1}, 1)` divided by its
     norm, with real :math:`a_{ij}`: each such matrix is a correlation matrix, and every positive definite one is obtained exactly once.
@@ -99,6 +110,8 @@ class EllipticalCopula(Copula):
     Raises:
         ValueError: rho outside (-1, 1) or for another dim than 2, a matrix that is not a correlation matrix, or both arguments.
     """
+
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"raw": (-_LARGEST, _LARGEST)}
 
     def __init__(self, dim: int, rho: float | Tensor | None = None, correlation: Tensor | None = None) -> None:
         super().__init__(dim)

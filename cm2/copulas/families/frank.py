@@ -1,9 +1,11 @@
 r"""The Frank copula."""
 
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
+from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
@@ -43,6 +45,11 @@ class FrankDistribution(ArchimedeanDistribution):
         dim: number of coordinates.
         validate_args: see `CopulaDistribution`.
     """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"alpha": constraints.real}
+
+    def _ranges(self) -> dict[str, constraints.Constraint]:
+        return self.arg_constraints if self.dim == 2 else {"alpha": constraints.nonnegative}
 
     @property
     def kendall_tau(self) -> Tensor:
@@ -100,9 +107,14 @@ class FrankDistribution(ArchimedeanDistribution):
         return logsigmoid(logit), logsigmoid(-logit)
 
     def _h_at(self, u: Tensor) -> Tensor:
+        r"""The odds of `_h_tails` without logarithms of u. With :math:`a = |\alpha|`, :math:`e^{\alpha(u-v)}` and
+        :math:`e^{a(2u-1)}` are taken together where :math:`\alpha < 0`: either alone would overflow.
+        """
         first, second = u.unbind(-1)
-        ratio = torch.expm1(first * -self.alpha) / torch.expm1((first - 1) * self.alpha)
-        return torch.sigmoid((first - second) * self.alpha + torch.log(ratio))
+        size = self._size()
+        ratio = torch.expm1(first * -size) / torch.expm1((first - 1) * size)
+        shift = torch.where(self.alpha < 0, first + second - 1, first - second)
+        return torch.sigmoid(shift * size + torch.log(ratio))
 
     def _log_factors(self, log_u: Tensor, log1m_u: Tensor, stacked: bool = False) -> Tails:
         """(log r, log(1 - r)); `stacked` if the last dimension is that of the coordinates."""

@@ -2,9 +2,11 @@ r"""The Gumbel copula."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
+from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
@@ -48,6 +50,8 @@ class GumbelDistribution(ArchimedeanDistribution):
         validate_args: see `CopulaDistribution`.
         excess: :math:`\alpha - 1`, if known more precisely than from the rounded alpha; only its value, the gradient flows through alpha.
     """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"alpha": constraints.greater_than_eq(1.0)}
 
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, excess: Tensor | None = None) -> None:
         self.excess = excess_over_one(alpha, excess)

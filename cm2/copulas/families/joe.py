@@ -3,10 +3,12 @@ r"""The Joe copula."""
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from scipy.special import zeta
 from torch import Size, Tensor, nn
+from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.base import CopulaDistribution
@@ -75,6 +77,8 @@ class JoeDistribution(ArchimedeanDistribution):
         validate_args: see `CopulaDistribution`.
         excess: :math:`\alpha - 1`, if known more precisely than from the rounded alpha; only its value, the gradient flows through alpha.
     """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"alpha": constraints.greater_than_eq(1.0)}
 
     def __init__(self, alpha: Tensor, dim: int, validate_args: bool | None = None, excess: Tensor | None = None) -> None:
         self.excess = excess_over_one(alpha, excess)

@@ -1,14 +1,18 @@
 r"""The Student t copula."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Size, Tensor, nn
+from torch.distributions import constraints
 
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.families.elliptical import EllipticalCopula, EllipticalDistribution, solve_lower, times
 from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.module import parameter
+from cm2.copulas.parameters import require_tensors
 from cm2.copulas.tails import Tails, to_unit_interval
 from cm2.numerics.bivariate_t import arc, bivariate_t_cdf, conditional_arc, scaled_sinh, unconditional_arc
 from cm2.numerics.orthants import multivariate_t_cdf
@@ -42,7 +46,13 @@ class StudentDistribution(EllipticalDistribution):
         validate_args: see `CopulaDistribution`.
     """
 
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        **EllipticalDistribution.arg_constraints,
+        "nu": constraints.positive,
+    }
+
     def __init__(self, cholesky: Tensor, nu: Tensor, validate_args: bool | None = None) -> None:
+        require_tensors(type(self).__name__, cholesky=cholesky, nu=nu)
         batch = torch.broadcast_shapes(cholesky.shape[:-2], nu.shape)
         self.nu = nu.expand(batch)
         super().__init__(cholesky.expand(*batch, *cholesky.shape[-2:]), batch, validate_args)
@@ -222,6 +232,8 @@ class Student(EllipticalCopula):
     """
 
     name = "student"
+    # where ranks coincide the likelihood has no maximum as nu falls to 0; above the upper limit the law is Gaussian to many digits
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {**EllipticalCopula.limits, "log_nu": (0.0, math.log(1e6))}
 
     def __init__(self, dim: int, rho: float | Tensor | None = None, correlation: Tensor | None = None, nu: float | Tensor = 8.0) -> None:
         super().__init__(dim, rho, correlation)

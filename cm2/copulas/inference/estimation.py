@@ -17,6 +17,7 @@ from cm2.copulas.inference.likelihood import (
     Fittable,
     LogLikelihood,
     covariance_of,
+    limits_of,
     natural_parameters,
     rank_covariance_of,
     raw_of,
@@ -60,6 +61,11 @@ class Fit:
     converged: bool = True
     at_boundary: bool = False
     evaluations: int = 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the estimate is no maximum inside its range: the search did not converge, or ended at a boundary."""
+        return self.at_boundary or not self.converged
 
     @property
     def aic(self) -> float:
@@ -249,12 +255,15 @@ def _scalar(copula: Fittable, u: Tensor, few: Tensor | None, places: tuple[float
 
 
 def _vector(copula: Fittable, u: Tensor, few: Tensor | None, standard_errors: bool, ranks: bool) -> Fit:
+    low, high = limits_of(copula)
+
     def mean(sample: Tensor) -> tuple[LogLikelihood, Callable[[np.ndarray], tuple[float, np.ndarray]]]:
         likelihood = LogLikelihood(copula, sample)
 
         def scaled(raw: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = likelihood(raw)
-            return value / len(sample), gradient / len(sample)
+            # constant beyond the limits: a likelihood that grows without end there has its maximum at them
+            value, gradient = likelihood(np.clip(raw, low, high))
+            return value / len(sample), np.where((raw < low) | (raw > high), 0.0, gradient) / len(sample)
 
         return likelihood, scaled
 
@@ -264,9 +273,11 @@ def _vector(copula: Fittable, u: Tensor, few: Tensor | None, standard_errors: bo
         _, near = mean(few)
         start = maximise(near, start, tolerance=1e-5).point
         hessian = hessian_of(lambda raw: near(raw)[1], start)
-    found = maximise(function, start, hessian)
-    information = -len(u) * hessian_of(lambda raw: function(raw)[1], found.point) if standard_errors else None
-    set_raw(copula, found.point)
+    found = maximise(function, np.clip(start, low, high), hessian)
+    point = np.clip(found.point, low, high)
+    at_limit = bool(((point <= low) | (point >= high)).any())
+    information = -len(u) * hessian_of(lambda raw: function(raw)[1], point) if standard_errors else None
+    set_raw(copula, point)
     covariance = None
     if information is not None:
         covariance = rank_covariance_of(copula, u, information) if ranks else covariance_of(information)
@@ -277,7 +288,7 @@ def _vector(copula: Fittable, u: Tensor, few: Tensor | None, standard_errors: bo
         found.value * len(u),
         covariance,
         converged=found.converged,
-        at_boundary=covariance is not None and not np.isfinite(covariance).all(),
+        at_boundary=at_limit or (covariance is not None and not np.isfinite(covariance).all()),
         evaluations=likelihood.evaluations,
     )
 

@@ -37,6 +37,10 @@ class Fittable(Protocol):
         """The raw parameters."""
         ...
 
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The raw parameters by name."""
+        ...
+
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """The module itself and its submodules, by name."""
         ...
@@ -65,6 +69,17 @@ def natural_parameters(copula: Fittable) -> dict[str, Tensor]:
     found = {(place, name): getattr(module, name) for place, module in copula.named_modules() for name in getattr(module, "shown", ())}
     names = [name for _, name in found]
     return {name if names.count(name) == 1 else f"{place}.{name}".lstrip("."): value for (place, name), value in found.items()}
+
+
+def limits_of(copula: Fittable) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper limits of the raw parameters, in their order; infinite where a family states none."""
+    modules = dict(copula.named_modules())
+    pairs = []
+    for path, value in copula.named_parameters():
+        place, _, name = path.rpartition(".")
+        pairs += [getattr(modules[place], "limits", {}).get(name, (-math.inf, math.inf))] * value.numel()
+    low, high = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(low), np.array(high)
 
 
 def raw_of(copula: Fittable) -> np.ndarray:

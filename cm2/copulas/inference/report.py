@@ -113,9 +113,17 @@ class Selection:
 
 
 def _parameters(report: Fit) -> str:
-    """Scalar natural parameters, with their standard errors."""
-    number = lambda name, value: f"{name} = {value:.4g} ({report.standard_errors[name]:.2g})"
-    return ", ".join(number(name, value) for name, value in report.parameters.items() if isinstance(value, float))
+    """Scalar natural parameters, with their standard errors, and what is doubtful about them."""
+
+    def number(name: str, value: float) -> str:
+        error = report.standard_errors[name]
+        # at the end of a range a likelihood is not quadratic, and its curvature no standard error
+        shown = "" if report.doubtful or not isinstance(error, float) or math.isnan(error) else f" ({error:.2g})"
+        return f"{name} = {value:.4g}{shown}"
+
+    words = ", ".join(number(name, value) for name, value in report.parameters.items() if isinstance(value, float))
+    doubts = [word for word, there in (("at the end of its range", report.at_boundary), ("not converged", not report.converged)) if there]
+    return "; ".join(filter(None, [words, *doubts]))
 
 
 def _cell(value: object) -> str:

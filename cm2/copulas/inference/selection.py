@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from scipy.special import chdtri
 from torch import Tensor
 
 from cm2.config.names import choose
@@ -20,7 +21,6 @@ from cm2.copulas.tails import open_unit_interval
 from cm2.metrics import holm
 
 CRITERIA = ("held_out", "aic", "bic")
-_SAME = 0.05  # two models whose log-likelihood ratio has a smaller standard deviation count as the same
 CORRECTIONS = ("none", "akaike", "schwarz")
 
 
@@ -44,9 +44,11 @@ def select(
     families; differences are paired, so judge them by `behind_error`. Vuong (1989, eq. 3.6 and 5.6): with :math:`m_i` the difference of
     the two log densities at point i, each fitted to all points, :math:`(\sum_i m_i - K)/(\sqrt n\,\hat\sigma_m)` is standard normal if both
     are equally close to the truth; K corrects for the numbers of parameters, :math:`(p-q)\frac{\log n}2` ("schwarz") or :math:`p - q`
-    ("akaike"). The test is meant for non-nested families; against independence, which is nested in all of them, it is only descriptive. It
-    treats the margins as known. For two models that are practically the same (see `vuong`) the statistic is 0. p-values are adjusted by
-    the method of Holm (1979).
+    ("akaike"). The test is for families of which neither contains the other at the truth; pairs that the sample does not tell
+    apart, such as a t copula and the Gaussian copula that it contains, are found first (see `vuong`), and their statistic is 0. It treats
+    the margins as known. p-values are adjusted by the method of Holm (1979).
+
+    A fit that did not converge or ended at a boundary ranks behind all others: its likelihood says little about fresh points.
 
     Args:
         u: sample of uniforms, (n, dim), in (0, 1).
@@ -71,7 +73,7 @@ def select(
     score = {"held_out": lambda k: -unseen[k].mean().item(), "aic": lambda k: fitted[k][1].aic, "bic": lambda k: fitted[k][1].bic}[
         criterion
     ]
-    order = sorted(range(len(fitted)), key=score)
+    order = sorted(range(len(fitted)), key=lambda k: (fitted[k][1].doubtful, score(k)))
     counts = [report.n_parameters for _, report in fitted]
     tests = [vuong(full[k], full[order[0]], counts[k], counts[order[0]], correction) for k in order[1:]]
     adjusted = [math.nan, *holm([p for _, p in tests])]
@@ -110,7 +112,7 @@ def fit_best_pair(
         scores = (-_held_out(u, combinations, 5, 0).mean(-1)).tolist()
     else:
         scores = [getattr(report, criterion) for _, report in fitted]
-    k = min(range(len(fitted)), key=lambda k: scores[k])
+    k = min(range(len(fitted)), key=lambda k: (fitted[k][1].doubtful, scores[k]))
     return rotated(fitted[k][0], combinations[k][1]), fitted[k][1]
 
 
@@ -149,14 +151,15 @@ def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction
         correction: one of `CORRECTIONS`.
 
     Returns:
-        The statistic and the p-value; (0, 1) if the models are practically the same, such as the Gaussian copula and a t copula with very
-        many degrees of freedom: the log-likelihood ratio then has a standard deviation below 0.05, and the statistic would be the
-        correction divided by almost 0.
+        The statistic and the p-value; (0, 1) if the sample does not tell the models apart, by the test of the variance that comes first
+        (Vuong 1989, section 4): if both were the same law at the truth, n times the variance would be a weighted sum of as many
+        chi-squares as there are parameters, with weights of at most 1 where they are well specified. Below the 95 % quantile of the sum
+        with all weights 1 the statistic would be a correction divided by almost 0.
     """
     n, difference = len(first), first - second
     penalty = {"none": 0.0, "akaike": 1.0, "schwarz": math.log(n) / 2}[correction] * (n_first - n_second)
     spread = difference.std(correction=0).item()
-    if math.sqrt(n) * spread < _SAME:
+    if n * spread**2 < chdtri(max(n_first + n_second, 1), 0.05):
         return 0.0, 1.0
     statistic = (difference.sum().item() - penalty) / (math.sqrt(n) * spread)
     return statistic, math.erfc(abs(statistic) / math.sqrt(2))

@@ -10,6 +10,7 @@ from scipy import stats
 from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import make
 from cm2.copulas.families.mixture import Mixture
+from cm2.copulas.inference.estimation import pseudo_observations
 from cm2.copulas.inference.selection import candidates, fit_best_pair, rotate, select, vuong
 from cm2.copulas.sample_dependence import sample_kendall_tau
 
@@ -116,6 +117,30 @@ def test_vuong_against_its_formula():
         assert p == pytest.approx(2 * stats.norm.sf(abs(expected)))
         assert vuong(b, a, 1, 3, correction)[0] == pytest.approx(-expected)
     assert vuong(a, a, 3, 1) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-3])
+def test_two_sensors_that_measure_the_same_have_a_law_that_holds_for_fresh_points(noise):
+    """Where ranks coincide the likelihood of the t copula grows without end as nu falls to 0: found, bounded, and ranked behind."""
+    x = torch.randn(2, 2200, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    both = torch.stack([x[0], x[0] + noise * x[1]], -1)
+    u = torch.cat([pseudo_observations(both[:200]), pseudo_observations(both[200:])])
+    student = make("student", 2).double()
+    report = student.fit(u[:200], standard_errors=False)
+    assert report.at_boundary and student.nu >= 1 and report.doubtful
+    fresh = {name: law().log_prob(u[200:]).mean().item() for name, law in (("student", student), ("best", fit_best_pair(u[:200])[0]))}
+    assert min(fresh.values()) > math.log(1 / noise) - 1.5, "about the log of the ratio of the scales"
+    chosen = select(u[:200], criterion="aic")
+    doubtful = [each.fit.doubtful for each in chosen.candidates]
+    assert doubtful == sorted(doubtful) and "at the end of its range" in str(chosen)
+
+
+def test_a_law_is_not_worse_than_one_it_contains():
+    u = make("gaussian", 4, correlation=0.5 + 0.5 * torch.eye(4))().sample((442,)).double()
+    found = {each.name: each for each in select(u, ["gaussian", "student"]).candidates}
+    assert found["student"].fit.log_likelihood >= found["gaussian"].fit.log_likelihood - 1e-3
+    behind = next(each for each in found.values() if not math.isnan(each.vuong))
+    assert (behind.vuong, behind.p_value) == (0.0, 1.0)
 
 
 def test_one_law_twice_is_no_difference():
