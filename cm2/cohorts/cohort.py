@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from cm2.batch import Modality
-from cm2.cohorts.format import PRESENT, SPLITS, STAYS, combined_checksum, credentialed, file_sha256, read_manifest
+from cm2.cohorts.format import MANIFEST, PRESENT, SPLITS, STAYS, combined_checksum, credentialed, file_sha256, read_manifest
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
@@ -245,7 +245,11 @@ def load_cohort(
     _verify_files(path, manifest, verify)
     cohort = Cohort(path, manifest, max_length, vocabulary_size, tokenizer)
     for name, entry in manifest["modalities"].items():
-        kind(entry["kind"]).check(cohort, name, entry)
+        try:
+            known = kind(entry["kind"])
+        except ValueError as error:
+            raise ValueError(f"{path / MANIFEST}: modality {name}: {error}; prepare the cohort again") from None
+        known.check(cohort, name, entry)
     return cohort
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from cm2.config.schema import check, plain_name
 
 FORMAT = 1
 """Version of the format; a reader refuses any other."""
@@ -22,8 +25,47 @@ PRESENT = "present_"
 """Prefix of the columns with the mask of a modality."""
 SEPARATOR = "\f"
 """Separator of the documents of a stay's text."""
-REQUIRED = ("name", "modalities", "tasks", "splits", "sizes", "checksums", "checksum")
-"""Entries of a manifest required to read a cohort."""
+
+
+def _file_name(name: Any) -> None:
+    """A file in the cohort's folder: no path that leads elsewhere."""
+    plain = isinstance(name, str) and name and name.isprintable() and "\\" not in name
+    if not plain or name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError(f"expected a file in the folder of the cohort, got {name!r:.60}")
+
+
+def _checksum(value: Any) -> None:
+    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError(f"expected 64 hexadecimal digits, got {value!r:.80}")
+
+
+_COUNT = (int, None)  # None: a small count that is not shown
+SCHEMA = {
+    "name": plain_name,
+    "stays?": int,
+    "splits": dict.fromkeys(SPLITS, int),
+    "modalities": {
+        "*": {
+            "kind": str,
+            "file": _file_name,
+            "shape": [int],
+            "features": [plain_name],
+            "units?": [str],
+            "present?": int,
+            "variables?": dict,
+        }
+    },
+    "tasks": {"*": {"description": str, "positives?": int, "unknown?": int, "positives_by_split?": dict.fromkeys(SPLITS, int)}},
+    "flow?": [{"step": str, "stays": _COUNT, "dropped": _COUNT, "note?": str}],
+    "sizes": {"*": int},
+    "checksums": {"*": _checksum},
+    "checksum": _checksum,
+    "source?": str,
+    "version?": str,
+    "created?": str,
+    "parameters?": dict,
+}
+"""What a manifest holds; see `cm2.config.schema`. Other entries are for people."""
 
 
 def credentialed(manifest: Mapping[str, Any]) -> bool:
@@ -43,7 +85,12 @@ def combined_checksum(checksums: Mapping[str, str]) -> str:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes ``manifest.json`` atomically, by renaming a temporary file."""
+    """Writes ``manifest.json`` atomically, by renaming a temporary file.
+
+    Raises:
+        ValueError: an entry that no reader would accept, such as a modality's name with markup in it.
+    """
+    check(manifest, SCHEMA, MANIFEST)
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     part = folder / f".{MANIFEST}.part"
     part.write_text(text)
@@ -66,6 +113,22 @@ def read_manifest(path: Path) -> dict[str, Any]:
     given = manifest.get("format") if isinstance(manifest, dict) else None
     if given != FORMAT:
         raise ValueError(f"{file}: format {given!r} is not supported, this version reads {FORMAT}; prepare the cohort again")
-    if missing := [key for key in REQUIRED if key not in manifest]:
-        raise ValueError(f"{file}: the entry {missing[0]!r} is missing; prepare the cohort again")
+    try:
+        check(manifest, SCHEMA, str(file))
+        _check_files(manifest, str(file))
+    except ValueError as error:
+        raise ValueError(f"{error}; prepare the cohort again") from None
     return manifest
+
+
+def _check_files(manifest: Mapping[str, Any], where: str) -> None:
+    """Checks that whatever is read is checksummed.
+
+    Raises:
+        ValueError: a file without size or checksum.
+    """
+    read = {STAYS, *(entry["file"] for entry in manifest["modalities"].values())}
+    for name in sorted(read | manifest["sizes"].keys() | manifest["checksums"].keys()):
+        check(name, _file_name, where)
+        if name not in manifest["sizes"] or name not in manifest["checksums"]:
+            raise ValueError(f"{where}: the file {name} has no size or no checksum")

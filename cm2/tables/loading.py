@@ -6,12 +6,27 @@ import tomllib
 from pathlib import Path
 
 from cm2.config.names import choose
+from cm2.config.schema import check, plain_name
 from cm2.tables.contract import kind_of
 from cm2.tables.spec import ABSENT, HERE, Row, Section, TableSpec, check_known, read_block
 from cm2.uncertainty import INFLUENCE
 
 SETTINGS = ("matched", *ABSENT)
 SPLITS = ("test", "valid")
+SCHEMA = {
+    "title": str,
+    "kind?": str,
+    "modalities?": int,
+    "kinds?": [str],
+    "reference?": str,
+    "margin?": float,
+    "by_task?": bool,
+    "split?": str,
+    "metrics?": [str],
+    "row?": [{"label": plain_name, "method?": str, "set?": {"*": object}, "sections?": [str], "printed?": str}],
+    "section?": [{"label": plain_name, "setting?": str, "rate?": float, "set?": {"*": object}, "printed?": {"*": str}}],
+}
+"""What a table's TOML file holds; see `cm2.config.schema`."""
 
 
 def table_names() -> list[str]:
@@ -31,7 +46,11 @@ def load_table(name: str | int | Path) -> TableSpec:
     path = Path(text) if text.endswith(".toml") else HERE / f"{'table-' if text.isdigit() else ''}{text}.toml"
     if not path.is_file() or path.stem == "cohorts":
         raise ValueError(f"there is no table {text!r}; {choose(text, known)}, or give a TOML file")
-    tree = tomllib.loads(path.read_text())
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    check(tree, SCHEMA, path.name)
     tree["row"] = tuple(read_block(Row, block, path) for block in tree.get("row", ()))
     tree["section"] = tuple(read_block(Section, block, path) for block in tree.get("section", ()))
     spec = read_block(TableSpec, tree | {"name": path.stem.removeprefix("table-")}, path)

@@ -13,12 +13,46 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from cm2.config.schema import check, plain_name
 from cm2.tables.older import upgraded
 from cm2.uncertainty import Measured, over_seeds
 
 FORMAT, SUMMED = 2, 1
 """Format that is written, and the older one that can be read; see `cm2.tables.older`."""
 ENDINGS = ("csv", "json", "md")
+
+
+def _label(text: Any) -> None:
+    """A name that is shown, or none."""
+    if text != "":
+        plain_name(text)
+
+
+_NUMBER, _PAIRS = (float, None), [[float]]
+SCHEMA = {
+    "name": plain_name,
+    "title": _label,
+    "kind": str,
+    "reference": _label,
+    "key?": str,
+    "provenance?": {"cohort?": plain_name, "cohort_checksum?": str, "seeds?": int, "profile?": str, "date?": str, "masked?": [str]},
+    "cells": [
+        {
+            **dict.fromkeys(("section", "row", "task"), _label),
+            "metric": plain_name,
+            **dict.fromkeys(("value?", "low?", "high?", "se_stays?"), _NUMBER),
+            **dict.fromkeys(("n?", "positives?"), (int, None)),
+            "seeds?": [float],
+            **dict.fromkeys(("stays?", "bootstrap?"), _PAIRS),
+            "deterministic?": bool,
+            "difference?": ({"estimate": float, "low": float, "high": float, "p": float, "*": float}, None),
+            "printed?": ({"cohort": str}, None),
+            "runs?": [str],
+            "score?": _label,
+        }
+    ],
+}
+"""What a table's JSON file holds; see `cm2.config.schema`."""
 _SCORES = ("density", "dependence", "cosine", "conditional", "marginal", "mean", "zero")
 """How labels of rows of alignment and imputation end in results stored before a score had a field of its own."""
 
@@ -161,10 +195,24 @@ def read(path: Path | str) -> TableResult:
         raise ValueError(
             f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; remove it, or write elsewhere with --out"
         )
-    tree = upgraded(tree) if given == SUMMED else tree
+    try:
+        check(tree, SCHEMA, str(path))
+        return _result(upgraded(tree) if given == SUMMED else tree)
+    except ValueError as error:
+        where = "" if str(error).startswith(str(path)) else f"{path}: "
+        raise ValueError(f"{where}{error}; remove it, or write elsewhere with --out") from None
+    except (TypeError, LookupError, StopIteration) as error:
+        raise ValueError(f"{path} is not a table of results ({error!r:.80}); remove it, or write elsewhere with --out") from None
+
+
+def _result(tree: dict[str, Any]) -> TableResult:
     cells = tuple(Cell.from_dict(cell) for cell in tree.pop("cells"))
     if tree["kind"] in ("alignment", "imputation"):
         cells = tuple(_scored(cell) for cell in cells)
+    if tree["kind"] in ("results", "tests"):
+        half = next((c for c in cells if c.value is not None and (c.low is None or c.high is None or not c.seeds)), None)
+        if half is not None:
+            raise ValueError(f"{half.metric} of {half.row}, {half.section}, {half.task} has no interval or no value of a seed")
     return TableResult(cells=cells, **tree)
 
 

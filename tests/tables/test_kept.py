@@ -1,12 +1,16 @@
 """Tables kept in the repository, tables of the reader's own cohort, and how a chapter shows either."""
 
+import json
+import random
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from matplotlib import pyplot as plt
 
 from cm2.plots import differences as forest
-from cm2.tables import as_printed, differences, kept_table, notes, table, tally, values, verdict_grid, verdicts
+from cm2.tables import as_printed, differences, kept_table, notes, read, table, tally, values, verdict_grid, verdicts
+from tests.mutations import mutated
 from tests.tables.conftest import FAST
 
 
@@ -74,3 +78,23 @@ def test_verdicts_say_where_the_reference_stands(families):
     alone = replace(result, cells=tuple(replace(cell, difference=None) for cell in result.cells))
     with pytest.raises(ValueError, match="compares nothing"):
         verdicts(alone)
+
+
+def test_a_mutated_result_is_read_or_refused_in_one_line(families, tmp_path):
+    """With a fixed seed, in both formats; what is read can be shown."""
+    dice, path = random.Random(0), tmp_path / "table-6.json"
+    tree = json.loads((families[1] / "results" / "tiny" / "table-6.json").read_text())
+    tree["cells"] = tree["cells"][:4]
+    refused = 0
+    for _ in range(300):
+        path.write_text(json.dumps(mutated(tree, dice)))
+        try:
+            result = read(path)
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error) and str(path) in str(error), error
+            continue
+        result.frame()
+        with suppress(ValueError):  # a table of another kind, or one that compares nothing
+            assert "<script>" not in values(result) and "\x1b" not in values(result)
+    assert refused > 100

@@ -1,12 +1,17 @@
 """Tables as data: every one reads, points at rows that the paper prints, and says what is wrong before anything is trained."""
 
+import json
+import random
+import tomllib
+
 import pytest
 
 from cm2 import RunStore
 from cm2.paper import TABLES, printed
 from cm2.tables import load_table, plan, table_names
 from cm2.tables.planning import check_methods
-from cm2.tables.spec import choose_modalities, role_of, roles
+from cm2.tables.spec import HERE, choose_modalities, role_of, roles
+from tests.mutations import mutated
 from tests.tables.conftest import write
 
 PRINTED = {**dict.fromkeys((2, 3, 7), 6), 4: 3, 5: 4, 6: 3, 9: 3, 10: 8, 11: 5}
@@ -220,3 +225,30 @@ def test_a_cohort_that_cannot_have_a_table_is_told_which_can(tiny):
         plan(load_table(6), tiny, "smoke", seeds=0)
     with pytest.raises(ValueError, match="no table '22'"):
         load_table(22)
+
+
+def test_a_mutated_table_file_is_read_or_refused_in_one_line(tmp_path, tiny, monkeypatch):
+    """With a fixed seed; what is read can be planned, or says in one line why not."""
+    dice, path = random.Random(0), tmp_path / "mine.toml"
+    tree = tomllib.loads((HERE / "missing-at-test.toml").read_text())
+    refused = 0
+    for _ in range(300):
+        path.write_text(as_toml(mutated(tree, dice)))
+        try:
+            plan(load_table(path), tiny, "smoke", seeds=1, tasks=["death"])
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error), error
+    assert refused > 100
+
+
+def as_toml(tree) -> str:
+    """Plain values as TOML; JSON's texts, numbers and lists are TOML's, but for null and NaN."""
+    word = lambda value: (
+        "{ " + ", ".join(f"{json.dumps(k)} = {word(v)}" for k, v in value.items()) + " }"
+        if isinstance(value, dict)
+        else "[" + ", ".join(map(word, value)) + "]"
+        if isinstance(value, list)
+        else json.dumps("null" if value is None else value).replace("NaN", "nan")
+    )
+    return "".join(f"{json.dumps(key)} = {word(value)}\n" for key, value in tree.items())
