@@ -16,23 +16,9 @@ from cm2.config import Config
 from cm2.config.names import choose
 from cm2.methods import METHODS, build_method, tokenised
 from cm2.runs.store import Run, RunStore
+from cm2.tables.entries import Entry, entries_of, masks_nothing
 from cm2.tables.result import FORMAT
-from cm2.tables.spec import ABSENT, Role, Row, Section, TableSpec, choose_modalities, needs, role_of, roles
-
-RATE = 0.75
-"""Default masking rate: the share of MIMIC-IV stays without a radiograph."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row of a section for one task: one configuration under several seeds."""
-
-    section: Section
-    row: Row
-    task: str
-    """Heading of the task."""
-    configs: tuple[Config, ...]
-    """One for each seed."""
+from cm2.tables.spec import Role, Row, TableSpec, choose_modalities, needs, role_of, roles
 
 
 @dataclass(frozen=True)
@@ -141,16 +127,12 @@ def resolve(
     if seeds < 1:
         raise ValueError(f"seeds: expected 1 or more, got {seeds}")
     role, modalities = require(spec, cohort)
-    rows, wanted = _rows(spec, only), _tasks(role, cohort, tasks)
-    entries = []
-    for section in spec.section:
-        base = _setting(section, role, modalities, cohort, settings or {})
-        for row in rows:
-            if row.sections and section.label not in row.sections:
-                continue
-            for heading, task in wanted.items():
-                overrides = base | dict(section.set) | dict(row.set) | {"method": row.method, "task": task}
-                entries.append(Entry(section, row, heading, _configs(profile, overrides, seeds, row)))
+    if partial := next((s for s in spec.section if masks_nothing(s, role, modalities, cohort, settings or {})), None):
+        raise ValueError(
+            f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}: {partial.label} would be the same as matched; "
+            f"choose what to mask, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
+        )
+    entries = entries_of(spec, role, modalities, profile, seeds, _rows(spec, only), _tasks(role, cohort, tasks), settings or {})
     _check_splits(entries, cohort)
     return TablePlan(spec, cohort, store, role, modalities, profile, seeds, tuple(entries))
 
@@ -208,34 +190,6 @@ def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
         if task not in known:
             raise ValueError(f"the cohort {cohort.name} has no task {task!r}; {choose(task, known)}")
     return {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
-
-
-def _setting(section: Section, role: Role, modalities: tuple[str, ...], cohort: Cohort, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides that implement a section's setting on this cohort; the user's settings take precedence."""
-    overrides: dict[str, Any] = {"modalities": list(modalities), "matched": section.setting != "partial"}
-    own = any(name.startswith("absent") for name in settings)
-    taken = {name: rate for name, rate in role.partial.items() if name in modalities}
-    if section.setting == "partial" and section.rate is None and not (taken or own) and cohort.with_modalities(modalities).present.all():
-        raise ValueError(
-            f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}: partially matched would be the same as matched; "
-            f"choose what to mask, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
-        )
-    if section.setting in ABSENT and not own:
-        # a partially matched cohort without rates has missing modalities already; the one-sided settings start from complete stays
-        rates = taken or ({} if section.setting == "partial" and section.rate is None else {modalities[-1]: RATE})
-        rates = rates if section.rate is None else dict.fromkeys(rates, section.rate)
-        overrides |= {f"{where}.{name}": rate for where in ABSENT[section.setting] for name, rate in rates.items()}
-    return overrides | dict(settings)
-
-
-def _configs(profile: str, overrides: Mapping[str, Any], seeds: int, row: Row) -> tuple[Config, ...]:
-    try:
-        first = Config.from_profile(profile, {**overrides, "seed": 0})
-    except ValueError as error:
-        raise ValueError(f"row {row.label}: {error}") from None
-    if first.method not in METHODS:
-        raise ValueError(f"row {row.label}: unknown method {first.method!r}; {choose(first.method, sorted(METHODS))}")
-    return tuple(replace(first, seed=seed) for seed in range(seeds))
 
 
 def _check_splits(entries: Sequence[Entry], cohort: Cohort) -> None:

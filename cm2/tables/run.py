@@ -18,8 +18,9 @@ from cm2.results import kept
 from cm2.runs.provenance import provenance
 from cm2.runs.store import Run, RunStore
 from cm2.tables.contract import TableKind, kind_of
+from cm2.tables.entries import Entry
 from cm2.tables.loading import load_table
-from cm2.tables.planning import Entry, TablePlan, check_methods, configurations, places, require, resolve
+from cm2.tables.planning import TablePlan, check_methods, configurations, places, require, resolve
 from cm2.tables.predictions import file_name
 from cm2.tables.recomputation import check_folder, keep_predictions, keeps_predictions
 from cm2.tables.result import ENDINGS, TableResult, read, write

@@ -14,7 +14,8 @@ from cm2.cohorts.disclosure import guard
 from cm2.metrics import bootstrap, holm
 from cm2.paper import printed
 from cm2.tables.comparison import described, smaller_class
-from cm2.tables.planning import Entry, TablePlan
+from cm2.tables.entries import Entry
+from cm2.tables.planning import TablePlan
 from cm2.tables.predictions import Predicted, column_of, predicted
 from cm2.tables.result import Cell, TableResult
 from cm2.uncertainty import FEWEST, Measured, difference, measure

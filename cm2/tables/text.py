@@ -24,7 +24,7 @@ def markdown(result: TableResult) -> str:
         parts.append(values(result))
     if any(cell.difference for cell in result.cells):
         parts += [f"## Differences to {result.reference}\n", differences(result)]
-    return "\n".join([*parts, notes(result)])
+    return "\n".join([*parts, _told(result)])
 
 
 def values(result: TableResult, task: str = "", paper: bool = True) -> str:
@@ -75,7 +75,18 @@ def differences(result: TableResult, task: str = "") -> str:
 
 
 def notes(result: TableResult) -> str:
-    """Definition of the numbers and intervals, and a line of provenance."""
+    """Definition of the numbers and intervals, a line of provenance, and what has changed since the table was computed."""
+    from cm2.tables.outdated import outdated  # which reads the package's tables, and these are printed here
+
+    try:
+        changed = outdated(result)
+    except ValueError:  # a table or a cohort of the user's own
+        changed = []
+    since = f"\n*Computed by an earlier version: {'; '.join(changed)}.*\n" if changed else ""
+    return _told(result) + since
+
+
+def _told(result: TableResult) -> str:
     return "\n".join([*filter(None, [kind_of(result.kind).notes(result)]), _source(result)])
 
 
