@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cm2.config.checks import all_positive, one_of
+from cm2.config.checks import all_positive, not_negative, one_of, rates
 from cm2.config.reading import later
 
 
@@ -116,5 +116,5 @@ class BaselineConfig:
         one_of("baseline.variant", self.variant, ("original", "released"))
         one_of("baseline.encoders", self.encoders, ("own", "common"))
         all_positive("baseline", self, but=("dropout", "pretrain_epochs"))
-        if self.pretrain_epochs < 0:
-            raise ValueError(f"baseline.pretrain_epochs: expected 0 or a number of epochs, got {self.pretrain_epochs}")
+        not_negative(**{"baseline.pretrain_epochs": self.pretrain_epochs})
+        rates(**{"baseline.dropout": self.dropout})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -16,10 +17,24 @@ def one_of(name: str, value: str, known: Iterable[str]) -> None:
 
 
 def positive(**values: float) -> None:
-    """Raises ValueError for the first value that is not above 0."""
+    """Raises ValueError for the first value that is not above 0 and finite."""
     for name, value in values.items():
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"{name}: expected a positive number, got {value}")
+
+
+def not_negative(**values: float) -> None:
+    """Raises ValueError for the first value that is below 0 or not finite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}: expected 0 or a positive number, got {value}")
+
+
+def rates(**values: float) -> None:
+    """Raises ValueError for the first value that is not at least 0 and below 1, such as a dropout of everything."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}: expected a rate from 0 to below 1, got {value}")
 
 
 def all_positive(group: str, config: Any, but: tuple[str, ...] = ()) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cm2.config.checks import one_of
+from cm2.config.checks import not_negative, one_of, rates
 from cm2.config.reading import later
 
 
@@ -28,8 +28,8 @@ class SeriesEncoderConfig:
 
     def __post_init__(self) -> None:
         one_of("encoder.series.kind", self.kind, ("lstm", "transformer"))
-        if self.summary < 0:
-            raise ValueError(f"encoder.series.summary: expected a width, or 0 for no summary, got {self.summary}")
+        not_negative(**{"encoder.series.summary": self.summary})
+        rates(**{"encoder.series.dropout": self.dropout})
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class TextEncoderConfig:
 
     def __post_init__(self) -> None:
         one_of("encoder.text.pooling", self.pooling, ("cls", "mean"))
+        rates(**{"encoder.text.dropout": self.dropout})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cm2.config.checks import one_of, positive
+from cm2.config.checks import not_negative, one_of, positive, rates
 from cm2.config.reading import later
 
 
@@ -117,10 +117,11 @@ class ModelConfig:
         self._check_combination()
         self._check_law()
         self._check_objective()
-        if self.encoder_rate < 0:
-            raise ValueError(f"model.encoder_rate: expected a factor, or 0 to leave the encoders as they are, got {self.encoder_rate}")
         above_0 = ("embedding_dim", "components", "n_draws", "pretrain_epochs", "pretrain_learning_rate")
         positive(**{f"model.{name}": getattr(self, name) for name in above_0})
+        weights = ("lambda_mix", "lambda_copula", "lambda_alignment", "lambda_heads", "temperature", "minimum_scale", "encoder_rate")
+        not_negative(**{f"model.{name}": getattr(self, name) for name in weights})
+        rates(**{"model.dropout": self.dropout})
 
     def _check_objective(self) -> None:
         if self.objective == "penalty":

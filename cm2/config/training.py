@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cm2.config.checks import one_of, positive
+from cm2.config.checks import not_negative, one_of, positive, rates
 from cm2.config.reading import later
 
 
@@ -41,5 +41,8 @@ class TrainConfig:
         one_of("train.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         if not 0 <= self.average < 1:
             raise ValueError(f"train.average: expected a weight from 0 (no average) to below 1, got {self.average}")
+        names = ("weight_decay", "gradient_clip", "workers")
+        not_negative(**{f"train.{name}": getattr(self, name) for name in names})
+        rates(**{f"train.{name}": getattr(self, name) for name in ("beta_1", "beta_2")})
         named = {name: getattr(self, name) for name in ("epochs", "patience", "batch_size", "learning_rate", "law_learning_rate")}
         positive(**{f"train.{name}": value for name, value in named.items()})

@@ -158,6 +158,7 @@ class RunStore:
         cohort = tokenised(cohort, config)
         method = build_method(config, cohort)
         stays = _stays(config, cohort)
+        _check_outcomes(config, cohort, stays)
         complete = all(bool(stays[name].present.all()) for name in ("train", "valid"))
         # of two processes that need the same weights the second waits for the first
         with FileLock(self.root / f".{config.in_training(complete).digest()[:16]}.training.lock"):
@@ -188,6 +189,18 @@ def _stays(config: Config, cohort: Cohort) -> dict[str, Stays]:
     stays = {name: split(name, absent=config.absent).with_labels(config.labels, config.seed) for name in ("train", "valid")}
     # model selection on more labels than training has would be no training with few labels
     return {"train": stays["train"], "valid": stays["valid"].labelled(), "test": split("test", absent=config.absent_test)}
+
+
+def _check_outcomes(config: Config, cohort: Cohort, stays: Mapping[str, Stays]) -> None:
+    """Raises ValueError for a split whose known outcomes are all the same, before anything is trained."""
+    for name, split in stays.items():
+        known = split.label[~split.label.isnan()]
+        if len(known.unique()) < 2:
+            value = "none is known" if not len(known) else f"all {len(known)} known ones are {int(known[0])}"
+            raise ValueError(
+                f"{cohort.name}: of the outcomes {config.task} of the {len(split)} {name} stays {value}; a method needs both there:"
+                " prepare the cohort with more stays, or choose another task"
+            )
 
 
 def _save(method: Method, config: Config, stays: Mapping[str, Stays], folder: Path) -> None:

@@ -194,3 +194,22 @@ def test_modalities_go_missing_where_the_fields_say(seen):
 def test_a_field_that_would_do_nothing_is_refused(overrides):
     with pytest.raises(ValueError, match=r"model\.(types|impute|weights)"):
         Config.from_profile("smoke", {f"model.{name}": value for name, value in overrides.items()})
+
+
+WEIGHTS = ("model.lambda_mix", "model.lambda_copula", "model.lambda_alignment", "model.lambda_heads", "model.temperature")
+STEPS = ("train.learning_rate", "train.law_learning_rate", "model.pretrain_learning_rate")
+RATES = ("train.beta_1", "train.average", "model.dropout", "baseline.dropout", "encoder.series.dropout", "encoder.text.dropout")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in (*WEIGHTS, "train.weight_decay", "train.gradient_clip") for value in (-1.0, "nan", "inf")),
+        *((name, value) for name in STEPS for value in (0.0, -1.0, "nan", "inf")),
+        *((name, value) for name in RATES for value in (-0.1, 1.0, "nan")),
+        *((name, -1) for name in ("baseline.pretrain_epochs", "encoder.series.summary", "train.workers")),
+    ],
+)
+def test_a_number_that_no_training_survives_is_refused(name, value):
+    with pytest.raises(ValueError, match=rf"{name.replace('.', chr(92) + '.')}: expected .*, got {value}"):
+        Config.from_profile("smoke", {name: value})

@@ -164,7 +164,7 @@ def test_a_pretraining_without_outcomes_serves_every_share_of_them(setting, smal
     [
         ({"pretrain": "elbo"}, r"model\.pretrain: unknown value 'elbo'; choose one of none, likelihood, masked"),
         ({"pretrain": "masked", "pretrain_epochs": 0}, r"model\.pretrain_epochs: expected a positive number, got 0"),
-        ({"encoder_rate": -0.1}, r"model\.encoder_rate: expected a factor, or 0 to leave the encoders as they are, got -0\.1"),
+        ({"encoder_rate": -0.1}, r"model\.encoder_rate: expected 0 or a positive number, got -0\.1"),
         ({"pretrain": "likelihood", "directions": 9}, r"model\.directions: expected 1 to embedding_dim = 8, got 9"),
     ],
 )

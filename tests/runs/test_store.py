@@ -17,6 +17,7 @@ from joblib import parallel_config
 from safetensors.torch import load_file, save_file
 from torch import distributed
 
+import cm2.runs.store
 from cm2 import Config, RunStore, evaluate, fit, load_cohort
 from cm2.cohorts import Cohort
 from cm2.methods import build_method, tokenised
@@ -108,6 +109,23 @@ def test_with_modalities_missing_in_training_imputation_is_part_of_it():
     configs = [Config.from_profile("smoke", {"absent.vector": 0.5, "mechanism": "mar", "model.impute": how}) for how in ("zero", "mean")]
     assert configs[0].in_training(False) != configs[1].in_training(False)
     assert configs[0].in_training(False).mechanism == "mar"
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_split_with_one_outcome_is_found_before_training(small_cohort, tmp_path, monkeypatch, split):
+    def without_positives(config, cohort):
+        found = stays_of(config, cohort)
+        found[split].label.clamp_(max=0)
+        return found
+
+    stays_of = cm2.runs.store._stays
+    monkeypatch.setattr("cm2.runs.store._stays", without_positives)
+    monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained"))
+    config = Config.from_profile("smoke", TESTED)
+    told = rf"synthetic: of the outcomes {config.task} of the \d+ {split} stays all \d+ known ones are 0; a method needs both"
+    with pytest.raises(ValueError, match=told):
+        fit(config, small_cohort, RunStore(tmp_path), progress=False)
+    assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")], "nothing is left"
 
 
 def test_the_stored_weights_reproduce_the_stored_predictions(run, small_cohort):
