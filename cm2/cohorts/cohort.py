@@ -53,10 +53,26 @@ class Cohort:
         self.present = self.stays[[f"{PRESENT}{name}" for name in manifest["modalities"]]].to_numpy(dtype=bool)
         self._given = tokenizer
         self._cache: dict[tuple[str, str], Any] = {}
+        self._stamps = _stamps(path, manifest)
 
     def __getstate__(self) -> dict[str, Any]:
         """Drops the memory maps: pickling would copy the arrays, and the receiving process can open the files itself."""
         return self.__dict__ | {"_cache": {key: value for key, value in self._cache.items() if key[0] != "array"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """On another machine the same files have other stamps."""
+        self.__dict__.update(state)
+        self._stamps = _stamps(self.path, self.manifest)
+
+    def check_unchanged(self) -> None:
+        """Compares size, date and place of every file with those when the cohort was opened: memory maps show what is written later.
+
+        Raises:
+            ValueError: a file was changed, replaced or removed since.
+        """
+        now = _stamps(self.path, self.manifest)
+        if changed := [name for name, stamp in self._stamps.items() if now[name] != stamp]:
+            raise ValueError(f"{self.path / changed[0]} was changed after the cohort was opened; open it again, or prepare it again")
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{name} {n:,}" for name, n in self.manifest["splits"].items())
@@ -105,7 +121,12 @@ class Cohort:
         """The same cohort with its texts truncated and tokenised differently; see the class for the arguments."""
         if (max_length, vocabulary_size, tokenizer) == (self.max_length, self.vocabulary_size, self._given):
             return self
-        return Cohort(self.path, self.manifest, max_length, vocabulary_size, tokenizer)
+        return self._opened(Cohort(self.path, self.manifest, max_length, vocabulary_size, tokenizer))
+
+    def _opened(self, other: Cohort) -> Cohort:
+        """Another view of the same files, opened when this one was."""
+        other._stamps = self._stamps
+        return other
 
     def with_modalities(self, names: Sequence[str] = ()) -> Cohort:
         """The same cohort restricted to these modalities, in this order; all of them if ``names`` is empty.
@@ -119,7 +140,7 @@ class Cohort:
         if len(set(names)) < len(names):
             raise ValueError(f"modalities: {', '.join(names)} names one twice")
         manifest = self.manifest | {"modalities": {name: self._entry(name) for name in names}}
-        return Cohort(self.path, manifest, self.max_length, self.vocabulary_size, self._given)
+        return self._opened(Cohort(self.path, manifest, self.max_length, self.vocabulary_size, self._given))
 
     def tokenizer(self, max_length: int = 512, vocabulary_size: int = 2000) -> PreTrainedTokenizerBase:
         """A WordPiece tokenizer trained on the training split's texts of all text modalities.
@@ -251,6 +272,13 @@ def load_cohort(
             raise ValueError(f"{path / MANIFEST}: modality {name}: {error}; prepare the cohort again") from None
         known.check(cohort, name, entry)
     return cohort
+
+
+def _stamps(path: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[int, int, int] | None]:
+    """Size, date of change and inode of every file of a cohort; None where it is missing."""
+    found = {name: path / name for name in manifest["sizes"]}
+    stats = {name: file.stat() if file.exists() else None for name, file in found.items()}
+    return {name: None if stat is None else (stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats.items()}
 
 
 def _verify_files(path: Path, manifest: dict[str, Any], verify: bool) -> None:

@@ -180,6 +180,11 @@ class RunStore:
             progress.advance()  # what follows is quick
             _save(method, config, stays, folder)
             _write_json(folder / "environment.json", source | {"seconds": round(time.monotonic() - started, 1)})
+            try:
+                cohort.check_unchanged()
+            except ValueError:  # what was trained on, nobody knows
+                shutil.rmtree(folder)
+                raise
             return Run(folder.rename(self.root / key))
 
 

@@ -128,6 +128,29 @@ def test_a_split_with_one_outcome_is_found_before_training(small_cohort, tmp_pat
     assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")], "nothing is left"
 
 
+@pytest.mark.parametrize("how", ["written", "replaced"])
+def test_a_cohort_that_changes_under_a_run_gives_no_run(small_cohort, tmp_path, monkeypatch, how):
+    """Memory maps show what is written later: a result of other data would be found under the right name for ever."""
+    shutil.copytree(small_cohort.path, tmp_path / "cohort")
+    cohort, file = load_cohort(tmp_path / "cohort"), tmp_path / "cohort" / "series.npy"
+
+    def trained(*arguments, **options):
+        content = bytearray(file.read_bytes())
+        content[-8:] = bytes(8)
+        if how == "written":
+            file.write_bytes(content)
+        else:
+            file.with_suffix(".new").write_bytes(content)
+            file.with_suffix(".new").replace(file)
+        return train(*arguments, **options)
+
+    monkeypatch.setattr("cm2.runs.trainer.train", trained)
+    store = RunStore(tmp_path / "store")
+    with pytest.raises(ValueError, match=r"series\.npy was changed after the cohort was opened"):
+        fit(Config.from_profile("smoke", TESTED), cohort, store, progress=False)
+    assert store.runs() == [] and not list(store.root.glob(".*.partial")), "nor anything to continue from"
+
+
 def test_the_stored_weights_reproduce_the_stored_predictions(run, small_cohort):
     stays = tokenised(small_cohort, run.config).split("test", run.config.task)
     frame = predictions(run.load_method(small_cohort), run.config, stays)
