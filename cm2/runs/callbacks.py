@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -19,10 +20,11 @@ class Average(WeightAveraging):
     """
 
     def __init__(self, weight: float) -> None:
-        def averaged(average: Tensor, current: Tensor, _: Tensor | int) -> Tensor:
-            return (1 - weight) * average + weight * current if average.is_floating_point() else current
+        super().__init__(use_buffers=True, avg_fn=partial(_averaged, weight))
 
-        super().__init__(use_buffers=True, avg_fn=averaged)
+
+def _averaged(weight: float, average: Tensor, current: Tensor, _: Tensor | int) -> Tensor:
+    return (1 - weight) * average + weight * current if average.is_floating_point() else current
 
 
 class Shown(Callback):

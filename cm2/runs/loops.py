@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from copy import deepcopy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,6 +27,9 @@ _LOWER = {
     "alignment": "model.lambda_alignment",
 }
 """Setting that weighs a term of the loss, for the error of a training that diverges."""
+for _name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # they log device lists, advertisements and every process that starts
+
 VALIDATION = 2**31
 """Replaces the epoch in the seed of validation and prediction; above any number of epochs."""
 
@@ -52,9 +57,12 @@ class TrainingLoop(LightningModule):
         self._valid: dict[str, float] = {}
         self._predicted: list[tuple[Tensor, Tensor]] = []
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy, of which averaging keeps one, has no need of the stays."""
-        return super().__getstate__() | {"sampler": None, "train_batches": None}
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        other.__dict__.update(deepcopy(self.__getstate__() | {"sampler": None, "train_batches": None}, memo))
+        return other
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, with separate learning rates for the method's ``law_parameters``, without weight decay, and ``encoder_parameters``."""
@@ -120,7 +128,7 @@ class TrainingLoop(LightningModule):
             probability, label = (torch.cat(parts) for parts in zip(*everyone, strict=True))
         truth, predicted = label.numpy(), probability.numpy()
         self._valid = {"valid_auroc": auroc(truth, predicted), "valid_aupr": aupr(truth, predicted)}
-        self.log("valid_auroc", self._valid["valid_auroc"], prog_bar=True)
+        self.log("valid_auroc", self._valid["valid_auroc"], sync_dist=self.trainer.world_size > 1)
         # averaged parameters are swapped out again by now, and training goes on with the fitted ones
         with torch.no_grad():
             for own, fitted in zip(self.method.law_parameters(), self._fitted, strict=False):

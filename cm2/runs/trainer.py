@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from cm2.runs.loops import PretrainingLoop, TrainingLoop
 
 INITIAL_STAYS = 512
 _REFIT = 512
-
-logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # it logs device lists and advertisements
 
 
 def train(
@@ -59,7 +57,7 @@ def train(
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
     callbacks = [
         EarlyStopping("valid_auroc", mode="max", patience=config.train.patience),
-        best := ModelCheckpoint(last.parent, "best", "valid_auroc", mode="max", enable_version_counter=False),
+        ModelCheckpoint(last.parent, "best", "valid_auroc", mode="max", enable_version_counter=False),
         ModelCheckpoint(last.parent, "last", enable_version_counter=False),
     ]
     if config.train.average:
@@ -67,12 +65,12 @@ def train(
         callbacks.insert(0, Average(config.train.average))
     limits = {"max_epochs": config.train.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
-        trainer = _trainer(config.train, devices, callbacks=[*callbacks, Shown(shown)], **limits)
+        trainer = _trainer(config.train, devices, callbacks=[*callbacks, *_shown(shown, devices)], **limits)
         loaders = (loader_of(train, config.train, sampler), loader(valid, config.train))
         trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=True)
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-        loop.load_state_dict(state)
-        return _save_history(loop.history, folder)
+    # from the files: with several processes it was others that trained
+    loop.load_state_dict(torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)["state_dict"])
+    return _save_history(torch.load(last, map_location="cpu", weights_only=True)["history"], folder)
 
 
 def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progress: bool, devices: int) -> None:
@@ -87,11 +85,17 @@ def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progre
         callbacks.insert(0, Average(config.train.average))
     limits = {"max_epochs": stage.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
-        trainer = _trainer(config.train, devices, callbacks=[*callbacks, Shown(shown)], **limits)
+        trainer = _trainer(config.train, devices, callbacks=[*callbacks, *_shown(shown, devices)], **limits)
         trainer.fit(loop, loader_of(stays, config.train, sampler), ckpt_path=last if last.is_file() else None, weights_only=True)
     # from the file, which has the averaged parameters also where there was nothing left to train
-    loop.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
-    _save_history(loop.history, folder, "pretraining.csv")
+    stored = torch.load(last, map_location="cpu", weights_only=True)
+    loop.load_state_dict(stored["state_dict"])
+    _save_history(stored["history"], folder, "pretraining.csv")
+
+
+def _shown(progress: Progress, devices: int) -> list[Callback]:
+    """What reports to the display, which is this process's own: several processes train without a word."""
+    return [Shown(progress)] if devices == 1 else []
 
 
 def _save_history(rows: list[dict[str, float]], folder: Path, name: str = "history.csv") -> pd.DataFrame:
@@ -110,8 +114,11 @@ def predictions(method: Method, config: Config, stays: Stays, progress: bool = F
 
 
 def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:
+    # processes that are started for the training alone: started anew, the whole program would run in each of them
+    strategy = "ddp_spawn" if devices > 1 and "LOCAL_RANK" not in os.environ else "auto"
     return Trainer(
         accelerator="auto",
+        strategy=strategy,
         devices=devices,
         precision=config.precision,  # type: ignore[arg-type]  # Lightning refuses what it does not know
         logger=False,

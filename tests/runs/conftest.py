@@ -1,5 +1,5 @@
 """The cohort and the store that the tests of tables share."""
 
-from tests.tables.conftest import store, tiny
+from tests.tables.conftest import complete, store, tiny
 
-__all__ = ["store", "tiny"]
+__all__ = ["complete", "store", "tiny"]

@@ -271,6 +271,22 @@ def test_processes_that_train_together_validate_on_every_stay(tiny, tmp_path, pr
     assert [process.exitcode for process in both] == [0, 0]
 
 
+@pytest.mark.skipif(torch.accelerator.is_available() and torch.accelerator.device_count() < 2, reason="two processes want two accelerators")
+@pytest.mark.parametrize("average", [0.0, 0.2])
+def test_two_processes_give_what_one_gives_with_the_same_batches(complete, tmp_path, average):
+    """A step of two processes reads the two batches that one process reads as one of twice the size."""
+    settings = FAST | {"method": "late_fusion", "task": "death", "train.epochs": 2, "baseline.dropout": 0.0, "train.average": average}
+    configs = [Config.from_profile("smoke", settings | {"train.batch_size": size}) for size in (20, 40)]
+    two, one = (
+        RunStore(tmp_path / str(devices)).fit(config, complete, progress=False, devices=devices)
+        for devices, config in zip((2, 1), configs, strict=True)
+    )
+    pd.testing.assert_frame_equal(two.predictions, one.predictions, check_exact=False, atol=1e-5)
+    columns = ["epoch", "valid_auroc", "valid_aupr"]
+    pd.testing.assert_frame_equal(two.history[columns], one.history[columns], check_exact=False, rtol=1e-3)
+    assert len(RunStore(tmp_path / "2").runs()) == 1
+
+
 def test_runs_fan_out_to_the_callers_backend(small_cohort, store, run):
     """Processes are tests/tables/test_run.py's; what they would be sent survives the way there and back."""
     with parallel_config(backend="threading"):
