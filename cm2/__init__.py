@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from cm2.cohorts import load_cohort
     from cm2.config import Config
     from cm2.methods.cm2 import CM2
-    from cm2.runs.store import Run, RunStore, evaluate, fit, fit_all
+    from cm2.runs.run import Run
+    from cm2.runs.store import RunStore, evaluate, fit, fit_all
 
 __all__ = ["CM2", "Config", "Run", "RunStore", "evaluate", "fit", "fit_all", "load_cohort"]
 

@@ -26,7 +26,8 @@ from cm2.methods.released_score import ReleasedScore
 from cm2.plots import alpha_over_epochs, copula_densities, density_grid, over_components, overview, style
 from cm2.progress import Progress
 from cm2.runs.provenance import provenance
-from cm2.runs.store import Run, RunStore, fit
+from cm2.runs.run import Run
+from cm2.runs.store import RunStore, fit
 
 
 @dataclass(frozen=True)

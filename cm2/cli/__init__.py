@@ -116,7 +116,8 @@ def evaluate(
     Example: cm2 evaluate .cm2/runs/0123456789abcdef --cohort cohorts/physionet2012 --absent laboratory=0.5
     """
     from cm2.cohorts import load_cohort
-    from cm2.runs.store import Run, RunStore
+    from cm2.runs.run import Run
+    from cm2.runs.store import RunStore
     from cm2.runs.store import evaluate as evaluate_run
 
     found = next((place for place in (run, RunStore().root / run) if (place / "metrics.json").is_file()), None)

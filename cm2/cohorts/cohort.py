@@ -12,13 +12,12 @@ import pandas as pd
 from torch import Tensor
 
 from cm2.batch import Modality
-from cm2.cohorts.format import MANIFEST, PRESENT, SPLITS, STAYS, combined_checksum, credentialed, file_sha256, read_manifest
+from cm2.cohorts.format import PRESENT, SPLITS, STAYS, credentialed
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
 from cm2.config.names import choose
 from cm2.kinds import kind
-from cm2.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -242,59 +241,8 @@ class Cohort:
         return [text if isinstance(text, str) else None for text in frame["text"]]
 
 
-def load_cohort(
-    path: Path | str,
-    verify: bool = True,
-    max_length: int = 512,
-    vocabulary_size: int = 2000,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-) -> Cohort:
-    """Opens a prepared cohort.
-
-    Args:
-        path: folder written by ``cm2 prepare``.
-        verify: compare the SHA-256 of every file; sizes are always compared.
-        max_length: maximal number of tokens of a document; longer ones are truncated.
-        vocabulary_size: vocabulary of the tokenizer trained on the training texts.
-        tokenizer: used instead of a trained one.
-
-    Raises:
-        ValueError: no manifest, another format, a missing file, or one whose size, checksum or shape differs from the manifest's.
-    """
-    path = Path(path)
-    manifest = read_manifest(path)
-    _verify_files(path, manifest, verify)
-    cohort = Cohort(path, manifest, max_length, vocabulary_size, tokenizer)
-    for name, entry in manifest["modalities"].items():
-        try:
-            known = kind(entry["kind"])
-        except ValueError as error:
-            raise ValueError(f"{path / MANIFEST}: modality {name}: {error}; prepare the cohort again") from None
-        known.check(cohort, name, entry)
-    return cohort
-
-
 def _stamps(path: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[int, int, int] | None]:
     """Size, date of change and inode of every file of a cohort; None where it is missing."""
     found = {name: path / name for name in manifest["sizes"]}
     stats = {name: file.stat() if file.exists() else None for name, file in found.items()}
     return {name: None if stat is None else (stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats.items()}
-
-
-def _verify_files(path: Path, manifest: dict[str, Any], verify: bool) -> None:
-    checksums = manifest["checksums"]
-    total = combined_checksum(checksums)
-    if total != manifest["checksum"]:
-        raise ValueError(
-            f"{path / 'manifest.json'}: its checksum is {manifest['checksum']}, its files give {total}; prepare the cohort again"
-        )
-    sizes = manifest["sizes"]
-    with Progress(f"checking {path.name}", len(sizes), "file", even=False) as progress:
-        for name in progress.each(sizes):
-            file = path / name
-            if not file.is_file():
-                raise ValueError(f"{file} is missing, though the manifest lists it; prepare the cohort again")
-            if file.stat().st_size != sizes[name]:
-                raise ValueError(f"{file} has {file.stat().st_size} bytes, the manifest says {sizes[name]}; prepare the cohort again")
-            if verify and (given := file_sha256(file)) != checksums[name]:
-                raise ValueError(f"{file}: wrong checksum {given}, the manifest says {checksums[name]}; prepare the cohort again")

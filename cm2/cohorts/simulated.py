@@ -9,7 +9,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from cm2.cohorts.cohort import Cohort, load_cohort
+from cm2.cohorts.cohort import Cohort
+from cm2.cohorts.opening import load_cohort
 from cm2.config.names import choose
 from cm2.results import home
 

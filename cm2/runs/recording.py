@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cm2.metrics import mean_over_seeds
 from cm2.results import record
-from cm2.runs.store import Run
+from cm2.runs.run import Run
 
 
 def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:

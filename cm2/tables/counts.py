@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cm2.cohorts import Cohort
-from cm2.cohorts.cohort import SPLITS
 from cm2.cohorts.disclosure import SMALLEST, guard
+from cm2.cohorts.format import SPLITS
 from cm2.tables.spec import Role, role_of
 
 

@@ -23,7 +23,7 @@ from cm2.evaluation.embeddings import Embedded, cannot_embed, embed_stays
 from cm2.joint.diagnostics import describe
 from cm2.methods import Method, build_method, tokenised
 from cm2.progress import Progress, quiet_libraries
-from cm2.runs.store import Run
+from cm2.runs.run import Run
 from cm2.tables.contract import TableKind
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult

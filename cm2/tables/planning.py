@@ -15,7 +15,8 @@ from cm2.cohorts import Cohort
 from cm2.config import Config
 from cm2.config.names import choose
 from cm2.methods import METHODS, build_method, tokenised
-from cm2.runs.store import Run, RunStore
+from cm2.runs.run import Run
+from cm2.runs.store import RunStore
 from cm2.tables.entries import Entry, entries_of, masks_nothing
 from cm2.tables.result import FORMAT
 from cm2.tables.spec import Role, Row, TableSpec, choose_modalities, needs, role_of, roles

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from scipy.special import expit, logit
 
-from cm2.runs.store import Run
+from cm2.runs.run import Run
 
 FORMAT = 1
 STAY = "stay_id"

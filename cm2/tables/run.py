@@ -16,7 +16,8 @@ from cm2.config import Config
 from cm2.progress import Progress, quiet_libraries
 from cm2.results import kept
 from cm2.runs.provenance import provenance
-from cm2.runs.store import Run, RunStore
+from cm2.runs.run import Run
+from cm2.runs.store import RunStore
 from cm2.tables.contract import TableKind, kind_of
 from cm2.tables.entries import Entry
 from cm2.tables.loading import load_table

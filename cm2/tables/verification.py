@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts import Cohort, load_cohort
-from cm2.cohorts.cohort import SPLITS
-from cm2.cohorts.format import MANIFEST
+from cm2.cohorts.format import MANIFEST, SPLITS
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK
 from cm2.paper import printed

@@ -24,7 +24,8 @@ from cm2.methods import build_method, tokenised
 from cm2.metrics import auroc
 from cm2.runs.batches import EpochSampler
 from cm2.runs.recording import record_over_seeds
-from cm2.runs.store import Run, fit_all
+from cm2.runs.run import Run
+from cm2.runs.store import fit_all
 from cm2.runs.trainer import predictions, train
 from tests.tables.conftest import FAST
 

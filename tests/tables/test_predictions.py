@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cm2.cli import app
 from cm2.metrics import aupr, auroc
-from cm2.runs.store import Run
+from cm2.runs.run import Run
 from cm2.tables import markdown, read, recompute, table, verify_tables
 from cm2.tables.predictions import Predicted, read_predictions, write_predictions
 from cm2.tables.result import write

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from cm2.cohorts.cohort import SPLITS
+from cm2.cohorts.format import SPLITS
 from cm2.paper import printed
 from cm2.tables.contract import TableKind
 from cm2.tables.counts import count_groups
