@@ -64,8 +64,12 @@ class TablePlan:
 
     @property
     def masked(self) -> tuple[str, ...]:
-        """Labels of the sections in which a seed also decides which modalities are masked, the same for every row."""
-        return tuple(dict.fromkeys(e.section.label for e in self.entries for c in e.configs if c.absent or c.absent_test))
+        """Labels of sections in which a seed also decides what is masked, or which outcomes are known, for every row alike.
+
+        What a seed shares between rows cancels in their difference, so it is taken seed by seed.
+        """
+        shared = (e.section.label for e in self.entries for c in e.configs if c.absent or c.absent_test or c.labels < 1)
+        return tuple(dict.fromkeys(shared))
 
     @property
     def source(self) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def computed(
         places: cells with a section, row, task, metric and runs.
         predictions: by key of the run.
         reference: label of the row the others are compared with.
-        masked: labels of sections in which a seed masks the same modalities for every row, so that seeds are compared in pairs.
+        masked: labels of sections in which a seed masks the same modalities, or leaves the same outcomes known, for every row, so that
+            seeds are compared in pairs.
         margin: of tests of equivalence; None: there are none.
         tests: whether the paper's test is recomputed.
         credentialed: whether counts below ten may not be shown.

@@ -9,7 +9,7 @@ import pytest
 from cm2 import RunStore
 from cm2.paper import TABLES, printed
 from cm2.tables import load_table, plan, table_names
-from cm2.tables.planning import check_methods
+from cm2.tables.planning import check_methods, resolve
 from cm2.tables.spec import HERE, choose_modalities, role_of, roles
 from tests.mutations import mutated
 from tests.tables.conftest import write
@@ -123,6 +123,14 @@ def test_splits_and_metrics_that_no_table_has_are_refused(tmp_path, line, messag
     path.write_text(f'title = "Mine"\n{line}\n[[row]]\nlabel = "CM2"\n[[section]]\nlabel = "all"\nsetting = "matched"\n')
     with pytest.raises(ValueError, match=message):
         load_table(path)
+
+
+def test_seeds_are_compared_in_pairs_where_they_share_chance(tiny):
+    """A seed masks the same modalities for every row, and leaves the same outcomes known."""
+    paired = lambda name: resolve(load_table(name), tiny, RunStore(), "smoke", 2, tasks=["death"]).masked
+    assert paired("few-labels") == tuple(s.label for s in load_table("few-labels").section if s.label != "all labels")
+    assert paired("missing-at-test") == tuple(s.label for s in load_table("missing-at-test").section)
+    assert paired("version-3") == () and paired(6) == ()
 
 
 def test_a_table_of_some_tasks(tiny):
