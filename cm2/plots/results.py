@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -9,6 +11,8 @@ from matplotlib.figure import Figure
 
 from cm2.plots.style import COLOURS, INK, style
 
+_TITLE = 32
+"""Characters in a line of a panel's title."""
 TITLES = {"auroc": "AUROC", "aupr": "AUPR", "brier": "Brier score"}
 
 
@@ -68,7 +72,7 @@ def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM
             for ax, task in zip(line, tasks, strict=True):
                 part = frame[(frame["section"] == section) & (frame["task"] == task)].set_index("row")
                 _forest(ax, part, rows, reference, level)
-                ax.set_title(f"{task}, {section}" if len(sections) > 1 else task)
+                ax.set_title(fill(f"{task}, {section}" if len(sections) > 1 else task, _TITLE))
         for ax in axes[-1]:
             ax.set_xlabel(f"{TITLES[metric]} minus that of {reference}")
     return figure
