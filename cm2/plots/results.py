@@ -66,7 +66,8 @@ def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM
     sections, tasks = (list(dict.fromkeys(frame[name])) for name in ("section", "task"))
     rows = [row for row in dict.fromkeys(frame["row"]) if row != reference]
     with style():
-        size = (1.6 + 2.9 * len(tasks), 0.9 + (0.5 + 0.24 * len(rows)) * len(sections))
+        labels = max(1.6, 0.5 + 0.07 * max(map(len, rows)))  # room for the longest
+        size = (labels + 2.9 * len(tasks), 0.9 + (0.5 + 0.24 * len(rows)) * len(sections))
         figure, axes = plt.subplots(len(sections), len(tasks), figsize=size, sharex=True, sharey=True, squeeze=False)
         for line, section in zip(axes, sections, strict=True):
             for ax, task in zip(line, tasks, strict=True):
@@ -74,7 +75,7 @@ def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM
                 _forest(ax, part, rows, reference, level)
                 ax.set_title(fill(f"{task}, {section}" if len(sections) > 1 else task, _TITLE))
         for ax in axes[-1]:
-            ax.set_xlabel(f"{TITLES[metric]} minus that of {reference}")
+            ax.set_xlabel(fill(f"{TITLES[metric]} minus that of {reference}", _TITLE))
     return figure
 
 
