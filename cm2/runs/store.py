@@ -139,13 +139,13 @@ def _stays(config: Config, cohort: Cohort) -> dict[str, Stays]:
 
 
 def _check_outcomes(config: Config, cohort: Cohort, stays: Mapping[str, Stays]) -> None:
-    """Raises ValueError for a split whose known outcomes are all the same, before anything is trained."""
+    """Raises ValueError for a split whose known outcomes are all the same, before anything is trained. It tells no count."""
     for name, split in stays.items():
-        known = split.label[~split.label.isnan()]
-        if len(known.unique()) < 2:
-            value = "none is known" if not len(known) else f"all {len(known)} known ones are {int(known[0])}"
+        known = split.label[~split.label.isnan()].unique()
+        if len(known) < 2:
+            value = f"are all {int(known[0])}" if len(known) else "are none"
             raise ValueError(
-                f"{cohort.name}: of the outcomes {config.task} of the {len(split)} {name} stays {value}; a method needs both there:"
+                f"{cohort.name}: the known outcomes {config.task} of the {name} stays {value}; a method needs both there:"
                 " prepare the cohort with more stays, or choose another task"
             )
 

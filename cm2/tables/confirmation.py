@@ -123,7 +123,8 @@ def text(result: Confirmation) -> str:
         s, own = one.statement, one.cells[0]
         value = "too few stays" if own.value is None else f"{own.value:.4f}, sd {own.sd or 0:.4f}"
         parts.append(f"## {n}. {s.says}\n\n**{one.outcome.capitalize()}.** Confirmed if {_rule(s)}.\n")
-        parts.append(f"{s.row} ({s.section}, {s.task}, {s.metric}; {own.n} stays, {own.positives} positive): {value}.\n")
+        positive = "" if own.positives is None else f", {own.positives:,} positive"  # None: a count too small to be shown
+        parts.append(f"{s.row} ({s.section}, {s.task}, {s.metric}; {own.n:,} stays{positive}): {value}.\n")
         lines = [
             f"| {cell.row} | {-d['estimate']:+.4f} | [{-d['high']:+.4f}, {-d['low']:+.4f}] | {p_text(d['p'])} | {p_text(d['p_holm'])} |"
             for cell in one.cells[1:]
