@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cm2.plots.results import TITLES
+from cm2.plots.results import TITLES, compared, decided
 from cm2.plots.style import COLOURS, INK, style
 
 
@@ -25,9 +25,7 @@ def heat_map(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2",
     Raises:
         ValueError: nothing was compared.
     """
-    own = frame[frame["metric"] == metric]
-    if "difference_estimate" not in own or own["difference_estimate"].isna().all():
-        raise ValueError(f"heat_map: no row of the table was compared in {metric}; compute it with more than the reference row")
+    own = compared(frame, metric)
     own = own[own["row"] != reference]
     blocks = list(dict.fromkeys(zip(own["section"], own["task"], strict=True)))
     rows = list(dict.fromkeys(own["row"]))
@@ -45,7 +43,7 @@ def heat_map(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2",
                     continue
                 strong = abs(values[i, j]) > 0.6 * limit
                 ax.text(j, i, f"{values[i, j]:+.3f}", ha="center", va="center", color="white" if strong else "black", fontsize=9)
-                if _decided(lines[row, *block], level):
+                if decided(lines[row, *block], level):
                     ax.add_patch(Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, fill=False, edgecolor=COLOURS[2], linewidth=2.5))
         heads = [f"{task}\n{section}" for section, task in blocks]
         ax.set(xticks=range(len(blocks)), xticklabels=[head.replace(" matched", "\nmatched") for head in heads])
@@ -86,11 +84,6 @@ def ranks(mean: pd.Series, apart: float) -> Figure:
         _scale(ax, apart, top + 0.75, len(mean))
         ax.axis("off")
     return figure
-
-
-def _decided(row: pd.Series, level: float) -> bool:
-    # one seed decides nothing about another
-    return bool(row["difference_p_holm"] < level and pd.notna(row.get("difference_se_seeds")))
 
 
 def _groups(mean: np.ndarray, apart: float) -> list[tuple[int, int]]:

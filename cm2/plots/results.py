@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textwrap import fill
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -60,9 +61,7 @@ def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM
     Raises:
         ValueError: nothing was compared.
     """
-    frame = frame[frame["metric"] == metric]
-    if "difference_estimate" not in frame or frame["difference_estimate"].isna().all():
-        raise ValueError(f"differences: no row of the table was compared in {metric}; compute it with more than the reference row")
+    frame = compared(frame, metric)
     sections, tasks = (list(dict.fromkeys(frame[name])) for name in ("section", "task"))
     rows = [row for row in dict.fromkeys(frame["row"]) if row != reference]
     with style():
@@ -79,6 +78,23 @@ def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM
     return figure
 
 
+def compared(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The lines of a metric.
+
+    Raises:
+        ValueError: nothing was compared in it.
+    """
+    frame = frame[frame["metric"] == metric]
+    if "difference_estimate" not in frame or frame["difference_estimate"].isna().all():
+        raise ValueError(f"no row of the table was compared in {metric}; compute it with more than the reference row")
+    return frame
+
+
+def decided(row: Any, level: float) -> bool:
+    """Whether a difference is decided: one seed decides nothing about another."""
+    return bool(row["difference_p_holm"] < level and pd.notna(row.get("difference_se_seeds")))
+
+
 def _forest(ax: Axes, part: pd.DataFrame, rows: list[str], reference: str, level: float) -> None:
     ax.axvline(0, color=INK, linewidth=0.8)
     printed = part["printed_value"] if "printed_value" in part else pd.Series(dtype=float)
@@ -86,12 +102,10 @@ def _forest(ax: Axes, part: pd.DataFrame, rows: list[str], reference: str, level
         if row not in part.index or pd.isna(part["difference_estimate"][row]):
             continue
         one = part.loc[row]
-        # one seed decides nothing about another
-        decided = one["difference_p_holm"] < level and pd.notna(one.get("difference_se_seeds"))
-        fill = COLOURS[0] if decided else "none"
+        inside = COLOURS[0] if decided(one, level) else "none"
         ax.hlines(place, one["difference_low"], one["difference_high"], color=COLOURS[0], linewidth=1)
         ax.hlines(place, one["difference_stays_low"], one["difference_stays_high"], color=COLOURS[0], linewidth=3, alpha=0.6)
-        ax.plot(one["difference_estimate"], place, "o", color=COLOURS[0], markerfacecolor=fill, markersize=5)
+        ax.plot(one["difference_estimate"], place, "o", color=COLOURS[0], markerfacecolor=inside, markersize=5)
         paper = printed.get(row, float("nan")) - printed.get(reference, float("nan"))
         if pd.notna(paper):
             ax.plot(paper, place, "D", color=COLOURS[1], markerfacecolor="none", markersize=5)

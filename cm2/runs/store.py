@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,24 @@ class RunStore:
             complete: see `cm2.config.Config.in_training`.
         """
         wanted = config.in_training(complete)
-        same = (run for run in self.runs() if run.config.in_training(complete) == wanted)
-        return next((run for run in same if self.key(run.config, cohort) == run.path.name), None)
+        return next((run for run, own in self._of_this_version(cohort) if own.in_training(complete) == wanted), None)
+
+    def _of_this_version(self, cohort: Cohort) -> Iterator[tuple[Run, Config]]:
+        """Runs on a cohort by this version of their method; a run that cannot be read is no reason not to train another."""
+        for run in self.runs():
+            try:
+                config = run.config
+            except (OSError, ValueError, TypeError, AttributeError):
+                continue
+            if self.key(config, cohort) == run.path.name:
+                yield run, config
 
     def _copy_pretraining(self, config: Config, cohort: Cohort, complete: bool, folder: Path) -> None:
         """Takes the pre-training over from a stored run that differs in the known outcomes alone: the trainer goes on from its end."""
         wanted = config.in_pretraining(complete)
-        for run in self.runs():
+        for run, trained in self._of_this_version(cohort):
             states, own = run.path / "checkpoints" / PRETRAINED, folder / "checkpoints" / PRETRAINED
-            if states.is_file() and run.config.in_pretraining(complete) == wanted and self.key(run.config, cohort) == run.path.name:
+            if states.is_file() and trained.in_pretraining(complete) == wanted:
                 own.parent.mkdir(exist_ok=True)
                 shutil.copy(states, own.with_suffix(".part"))
                 own.with_suffix(".part").replace(own)

@@ -49,7 +49,7 @@ class Confirmation:
     plan: str
     """SHA-256 of the plan's file."""
     commit: str
-    """Commit that last changed it; empty outside a repository."""
+    """Commit that last changed it; empty where there is no repository."""
     decided: tuple[Decided, ...]
     provenance: dict[str, Any]
 
@@ -175,7 +175,14 @@ def _stored(out: Path, digest: str, cohort: Cohort) -> Confirmation | None:
     path = out / f"{STEM}.json"
     if not path.is_file():
         return None
-    tree = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        tree = dict(json.loads(path.read_text(encoding="utf-8")))
+        return _same_decision(tree, digest, cohort, path)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no decision of a plan ({error!r:.80}); give another folder with --out") from None
+
+
+def _same_decision(tree: dict[str, Any], digest: str, cohort: Cohort, path: Path) -> Confirmation:
     if tree.pop("format", None) != FORMAT or tree["plan"] != digest or tree["provenance"]["cohort_checksum"] != cohort.checksum:
         raise ValueError(f"{path} is the decision of another plan, or on another cohort; give another folder with --out")
     decided = tuple(
@@ -186,10 +193,10 @@ def _stored(out: Path, digest: str, cohort: Cohort) -> Confirmation | None:
 
 
 def _commit(path: Path) -> str:
-    """Commit that last changed a file.
+    """Commit that last changed a file; empty where there is no repository.
 
     Raises:
-        ValueError: it was changed since.
+        ValueError: it was changed since, or never committed.
     """
     git = ["git", "-C", str(path.resolve().parent)]
     options: dict[str, Any] = {"capture_output": True, "text": True, "check": True}
@@ -198,6 +205,7 @@ def _commit(path: Path) -> str:
         changed = subprocess.run([*git, "status", "--porcelain", "--", path.name], **options).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-    if commit and changed:
-        raise ValueError(f"{path} was changed since it was committed ({commit[:12]}); a plan is frozen before it is run: commit it")
+    if changed:
+        what = f"was changed since it was committed ({commit[:12]})" if commit else "was never committed"
+        raise ValueError(f"{path} {what}; a plan is frozen before it is run: commit it")
     return commit

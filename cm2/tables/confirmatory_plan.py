@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cm2.config.reading import build
+from cm2.tables.contract import kind_of
 from cm2.tables.loading import load_table
 from cm2.tables.spec import TableSpec, check_known
 
@@ -107,8 +108,11 @@ def _check(one: Statement, where: str) -> None:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     check_known(one.section, [section.label for section in spec.section], f"{where}: section")
+    if not kind_of(spec.kind).predicted or spec.split != "test":
+        raise ValueError(f"{where}: table {one.table} is not computed from test predictions; choose a table of results on test stays")
+    rows = [row.label for row in spec.row if not row.sections or one.section in row.sections]
     for label in (one.row, *one.against):
-        check_known(label, [row.label for row in spec.row], f"{where}: row")
+        check_known(label, rows, f"{where}: row")
     needed = {"equivalent": "margin", "at_least": "value"}.get(one.direction)
     if needed and getattr(one, needed) is None:
         raise ValueError(f"{where}: direction {one.direction} needs a {needed}")

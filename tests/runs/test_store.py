@@ -96,6 +96,15 @@ def test_a_network_is_trained_once_for_all_its_tests(small_cohort, tmp_path, mon
     assert not tested.predictions.query("split == 'test'").equals(first.predictions.query("split == 'test'"))
 
 
+@pytest.mark.parametrize("content", [None, "{", '{"method": "cm2", "of_a_later_version": 1}', "[]", '{"model": 3}'])
+def test_a_run_that_cannot_be_read_stops_no_other(small_cohort, tmp_path, content):
+    broken = tmp_path / "0123456789abcdef"
+    broken.mkdir()
+    if content is not None:
+        (broken / "config.json").write_text(content)
+    assert RunStore(tmp_path).with_weights_of(Config.from_profile("smoke", TESTED), small_cohort, True) is None
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"seed": 1}, {"train.epochs": 3}, {"absent.vector": 0.5}, {"model.impute": "token"}, {"labels": 0.5}, {"method": "late_fusion"}],

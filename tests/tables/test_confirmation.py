@@ -76,6 +76,10 @@ def test_a_plan_is_decided_once(tiny, store, tmp_path, fast, monkeypatch):
     assert len(list(out.glob("predictions-*.parquet"))) == 1
     monkeypatch.setattr("cm2.tables.confirmation.fit_entries", lambda *_: pytest.fail("decided again"))
     assert confirm(path, tiny, out, store=store, progress=False) == result
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "confirmation.json").write_text("[1")
+    with pytest.raises(ValueError, match=r"confirmation\.json is no decision of a plan"):
+        confirm(path, tiny, tmp_path / "broken", store=store, progress=False)
     with pytest.raises(ValueError, match="is the decision of another plan"):
         confirm(written(tmp_path / "other", PLAN.replace("0.1", "0.2")), tiny, out, store=store, progress=False)
 
@@ -87,6 +91,8 @@ def test_a_plan_is_frozen_by_its_commit(tiny, store, tmp_path, fast):
         subprocess.run([*git, *command], check=True)
     commit = confirm(path, tiny, tmp_path / "out", store=store, progress=False).commit
     assert len(commit) == 40 and json.loads((tmp_path / "out" / "confirmation.json").read_text())["commit"] == commit
+    with pytest.raises(ValueError, match=r"new\.toml was never committed; a plan is frozen"):
+        confirm(path.rename(path.with_name("new.toml")), tiny, tmp_path / "other", store=store, progress=False)
     path.write_text(PLAN + "\n# afterthought\n")
     with pytest.raises(ValueError, match=rf"was changed since it was committed \({commit[:12]}\)"):
         confirm(path, tiny, tmp_path / "other", store=store, progress=False)
@@ -105,6 +111,8 @@ def test_a_plan_is_frozen_by_its_commit(tiny, store, tmp_path, fast):
         ("value = 0.1", 'value = "high"', r"statement 3: value: expected float, got 'high'"),
         ('says = "Gumbel is above"', "", r"statement 1: says is missing"),
         ('says = "Gumbel is above"', 'says = "a"\nclaim = "b"', r"statement 1: unknown field claim"),
+        ('table = "6"', 'table = "alignment"', r"statement 1: section 'totally matched' is unknown|not computed from test predictions"),
+        ('table = "6"', 'table = "version-3"', r"statement 1: table version-3 is not computed from test predictions"),
         ("seeds = 2", "seeds = 1", r"plan.toml: seeds = 1; a plan needs two or more"),
         ("seeds = 2", 'seeds = "many"', r"plan.toml: seeds: expected int, got 'many'"),
         ('title = "Made up"', "title = Made up", r"plan.toml: .*Invalid value"),
