@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi, sin
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from cm2 import tables
 from cm2.cohorts import Cohort, load_cohort
 from cm2.config import Config
 from cm2.copulas import CopulaDistribution, make
-from cm2.methods import Method
+from cm2.methods import METHODS, Method
 from cm2.methods.cm2 import CM2
 from cm2.methods.released_score import ReleasedScore
 from cm2.plots import alpha_over_epochs, copula_densities, density_grid, over_components, overview, style
@@ -28,6 +28,9 @@ from cm2.progress import Progress
 from cm2.runs.provenance import provenance
 from cm2.runs.run import Run
 from cm2.runs.store import RunStore, fit
+
+PAPERS_EPOCHS = (5, 50, 100)
+"""Epochs of the paper's Figure 4."""
 
 
 @dataclass(frozen=True)
@@ -45,59 +48,67 @@ def frank_alpha(kendall_tau: float) -> float:
         return float(brentq(lambda alpha: float(make("frank", 2, alpha=alpha)().kendall_tau) - kendall_tau, 1e-3, 200))
 
 
+def figure_1() -> Drawing:
+    """The components of CM² and the data flow between them, as a drawing."""
+    figure = overview()
+    words = [text.get_text().replace("\n", " ") for text in figure.axes[0].texts]
+    return Drawing(figure, pd.DataFrame({"text": [word for word in words if word]}), provenance())
+
+
 def figure_2(kendall_tau: float = 0.6) -> Drawing:
     """Densities of Gumbel, Gaussian and Frank copulas with the same Kendall's τ."""
-    laws = {
+    laws = same_dependence(kendall_tau)
+    data = _densities({family: (family, "same dependence", kendall_tau, law) for family, law in laws.items()})
+    return Drawing(copula_densities(laws), data, {"kendall_tau": kendall_tau, **provenance()})
+
+
+def same_dependence(kendall_tau: float) -> dict[str, CopulaDistribution]:
+    """Gumbel, Gaussian and Frank copulas of dimension 2 with the same Kendall's τ in (0, 1)."""
+    return {
         "Gumbel": make("gumbel", 2, alpha=1 / (1 - kendall_tau))(),
         "Gaussian": make("gaussian", 2, rho=sin(pi * kendall_tau / 2))(),
         "Frank": make("frank", 2, alpha=frank_alpha(kendall_tau))(),
     }
-    rows = [(family, *point) for family, law in laws.items() for point in _density_rows(law)]
-    data = pd.DataFrame(rows, columns=["family", "u1", "u2", "density"])
-    return Drawing(copula_densities(laws), data, {"kendall_tau": kendall_tau})
+
+
+def figure_2_fitted(
+    cohort: Cohort,
+    profile: str = "quick",
+    settings: Mapping[str, Any] | None = None,
+    store: RunStore | None = None,
+    kendall_tau: float = 0.6,
+) -> Drawing:
+    """Above, copulas with the same Kendall's τ; below, those that the runs of Table 6 fitted (first section, first task, seed 0)."""
+    entries = tables.plan(tables.load_table(6), cohort, profile, 1, settings)
+    chosen = {e.row.label: e for e in entries if (e.section, e.task) == (entries[0].section, entries[0].task)}
+    runs = tables.fit_entries(list(chosen.values()), cohort, store or RunStore())
+    above = same_dependence(kendall_tau)
+    shown = {f"{family}, τ = {kendall_tau:g}": (family, "same dependence", kendall_tau, law) for family, law in above.items()}
+    used = {family: runs[chosen[family].configs[0].digest()] for family in above}
+    for family, run in used.items():
+        law = _fitted_copula(run.load_method(cohort), family)
+        shown[f"{family}, fitted: τ = {law.kendall_tau.item():.2f}"] = (family, "fitted", law.kendall_tau.item(), law)
+    source = {"task": entries[0].task, "section": entries[0].section.label, **_source(*used.values()), **provenance(cohort)}
+    return Drawing(copula_densities({title: law for title, (*_, law) in shown.items()}, columns=len(above)), _densities(shown), source)
 
 
 def figure_3(run: Run, truth: float | None = None) -> Drawing:
     """α and Kendall's τ over the epochs of a training run with a Gumbel copula."""
     history = run.history[["epoch", "alpha", "kendall_tau"]]
-    return Drawing(alpha_over_epochs({"CM²": history}, truth), history, {"run": run.path.name, "truth": truth, **run.environment})
+    return Drawing(alpha_over_epochs({"CM²": history}, truth), history, {"truth": truth, **_source(run), **run.environment})
 
 
 def figure_4(run: Run) -> Drawing:
-    """The Gumbel density at the first, middle and last epoch of the run of Figure 3."""
+    """The Gumbel density at three epochs of the run of Figure 3: the paper's (5, 50, 100), or first, middle and last of fewer epochs."""
     history = run.history
-    chosen = history.iloc[sorted({0, len(history) // 2, len(history) - 1})]
-    laws = {
-        f"epoch {epoch:g}: α = {alpha:.2f}": make("gumbel", 2, alpha=alpha)()
-        for epoch, alpha in zip(chosen["epoch"], chosen["alpha"], strict=True)
-    }
-    return Drawing(copula_densities(laws), chosen[["epoch", "alpha", "kendall_tau"]], {"run": run.path.name, **run.environment})
-
-
-def figure_1() -> Drawing:
-    """The components of CM² and the data flow between them, as a drawing."""
-    figure = overview()
-    words = [text.get_text().replace("\n", " ") for text in figure.axes[0].texts]
-    return Drawing(figure, pd.DataFrame({"text": words}), {"drawn": "by cm2.plots.overview"})
-
-
-def figure_2_fitted(
-    cohort: Cohort, profile: str = "quick", settings: Mapping[str, Any] | None = None, store: RunStore | None = None
-) -> Drawing:
-    """Densities of the copulas that the runs of Table 6 fitted: first section, first task, seed 0."""
-    entries = tables.plan(tables.load_table(6), cohort, profile, 1, settings)
-    chosen = [e for e in entries if (e.section, e.task) == (entries[0].section, entries[0].task)]
-    runs = tables.fit_entries(chosen, cohort, store or RunStore())
-    laws, rows = {}, []
-    for entry in chosen:
-        run = runs[entry.configs[0].digest()]
-        law = _fitted_copula(run.load_method(cohort), entry.row.label)
-        tau = law.kendall_tau.item()
-        laws[f"{entry.row.label}, τ = {tau:.2f}"] = law
-        rows += [(entry.row.label, tau, *point) for point in _density_rows(law)]
-    data = pd.DataFrame(rows, columns=["family", "kendall_tau", "u1", "u2", "density"])
-    source = {"runs": [runs[e.configs[0].digest()].path.name for e in chosen], "task": chosen[0].task, "section": chosen[0].section.label}
-    return Drawing(copula_densities(laws), data, source | provenance(cohort))
+    wanted = PAPERS_EPOCHS if set(PAPERS_EPOCHS) <= set(history["epoch"]) else history["epoch"].iloc[[0, len(history) // 2, -1]]
+    shown = {}
+    for epoch in sorted(set(wanted)):
+        alpha = float(history.loc[history["epoch"] == epoch, "alpha"].iloc[0])
+        law = make("gumbel", 2, alpha=alpha)()
+        shown[f"epoch {epoch:g}: α = {alpha:.2f}"] = ("Gumbel", f"epoch {epoch:g}", law.kendall_tau.item(), law)
+    drawn = copula_densities({title: law for title, (*_, law) in shown.items()})
+    return Drawing(drawn, _densities(shown), {**_source(run), **run.environment})
 
 
 def figure_5(
@@ -159,7 +170,9 @@ def regenerate(
             4: lambda: figure_4(_gumbel_run(stays, profile, settings, store)[0]),
             5: lambda: figure_5(stays, profile, seeds, jobs, settings, store),
         }
-        return save(drawers[number](), out, f"figure-{number}")
+        drawing = drawers[number]()
+        used = {} if number == 1 else {"profile": profile, "settings": dict(settings or {})}
+        return save(replace(drawing, source=drawing.source | used), out, f"figure-{number}")
 
 
 def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
@@ -182,9 +195,22 @@ def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
     return paths
 
 
-def _density_rows(law: Distribution) -> list[tuple[float, float, float]]:
-    u, density = density_grid(law, points=50)
-    return [(u[j], u[i], density[i, j]) for i in range(len(u)) for j in range(len(u))]
+def _densities(shown: Mapping[str, tuple[str, str, float, Distribution]]) -> pd.DataFrame:
+    """What a figure of densities draws, a row each cell of a grid: family, which law of it, its Kendall's τ, the point, the density."""
+    rows = []
+    for family, which, tau, law in shown.values():
+        u, density = density_grid(law, points=50)
+        rows += [(family, which, tau, u[j], u[i], density[i, j]) for i in range(len(u)) for j in range(len(u))]
+    return pd.DataFrame(rows, columns=["family", "law", "kendall_tau", "u1", "u2", "density"])
+
+
+def _source(*runs: Run) -> dict[str, Any]:
+    """Runs behind a figure, with what tells whether this version would train them again: configurations and versions of methods."""
+    return {
+        "runs": [run.path.name for run in runs],
+        "configurations": [run.config.digest() for run in runs],
+        "versions": {run.config.method: METHODS[run.config.method].version for run in runs},
+    }
 
 
 def _fitted_copula(method: Method, label: str) -> CopulaDistribution:

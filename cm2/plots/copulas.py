@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch.distributions import Distribution
 
@@ -34,22 +33,24 @@ def density_grid(law: Distribution, points: int = 100) -> tuple[np.ndarray, np.n
     return u.numpy(), law.log_prob(grid).exp().numpy()
 
 
-def copula_densities(laws: Mapping[str, Distribution], levels: Sequence[float] = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16)) -> Figure:
-    """Contours of bivariate copula densities side by side, on one logarithmic colour scale.
+def copula_densities(
+    laws: Mapping[str, Distribution], columns: int | None = None, levels: Sequence[float] = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16)
+) -> Figure:
+    """Contours of bivariate copula densities, on one logarithmic colour scale.
 
     Args:
         laws: copula distributions of dimension 2 by panel title.
+        columns: number of columns; by default all side by side.
         levels: contour levels of the density, increasing.
     """
     with style():
-        figure, axes = plt.subplots(1, len(laws), figsize=(2.6 * len(laws) + 0.6, 2.9), sharex=True, sharey=True, squeeze=False)
+        figure, axes = panels(list(laws), columns or len(laws), ("$u_1$", "$u_2$"), side=2.6)
         norm = mpl.colors.LogNorm(levels[0], levels[-1])
-        for ax, (title, law) in zip(axes[0], laws.items(), strict=True):
+        for ax, law in zip(axes, laws.values(), strict=True):
             u, density = density_grid(law)
             filled = ax.contourf(u, u, density, levels=levels, norm=norm, cmap="cividis", extend="both")
-            ax.set(title=title, xlabel="$u_1$", aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], xlim=(0, 1), ylim=(0, 1))
-        axes[0, 0].set_ylabel("$u_2$")
-        bar = figure.colorbar(filled, ax=axes[0].tolist(), label="copula density $c(u_1, u_2)$", shrink=0.85, format="%g")
+            ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], xlim=(0, 1), ylim=(0, 1))
+        bar = figure.colorbar(filled, ax=axes.tolist(), label="copula density $c(u_1, u_2)$", shrink=0.85, format="%g")
         bar.outline.set_visible(False)
     return figure
 

@@ -15,11 +15,11 @@ from cm2.cohorts import Cohort
 from cm2.environment.machine import describe
 
 
-def provenance(cohort: Cohort) -> dict[str, Any]:
-    """Provenance of a number: cohort, versions, commit, device, machine and date."""
+def provenance(cohort: Cohort | None = None) -> dict[str, Any]:
+    """Provenance of a number: cohort where one was used, versions, commit, device, machine and date."""
+    source = {} if cohort is None else {"cohort": cohort.name, "cohort_checksum": cohort.checksum}
     return {
-        "cohort": cohort.name,
-        "cohort_checksum": cohort.checksum,
+        **source,
         "cm2": version("cm2"),
         "commit": _commit(),
         "python": platform.python_version(),
