@@ -78,6 +78,17 @@ def brier(label: ArrayLike, probability: ArrayLike) -> float:
     return float(np.mean((p - y) ** 2))
 
 
+def break_even(label: ArrayLike, probability: ArrayLike) -> float:
+    """Sensitivity and positive predictive value where they are equal: as many stays are called as there are positives.
+
+    The PhysioNet Challenge 2012 scored a binary decision by the smaller of the two (Silva et al. 2012, Computing in Cardiology 39, event
+    1). No threshold makes both larger than here, up to the step of one stay. Stays with the same score at the threshold are called in part.
+    Arguments as ``auroc``.
+    """
+    y, p = check_predictions(label, probability)
+    return float(_weighted_break_even(y, p)(np.ones((1, y.size), dtype=np.int64))[0])
+
+
 def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean of a metric over independent seeds with Student's t interval: the spread of training, not of the stays.
 
@@ -111,7 +122,7 @@ def bootstrap(
     Args:
         label: 0 or 1 ``(n,)``.
         probability: predicted probability of 1 ``(n,)``.
-        metric: ``"auroc"``, ``"aupr"`` or ``"brier"``, or the function of that name.
+        metric: ``"auroc"``, ``"aupr"``, ``"brier"`` or ``"break_even"``, or the function of that name.
         replicates: number of resamples.
         seed: of the resamples; the same seed and labels give the same resamples for every metric and prediction.
         level: coverage in (0, 1).
@@ -339,9 +350,26 @@ def _weighted_brier(label: NDArray, probability: NDArray) -> Scorer:
     return lambda counts: counts @ squares / label.size
 
 
-ESTIMATE: dict[str, Callable[..., float]] = {"auroc": auroc, "aupr": aupr, "brier": brier}
+def _weighted_break_even(label: NDArray, probability: NDArray) -> Scorer:
+    """Positives among the highest scores, of which as many are taken as there are positives; the last distinct score in part."""
+    group = _by_distinct_score(label, probability)
+
+    def score(counts: NDArray) -> NDArray:
+        positive, every = (part[:, ::-1] for part in group(counts))
+        called, all_positives = np.cumsum(every, axis=1), positive.sum(axis=1)
+        last = (called < all_positives[:, None]).sum(axis=1, keepdims=True)
+        before = np.take_along_axis(called - every, last, axis=1)[:, 0]
+        of_last = [np.take_along_axis(part, last, axis=1)[:, 0] for part in (positive, every)]
+        true = np.take_along_axis(np.cumsum(positive, axis=1) - positive, last, axis=1)[:, 0]
+        return (true + of_last[0] * (all_positives - before) / of_last[1]) / all_positives
+
+    return score
+
+
+ESTIMATE: dict[str, Callable[..., float]] = {"auroc": auroc, "aupr": aupr, "brier": brier, "break_even": break_even}
 WEIGHTED: dict[str, Callable[[NDArray, NDArray], Scorer]] = {
     "auroc": _weighted_auroc,
     "aupr": _weighted_aupr,
     "brier": _weighted_brier,
+    "break_even": _weighted_break_even,
 }

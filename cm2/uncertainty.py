@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtr, stdtrit
 
 from cm2.config.names import choose
-from cm2.metrics import Interval, check_predictions
+from cm2.metrics import Interval, break_even, check_predictions
 
 FEWEST = 10
 """Positives, and negatives, below which nothing is inferred: an interval of a metric of so few is no interval."""
@@ -127,7 +127,7 @@ def measure(label: ArrayLike, probability: ArrayLike, metric: str = "auroc") -> 
     Args:
         label: 0 or 1 ``(n,)``.
         probability: predicted probability of 1 ``(n,)``.
-        metric: ``auroc``, ``aupr`` or ``brier``.
+        metric: ``auroc``, ``aupr``, ``brier`` or ``break_even``.
 
     Raises:
         ValueError: as ``cm2.metrics.auroc``; an unknown metric.
@@ -312,5 +312,25 @@ def _brier(y: NDArray, p: NDArray) -> tuple[float, NDArray]:
     return float(squares.mean()), (squares - squares.mean()) / len(y)
 
 
-INFLUENCE: dict[str, Callable[[NDArray, NDArray], tuple[float, NDArray]]] = {"auroc": _auroc, "aupr": _aupr, "brier": _brier}
+def _break_even(y: NDArray, p: NDArray) -> tuple[float, NDArray]:
+    """One more positive asks for one more call, one more stay above the threshold takes one away: either is one at the threshold.
+
+    The share of positives there is that of the stays next to it in rank, about the square root of n on either side.
+    """
+    at, positive, negative = _by_score(y, p)
+    every, size, value = positive + negative, y.sum(), break_even(y, p)
+    above = np.cumsum(every[::-1])[::-1] - every  # stays with a higher score
+    called = np.clip((size - above) / every, 0, 1)[at]
+    rank = np.argsort(np.argsort(-p, kind="stable"), kind="stable") - size
+    reach = max(np.sqrt(len(y)), np.abs(rank).min() + 1)
+    share = y[np.abs(rank + 0.5) <= reach].mean()
+    return value, (y * called - value * y + share * (y - called)) / size
+
+
+INFLUENCE: dict[str, Callable[[NDArray, NDArray], tuple[float, NDArray]]] = {
+    "auroc": _auroc,
+    "aupr": _aupr,
+    "brier": _brier,
+    "break_even": _break_even,
+}
 """By metric, the function that returns its value and its derivatives by the weights of the stays ``(n,)``."""

@@ -203,7 +203,7 @@ def test_brier_needs_no_second_class_but_valid_numbers():
 
 def test_bad_settings():
     data = cohort(30)
-    with pytest.raises(ValueError, match="unknown 'f1'; choose one of auroc, aupr, brier"):
+    with pytest.raises(ValueError, match="unknown 'f1'; choose one of auroc, aupr, brier, break_even"):
         bootstrap(*data, metric="f1")
     with pytest.raises(ValueError, match=r"coverage in \(0, 1\), got 95"):
         bootstrap(*data, level=95)

@@ -81,6 +81,44 @@ def test_covariances_are_those_of_resampling(name):
         check(f"covariance {i} {j}", ours[i] @ ours[j], near=resampled[i, j], standard_error=error, within=0.02 * resampled[i, j])
 
 
+def equal_by_hand(label, probability):
+    """Sensitivity at which as many are called as die, the call of tied stays shared out evenly."""
+    left, true = label.sum(), 0.0
+    for score in np.unique(probability)[::-1]:
+        tied = probability == score
+        true, left = true + min(1, left / tied.sum()) * label[tied].sum(), left - tied.sum()
+        if left <= 0:
+            return true / label.sum()
+
+
+@pytest.mark.parametrize("digits", [None, 2, 1, 0])
+def test_the_challenges_score_is_the_sensitivity_where_it_equals_the_precision(digits):
+    label, probability = sample(300, digits=digits)
+    found = measure(label, probability, "break_even").value
+    assert found == metrics.break_even(label, probability) == pytest.approx(equal_by_hand(label, probability))
+    if digits is None:
+        called = probability >= np.sort(probability)[-label.sum()]
+        assert found == label[called].mean() == called[label == 1].mean()
+
+
+def test_no_threshold_beats_the_break_even_by_more_than_a_stay():
+    label, probability = sample(500, seed=3)
+    both = []
+    for threshold in probability:
+        called = probability >= threshold
+        both.append(min(called[label == 1].mean(), label[called].mean()))
+    assert max(both) <= metrics.break_even(label, probability) + 1 / label.sum()
+
+
+def test_the_challenges_score_varies_as_in_repeated_samples():
+    """Over fresh samples, whose spread no estimate of the density at the threshold enters."""
+    found = [measure(*sample(4000, seed=seed), "break_even") for seed in range(400)]
+    variance = np.var([one.value for one in found], ddof=1)
+    estimated = np.mean([one.deviations @ one.deviations for one in found])
+    error = variance * math.sqrt(2 / 399)
+    check("variance", estimated, near=variance, standard_error=error, within=0.05 * variance)
+
+
 def test_means_and_their_roots():
     values = np.random.default_rng(0).gamma(2.0, size=500)
     mean, root = measure_mean(values), measure_mean(values, root=True)
@@ -211,7 +249,7 @@ def test_the_interval_of_a_mean_covers_the_truth():
         (lambda: over_seeds([Measured(0, np.zeros(3), 2), Measured(0, np.zeros(4), 3)]), "got 2 on 3 and 4 stays"),
         (lambda: difference([Measured(0, np.zeros(3), 2)], [Measured(0, np.zeros(4), 3)]), "3 and 4 stays; compare predictions"),
         (lambda: difference([Measured(0, np.zeros(3), 2)] * 2, [Measured(0, np.zeros(3), 2)], paired=True), "2 and 1 seeds are no pairs"),
-        (lambda: measure([0, 1], [0.1, 0.2], "f1"), "unknown 'f1'; choose one of auroc, aupr, brier"),
+        (lambda: measure([0, 1], [0.1, 0.2], "f1"), "unknown 'f1'; choose one of auroc, aupr, brier, break_even"),
         (lambda: measure([0, 0], [0.1, 0.2]), "needs both classes"),
         (lambda: measure_mean(np.array([1.0, np.nan])), "expected finite values"),
         (lambda: measure_median(np.array([1.0])), "two or more stays"),
