@@ -45,7 +45,7 @@ def entries_of(
         role: of the cohort.
         modalities: those that the table uses.
         profile: see ``Config.from_profile``.
-        seeds: number of seeds.
+        seeds: number of seeds; a row may have a number of its own that is smaller.
         rows: those wanted.
         tasks: those wanted, label columns by heading.
         settings: fields to override in every run.
@@ -102,4 +102,4 @@ def _configs(profile: str, overrides: Mapping[str, Any], seeds: int, row: Row) -
         raise ValueError(f"row {row.label}: {error}") from None
     if first.method not in METHODS:
         raise ValueError(f"row {row.label}: unknown method {first.method!r}; {choose(first.method, sorted(METHODS))}")
-    return tuple(replace(first, seed=seed) for seed in range(seeds))
+    return tuple(replace(first, seed=seed) for seed in range(min(seeds, row.seeds or seeds)))

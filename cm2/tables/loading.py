@@ -23,7 +23,7 @@ SCHEMA = {
     "by_task?": bool,
     "split?": str,
     "metrics?": [str],
-    "row?": [{"label": plain_name, "method?": str, "set?": {"*": object}, "sections?": [str], "printed?": str}],
+    "row?": [{"label": plain_name, "method?": str, "set?": {"*": object}, "sections?": [str], "seeds?": int, "printed?": str}],
     "section?": [{"label": plain_name, "setting?": str, "rate?": float, "set?": {"*": object}, "printed?": {"*": str}}],
 }
 """What a table's TOML file holds; see `cm2.config.schema`."""
@@ -68,6 +68,8 @@ def _check(spec: TableSpec, path: Path) -> None:
                 f" of the stays that one of {', '.join(ABSENT)} masks"
             )
     for row in spec.row:
+        if row.seeds is not None and row.seeds < 1:
+            raise ValueError(f"{path.name}: row {row.label}: seeds {row.seeds}; give 1 or more, or leave it out")
         for label in row.sections:
             check_known(label, [section.label for section in spec.section], f"{path.name}: row {row.label}: section")
     for metric in spec.metrics:

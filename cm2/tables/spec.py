@@ -28,6 +28,8 @@ class Row:
     """Fields of the configuration that the row overrides, by dotted name."""
     sections: tuple[str, ...] = ()
     """Labels of the sections it appears in; empty: all."""
+    seeds: int | None = None
+    """Seeds at most, for a row that is dear to train and far from what the table decides; None: as many as the others."""
     printed: str | None = None
     """Label of the paper's row, if it differs from this one; empty if the paper has none."""
 

@@ -187,10 +187,13 @@ def _heading(result: TableResult) -> str:
 
 def intervals(result: TableResult) -> str:
     """Definition of the intervals of a table of runs, which depends on the number of seeds."""
+    trained = {cell.row: len(cell.runs) for cell in result.cells if cell.value is not None}
     seeds = max(len(cell.seeds) for cell in result.cells)
     if seeds < 2:
         return f"one seed with its 95 % interval over the {stays_of(result)}"
-    return f"mean of {seeds} seeds with the 95 % interval from both stays and seeds, and the standard deviation (sd) over the seeds"
+    fewer = ", ".join(f"{row} {count}" for row, count in trained.items() if 0 < count < seeds)
+    few = f" ({fewer})" if fewer else ""
+    return f"mean of {seeds} seeds{few} with the 95 % interval from both stays and seeds, and the standard deviation (sd) over the seeds"
 
 
 def stays_of(result: TableResult) -> str:

@@ -8,11 +8,12 @@ import pytest
 
 from cm2 import RunStore
 from cm2.paper import TABLES, printed
-from cm2.tables import load_table, plan, table_names
+from cm2.tables import load_table, plan, table, table_names
 from cm2.tables.planning import check_methods, resolve
 from cm2.tables.spec import HERE, choose_modalities, role_of, roles
+from cm2.tables.text import intervals
 from tests.mutations import mutated
-from tests.tables.conftest import write
+from tests.tables.conftest import FAST, write
 
 PRINTED = {**dict.fromkeys((2, 3, 7), 6), 4: 3, 5: 4, 6: 3, 9: 3, 10: 8, 11: 5}
 
@@ -75,6 +76,20 @@ def test_a_plan_is_rows_by_sections_by_tasks_by_seeds(tiny):
     matched = [e for e in entries if e.section.setting == "matched"]
     assert all(c.matched and c.modalities == ("bedside", "laboratory") for e in matched for c in e.configs)
     assert {e.row.label: e.configs[0].model.family for e in entries} == {"Gumbel": "gumbel", "Frank": "frank", "Gaussian": "gaussian"}
+
+
+def test_a_dear_row_may_have_fewer_seeds(tmp_path, tiny, store):
+    rows = 'row = [{ label = "a", method = "late_fusion", seeds = 2 }, { label = "b", method = "single_modality" }]'
+    path = tmp_path / "few.toml"
+    path.write_text(f'title = "t"\nreference = "b"\n{rows}\n[[section]]\nlabel = "s"\nsetting = "matched"\n')
+    assert [len(e.configs) for e in plan(load_table(path), tiny, "smoke", 3, tasks=["death"])] == [2, 3]
+    assert [len(e.configs) for e in plan(load_table(path), tiny, "smoke", 1, tasks=["death"])] == [1, 1]
+    result = table(path, tiny, "smoke", seeds=3, settings=FAST, store=store, tasks=["death"], progress=False)
+    assert intervals(result).startswith("mean of 3 seeds (a 2) with")
+    assert result.cell("a", "auroc", "death", "s").difference["se_seeds"] > 0
+    path.write_text(path.read_text().replace("seeds = 2", "seeds = 0"))
+    with pytest.raises(ValueError, match=r"few\.toml: row a: seeds 0; give 1 or more, or leave it out"):
+        load_table(path)
 
 
 def test_a_modality_is_missing_in_training_or_in_testing_alone(small_cohort, monkeypatch):
