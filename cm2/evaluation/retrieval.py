@@ -32,6 +32,8 @@ from cm2.uncertainty import Measured, interval_of, measure_mean, measure_median
 AT = (1, 5, 10)
 RECALLS = tuple(f"recall_{k}" for k in AT)
 """Names of the shares of stays found among the best."""
+MEDIAN_RANK = "median_rank"
+MEASURES = (*RECALLS, MEDIAN_RANK)
 PAIRS = 2_048
 """Number of pairs of query and candidate scored at a time: memory does not grow with the square of the stays, and stays in a cache."""
 
@@ -67,10 +69,15 @@ class Standing:
         ahead = self.better + self.tied / 2
         return 1 + ahead * (self._size(among) - 1) / max(self.candidates - 1, 1)
 
+    def measure(self, name: str, among: int | None = None) -> Measured:
+        """One of the `MEASURES` with its dependence on the queries."""
+        if name == MEDIAN_RANK:
+            return measure_median(self.rank(among))
+        return measure_mean(self.recall(AT[RECALLS.index(name)], among))
+
     def measured(self, among: int | None = None) -> dict[str, Measured]:
-        """``recall_1``, ``recall_5``, ``recall_10`` and ``median_rank`` with their dependence on the queries."""
-        recalls = {name: measure_mean(self.recall(k, among)) for name, k in zip(RECALLS, AT, strict=True)}
-        return recalls | {"median_rank": measure_median(self.rank(among))}
+        """All `MEASURES` with their dependence on the queries."""
+        return {name: self.measure(name, among) for name in MEASURES}
 
     def summary(self, among: int | None = None) -> dict[str, Interval]:
         """The same with 95 % intervals over the queries."""
@@ -79,7 +86,7 @@ class Standing:
     def chance(self, among: int | None = None) -> dict[str, float]:
         """The same measures for a random score."""
         size = self._size(among)
-        return {name: min(k / size, 1.0) for name, k in zip(RECALLS, AT, strict=True)} | {"median_rank": (size + 1) / 2}
+        return {name: min(k / size, 1.0) for name, k in zip(RECALLS, AT, strict=True)} | {MEDIAN_RANK: (size + 1) / 2}
 
     def _size(self, among: int | None) -> int:
         if among is None:

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from numpy.typing import NDArray
+
 from cm2.config.names import choose, enter
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
@@ -55,6 +57,24 @@ class TableKind(ABC):
             plan: a plan whose runs are finished.
             jobs: number of processes.
         """
+
+    def computed(self, plan: TablePlan, jobs: int = 1) -> tuple[list[Cell], dict[str, NDArray]]:
+        """The numbers, and scores of single stays that they follow from and that are stored with the table; by default none.
+
+        Args:
+            plan: a plan whose runs are finished.
+            jobs: number of processes.
+        """
+        return self.cells(plan, jobs), {}
+
+    def recomputed(self, result: TableResult, scores: Mapping[str, NDArray]) -> list[Cell]:
+        """The cells of a table that was stored with scores, computed again from these; those that follow from none as they are.
+
+        Args:
+            result: the stored table.
+            scores: as `computed` returned them.
+        """
+        return list(result.cells)
 
     @abstractmethod
     def show(self, cell: Cell) -> str:

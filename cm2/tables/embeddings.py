@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from joblib import delayed
+from numpy.typing import NDArray
 
 from cm2.cohorts import Cohort
 from cm2.copulas.inference.selection import selectable
@@ -25,10 +26,13 @@ from cm2.methods import Method, build_method, tokenised
 from cm2.progress import Progress, quiet_libraries
 from cm2.runs.run import Run
 from cm2.tables.contract import TableKind
+from cm2.tables.evaluated import Evaluated, Finding, of_predictions, same
+from cm2.tables.law_warnings import warnings_of
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
+from cm2.tables.scores import name_of, rounded
 from cm2.tables.text import TOO_FEW, intervals, spread
-from cm2.uncertainty import FEWEST, Measured, measure
+from cm2.uncertainty import FEWEST, Measured
 
 RATES = (0.0, 0.25, 0.5, 0.75)
 """Fractions of a stay's other modalities that are masked completely at random; at least one of them stays observed."""
@@ -45,30 +49,6 @@ DIAGNOSTICS = {
 """Whether a run's law describes its embeddings (`cm2.joint.diagnostics.describe`), on test stays, and their headings."""
 FAMILIES = {f"family_{name}": f"{name}, directions" for name in selectable()}
 """Of a law whose families its fit chose, the number of directions of each family, and their headings."""
-FAR, POOR = 0.2, 1.05
-"""Distance of the law and error of a mean above which a table warns."""
-
-
-class Finding(NamedTuple):
-    """One number of one run."""
-
-    section: str
-    method: str
-    """Label of the method's row."""
-    score: str
-    """Empty where there is one row for the method."""
-    metric: str
-    measured: Measured | None
-    """None where there are too few stays."""
-    n: int
-
-
-class Evaluated(NamedTuple):
-    """What one run was found to do."""
-
-    findings: list[Finding]
-    diagnostics: Mapping[str, float]
-    """Of its law; empty where there is none."""
 
 
 class EmbeddingKind(TableKind):
@@ -83,6 +63,16 @@ class EmbeddingKind(TableKind):
     """Metrics that are shares of stays, whose intervals stay within 0 and 1."""
     predicts: ClassVar[bool] = False
     """Whether the AUROC of the run's predictions stands beside, in one row of each method."""
+
+    @abstractmethod
+    def measured(self, section: str, metric: str, parts: Mapping[str, NDArray]) -> Measured:
+        """A number with its dependence on the stays, from their scores.
+
+        Args:
+            section: of the table.
+            metric: name of the number.
+            parts: scores of the stays by name, each ``(n,)``, as a `Finding` has them.
+        """
 
     @abstractmethod
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
@@ -116,21 +106,28 @@ class EmbeddingKind(TableKind):
         if not left:
             reasons = "; ".join(f"{label} {reason}" for label, reason in cannot.items())
             raise ValueError(f"table {plan.spec.name}: no row can be evaluated: {reasons}; choose other rows")
-        return replace(plan, entries=left, cannot=cannot, version=4)
+        return replace(plan, entries=left, cannot=cannot, version=5)
 
-    def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
-        """Every number over the seeds, sections in the order in which the runs produce them."""
+    def computed(self, plan: TablePlan, jobs: int = 1) -> tuple[list[Cell], dict[str, NDArray]]:
+        """Every number over the seeds, sections in the order in which the runs produce them; and the scores they follow from."""
         of = {config.digest(): entry.row.label for entry in plan.entries for config in entry.configs}
         work = [delayed(_evaluate)(self, plan.runs[digest], plan.cohort, label) for digest, label in of.items()]
         with Progress("looking at embeddings", len(work), "run") as progress:
             found = dict(zip(of, progress.parallel(work, jobs), strict=True))
         several = len(plan.spec.section) > 1
         cells: dict[tuple[str, str, str, str], Cell] = {}
+        scores: dict[str, NDArray] = {}
         for entry in plan.entries:
             prefix = f"{entry.section.label}: " if several else ""
             names = tuple(plan.runs[config.digest()].path.name for config in entry.configs)
             evaluated = [found[config.digest()] for config in entry.configs]
-            constant = len(evaluated) > 1 and all(_same(a.findings, b.findings) for a, b in pairwise(evaluated))
+            constant = len(evaluated) > 1 and all(same(a.findings, b.findings) for a, b in pairwise(evaluated))
+            for run, each in zip(names, evaluated, strict=True):
+                scores |= {
+                    name_of(run, prefix + one.section, one.score, part): values
+                    for one in each.findings
+                    for part, values in (one.parts or {}).items()
+                }
             new = [
                 self._cell(prefix + seeds[0].section, entry.task, seeds, names, constant, plan.cohort.credentialed)
                 for seeds in zip(*(each.findings for each in evaluated), strict=True)
@@ -154,18 +151,43 @@ class EmbeddingKind(TableKind):
             for cell in new:
                 cells.setdefault((cell.section, cell.row, cell.task, cell.metric), cell)
         order = {section: position for position, section in enumerate(dict.fromkeys(cell.section for cell in cells.values()))}
-        return sorted(cells.values(), key=lambda cell: order[cell.section])
+        return sorted(cells.values(), key=lambda cell: order[cell.section]), scores
+
+    def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
+        """The numbers alone."""
+        return self.computed(plan, jobs)[0]
+
+    def recomputed(self, result: TableResult, scores: Mapping[str, NDArray]) -> list[Cell]:
+        """The cells of a stored table, computed again; those without an interval, of which no scores are stored, as they are.
+
+        Raises:
+            ValueError: scores that a cell needs are missing.
+        """
+        parts: dict[tuple[str, str, str], dict[str, NDArray]] = {}
+        for name, values in scores.items():
+            *place, part = name.split(" | ")
+            run, section, score = place
+            parts.setdefault((run, section, score), {})[part] = values
+        return [self._again(cell, parts) if cell.low is not None else cell for cell in result.cells]
+
+    def _again(self, cell: Cell, parts: Mapping[tuple[str, str, str], Mapping[str, NDArray]]) -> Cell:
+        found = [parts.get((run, cell.section, cell.score)) for run in cell.runs]
+        if None in found:
+            raise ValueError(f"the scores of {cell.row}, {cell.section}, are missing; compute the table again with `cm2 table`")
+        measured = [self.measured(cell.section, cell.metric, part) for part in found if part is not None]
+        bare = Cell(cell.section, cell.row, cell.task, cell.metric, n=cell.n, runs=cell.runs, score=cell.score)
+        return bare.with_seeds(measured, cell.deterministic, share=cell.metric in self.shares)
 
     def _cell(self, section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...], constant: bool, credentialed: bool) -> Cell:
         """One number over the seeds; the chance level has no interval and belongs to no run."""
         first = seeds[0]
         n = None if credentialed and first.n < FEWEST else first.n
         cell = Cell(section, _row(first.method, first.score), task, first.metric, n=n, score=first.score)
-        measured = [finding.measured for finding in seeds if finding.measured is not None]
+        if first.method == CHANCE:
+            return replace(cell, value=first.value)
+        measured = [self.measured(one.section, one.metric, one.parts) for one in seeds if one.parts is not None]
         if not measured:
             return cell
-        if first.method == CHANCE:
-            return replace(cell, value=measured[0].value)
         return replace(cell, runs=runs).with_seeds(measured, constant, share=first.metric in self.shares)
 
     def show(self, cell: Cell) -> str:
@@ -190,55 +212,14 @@ class EmbeddingKind(TableKind):
             )
         if any(cell.metric in FAMILIES for cell in result.cells):
             parts.append("Where the fit chooses the copulas' families: the number of directions with each of them.")
-        parts += [f"**Warning.** {warning}" for warning in _warnings(result.cells)]
+        parts += [f"**Warning.** {warning}" for warning in warnings_of(result.cells)]
         if cannot:
             parts.append(f"Not in the table: {'; '.join(f'{label} ({reason})' for label, reason in cannot.items())}.")
         return "\n\n".join(parts) + "\n"
 
 
-def _warnings(cells: Sequence[Cell]) -> Iterator[str]:
-    """Sentences about laws that do not describe the embeddings, with the rows concerned."""
-    far = _by_method(cell for cell in cells if cell.metric == "law_distance" and (cell.value or 0) > FAR)
-    if far:
-        listed = "; ".join(f"{method} ({_largest(own)})" for method, own in far.items())
-        yield (
-            f"The law is fitted beside the embeddings, and its nats are no measure of what it sees, where the distance is more than {FAR:g}"
-            f" standard deviations: {listed}."
-        )
-    # zero is no forecast of the law
-    poor = _by_method(cell for cell in cells if cell.metric == "error" and cell.score != "zero" and (cell.value or 0) > POOR)
-    if poor:
-        ways = {method: ", ".join(dict.fromkeys(cell.score for cell in own)) for method, own in poor.items()}
-        listed = "; ".join(f"{method} ({ways[method]}: up to {_largest(own)})" for method, own in poor.items())
-        yield f"Errors of the mean above {POOR:g} are those of a law that does not describe the embeddings: {listed}."
-
-
-def _by_method(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(cell.method, []).append(cell)
-    return found
-
-
-def _largest(cells: Iterable[Cell]) -> str:
-    return f"{max(cell.value or 0 for cell in cells):.3g}"
-
-
 def _row(method: str, score: str) -> str:
     return f"{method}, {score}" if score else method
-
-
-def exactly(value: float) -> Measured:
-    """A number that does not depend on which stays there are."""
-    return Measured(value, np.zeros(1), math.inf)
-
-
-def _same(a: Sequence[Finding], b: Sequence[Finding]) -> bool:
-    """Whether two seeds found the same, stay by stay."""
-    pairs = [(one.measured, other.measured) for one, other in zip(a, b, strict=True)]
-    return all(
-        x is y or (x is not None and y is not None and x.value == y.value and np.array_equal(x.deviations, y.deviations)) for x, y in pairs
-    )
 
 
 def _over(diagnostics: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
@@ -257,18 +238,5 @@ def _evaluate(kind: EmbeddingKind, run: Run, cohort: Cohort, label: str) -> Eval
         joint = method.embedding_law()
         diagnostics = {} if joint is None else describe(joint.cpu(), embedded.z, embedded.present)
         findings = list(kind.findings(embedded, method, label))
-        return Evaluated([*findings, *(_predicted(run, findings, label, kind.of_law) if kind.predicts else ())], diagnostics)
-
-
-def _predicted(run: Run, findings: Sequence[Finding], label: str, of_law: str) -> Iterator[Finding]:
-    """The AUROC of the run's test predictions, in every section in the row of the law's own score, or of the first where there is none."""
-    test = run.predictions[run.predictions["split"] == "test"]
-    positives = int(test["label"].sum())
-    enough = min(positives, len(test) - positives) >= FEWEST
-    auroc = measure(test["label"], test["probability"]) if enough else None
-    rows: dict[str, list[str]] = {}
-    for finding in findings:
-        if finding.method == label and finding.score:
-            rows.setdefault(finding.section, []).append(finding.score)
-    for section, scores in rows.items():
-        yield Finding(section, label, of_law if of_law in scores else scores[0], "auroc", auroc, len(test))
+        findings += of_predictions(run, findings, label, kind.of_law) if kind.predicts else ()
+        return Evaluated([one._replace(parts=one.parts and {k: rounded(v) for k, v in one.parts.items()}) for one in findings], diagnostics)

@@ -12,6 +12,7 @@ from cm2.tables.contract import kind_of
 from cm2.tables.planning import TablePlan
 from cm2.tables.predictions import column_of, file_name, predicted, read_predictions, write_predictions
 from cm2.tables.result import Cell, TableResult, is_table, read
+from cm2.tables.scores import SCORES, read_scores
 from cm2.tables.statistics import recomputed
 
 TOLERANCE = 1e-9
@@ -21,6 +22,11 @@ TOLERANCE = 1e-9
 def keeps_predictions(result: TableResult) -> bool:
     """Whether the predictions of a table's runs were stored with it."""
     return "predictions" in result.provenance
+
+
+def stored_with(result: TableResult) -> str:
+    """What a table can be computed from again: ``predictions``, ``scores``, or nothing, an empty string."""
+    return SCORES if SCORES in result.provenance else "predictions" if keeps_predictions(result) else ""
 
 
 def check_folder(folder: Path, checksum: str) -> None:
@@ -64,7 +70,7 @@ def kept_tables(folder: Path) -> list[tuple[Path, TableResult]]:
 
 
 def recompute(result: TableResult, folder: Path) -> list[Cell]:
-    """The cells of a stored table of results or tests, computed again from the predictions beside it.
+    """The cells of a stored table, computed again from the predictions, or the scores of single stays, beside it.
 
     Args:
         result: the table.
@@ -73,13 +79,17 @@ def recompute(result: TableResult, folder: Path) -> list[Cell]:
     Raises:
         ValueError: a table stored without predictions, or predictions that are missing or do not match the table.
     """
-    if not keeps_predictions(result):
+    if SCORES in result.provenance:
+        found = kind_of(result.kind).recomputed(result, read_scores(folder / result.provenance[SCORES]))
+    elif keeps_predictions(result):
+        runs = dict.fromkeys(key for cell in result.cells for key in cell.runs)
+        found = recomputed(result, read_predictions(folder / result.provenance["predictions"], runs))
+    else:
         raise ValueError(f"table {result.name} was stored without predictions and cannot be computed again; run `cm2 table` anew")
-    runs = dict.fromkeys(key for cell in result.cells for key in cell.runs)
-    found = recomputed(result, read_predictions(folder / result.provenance["predictions"], runs))
     if wrong := next((name for a, b in zip(result.cells, found, strict=True) for name in _differing(asdict(a), asdict(b))), ""):
         raise ValueError(
-            f"table {result.name} in {folder} does not match its predictions: another {wrong}; compute the table again with `cm2 table`"
+            f"table {result.name} in {folder} does not match its {stored_with(result)}: another {wrong}; compute the table again with"
+            " `cm2 table`"
         )
     return found
 
@@ -97,10 +107,10 @@ def verify_tables(folder: Path) -> Iterator[tuple[str, str]]:
     if not tables:
         raise ValueError(f"{folder} holds no table; write one with `cm2 table --out {folder}`")
     for path, table in tables:
-        if not kind_of(table.kind).predicted:
+        if not kind_of(table.kind).trained:
             yield f"{path.stem}: read", ""
             continue
-        if not keeps_predictions(table):
+        if not stored_with(table):
             yield f"{path.stem}: kept without predictions, cannot be recomputed", ""
             continue
         try:
@@ -108,7 +118,7 @@ def verify_tables(folder: Path) -> Iterator[tuple[str, str]]:
         except ValueError as error:
             yield path.stem, str(error)
         else:
-            yield f"{path.stem}: every interval and p-value recomputed from its predictions", ""
+            yield f"{path.stem}: every interval and p-value recomputed from its {stored_with(table)}", ""
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any], before: str = "") -> Iterator[str]:

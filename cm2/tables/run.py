@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from joblib import delayed
+from numpy.typing import NDArray
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.format import MANIFEST
@@ -25,6 +26,8 @@ from cm2.tables.planning import TablePlan, check_methods, configurations, places
 from cm2.tables.predictions import file_name
 from cm2.tables.recomputation import check_folder, keep_predictions, keeps_predictions
 from cm2.tables.result import ENDINGS, TableResult, read, write
+from cm2.tables.scores import SCORES, write_scores
+from cm2.tables.scores import file_name as scores_name
 from cm2.tables.text import markdown
 
 
@@ -81,10 +84,13 @@ def table(
             fit_entries(plan.entries, cohort, store, jobs)
         else:
             plan = TablePlan(spec, cohort, store, *require(spec, cohort))
-        result = stored if stored is not None and kind.trained and stored.key == plan.key else _computed(kind, plan, jobs)
+        current = stored is not None and kind.trained and stored.key == plan.key
+        result, scores = (stored, {}) if stored is not None and current and _scored(stored, out) else _computed(kind, plan, jobs, stem)
         if out is not None and (result is not stored or not _whole(result, out, stem)):
             if keeps_predictions(result):  # before the table, which is then never without them
                 keep_predictions(plan, result, out, stem)
+            if SCORES in result.provenance and scores:
+                write_scores(out / result.provenance[SCORES], scores)
             write(result, markdown(result), out, stem)
     return result
 
@@ -125,13 +131,18 @@ def _whole(result: TableResult, out: Path, stem: str) -> bool:
     return all((out / name).is_file() for name in [*names, *([result.provenance["predictions"]] if keeps_predictions(result) else [])])
 
 
-def _computed(kind: TableKind, plan: TablePlan, jobs: int) -> TableResult:
+def _scored(result: TableResult, out: Path | None) -> bool:
+    """Whether the scores that a stored table names are there, which are found only by computing the table."""
+    return out is None or SCORES not in result.provenance or (out / result.provenance[SCORES]).is_file()
+
+
+def _computed(kind: TableKind, plan: TablePlan, jobs: int, stem: str) -> tuple[TableResult, dict[str, NDArray]]:
     spec, source = plan.spec, {**provenance(plan.cohort), **plan.source}
-    if kind.predicted and not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
-        source["predictions"] = file_name(plan.cohort.checksum)
-    return TableResult(
-        spec.name, spec.title, spec.kind, spec.reference if kind.trained else "", tuple(kind.cells(plan, jobs)), source, plan.key
-    )
+    cells, scores = kind.computed(plan, jobs)
+    if not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
+        source |= {"predictions": file_name(plan.cohort.checksum)} if kind.predicted else {}
+        source |= {SCORES: scores_name(stem)} if scores else {}
+    return TableResult(spec.name, spec.title, spec.kind, spec.reference if kind.trained else "", tuple(cells), source, plan.key), scores
 
 
 def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seeds: int = 2, jobs: int = 1) -> TableResult:

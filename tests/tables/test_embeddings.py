@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,9 +16,12 @@ from cm2.evaluation.imputation import WAYS
 from cm2.evaluation.retrieval import cosine_standings, standings
 from cm2.joint.diagnostics import describe
 from cm2.methods import METHODS, build_method, tokenised
-from cm2.tables import Cell, TableResult, load_table, markdown, notes, plan, read, table
+from cm2.metrics import auroc
+from cm2.tables import Cell, TableResult, load_table, markdown, notes, plan, read, recompute, table, verify_tables
 from cm2.tables.embeddings import DIAGNOSTICS, _over
 from cm2.tables.embeddings import _evaluate as real
+from cm2.tables.predictions import predicted
+from cm2.tables.scores import read_scores, rounded, write_scores
 from cm2.uncertainty import over_seeds
 from tests.tables.conftest import FAST
 
@@ -113,6 +117,58 @@ def test_a_second_call_computes_nothing(aligned, tiny, store, monkeypatch):
     monkeypatch.setattr("cm2.tables.embeddings._evaluate", lambda *_: pytest.fail("computed again"))
     only = ["CM2", "MedFuse", "MMTM"]
     assert table("alignment", tiny, "smoke", seeds=2, settings=FAST, only=only, store=store, out=out) == result
+
+
+def test_every_interval_is_computed_again_from_the_scores_of_the_stays(aligned, imputed, tiny, store, tmp_path):
+    for result, out in (aligned, (imputed, tmp_path)):
+        if out is tmp_path:
+            only = list(dict.fromkeys(cell.method for cell in imputed.cells))
+            result = table("imputation", tiny, "smoke", seeds=1, settings=FAST, only=only, store=store, out=out)
+        assert recompute(result, out) == list(result.cells)
+        ((stem, wrong),) = verify_tables(out)
+        assert stem.endswith("every interval and p-value recomputed from its scores") and not wrong
+        assert (out / result.provenance["scores"]).is_file()
+
+
+def test_scores_that_are_missing_or_do_not_match_are_named(aligned, tiny, store, tmp_path):
+    result, out = aligned
+    path = tmp_path / result.provenance["scores"]
+    with pytest.raises(ValueError, match=r"there is no file .* with the scores of this table; compute the table again"):
+        recompute(result, tmp_path)
+    scores = read_scores(out / path.name)
+    first = next(name for name in scores if name.endswith("better") and "cosine" in name and "to bedside" in name)
+    write_scores(path, {**scores, first: scores[first] + 1})
+    with pytest.raises(ValueError, match=r"does not match its scores: another .* of .*, cosine, laboratory to bedside, of all"):
+        recompute(result, tmp_path)
+    write_scores(path, {name: values for name, values in scores.items() if name.split(" | ")[0] != first.split(" | ")[0]})
+    with pytest.raises(ValueError, match=r"the scores of .* are missing; compute the table again"):
+        recompute(result, tmp_path)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="is not a file of scores"):
+        recompute(result, tmp_path)
+    only = ["CM2", "MedFuse", "MMTM"]
+    for source in out.iterdir():
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    path.unlink()
+    assert table("alignment", tiny, "smoke", seeds=2, settings=FAST, only=only, store=store, out=tmp_path) == result
+    assert path.is_file(), "a file of scores that was lost is written again"
+
+
+def test_scores_are_rounded_to_eleven_bits_at_any_size(tmp_path):
+    exact = np.concatenate([np.random.default_rng(0).normal(size=500) * 10.0**power for power in (-20, 0, 3, 20)])
+    kept = rounded(exact)
+    np.testing.assert_allclose(kept, exact, rtol=2.0**-11)
+    assert np.array_equal(rounded(kept), kept) and np.array_equal(rounded(np.arange(2049)), np.arange(2049))
+    with pytest.raises(ValueError, match="a score of a stay is not finite"):
+        rounded([1.0, np.nan])
+    path = tmp_path / "scores.parquet"
+    write_scores(path, {"a": kept, "b": kept, "c": kept[:3]})
+    assert {name: values.tolist() for name, values in read_scores(path).items()} == {
+        "a": kept.tolist(),
+        "b": kept.tolist(),
+        "c": kept[:3].tolist(),
+    }
+    assert path.stat().st_size < 2 * len(kept) * 2
 
 
 def test_imputation_has_every_way_and_score(imputed):
@@ -212,7 +268,7 @@ def test_a_table_computed_in_another_way_is_computed_again(tiny, store):
 
     plan = resolve(load_table("imputation"), tiny, store, "smoke", 1, FAST, only=["CM2"])
     able = kind_of("imputation").able(plan)
-    assert able.version == 4 and able.key != plan.key
+    assert able.version == 5 and able.key != plan.key
     assert replace(able, version=1).key == plan.key
 
 
@@ -281,7 +337,8 @@ def test_the_auroc_stands_in_one_row_of_each_method(aligned, store):
     cells = [c for c in result.cells if c.metric == "auroc"]
     assert {(c.method, c.score) for c in cells} == {("CM2", "dependence"), ("MedFuse", "cosine")}
     for cell in cells:
-        assert cell.value is None or cell.seeds == pytest.approx([Run(store.root / run).metrics["test"]["auroc"] for run in cell.runs])
+        kept = [predicted(Run(store.root / run)) for run in cell.runs]
+        assert cell.value is None or cell.seeds == pytest.approx([auroc(one.label, one.probability) for one in kept])
 
 
 def test_gains_are_the_differences_of_the_means(imputed):

@@ -184,7 +184,7 @@ def test_a_table_uses_the_runs_of_another(families, tiny, store, monkeypatch, tm
         (tmp_path / run).symlink_to(store.root / run)
     trained = []
     monkeypatch.setattr("cm2.tables.run._fit", lambda _, config, *__: trained.append(config))
-    monkeypatch.setattr("cm2.tables.run._computed", lambda *a: None)
+    monkeypatch.setattr("cm2.tables.run._computed", lambda *a: (None, {}))
     table("figure-5", tiny, "smoke", seeds=2, settings=FAST, store=RunStore(tmp_path), only=["K = 1"])
     assert len(trained) == 2 * 2 * 2  # the reference, K = 3, is the Gumbel row of Table 6
     assert {c.model.components for c in trained} == {1}

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.special import expit
 
 from cm2.evaluation.embeddings import Embedded, cannot_score, law_of
-from cm2.evaluation.retrieval import RECALLS, cosine_standings, standings
+from cm2.evaluation.retrieval import MEASURES, MEDIAN_RANK, RECALLS, Standing, cosine_standings, standings
 from cm2.methods import Method
-from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind, Finding, exactly
-from cm2.uncertainty import FEWEST
+from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind
+from cm2.tables.evaluated import AUROC, Finding
+from cm2.uncertainty import FEWEST, Measured, measure
 
 POOL = 100
 """Number of candidates in a random set, including the true one."""
@@ -25,13 +29,13 @@ class Alignment(EmbeddingKind):
         "recall_1": "recall at 1",
         "recall_5": "at 5",
         "recall_10": "at 10",
-        "median_rank": "median rank",
-        "auroc": "AUROC",
+        MEDIAN_RANK: "median rank",
+        AUROC: "AUROC",
         **DIAGNOSTICS,
         **FAMILIES,
     }
     of_law = "dependence"
-    shares: ClassVar[Collection[str]] = (*RECALLS, "auroc")
+    shares: ClassVar[Collection[str]] = (*RECALLS, AUROC)
     predicts = True
     asked = (
         "Which embedding of the modality belongs to the stay? Share of stays whose own is among the best 1, 5 and 10, and the"
@@ -39,6 +43,14 @@ class Alignment(EmbeddingKind):
         " candidate together; dependence: the same over the product of the margins, optimal for candidates drawn from the margin."
         " AUROC: of the outcome."
     )
+
+    def measured(self, section: str, metric: str, parts: Mapping[str, NDArray]) -> Measured:
+        """A share or a median from the ranks, in random sets where the section's name ends so; an AUROC from labels and log-odds."""
+        if metric == AUROC:
+            return measure(parts["label"].astype(np.int64), expit(parts["logit"].astype(np.float64)))
+        better, tied = (parts[name].astype(np.int64) for name in ("better", "tied"))
+        standing = Standing(better, tied, candidates=len(better))
+        return standing.measure(metric, POOL if section.endswith(f", of {POOL}") else None)
 
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
         """Every pair in both directions, in random sets and in the whole split; then each modality from the others, some of them masked."""
@@ -60,7 +72,7 @@ def _retrieved(
 ) -> Iterator[Finding]:
     rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
     if len(rows) < FEWEST:
-        yield Finding(f"{section}, of all", label, "", "recall_1", None, len(rows))
+        yield Finding(f"{section}, of all", label, "", "recall_1", len(rows))
         return
     z = embedded.z[rows]
     query = (z, given[rows], z[:, target], target)
@@ -70,7 +82,8 @@ def _retrieved(
     pools |= {"of all": None} if whole or not pools else {}
     for pool, among in pools.items():
         for metric, value in found["cosine"].chance(among).items():
-            yield Finding(f"{section}, {pool}", CHANCE, "", metric, exactly(value), len(rows))
+            yield Finding(f"{section}, {pool}", CHANCE, "", metric, len(rows), value=value)
         for score, standing in found.items():
-            for metric, measured in standing.measured(among).items():
-                yield Finding(f"{section}, {pool}", label, score, metric, measured, len(rows))
+            parts = {"better": standing.better, "tied": standing.tied}
+            for metric in MEASURES:
+                yield Finding(f"{section}, {pool}", label, score, metric, len(rows), parts)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cm2.evaluation.embeddings import Embedded, cannot_embed, cannot_score, law_of
 from cm2.evaluation.imputation import impute_scores, measured, spread
 from cm2.methods import Method
-from cm2.tables.embeddings import DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind, Finding, exactly
-from cm2.uncertainty import FEWEST
+from cm2.tables.embeddings import DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind
+from cm2.tables.evaluated import Finding, exactly
+from cm2.uncertainty import FEWEST, Measured
+
+UNIT = "unit"
+"""Standard deviation of the hidden embedding over the stays, in which the other numbers are measured."""
+
+GAINS = {"energy_gain": ("energy", -1), "likelihood_gain": ("log_likelihood", 1)}
+"""Gains of the conditional over the marginal forecast: the score, and the sign with which a larger one is better."""
 
 
 class Imputation(EmbeddingKind):
@@ -39,6 +49,15 @@ class Imputation(EmbeddingKind):
         """Why a method has no embeddings, or does not model their distribution; empty if it has both."""
         return cannot_embed(method) or cannot_score(method)
 
+    def measured(self, section: str, metric: str, parts: Mapping[str, NDArray]) -> Measured:
+        """A mean over the stays, or the root of one; the unit is one number."""
+        if metric == UNIT:
+            return exactly(float(parts[UNIT][0]))
+        if metric in GAINS:  # stay by stay: what makes a stay hard to forecast is in both scores, and cancels
+            of, sign = GAINS[metric]
+            return measured({metric: sign * (parts[of].astype(np.float64) - parts[f"marginal {of}"].astype(np.float64))})[metric]
+        return measured({metric: parts[metric].astype(np.float64)})[metric]
+
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
         """Each modality imputed from the others, some of them masked; a single other one is never masked."""
         law = law_of(method)
@@ -48,14 +67,14 @@ class Imputation(EmbeddingKind):
                 section = f"{name}, {rate:.0%} of the others hidden"
                 rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
                 if len(rows) < FEWEST:
-                    yield Finding(section, label, "", "energy", None, len(rows))
+                    yield Finding(section, label, "", "energy", len(rows))
                     continue
                 unit = float(spread(embedded.z[rows, target]))
                 found = impute_scores(law, embedded.z[rows], given[rows], target)
                 own, alone = found["conditional"], found["marginal"]
-                # stay by stay: what makes a stay hard to forecast is in both scores, and cancels
-                own["energy_gain"] = alone["energy"] - own["energy"]
-                own["likelihood_gain"] = own["log_likelihood"] - alone["log_likelihood"]
+                for gain, (of, _) in GAINS.items():
+                    yield Finding(section, label, "conditional", gain, len(rows), {of: own[of], f"marginal {of}": alone[of]})
                 for how, scores in found.items():
-                    for metric, one in (measured(scores) | {"unit": exactly(unit)}).items():
-                        yield Finding(section, label, how, metric, one, len(rows))
+                    for metric, values in scores.items():
+                        yield Finding(section, label, how, metric, len(rows), {metric: values})
+                    yield Finding(section, label, how, UNIT, len(rows), {UNIT: np.array([unit])})
