@@ -83,6 +83,7 @@ def main() -> None:
     modules = {"released, Gumbel": ReleasedLoss(options.dim, options.components)}
     for family, link in (("gumbel", "component"), ("gaussian", "component"), ("gumbel", "scalar"), ("gumbel", "dimension")):
         modules[f"cm2, {family}, {link}"] = OurLoss(options.dim, options.components, family, link)
+    modules["cm2, gaussian, component, full"] = OurLoss(options.dim, options.components, "gaussian", "component", "full")
     for family, covariance in (("gaussian", "diagonal"), ("gumbel", "diagonal"), ("gaussian", "full")):
         modules[f"cm2, {family}, vector, {covariance}"] = OurLoss(options.dim, options.components, family, "vector", covariance)
     modules = {name: module.to(options.device) for name, module in modules.items()}

@@ -120,8 +120,8 @@ class CopulaJoint(nn.Module):
             names: of the modalities, for errors and warnings; their numbers where None.
 
         Raises:
-            ValueError: a wrong shape; a mixture that cannot be fitted; fewer stays with two modalities than
-                directions.
+            ValueError: a wrong shape; a modality that no stay has; a mixture that cannot be fitted, with modality and component; fewer
+                stays with two modalities than directions.
 
         Warns:
             UserWarning: a modality that is never observed with another one: its margin is fitted, and it is independent of the others.
@@ -130,6 +130,8 @@ class CopulaJoint(nn.Module):
         check_sample(z, present, len(self.marginals), self.dim)
         names = [str(m) for m in range(len(self.marginals))] if names is None else names
         self._check_pairs(present, names)
+        if unseen := [name for name, seen in zip(names, present.any(0).tolist(), strict=True) if not seen]:
+            raise ValueError(f"fit: no stay has modality {unseen[0]}, so its margin cannot be fitted; leave the modality out")
         z = torch.where(present[..., None], z.detach().double().cpu(), 0.0)
         work = deepcopy(self).double().cpu()
         for m, (name, mixture) in enumerate(zip(names, work.marginals, strict=True)):

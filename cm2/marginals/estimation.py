@@ -62,7 +62,8 @@ def from_likelihood(points: Tensor, start: Estimate, floor: float, shrinkage: fl
         iterations: at most this many.
 
     Raises:
-        ValueError: a constant coordinate, or a component with fewer than two points.
+        ValueError: a constant coordinate; a component that has collapsed onto a single point; full covariances without shrinkage of a
+            component with no more points than coordinates.
     """
     if constant := (points.std(0, correction=0) == 0).nonzero().flatten().tolist():
         raise ValueError(f"fit: coordinate {constant[0]} of the embeddings is constant, a degenerate covariance; normalise by batch")
@@ -83,17 +84,31 @@ def from_likelihood(points: Tensor, start: Estimate, floor: float, shrinkage: fl
         warnings.simplefilter("ignore", ConvergenceWarning)
         estimator.fit(points.numpy())
     weights, mean, covariance = (torch.from_numpy(x) for x in (estimator.weights_, estimator.means_, estimator.covariances_))
-    members = weights * len(points)
-    if bool((members < 2).any()):
-        k = int(members.argmin())
-        raise ValueError(
-            f"fit: component {k} has collapsed onto a single embedding (it has {float(members[k]):.2g} of {len(points)}), a degenerate "
-            "covariance; use fewer components or a larger minimum_scale"
-        )
+    _refuse_degenerate(weights * len(points), len(points), covariance, floor, shrinkage)
     if not full:
         return weights, mean, covariance.sqrt()
     diagonal = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1))
     return weights, mean, torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * diagonal)
+
+
+def _refuse_degenerate(members: Tensor, n: int, covariance: Tensor, floor: float, shrinkage: float) -> None:
+    """Raises ValueError for a component whose covariance is that of the floor and not of its points, in all directions or in some."""
+    full = covariance.ndim == 3
+    variance = covariance.diagonal(dim1=-2, dim2=-1) if full else covariance
+    collapsed = (members < 2) | (variance.amax(-1) < floor**2 * (1 + 1e-6))
+    if bool(collapsed.any()):
+        k = int(collapsed.nonzero()[0])
+        raise ValueError(
+            f"fit: component {k} has collapsed onto a single embedding (it has {float(members[k]):.2g} of {n}), a degenerate covariance; "
+            "use fewer components or a larger minimum_scale"
+        )
+    dim = variance.shape[-1]
+    if full and shrinkage == 0 and bool((members < dim).any()):
+        k = int(members.argmin())
+        raise ValueError(
+            f"fit: component {k} has {float(members[k]):.3g} of {n} embeddings, too few for a full covariance of {dim} coordinates: it is "
+            'degenerate; use covariance="diagonal", shrinkage, fewer components or fewer coordinates'
+        )
 
 
 def _pooled(residuals: Tensor, total: Tensor) -> Tensor:

@@ -99,8 +99,9 @@ class GaussianMixture(nn.Module):
             iterations: at most this many steps; fewer once the log-likelihood per embedding gains less than 1e-3.
 
         Raises:
-            ValueError: a wrong shape, values that are not finite, fewer distinct rows than components, a constant coordinate, or a
-                component that has collapsed onto a single embedding.
+            ValueError: a wrong shape, values that are not finite, fewer distinct rows than components, a constant coordinate, a
+                component that has collapsed onto a single embedding, or one with fewer embeddings than coordinates and a full covariance
+                that is not shrunk.
         """
         if not 0 <= shrinkage <= 1:
             raise ValueError(f"fit: shrinkage must lie in [0, 1], got {shrinkage}")

@@ -188,8 +188,10 @@ def test_directions_of_two_modalities_are_singular_vectors():
         (torch.zeros(9, 2, 5), None, r"expected embeddings \(n, 2, 8\)"),
         (torch.zeros(9, 2, 8), torch.ones(9, 2), "expected present bool"),
         (torch.zeros(30, 2, 8), torch.tensor([[True, True]] * 4 + [[True, False], [False, True]] * 13), "too few for 3 directions"),
-        (torch.cat([torch.randn(30, 1, 8), torch.zeros(30, 1, 8)], 1), None, "modality 1: .*distinct embeddings"),
+        (torch.cat([torch.randn(200, 1, 8), torch.zeros(200, 1, 8)], 1), None, "modality 1: .*distinct embeddings"),
         (torch.cat([torch.randn(30, 2, 7), torch.zeros(30, 2, 1)], 2), None, "modality 0: .*coordinate 7 .* constant"),
+        (torch.randn(30, 2, 8), torch.tensor([[True, False]] * 30), "no stay has modality 1"),
+        (torch.randn(12, 2, 8), None, "modality 0: .*component . has .* of 12 embeddings, too few for a full covariance of 8"),
     ],
 )
 def test_bad_input(z, present, message):

@@ -138,6 +138,23 @@ def test_quadrature_of_a_mean_agrees_with_the_closed_form(rho, x):
     torch.testing.assert_close(law.conditional_mean_scores(scores, present)[0], torch.tensor([rho * x, x]))
 
 
+@pytest.mark.parametrize("x", [0.0, -0.1, 1.05, -6.0])
+@pytest.mark.parametrize(
+    ("family", "parameters"), [("gaussian", {"rho": 0.9999}), ("gumbel", {"alpha": 40.0}), ("clayton", {"alpha": 60.0})]
+)
+def test_the_stated_error_bounds_that_of_a_narrow_conditional(family, parameters, x):
+    """Nearly comonotone, the missing score lies between two nodes of the quadrature."""
+    law = make(family, 2, **parameters)()
+    present = torch.tensor([False, True])
+    with torch.no_grad():
+        found, error = conditional_mean(law.log_prob_scores, torch.tensor([math.nan, x]), present)
+        nodes = torch.linspace(x - 3, x + 3, 20_001)
+        weight = (law.log_prob_scores(torch.stack([nodes, torch.full_like(nodes, x)], -1)) - nodes.square() / 2).softmax(0)
+    exact = (weight * nodes).sum()
+    assert (found[0] - exact).abs() <= error[0] + 1e-9
+    assert error[0] < 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_directions_are_orthonormal_with_the_span_of_the_raw_ones(dtype):
     raw = torch.randn(3, 40, 8, dtype=dtype) @ torch.diag(torch.logspace(-2, 2, 8, dtype=dtype))

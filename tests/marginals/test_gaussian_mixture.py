@@ -33,6 +33,12 @@ def _mixture(dim: int = DIM, components: int = COMPONENTS, covariance: str = "di
     return GaussianMixture.from_parameters(weights / weights.sum(), mean, scale)
 
 
+def _two(covariance: str) -> GaussianMixture:
+    """Two components of unit variance, at 0 and at 9."""
+    scale = torch.eye(2).expand(2, 2, 2) if covariance == "full" else torch.ones(2, 2)
+    return GaussianMixture.from_parameters([0.5, 0.5], torch.tensor([[0.0, 0.0], [9.0, 9.0]]), scale)
+
+
 def test_parameters_are_given_back():
     mean, scale = torch.randn(3, DIM), 0.01 + torch.rand(3, DIM)
     law = GaussianMixture.from_parameters([0.5, 0.2, 0.3], mean, scale)()
@@ -306,6 +312,12 @@ def test_saves_and_loads(covariance):
             ),
             "component 1 has collapsed",
         ),
+        *[
+            # many stays with one embedding, as of a text that says the same of all of them
+            (lambda covariance=covariance: _two(covariance).fit(torch.cat([torch.randn(20, 2), torch.full((15, 2), 9.0)])), message)
+            for covariance, message in zip(COVARIANCES, ["component 1 has collapsed .*it has 15 of 35"] * 2, strict=True)
+        ],
+        (lambda: GaussianMixture(1, 12, covariance="full").fit(torch.randn(9, 12)), "component 0 has 9 of 9 .*covariance=.diagonal"),
         (lambda: _mixture(covariance="full")().log_cdf(torch.zeros(2, DIM)), "no closed form"),
         (lambda: _mixture()().log_prob(torch.zeros(2, DIM + 1)), "expected shape"),
         (lambda: _mixture()().log_prob(torch.full((2, DIM), math.nan)), "NaN"),
