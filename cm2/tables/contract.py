@@ -76,6 +76,10 @@ class TableKind(ABC):
         """
         return list(result.cells)
 
+    def source(self, plan: TablePlan) -> dict[str, Any]:
+        """What the notes need to know of the runs, stored with the table's provenance; nothing by default."""
+        return {}
+
     @abstractmethod
     def show(self, cell: Cell) -> str:
         """The value of a cell, formatted for the text."""

@@ -137,7 +137,7 @@ def _scored(result: TableResult, out: Path | None) -> bool:
 
 
 def _computed(kind: TableKind, plan: TablePlan, jobs: int, stem: str) -> tuple[TableResult, dict[str, NDArray]]:
-    spec, source = plan.spec, {**provenance(plan.cohort), **plan.source}
+    spec, source = plan.spec, {**provenance(plan.cohort), **plan.source, **kind.source(plan)}
     cells, scores = kind.computed(plan, jobs)
     if not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
         source |= {"predictions": file_name(plan.cohort.checksum)} if kind.predicted else {}

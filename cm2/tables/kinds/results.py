@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from cm2.runs.run import Run
 from cm2.tables.contract import TableKind
+from cm2.tables.law_warnings import FAR
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
 from cm2.tables.statistics import result_cells
@@ -24,6 +27,15 @@ class Results(TableKind):
     def cells(self, plan: TablePlan, jobs: int = 1) -> list[Cell]:
         """Means over the seeds with intervals, and paired differences with corrected p-values."""
         return result_cells(plan, tests=self.differences_only)
+
+    def source(self, plan: TablePlan) -> dict[str, Any]:
+        """Rows whose law lies beside its embeddings, with the largest distance, ``far_laws``; only where there are any."""
+        far: dict[str, float] = {}
+        for entry in plan.entries:
+            largest = max(_law_distance(plan.runs[config.digest()]) for config in entry.configs)
+            if largest > FAR:
+                far[entry.row.label] = max(largest, far.get(entry.row.label, 0.0))
+        return {"far_laws": far} if far else {}
 
     def show(self, cell: Cell) -> str:
         """The value with its interval."""
@@ -49,7 +61,26 @@ class Results(TableKind):
             )
         if any(cell.value is None for cell in result.cells):
             parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} positives or negatives among the {stays_of(result)}.")
-        return f"{' '.join(parts)}{self.remark}\n"
+        return f"{' '.join(parts)}{self.remark}{_warning(result.provenance.get('far_laws', {}))}\n"
+
+
+def _law_distance(run: Run) -> float:
+    """Distance of the law from the embeddings in the epoch that was kept; 0 where the history has none."""
+    history = run.history
+    if "law_distance" not in history:
+        return 0.0
+    kept = history["valid_auroc"].argmax() if "valid_auroc" in history else -1
+    return float(history["law_distance"].iloc[kept])
+
+
+def _warning(far: Mapping[str, float]) -> str:
+    if not far:
+        return ""
+    listed = "; ".join(f"{label} ({distance:.2g})" for label, distance in far.items())
+    return (
+        f"\n\n**Warning.** In the epoch that was kept the law lies beside the embeddings, by more than {FAR:g} standard deviations; what it"
+        f" imputes and aligns there says nothing about laws that fit: {listed}."
+    )
 
 
 class Tests(Results):
