@@ -1,6 +1,7 @@
 """The fitted joint distribution: it recovers a known one, finds nothing where there is nothing, and uses every stay it can."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -57,16 +58,17 @@ def test_profile_recovers_the_dependence(family):
     found = _fresh(family)
     report = found.fit(z)
     assert report.converged and report.uncoupled == ()
-    # measured: errors of the taus up to 0.012, angles up to 4 degrees; the standard errors are about 0.006 and 1 degree
-    check("Kendall's taus", found.copula().kendall_tau, near=TAUS, standard_error=0.006, within=0.01)
-    check("angles to the true directions, degrees", _angles(found, truth), below=8)
+    _check_recovery(found, truth)
     exact = truth().dependence(z)
     check("nats of dependence", report.dependence, near=exact.mean(), standard_error=exact.std() / math.sqrt(N), within=0.02)
 
 
-@pytest.mark.parametrize("family", ["gaussian", "frank"])
+@pytest.mark.parametrize("family", ["gaussian", "frank", "gumbel"])
 def test_gradient_steps_recover_the_dependence(family):
-    """At the fitted margins, from random directions and hardly any dependence."""
+    """At the fitted margins, from random directions and hardly any dependence.
+
+    Clayton's copula is not among them: from some random starts its weakest direction stays at a local maximum, where `fit` does not.
+    """
     truth = _truth(family)
     z = truth().sample((N,))
     found = _fresh(family)
@@ -75,16 +77,42 @@ def test_gradient_steps_recover_the_dependence(family):
         mixture.fit(z[:, m])
     adam = torch.optim.Adam([{"params": [found.raw_directions], "lr": 0.03}, {"params": found.copula.parameters(), "lr": 0.1}])
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 400)
-    for _ in range(400):
+    for step in range(400):
+        if step in (0, 100, 200):
+            _turn_round(found, z[:2_000])
         adam.zero_grad()
         batch = z[torch.randint(N, (500,))]
         (-found(validate_args=False).dependence(batch).mean()).backward()
         adam.step()
         rate.step()
-    # the order of the directions is free, and a direction's opposite changes the sign
+    _check_recovery(found, truth)
+
+
+def _check_recovery(found: CopulaJoint, truth: CopulaJoint) -> None:
+    """Kendall's taus within .03, in their order of size, since that of directions is free; spans within 5 degrees.
+
+    Measured with several seeds: errors of the taus up to .012; of the angles, whose standard errors are about 1 degree, up to 5.7.
+    """
+    # a direction's opposite changes the sign
     taus = found.copula().kendall_tau.abs().sort(descending=True).values
-    check("Kendall's taus", taus, near=TAUS, standard_error=0.006, within=0.02)
-    check("angles to the true directions, degrees", _angles(found, truth), below=8)
+    check("Kendall's taus", taus, near=TAUS, within=0.03)
+    angles = _angles(found, truth)
+    check("angle to the true directions in the mean over the modalities, degrees", np.mean(angles), below=5)
+    check("angle in either modality, degrees", angles, below=5 + 1.5)
+
+
+@torch.no_grad()
+def _turn_round(law: CopulaJoint, z: torch.Tensor) -> None:
+    """Gives each direction of each modality the sign with the larger likelihood.
+
+    Gradient steps cannot: in between lies a direction that is orthogonal, and worth less than either.
+    """
+    for j in range(law.raw_directions.shape[-1]):
+        start, value = law.raw_directions[:, :, j].clone(), {}
+        for signs in product((1.0, -1.0), repeat=2):
+            law.raw_directions[:, :, j] = torch.tensor(signs)[:, None] * start
+            value[signs] = float(law(validate_args=False).dependence(z).mean())
+        law.raw_directions[:, :, j] = torch.tensor(max(value, key=value.get))[:, None] * start
 
 
 def test_three_modalities_with_a_mask_per_stay():
