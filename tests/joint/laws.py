@@ -35,12 +35,14 @@ def copula(name: str, dim: int = 2) -> Copula:
     return make(name, dim, **FAMILIES[name])
 
 
-def mixture(dim: int, components: int = 3, seed: int = 0, spread: float = 1.5) -> GaussianMixture:
-    """Random means and scales, unequal weights."""
+def mixture(dim: int, components: int = 3, seed: int = 0, spread: float = 1.5, full: bool = False) -> GaussianMixture:
+    """Random means and scales, unequal weights; with full covariances random factors."""
     generator = torch.Generator().manual_seed(seed)
     weights = 0.5 + torch.rand(components, generator=generator)
     mean = spread * torch.randn(components, dim, generator=generator)
     scale = 0.5 + 0.5 * torch.rand(components, dim, generator=generator)
+    if full:
+        scale = torch.diag_embed(scale) + 0.4 * torch.randn(components, dim, dim, generator=generator).tril(-1)
     return GaussianMixture.from_parameters(weights / weights.sum(), mean, scale)
 
 

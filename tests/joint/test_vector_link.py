@@ -1,11 +1,13 @@
 """The vector link against what it must agree with: a multivariate normal, the dimension link, quadrature, draws."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
+from scipy import stats
 
-from cm2.book.checks import check
+from cm2.book.checks import FALSE_ALARM, check
 from cm2.copulas import make
 from cm2.copulas.conditional_mean import conditional_mean
 from cm2.joint import CopulaJoint
@@ -69,6 +71,43 @@ def test_along_the_coordinates_it_is_the_dimension_link(types, family):
     present[:, 0] |= ~present.any(-1)
     expected = CopulaJoint(copula(family), marginals, "dimension")().log_prob(z, present)
     torch.testing.assert_close(law().log_prob(z, present), expected, rtol=1e-7, atol=1e-7)
+
+
+TYPES = ("none", "independent", "joint")
+
+
+@pytest.mark.parametrize("family", ["gumbel", "frank", "clayton", "gaussian", "student"])
+@pytest.mark.parametrize("types", TYPES)
+@pytest.mark.parametrize("modalities", [2, 3])
+def test_with_full_covariances_it_integrates_to_one(modalities, types, family):
+    """Importance sampling from a milder law with the same margins and directions: the mean of f / q is 1."""
+    options = {"modalities": modalities, "types": types, "full": True, "components": 2}
+    law, n = joint(family, "vector", 4, **options)(), 10_000
+    correlation = 0.65 * torch.eye(modalities) + 0.35 * torch.ones(modalities, modalities)
+    mild = make("gaussian", modalities, **({"rho": 0.35} if modalities == 2 else {"correlation": correlation}))
+    proposal = joint(family, "vector", 4, tie=mild, **options)()
+    with torch.no_grad():
+        z = proposal.sample((n,))
+        ratio = (law.log_prob(z) - proposal.log_prob(z)).exp()
+    error = (ratio.std() / math.sqrt(n)).item()
+    assert error < 0.1
+    check("the mean of f / q", ratio.mean(), near=1, standard_error=error)
+
+
+@pytest.mark.parametrize(("types", "family"), [("none", "frank"), ("independent", "clayton"), ("joint", "gumbel")])
+def test_redrawing_any_of_three_modalities_keeps_the_law(types, family):
+    """Two-sample tests of each pattern's draws, along random directions of all embeddings and of the dependence term."""
+    n, law = 20_000, joint(family, "vector", 3, modalities=3, types=types, full=True, components=2)()
+    with torch.no_grad():
+        z, fresh = law.sample((n,)), law.sample((n,))
+        along = torch.randn(9, 4)
+        view = lambda z: torch.cat([z.flatten(1) @ along, law.dependence(z)[:, None]], 1).T.numpy()
+        expected, p = view(fresh), []
+        for pattern in list(product([True, False], repeat=3))[1:]:
+            present = torch.tensor(pattern).expand(n, 3)
+            drawn = law.impute(torch.where(present[..., None], z, math.nan), present)[0] if any(pattern) else law.sample((n,))
+            p += [stats.ks_2samp(a, b).pvalue for a, b in zip(view(drawn), expected, strict=True)]
+    check("what is redrawn has the law it was drawn from", p, above=FALSE_ALARM)
 
 
 def test_information_is_that_of_every_direction():
