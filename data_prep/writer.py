@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, SPLITS, STAYS, combined_checksum, file_sha256, write_manifest
+from cm2.cohorts.disclosure import Disclosure
+from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, PRIVATE, SPLITS, STAYS, combined_checksum, file_sha256, write_manifest
 from cm2.config.names import choose
 from cm2.kinds import Data, kind
 
@@ -60,6 +62,9 @@ class PreparedCohort:
         counts: further counts.
         extra: writes further files (the simulator's truth) below the folder it receives.
         credentialed: whether a data use agreement forbids showing small counts; a cohort that does not deny it is protected.
+        fabricated: whether the data are made up in the layout of a credentialed source; it is then said wherever they are shown.
+        records: what names single records, such as files that cannot be read, by kind; of a credentialed cohort it is kept apart from the
+            manifest, in ``private.json``.
     """
 
     name: str
@@ -73,6 +78,13 @@ class PreparedCohort:
     counts: dict[str, Any]
     extra: Callable[[Path], None] | None = None
     credentialed: bool = True
+    fabricated: bool = False
+    records: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def disclosure(self) -> Disclosure:
+        """What may be shown of it."""
+        return Disclosure(self.credentialed, self.fabricated)
 
 
 @contextmanager
@@ -81,7 +93,7 @@ def whole_or_nothing(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
-        folder.chmod(0o755)  # a temporary folder is private to its owner
+        _as_usual(folder)
         yield folder
         os.rename(folder, out)  # atomic, and an error if ``out`` holds anything
     except BaseException:
@@ -89,8 +101,18 @@ def whole_or_nothing(out: Path) -> Iterator[Path]:
         raise
 
 
-def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str, Any], credentialed: bool = True) -> bool:
-    """Whether ``out`` holds this very cohort. A manifest of an earlier version without ``credentialed`` is completed.
+def _as_usual(folder: Path) -> None:
+    """The permissions that the user's umask gives a new folder; a temporary one is private to its owner."""
+    probe = folder / "probe"
+    probe.mkdir()
+    folder.chmod(stat.S_IMODE(probe.stat().st_mode))
+    probe.rmdir()
+
+
+def already_prepared(
+    out: Path, name: str, version: str, parameters: Mapping[str, Any], credentialed: bool = True, fabricated: bool = False
+) -> bool:
+    """Whether ``out`` holds this very cohort. A manifest of an earlier version without ``credentialed`` or ``fabricated`` is completed.
 
     Raises:
         ValueError: ``out`` exists and is not this cohort.
@@ -102,8 +124,9 @@ def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str
         manifest = json.loads((out / MANIFEST).read_text())
         same = all(manifest[key] == value for key, value in asked.items())
         if same and all((out / file).stat().st_size == size for file, size in manifest["sizes"].items()):
-            if "credentialed" not in manifest:
-                write_manifest(out, manifest | {"credentialed": credentialed})
+            flags = {"credentialed": credentialed, "fabricated": fabricated}
+            if not flags.keys() <= manifest.keys():
+                write_manifest(out, flags | manifest)
             return True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
@@ -140,7 +163,8 @@ def write_cohort(out: Path, cohort: PreparedCohort) -> Path:
 def _check(cohort: PreparedCohort) -> None:
     stays = cohort.stays
     if not stays["stay_id"].is_unique:
-        raise ValueError(f"stay {stays['stay_id'][stays['stay_id'].duplicated()].iloc[0]} occurs twice; a cohort has one row per stay")
+        twice = cohort.disclosure.record(stays["stay_id"][stays["stay_id"].duplicated()].iloc[0])
+        raise ValueError(f"stay {twice} occurs twice; a cohort has one row per stay")
     if unknown := sorted(set(stays["split"]) - set(SPLITS)):
         raise ValueError(f"unknown split {unknown[0]!r}; {choose(str(unknown[0]), SPLITS)}")
     for task in cohort.tasks:
@@ -152,11 +176,12 @@ def _check(cohort: PreparedCohort) -> None:
         if isinstance(modality.data, np.ndarray) and modality.data.dtype.kind == "f":
             finite = np.isfinite(modality.data).reshape(len(stays), -1).all(axis=1)
             if (modality.present & ~finite).any():
-                stay = stays["stay_id"].to_numpy()[modality.present & ~finite][0]
+                stay = cohort.disclosure.record(stays["stay_id"].to_numpy()[modality.present & ~finite][0])
                 raise ValueError(f"{name}: stay {stay} has a value that is not finite; impute it or mark the modality as missing")
     empty = ~np.any([modality.present for modality in cohort.modalities.values()], axis=0)
     if empty.any():
-        raise ValueError(f"stay {stays['stay_id'].to_numpy()[empty][0]} has no modality; drop and count such stays")
+        stay = cohort.disclosure.record(stays["stay_id"].to_numpy()[empty][0])
+        raise ValueError(f"stay {stay} has no modality; drop and count such stays")
 
 
 def _write_modality(folder: Path, name: str, modality: PreparedModality, stays: pd.DataFrame) -> dict[str, Any]:
@@ -166,8 +191,6 @@ def _write_modality(folder: Path, name: str, modality: PreparedModality, stays: 
 
 
 def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, described: dict[str, Any]) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    checksums = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
     tasks = {
         task: {
             "description": text,
@@ -177,12 +200,13 @@ def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, d
         }
         for task, text in cohort.tasks.items()
     }
-    manifest = {
+    exact = {
         "format": FORMAT,
         "name": cohort.name,
         "source": cohort.source,
         "version": cohort.version,
         "credentialed": cohort.credentialed,
+        "fabricated": cohort.fabricated,
         "created": datetime.now(UTC).date().isoformat(),
         "parameters": cohort.parameters,
         "stays": len(stays),
@@ -192,8 +216,14 @@ def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, d
         "flow": cohort.flow,
         "counts": cohort.counts,
         "normalisation": {name: m.normalisation for name, m in cohort.modalities.items() if m.normalisation},
-        "sizes": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
-        "checksums": checksums,
-        "checksum": combined_checksum(checksums),
     }
-    write_manifest(folder, manifest)
+    shown = cohort.disclosure.manifest(exact)
+    if cohort.credentialed:
+        private = {name: exact[name] for name in exact if shown[name] != exact[name]} | {"records": cohort.records}
+        (folder / PRIVATE).write_text(json.dumps(private, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    elif cohort.records:
+        shown["records"] = cohort.records
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    checksums = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    write_manifest(folder, shown | {"sizes": sizes, "checksums": checksums, "checksum": combined_checksum(checksums)})

@@ -131,7 +131,8 @@ def test_data_preparation_uses_what_lies_below_the_networks():
         return {name for name in of("cm2", imported(module)) if room(name) not in allowed} - {"cm2"}
 
     assert {module: names for module in SOURCES if module not in PACKAGE and (names := other(module))} == {}
-    readers = {module: of("cm2.cohorts", imported(module)) - {"cm2.cohorts.format", "cm2.cohorts.missingness"} for module in SOURCES}
+    shared = {f"cm2.cohorts.{name}" for name in ("disclosure", "format", "missingness")}
+    readers = {module: of("cm2.cohorts", imported(module)) - shared for module in SOURCES}
     assert {module: names for module, names in readers.items() if module not in PACKAGE and names} == {}
 
 

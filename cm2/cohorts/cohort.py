@@ -12,7 +12,8 @@ import pandas as pd
 from torch import Tensor
 
 from cm2.batch import Modality
-from cm2.cohorts.format import PRESENT, SPLITS, STAYS, credentialed
+from cm2.cohorts.disclosure import Disclosure, Group
+from cm2.cohorts.format import PRESENT, SPLITS, STAYS
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
@@ -74,8 +75,9 @@ class Cohort:
             raise ValueError(f"{self.path / changed[0]} was changed after the cohort was opened; open it again, or prepare it again")
 
     def __repr__(self) -> str:
-        splits = ", ".join(f"{name} {n:,}" for name, n in self.manifest["splits"].items())
-        return f"Cohort({self.name!r}, {len(self.stays):,} stays: {splits}; {', '.join(self.manifest['modalities'])})"
+        splits = ", ".join(f"{name} {self.disclosure.count(n)}" for name, n in self.manifest["splits"].items())
+        made_up = ", fabricated" if self.disclosure.fabricated else ""
+        return f"Cohort({self.name!r}{made_up}, {len(self.stays):,} stays: {splits}; {', '.join(self.manifest['modalities'])})"
 
     @property
     def name(self) -> str:
@@ -90,7 +92,18 @@ class Cohort:
     @property
     def credentialed(self) -> bool:
         """Whether the data are under a use agreement, under which no count below ten may be shown."""
-        return credentialed(self.manifest)
+        return self.disclosure.credentialed
+
+    @property
+    def disclosure(self) -> Disclosure:
+        """What may be shown of the cohort: nothing leaves it, or the runs on it, by another way."""
+        return Disclosure.of(self.manifest)
+
+    def outcomes(self, task: str, split: str | None = None) -> Group:
+        """How many stays of a split, or of all, have a known outcome and how many a positive one, whatever their modalities."""
+        label = self.stays[task].to_numpy()
+        here = (label >= 0) & (True if split is None else (self.stays["split"] == split).to_numpy())
+        return Group(int(here.sum()), int((label[here] == 1).sum()))
 
     @property
     def tasks(self) -> tuple[str, ...]:

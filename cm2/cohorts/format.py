@@ -20,6 +20,8 @@ FORMAT = 1
 """Version of the format; a reader refuses any other."""
 SPLITS = ("train", "valid", "test")
 MANIFEST = "manifest.json"
+PRIVATE = "private.json"
+"""What the manifest of a credentialed cohort does not show: the exact counts, and what names single records."""
 STAYS = "stays.parquet"
 PRESENT = "present_"
 """Prefix of the columns with the mask of a modality."""
@@ -43,7 +45,9 @@ _COUNT = (int, None)  # None: a small count that is not shown
 SCHEMA = {
     "name": plain_name,
     "stays?": int,
-    "splits": dict.fromkeys(SPLITS, int),
+    "splits": dict.fromkeys(SPLITS, _COUNT),
+    "credentialed?": bool,
+    "fabricated?": bool,
     "modalities": {
         "*": {
             "kind": str,
@@ -51,11 +55,11 @@ SCHEMA = {
             "shape": [int],
             "features": [plain_name],
             "units?": [str],
-            "present?": int,
+            "present?": _COUNT,
             "variables?": dict,
         }
     },
-    "tasks": {"*": {"description": str, "positives?": int, "unknown?": int, "positives_by_split?": dict.fromkeys(SPLITS, int)}},
+    "tasks": {"*": {"description": str, "positives?": _COUNT, "unknown?": _COUNT, "positives_by_split?": dict.fromkeys(SPLITS, int)}},
     "flow?": [{"step": str, "stays": _COUNT, "dropped": _COUNT, "note?": str}],
     "sizes": {"*": int},
     "checksums": {"*": _checksum},
@@ -71,6 +75,11 @@ SCHEMA = {
 def credentialed(manifest: Mapping[str, Any]) -> bool:
     """Whether a cohort's data are under a use agreement; assumed unless the manifest says otherwise."""
     return manifest.get("credentialed", True) is not False
+
+
+def fabricated(manifest: Mapping[str, Any]) -> bool:
+    """Whether a cohort's data are made up in the layout of a credentialed source, so that no number of it is about a patient."""
+    return manifest.get("fabricated") is True
 
 
 def file_sha256(path: Path) -> str:
@@ -119,6 +128,27 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error}; prepare the cohort again") from None
     return manifest
+
+
+def read_exact(path: Path) -> dict[str, Any]:
+    """The manifest of a prepared cohort with all counts, for checks and computations on this machine; nothing of it may be shown.
+
+    Args:
+        path: folder of the cohort.
+
+    Returns:
+        The manifest; of a credentialed cohort with its exact counts, and with ``records``, which name single stays and files.
+
+    Raises:
+        ValueError: see `read_manifest`; or a file beside it that is no JSON.
+    """
+    manifest = read_manifest(path)
+    if PRIVATE not in manifest["sizes"]:
+        return manifest
+    try:
+        return manifest | json.loads((path / PRIVATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{path / PRIVATE} cannot be read; prepare the cohort again") from None
 
 
 def _check_files(manifest: Mapping[str, Any], where: str) -> None:

@@ -17,6 +17,7 @@ from data_prep.fabricate.splits import split_lists, write_lists
 from data_prep.fabricate.truth.cohort import Tables
 from data_prep.fabricate.truth.notes import readable_notes, used_notes
 from data_prep.fabricate.truth.write import write_summary, write_truth
+from data_prep.made_up import mark
 from data_prep.synthetic.law import MODALITIES
 from data_prep.writer import whole_or_nothing
 
@@ -50,7 +51,7 @@ def fabricate_mimic3(out: Path | str, stays: int = 2000, seed: int = 0) -> Path:
         progress.stage("writing")
         files = write_tables(folder, tables, TABLES3, HABITS)
         test, valid = split_lists(3, hospital.icu["subject_id"].to_numpy(), hospital.rng)
-        files += write_lists(folder, test, valid)
+        files += write_lists(folder, test, valid) + mark(folder)
         progress.stage("truth")
         _write_truth(folder / "truth", tables, test, valid, dirt, files)
     return out

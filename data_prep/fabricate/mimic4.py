@@ -21,6 +21,7 @@ from data_prep.fabricate.splits import split_lists, write_lists
 from data_prep.fabricate.truth.cohort import Tables
 from data_prep.fabricate.truth.films import film_path, is_readable, report_path, report_text, selected
 from data_prep.fabricate.truth.write import write_summary, write_truth
+from data_prep.made_up import mark
 from data_prep.synthetic.law import MODALITIES
 from data_prep.writer import whole_or_nothing
 
@@ -70,7 +71,7 @@ def fabricate_mimic4(out: Path | str, stays: int = 2000, seed: int = 0, image_si
         progress.stage("writing")
         names = write_tables(folder, tables, TABLES4, HABITS) + _write_files(folder, files)
         test, valid = split_lists(4, hospital.icu["subject_id"].to_numpy(), hospital.rng)
-        names += write_lists(folder, test, valid)
+        names += write_lists(folder, test, valid) + mark(folder)
         progress.stage("truth")
         _write_truth(folder / "truth", tables, test, valid, files, dict(dirt), names)
     return out

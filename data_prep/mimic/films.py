@@ -105,7 +105,7 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
         try:
             images[row] = read_film(path, images.shape[1])
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
-            reason = "missing" if isinstance(error, FileNotFoundError) else str(error).replace(str(path), path.name)
+            reason = "missing" if isinstance(error, FileNotFoundError) else str(error).replace(str(path), "the file")
             failures[path.relative_to(folder).as_posix()] = reason
 
     rows = films[["row", "subject_id", "study_id", "dicom_id"]].itertuples(index=False, name=None)
@@ -114,8 +114,6 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
         for _ in progress.each(threads(joblib.delayed(decode)(*row) for row in rows)):
             pass
     if len(films) and len(failures) == len(films):
-        path, reason = next(iter(failures.items()))
-        raise ValueError(
-            f"none of {len(films)} radiographs can be read, the first is {folder / path} ({reason}); give the folder with files/"
-        )
+        reason = next(iter(failures.values()))
+        raise ValueError(f"none of the radiographs of these stays in {folder} can be read ({reason}); give the folder with files/")
     return dict(sorted(failures.items()))

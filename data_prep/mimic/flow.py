@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from cm2.cohorts.disclosure import Disclosure
+
 
 class Flow:
     """Counts the stays left after each step.
@@ -31,21 +33,23 @@ class Flow:
         before = self.steps[-1]
         if kept.empty:
             raise ValueError(
-                f"no stay is left after the step {step!r} ({before['stays']:,} before it); check that the tables belong to one release"
+                f"no stay is left after the step {step!r} ({Disclosure().count(before['stays'])} before it);"
+                " check that the tables belong to one release"
             )
         self.steps.append({"step": step, "stays": len(kept), "dropped": before["stays"] - len(kept), "note": note})
         return kept
 
 
-def draw_flow(steps: list[dict[str, Any]], path: Path) -> None:
+def draw_flow(steps: list[dict[str, Any]], path: Path, note: str = "") -> None:
     """Draws a flow chart as SVG: a box for each step, with the number of stays dropped beside it.
 
     Args:
         steps: the ``flow`` of a manifest.
         path: the file to write.
+        note: one line below the chart.
     """
     height, width, gap = 46, 330, 26
-    total = len(steps) * (height + gap) - gap + 20
+    total = len(steps) * (height + gap) - gap + 20 + (gap if note else 0)
     parts = []
     for i, step in enumerate(steps):
         y = 10 + i * (height + gap)
@@ -57,6 +61,8 @@ def draw_flow(steps: list[dict[str, Any]], path: Path) -> None:
             parts.append(f'<path d="M{x} {y - gap} V{y - 2}" stroke="#767676" marker-end="url(#head)"/>')
         if step["dropped"]:
             parts.append(f'<text x="{10 + width + 14}" y="{y + 28}" text-anchor="start">\N{MINUS SIGN}{step["dropped"]:,}</text>')
+    if note:
+        parts.append(f'<text x="10" y="{total - 12}" text-anchor="start" font-size="8.5">{_escaped(note)}</text>')
     arrow = '<path d="M0 0L6 3L0 6z" fill="#767676"/>'
     head = f'<marker id="head" markerWidth="7" markerHeight="7" refX="5" refY="3" orient="auto">{arrow}</marker>'
     style = 'font-family="sans-serif" font-size="14" fill="#767676" text-anchor="middle"'

@@ -69,7 +69,10 @@ def read_notes(raw: Path, stays: pd.DataFrame, quirks: Quirks) -> tuple[pd.DataF
             else:
                 counts[aside] += 1
     notes = pd.DataFrame(kept, columns=["row_id", "hadm_id", "charttime", "text"])
-    notes["charttime"] = pd.to_datetime(notes["charttime"], format="%Y-%m-%d %H:%M:%S").astype("datetime64[us]")
+    try:
+        notes["charttime"] = pd.to_datetime(notes["charttime"], format="%Y-%m-%d %H:%M:%S").astype("datetime64[us]")
+    except ValueError:  # whose message quotes the time
+        raise ValueError(f"{path}: a charttime is not YYYY-MM-DD HH:MM:SS; use the official file") from None
     empty = notes["text"] == ""
     counts["empty_after_cleaning"] = int(empty.sum())
     return notes[~empty].sort_values(["charttime", "row_id"], ignore_index=True), counts
@@ -137,7 +140,10 @@ def _rows(path: Path, progress: Progress) -> Iterator[dict[str, str]]:
         for row in rows:
             if len(row) != len(names):
                 raise csv.Error(f"line {rows.line_num}: {len(row)} columns, expected {len(names)}")
-            yield dict(zip(names, row, strict=True))
+            named = dict(zip(names, row, strict=True))
+            if wrong := next((name for name in ("row_id", "hadm_id") if named[name] and not named[name].isdecimal()), None):
+                raise csv.Error(f"line {rows.line_num}: {wrong} is no whole number")  # what stands there may be part of a note
+            yield named
 
 
 def _set_aside(row: dict[str, str], quirks: Quirks) -> str | None:

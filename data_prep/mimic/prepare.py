@@ -12,6 +12,7 @@ import duckdb
 
 from cm2.config.names import did_you_mean
 from cm2.progress import Progress
+from data_prep.made_up import is_made_up
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, described, find_table
 from data_prep.mimic.stages import VERSION, Stages
@@ -127,7 +128,8 @@ def _prepare(
         "split": "hash of the subject" if lists is None else [hashlib.sha256(_bytes(path)).hexdigest() for path in lists],
         "raw": described(paths),
     } | ({"image_size": image_size} if "image" in modalities else {})
-    if already_prepared(out, release.name, VERSION, parameters):
+    fabricated = is_made_up(raw, *_used(modalities, folders or {}))
+    if already_prepared(out, release.name, VERSION, parameters, fabricated=fabricated):
         return out
     progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
     with workplace(out, temporary) as work, progress, one_error(out, progress):
@@ -140,7 +142,7 @@ def _prepare(
         with suppress(duckdb.InvalidInputException):  # raised in a notebook without widgets, where DuckDB has no bar to configure
             connection.execute("SET enable_progress_bar_print = false")
             connection.execute(f"SET enable_progress_bar = {progress.shown}")  # without it query_progress() reports nothing
-        task = Stages(raw, release, chosen, lists, connection, work, progress, jobs, image_size, dict(folders or {}))
+        task = Stages(raw, release, chosen, lists, connection, work, progress, jobs, image_size, dict(folders or {}), fabricated)
         cohort = task.cohort(modalities, parameters)
         connection.close()
         progress.stage("writing")
@@ -153,6 +155,11 @@ def _check_modalities(release: Release, modalities: Sequence[str]) -> None:
         raise ValueError(f"unknown modality {strange[0]!r}; {release.title} has {', '.join(known)}{did_you_mean(strange[0], known)}")
     if "series" not in modalities or ("report" in modalities and "image" not in modalities):
         raise ValueError(f"modalities: got {', '.join(modalities)}; series is always read, and a report belongs to an image")
+
+
+def _used(modalities: Sequence[str], folders: Mapping[str, Path]) -> list[Path]:
+    """The folders of films and reports that are read."""
+    return [folders[name] for name, modality in (("films", "image"), ("reports", "report")) if modality in modalities]
 
 
 def _bytes(path: Path) -> bytes:

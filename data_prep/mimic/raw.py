@@ -135,11 +135,14 @@ def header(path: Path, release: Release, table: str) -> list[str]:
     if not lacking:
         return names
     if len(names) < 2 and any(mark in line for mark in ";\t|"):
-        raise ValueError(f"{path}, line 1: not separated by commas ({line.strip()[:60]!r}); use the official file")
+        raise ValueError(f"{path}, line 1: not separated by commas; use the official file")
     if release.foreign & set(names):
         other, title = release.other
         raise ValueError(f"{path} is a table of {title}, not of {release.title}; use `cm2 prepare {other}` or another folder")
-    raise ValueError(f"{path}, line 1: no column {lacking[0]!r} among {', '.join(names)[:200]!r}; use the official file of {release.title}")
+    # without a header the first line is a row of the data, which no message quotes
+    known = [name for name in names if name in " ".join(release.tables.values()).split()]
+    found = f"; known columns there: {', '.join(known)[:200]}" if known else ", and no known one; is the header missing?"
+    raise ValueError(f"{path}, line 1: no column {lacking[0]!r}{found}; use the official file of {release.title}")
 
 
 def source(path: Path, release: Release, table: str) -> str:
@@ -177,11 +180,11 @@ def reading(path: Path) -> Iterator[None]:
     except csv.Error as error:
         raise ValueError(f"{path}: {error}; use the official file") from None
     except duckdb.OutOfMemoryException as error:
-        raise ValueError(f"{path}: {_reason(error)}; raise the memory limit or choose a temporary folder with more space") from None
+        raise ValueError(f"{path}: {reason(error)}; raise the memory limit or choose a temporary folder with more space") from None
     except duckdb.Error as error:
         if "No space left" in str(error):
-            raise OSError(errno.ENOSPC, f"{path}: {_reason(error)}") from None
-        raise ValueError(f"{path} cannot be read: {_reason(error)}; use the official file, undamaged") from None
+            raise OSError(errno.ENOSPC, f"{path}: {reason(error)}") from None
+        raise ValueError(f"{path} cannot be read: {reason(error)}; use the official file, undamaged") from None
 
 
 def described(paths: Sequence[Path]) -> dict[str, dict[str, int | str]]:
@@ -203,10 +206,10 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """DuckDB's message and the number of the line, without the line itself: it may hold a patient's data."""
     message = re.sub(r"^[\w ]+ Error: ", "", str(error))
     line = re.search(r"CSV Error on Line: (\d+)", message)
     said = [part.strip() for part in message.splitlines() if part.strip() and not re.match(r"CSV Error|Original Line", part.strip())]
-    told = re.sub(r'string "[^"]*"', "its text", said[0]) if said else "unreadable"
+    told = re.sub(r"""string "[^"]*"|(?<=[ (:])'[^']*'""", "its text", said[0]) if said else "unreadable"
     return (f"line {line[1]}: " if line else "") + told[:300]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from cm2.cohorts.disclosure import FABRICATED, Disclosure
 from cm2.cohorts.format import SEPARATOR
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
@@ -50,7 +52,9 @@ class Stages:
         jobs: number of threads.
         image_size: side of the radiographs in pixels.
         folders: folders of ``films`` and ``reports``.
+        fabricated: whether the raw files are made up.
         counts: filled by the stages.
+        records: filled by the stages with what names single records: films, reports and notes that cannot be read.
     """
 
     raw: Path
@@ -63,14 +67,21 @@ class Stages:
     jobs: int
     image_size: int
     folders: dict[str, Path]
+    fabricated: bool = False
     counts: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def disclosure(self) -> Disclosure:
+        """What may be shown of the cohort."""
+        return Disclosure(credentialed=True, fabricated=self.fabricated)
 
     def cohort(self, modalities: Sequence[str], parameters: dict[str, Any]) -> PreparedCohort:
         """Runs every stage; the parameters identify the cohort."""
         stays, flow, values = self._stays()
         stays["split"], unlisted = split_subjects(stays["subject_id"].to_numpy(), self.release.name, self.lists)
         if not (stays["split"] == "train").any():
-            raise ValueError(f"no training stay among {len(stays)}: the lists flag every subject; give the lists of this release")
+            raise ValueError(f"no training stay among {self.disclosure.count(len(stays))}: the lists flag every subject; give the lists of this release")
         self.counts["stays_whose_subject_no_list_names"] = unlisted
         self.progress.stage("series")
         fitted = stays["split"].isin(("train", "valid") if self.quirks.normaliser_sees_validation else ("train",)).to_numpy()
@@ -92,9 +103,22 @@ class Stages:
         flow.steps += _modality_steps(prepared)
         self.counts["modalities_that_no_stay_has"] = [name for name, modality in prepared.items() if not modality.present.any()]
         prepared = {name: modality for name, modality in prepared.items() if modality.present.any()}
-        draw = lambda folder: draw_flow(flow.steps, folder / "flow.svg")
-        source = SOURCES[self.release.name]
-        return PreparedCohort(self.release.name, source, VERSION, parameters, stays, prepared, TASKS, flow.steps, self.counts, extra=draw)
+        draw = lambda folder: draw_flow(self.disclosure.flow(flow.steps), folder / "flow.svg", FABRICATED if self.fabricated else "")
+        source = f"{FABRICATED} Layout: {self.release.title}." if self.fabricated else SOURCES[self.release.name]
+        return PreparedCohort(
+            self.release.name,
+            source,
+            VERSION,
+            parameters,
+            stays,
+            prepared,
+            TASKS,
+            flow.steps,
+            self.counts,
+            extra=draw,
+            fabricated=self.fabricated,
+            records=self.records,
+        )
 
     def _stays(self) -> tuple[pd.DataFrame, Flow, np.ndarray]:
         self.progress.stage("stays")
@@ -122,6 +146,8 @@ class Stages:
         chosen = last_notes(notes, stays, first, self.quirks)
         texts = [SEPARATOR.join(frame["text"]) if len(frame) else None for frame in chosen]
         present = np.array([text is not None for text in texts])
+        self.records["notes"] = self.counts["notes"].pop("damaged_row_ids")
+        self.counts["notes"]["damaged"] = len(self.records["notes"])
         self.counts["notes"]["stays_with_notes"] = int(present.sum())
         return PreparedModality("text", texts, present, notes={"documents": LAST, "separator": "form feed"})
 
@@ -131,7 +157,7 @@ class Stages:
         # on disk: all images of a full cohort need not fit into memory
         images = np.lib.format.open_memmap(self.work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         damaged = decode_films(self.folders["films"], films, images, self.jobs) if len(films) else {}
-        self.counts["films"]["damaged"] = damaged
+        self.records["films"], self.counts["films"]["damaged"] = damaged, _by_reason(damaged)
         read = ~films["dicom_id"].isin([Path(path).stem for path in damaged])
         present = np.zeros(len(stays), dtype=bool)
         present[films["row"][read]] = True
@@ -153,11 +179,18 @@ class Stages:
                     counts["damaged"][path.relative_to(self.folders["reports"]).as_posix()] = type(error).__name__
         if len(films) and counts["missing"] == len(films):
             raise ValueError(
-                f"none of {len(films)} reports is below {self.folders['reports']}; give the folder with files/, or leave out report"
+                f"none of {self.disclosure.count(len(films))} reports is below {self.folders['reports']};"
+                " give the folder with files/, or leave out report"
             )
+        self.records["reports"], counts["damaged"] = counts["damaged"], _by_reason(counts["damaged"])
         self.counts["reports"] = counts
         present = np.array([text is not None for text in texts])
         return PreparedModality("text", texts, present, notes={"separator": "form feed"})
+
+
+def _by_reason(damaged: Mapping[str, str]) -> dict[str, int]:
+    """How many files could not be read, by the reason; which ones they are is not for the manifest."""
+    return dict(sorted(Counter(damaged.values()).items()))
 
 
 def _modality_steps(prepared: Mapping[str, PreparedModality]) -> list[dict[str, Any]]:

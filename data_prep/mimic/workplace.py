@@ -12,6 +12,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from cm2.progress import Progress
+from data_prep.mimic.raw import reason
 
 
 @contextmanager
@@ -37,11 +38,11 @@ def workplace(out: Path, temporary: Path | str | None) -> Iterator[Path]:
 
 @contextmanager
 def one_error(out: Path, progress: Progress) -> Iterator[None]:
-    """Turns a lack of disk or memory into one error that names the stage and the remedy."""
+    """Turns a lack of disk or memory into one error that names the stage and the remedy, and quotes no row."""
     try:
         yield
     except duckdb.Error as error:
-        told = str(error).partition("\n")[0][:200]
+        told = reason(error)[:200]
         remedy = "raise --memory-limit, or name a folder with more space by --temporary"
         raise ValueError(f"{out}: DuckDB stopped in the stage {progress.note!r} ({told}); {remedy}") from None
     except OSError as error:
