@@ -163,8 +163,8 @@ def write_cohort(out: Path, cohort: PreparedCohort) -> Path:
 def _check(cohort: PreparedCohort) -> None:
     stays = cohort.stays
     if not stays["stay_id"].is_unique:
-        twice = cohort.disclosure.record(stays["stay_id"][stays["stay_id"].duplicated()].iloc[0])
-        raise ValueError(f"stay {twice} occurs twice; a cohort has one row per stay")
+        twice = _named(cohort, stays["stay_id"].duplicated())
+        raise ValueError(f"the {twice} occurs twice; a cohort has one row per stay")
     if unknown := sorted(set(stays["split"]) - set(SPLITS)):
         raise ValueError(f"unknown split {unknown[0]!r}; {choose(str(unknown[0]), SPLITS)}")
     for task in cohort.tasks:
@@ -176,12 +176,17 @@ def _check(cohort: PreparedCohort) -> None:
         if isinstance(modality.data, np.ndarray) and modality.data.dtype.kind == "f":
             finite = np.isfinite(modality.data).reshape(len(stays), -1).all(axis=1)
             if (modality.present & ~finite).any():
-                stay = cohort.disclosure.record(stays["stay_id"].to_numpy()[modality.present & ~finite][0])
-                raise ValueError(f"{name}: stay {stay} has a value that is not finite; impute it or mark the modality as missing")
+                stay = _named(cohort, modality.present & ~finite)
+                raise ValueError(f"{name}: the {stay} has a value that is not finite; impute it or mark the modality as missing")
     empty = ~np.any([modality.present for modality in cohort.modalities.values()], axis=0)
     if empty.any():
-        stay = cohort.disclosure.record(stays["stay_id"].to_numpy()[empty][0])
-        raise ValueError(f"stay {stay} has no modality; drop and count such stays")
+        raise ValueError(f"the {_named(cohort, empty)} has no modality; drop and count such stays")
+
+
+def _named(cohort: PreparedCohort, wrong: np.ndarray | pd.Series) -> str:
+    """What an error calls the first stay where something is wrong."""
+    row = int(np.flatnonzero(wrong)[0])
+    return f"stay {cohort.disclosure.record(cohort.stays['stay_id'].iloc[row], row)}"
 
 
 def _write_modality(folder: Path, name: str, modality: PreparedModality, stays: pd.DataFrame) -> dict[str, Any]:
@@ -220,7 +225,7 @@ def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, d
     shown = cohort.disclosure.manifest(exact)
     if cohort.credentialed:
         private = {name: exact[name] for name in exact if shown[name] != exact[name]} | {"records": cohort.records}
-        (folder / PRIVATE).write_text(json.dumps(private, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / PRIVATE).write_text(json.dumps(private, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     elif cohort.records:
         shown["records"] = cohort.records
     files = sorted(path for path in folder.rglob("*") if path.is_file())

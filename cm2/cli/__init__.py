@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from cm2.cli.about import show_version
-from cm2.cli.data import fabricate, prepare, prepare_sets, verify
+from cm2.cli.data import fabricate, prepare, prepare_sets, say_if_fabricated, verify
 from cm2.cli.known import chapters, figures, one_of, tables
 from cm2.cli.options import (
     Absent,
     BookProfile,
     CohortPath,
+    CohortPaths,
     FigureNumber,
     Mechanism,
     Method,
@@ -61,7 +62,9 @@ def _in_one_line(error: Exception) -> str | None:
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         where = f": {error.filename}" if error.filename else ""
         return f"no space left on the device{where}; free some and call again" if error.errno in _FULL else None
-    return str(error)
+    # importing it takes seconds, and an error before anybody imported it is about no cohort
+    disclosure = sys.modules.get("cm2.cohorts.disclosure")
+    return str(error) if disclosure is None else disclosure.guard_text(str(error))
 
 
 @app.callback()
@@ -93,7 +96,9 @@ def train(
     from cm2.runs.store import RunStore, fit_all
 
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
-    runs = fit_all(configs, _cohort_with(task, cohort), RunStore(out), jobs, progress=True, devices=devices)
+    stays = _cohort_with(task, cohort)
+    runs = fit_all(configs, stays, RunStore(out), jobs, progress=True, devices=devices)
+    say_if_fabricated(stays.disclosure)
     for run in runs:
         typer.echo(run.path)
         for split, metrics in run.metrics.items():
@@ -123,7 +128,9 @@ def evaluate(
     found = next((place for place in (run, RunStore().root / run) if (place / "metrics.json").is_file()), None)
     if found is None:
         raise ValueError(f"{run} is not a finished run; `cm2 runs` lists the finished runs of the store")
-    metrics = evaluate_run(Run(found), load_cohort(cohort), split, pairs(absent), mechanism, seed, progress=True)
+    stays = load_cohort(cohort)
+    metrics = evaluate_run(Run(found), stays, split, pairs(absent), mechanism, seed, progress=True)
+    say_if_fabricated(stays.disclosure)
     typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
 
 
@@ -133,18 +140,19 @@ def runs(store: Store = None) -> None:
 
     Example: cm2 runs
     """
+    from cm2.runs.provenance import called
     from cm2.runs.store import RunStore
 
     for run in RunStore(store).runs():
         config, where = run.config, run.environment
-        name = f"{config.method} {where['cohort']} {config.task} seed {config.seed}"
+        name = f"{config.method} {called(where)} {config.task} seed {config.seed}"
         typer.echo(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(run.metrics['test'])}")
 
 
 @app.command(epilog=below("Tables", tables()))
 def table(
     name: TableName,
-    cohort: CohortPath,
+    cohort: CohortPaths,
     profile: Profile = "quick",
     seeds: Annotated[int, typer.Option(help="Number of seeds, counting up from 0.")] = 2,
     jobs: Annotated[int, typer.Option(help="Runs trained in parallel.")] = 1,
@@ -154,18 +162,38 @@ def table(
     ] = [],  # noqa: B006
     tasks: Tasks = [],  # noqa: B006
     store: Store = None,
-    out: Annotated[Path, typer.Option(help="Folder that receives .csv, .json and .md.")] = Path("figures"),
+    out: Annotated[Path | None, typer.Option(help="Folder that receives .csv, .json and .md; default figures.")] = None,
+    publish_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--publish",
+            metavar="DIR",
+            help="In place of --out: write what may leave this machine to DIR/COHORT/, and the cohorts side by side to DIR.",
+        ),
+    ] = None,
 ) -> None:
     """Reproduce a table of the paper, training the runs that are missing.
 
     Example: cm2 table 2 --cohort cohorts/synthetic --profile quick --seeds 2 --jobs 2
+
+    For others to see: cm2 table 2 --cohort cohorts/physionet2012 --cohort cohorts/mimic4 --publish results
     """
     from cm2.runs.store import RunStore
-    from cm2.tables import markdown
+    from cm2.tables import markdown, publish
     from cm2.tables import table as make_table
 
-    overrides = pairs(settings, convert=str)
-    typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, overrides, rows, tasks, RunStore(store), out)))
+    if len(cohort) > 1 and publish_to is None:
+        raise ValueError("the files of several cohorts have the same names; give --publish DIR, with a folder for each, or one --cohort")
+    if out is not None and publish_to is not None:
+        raise ValueError("--publish DIR and --out DIR both say where the table goes; give one of them")
+    options: dict[str, Any] = {"profile": profile, "seeds": seeds, "jobs": jobs, "settings": pairs(settings, convert=str)}
+    options |= {"only": rows, "tasks": tasks, "store": RunStore(store)}
+    if publish_to is None:
+        made = [make_table(name, cohort[0], out=out or Path("figures"), **options)]
+    else:
+        made = publish(name, cohort, publish_to, **options)
+    for result in made:
+        typer.echo(markdown(result))
 
 
 @app.command()
@@ -241,8 +269,9 @@ def search(
     from cm2.runs import search as searching
     from cm2.runs.store import RunStore
 
+    stays = _cohort_with(task, cohort)
     found = searching.search(
-        _cohort_with(task, cohort),
+        stays,
         method,
         task,
         profile,
@@ -253,6 +282,7 @@ def search(
         grid=grid or searching.GRID,
         store=RunStore(store),
     )
+    say_if_fabricated(stays.disclosure)
     typer.echo(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
     typer.echo(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))
     for path in searching.write(found, out):
@@ -324,8 +354,12 @@ def _config(profile: str, settings: list[str], **fields: Any) -> Any:
     return Config.from_profile(profile, fields | pairs(settings, convert=str))
 
 
-def _metrics_line(metrics: dict[str, float]) -> str:
+def _metrics_line(metrics: dict[str, Any]) -> str:
+    counts = ["hidden" if metrics[name] is None else str(int(metrics[name])) for name in ("n", "positives")]
+    told = f"n {counts[0]}, {counts[1]} positive"
+    if metrics["auroc"] is None:
+        return f"too few positive or negative stays for a number that may be shown  {told}"
     auroc, aupr = (
         "{} {:.3f} [{:.3f}, {:.3f}]".format(k.upper(), *(metrics[f"{k}{end}"] for end in ("", "_low", "_high"))) for k in ("auroc", "aupr")
     )
-    return f"{auroc}  {aupr}  n {int(metrics['n'])}, {int(metrics['positives'])} positive"
+    return f"{auroc}  {aupr}  {told}"

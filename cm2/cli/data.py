@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cm2.cli.options import Absent, Mechanism, TestSets, TrainSets, pairs, separate
+
+if TYPE_CHECKING:
+    from cm2.cohorts.disclosure import Disclosure
 
 prepare = typer.Typer(no_args_is_help=True, help="Turn raw files into a prepared cohort.")
 fabricate = typer.Typer(no_args_is_help=True, help="Fabricate raw files of MIMIC with known correct answers.")
@@ -212,12 +215,22 @@ def _data_prep() -> Any:
     return import_module("data_prep")
 
 
+def say_if_fabricated(disclosure: Disclosure) -> None:
+    """A line before the numbers of a fabricated cohort."""
+    from cm2.cohorts.disclosure import FABRICATED
+
+    if disclosure.fabricated:
+        typer.echo(FABRICATED)
+
+
 def _report(folder: Path) -> None:
-    from cm2.cohorts.disclosure import guard_flow
-    from cm2.cohorts.format import credentialed, read_manifest
+    from cm2.cohorts.disclosure import Disclosure
+    from cm2.cohorts.format import read_manifest
 
     manifest = read_manifest(folder)
-    for step in guard_flow(manifest["flow"]) if credentialed(manifest) else manifest["flow"]:
+    shown = Disclosure.of(manifest)
+    say_if_fabricated(shown)
+    for step in shown.flow(manifest["flow"]):
         note = f"  {step['note']}" if step.get("note") else ""
         typer.echo(f"{step['stays']:>8,}  {step['step']}{note}")
     typer.echo(folder)

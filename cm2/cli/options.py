@@ -11,6 +11,9 @@ import typer
 from cm2.cli.known import figures, listed, mechanisms, methods, one_of, profiles, splits, tables, tasks
 
 CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
+CohortPaths = Annotated[
+    list[Path], typer.Option("--cohort", help="Folder of a prepared cohort (with --publish, repeat for several side by side).")
+]
 Method = Annotated[
     str,
     typer.Option(help=f"Method: {listed(methods(), 'or')}.", callback=one_of("method", methods), autocompletion=methods),

@@ -50,7 +50,10 @@ class Cohort:
         self.max_length = max_length
         self.vocabulary_size = vocabulary_size
         self.stays = pd.read_parquet(path / STAYS)
-        self.present = self.stays[[f"{PRESENT}{name}" for name in manifest["modalities"]]].to_numpy(dtype=bool)
+        columns = [f"{PRESENT}{name}" for name in manifest["modalities"]]
+        if lacking := [column for column in (*columns, *manifest["tasks"]) if column not in self.stays]:
+            raise ValueError(f"{path / STAYS}: no column {lacking[0]!r}, though the manifest names it; prepare the cohort again")
+        self.present = self.stays[columns].to_numpy(dtype=bool)
         self._given = tokenizer
         self._cache: dict[tuple[str, str], Any] = {}
         self._stamps = _stamps(path, manifest)

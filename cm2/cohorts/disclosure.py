@@ -97,9 +97,9 @@ class Disclosure:
             return "hidden"
         return f"fewer than {SMALLEST}" if self.credentialed and few(count) else f"{count:,}"
 
-    def record(self, name: object) -> str:
-        """What a message calls a single record: its name, or of a credentialed cohort nothing that names it."""
-        return "(hidden)" if self.credentialed else str(name)
+    def record(self, name: object, row: int) -> str:
+        """What a message calls a single record: its name, or of a credentialed cohort its place among those handed in, from 1 on."""
+        return f"in row {row + 1}" if self.credentialed else str(name)
 
 
 def few(count: int) -> bool:

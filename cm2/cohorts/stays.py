@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from cm2.batch import Batch, Modality, Value
+from cm2.cohorts.disclosure import Disclosure
 from cm2.cohorts.missingness import stable_uniform
 from cm2.kinds import Stored, kind
 
@@ -22,6 +23,11 @@ class StaySource(Stored, Protocol):
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """Modalities in the order of the columns of ``present``."""
+        ...
+
+    @property
+    def disclosure(self) -> Disclosure:
+        """What may be shown of the cohort."""
         ...
 
 
@@ -97,7 +103,8 @@ class Stays(Dataset[Batch]):
             own = np.flatnonzero(label == outcome)
             keep = round(share * len(own))
             if len(own) and not keep:
-                raise ValueError(f"labels: {share} of {len(own)} stays with outcome {outcome} is none; give a larger share")
+                count = self.cohort.disclosure.count(len(own))
+                raise ValueError(f"labels: {share} of {count} stays with outcome {outcome} is none; give a larger share")
             label[own[np.argsort(place[own], kind="stable")[keep:]]] = np.nan
         return Stays(self.cohort, self.rows, label, self.present.numpy(), self.kept)
 

@@ -28,10 +28,16 @@ def _averaged(weight: float, average: Tensor, current: Tensor, _: Tensor | int) 
 
 
 class Shown(Callback):
-    """Reports epochs and batches to a `Progress`."""
+    """Reports epochs and batches to a `Progress`.
 
-    def __init__(self, progress: Progress) -> None:
+    Args:
+        progress: the display.
+        auroc: whether the validation AUROC may be shown.
+    """
+
+    def __init__(self, progress: Progress, auroc: bool = True) -> None:
         self.progress = progress
+        self.auroc = auroc
 
     def on_train_start(self, trainer: Trainer, loop: LightningModule) -> None:
         """Sets the number of batches of this process; epochs of an earlier call count as done."""
@@ -42,7 +48,8 @@ class Shown(Callback):
     def on_train_epoch_start(self, trainer: Trainer, loop: LightningModule) -> None:
         """Shows the epoch and the last one's validation AUROC."""
         history = loop.history if isinstance(loop, TrainingLoop) else []
-        last = f", validation AUROC {history[-1]['valid_auroc']:.3f}" if history and "valid_auroc" in history[-1] else ""
+        known = self.auroc and history and "valid_auroc" in history[-1]
+        last = f", validation AUROC {history[-1]['valid_auroc']:.3f}" if known else ""
         what = "pre-training, epoch" if isinstance(loop, PretrainingLoop) else "epoch"
         self.progress.note = f"{what} {trainer.current_epoch + 1} of {trainer.max_epochs}{last}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,14 +13,22 @@ from typing import Any
 import torch
 
 from cm2.cohorts import Cohort
+from cm2.cohorts.format import fabricated
 from cm2.environment.machine import describe
 
 
 def provenance(cohort: Cohort | None = None) -> dict[str, Any]:
-    """Provenance of a number: cohort where one was used, versions, commit, device, machine and date."""
-    source = {} if cohort is None else {"cohort": cohort.name, "cohort_checksum": cohort.checksum}
+    """Provenance of a number: the cohort where one was used, credentialed or fabricated or not, versions, commit, device, machine, date."""
+    of_cohort = {}
+    if cohort is not None:
+        of_cohort = {
+            "cohort": cohort.name,
+            "cohort_checksum": cohort.checksum,
+            "credentialed": cohort.disclosure.credentialed,
+            "fabricated": cohort.disclosure.fabricated,
+        }
     return {
-        **source,
+        **of_cohort,
         "cm2": version("cm2"),
         "commit": _commit(),
         "python": platform.python_version(),
@@ -28,6 +37,15 @@ def provenance(cohort: Cohort | None = None) -> dict[str, Any]:
         "machine": describe(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+
+
+def called(source: Mapping[str, Any]) -> str:
+    """What a text calls the cohort of a number: its name, and that it is fabricated if it is.
+
+    Args:
+        source: provenance of the number.
+    """
+    return f"{source['cohort']} (fabricated)" if fabricated(source) else str(source["cohort"])
 
 
 def _commit() -> str:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cm2.cohorts.disclosure import SMALLEST
 from cm2.metrics import mean_over_seeds
 from cm2.results import record
+from cm2.runs.provenance import called
 from cm2.runs.run import Run
 
 
@@ -23,13 +25,20 @@ def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
         Path of the file.
 
     Raises:
-        ValueError: fewer than two runs, or runs that differ in more than the seed.
+        ValueError: fewer than two runs, runs that differ in more than the seed, or runs on a credentialed cohort with so few positive or
+            negative test stays that no metric may be shown.
     """
     configs = [replace(run.config, seed=0) for run in runs]
     if any(config != configs[0] for config in configs):
         raise ValueError("record_over_seeds: the runs differ in more than their seed; record each configuration under its own name")
     seeds = [run.config.seed for run in runs]
     source = runs[-1].environment | {"task": configs[0].task, "method": configs[0].method, "split": "test", "seeds": seeds}
+    if any(run.metrics["test"]["auroc"] is None for run in runs):
+        raise ValueError(
+            f"record_over_seeds: fewer than {SMALLEST} of the test stays of {called(source)} are positive or negative, so no number of them"
+            " may be recorded; prepare the cohort with more stays, or choose another task"
+        )
+    source["cohort"] = called(source)
     for metric in ("auroc", "aupr"):
         values = [run.metrics["test"][metric] for run in runs]
         over = mean_over_seeds(values)
@@ -39,5 +48,6 @@ def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
             record(name, f"{metric}_seed_{seed}", value, ".3f", source | {"seeds": [seed]}, folder)
     record(name, "seeds", len(seeds), "d", source, folder)
     for key in ("n", "positives"):
-        record(name, key, int(runs[0].metrics["test"][key]), ",d", source, folder)
+        if (count := runs[0].metrics["test"][key]) is not None:
+            record(name, key, int(count), ",d", source, folder)
     return folder / f"{name}.json"

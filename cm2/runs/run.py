@@ -12,6 +12,7 @@ import pandas as pd
 from safetensors.torch import load_model
 
 from cm2.cohorts import Cohort
+from cm2.cohorts.disclosure import Disclosure
 from cm2.config import Config
 from cm2.methods import Method, build_method, tokenised
 
@@ -33,9 +34,13 @@ class Run:
         return pd.read_csv(self.path / "history.csv")
 
     @cached_property
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """By split (``valid``, ``test``): AUROC and AUPR with 95 % bootstrap intervals, Brier score, counts."""
-        return self._read("metrics.json")
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """By split (``valid``, ``test``): AUROC and AUPR with 95 % bootstrap intervals, Brier score, counts.
+
+        Of a credentialed cohort they are rounded, and None where fewer than ten stays could be told from them.
+        """
+        shown = Disclosure.of(self.environment)
+        return {split: shown.metrics(metrics) for split, metrics in self._read("metrics.json").items()}
 
     @cached_property
     def environment(self) -> dict[str, Any]:

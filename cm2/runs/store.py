@@ -129,7 +129,7 @@ class RunStore:
                 for history in like.path.glob("*.csv"):
                     shutil.copy(history, folder)
             progress.advance()  # what follows is quick
-            _save(method, config, stays, folder)
+            _save(method, config, cohort, stays, folder)
             _write_json(folder / "environment.json", source | {"seconds": round(time.monotonic() - started, 1)})
             try:
                 cohort.check_unchanged()
@@ -159,15 +159,24 @@ def _check_outcomes(config: Config, cohort: Cohort, stays: Mapping[str, Stays]) 
             )
 
 
-def _save(method: Method, config: Config, stays: Mapping[str, Stays], folder: Path) -> None:
-    """Predicts validation and test stays, and writes what a run consists of besides its history."""
+def _save(method: Method, config: Config, cohort: Cohort, stays: Mapping[str, Stays], folder: Path) -> None:
+    """Predicts validation and test stays, and writes what a run consists of besides its history.
+
+    Of a credentialed cohort the predictions alone are exact: the folder is the user's own, but metrics are what people pass on.
+    """
     from cm2.runs.trainer import predictions
 
     frames = {name: predictions(method, config, stays[name], progress=True) for name in ("valid", "test")}
     pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
     save_model(method, str(folder / "model.safetensors"))
-    metrics = {name: summary(f["label"].to_numpy(), f["probability"].to_numpy()) for name, f in frames.items()}
+    metrics = {name: _metrics(frame, cohort, config.task, name) for name, frame in frames.items()}
     _write_json(folder / "metrics.json", metrics)
+
+
+def _metrics(frame: pd.DataFrame, cohort: Cohort, task: str, split: str) -> dict[str, Any]:
+    """Metrics of predictions as far as they may be shown, also beside all stays of the split."""
+    found = summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
+    return cohort.disclosure.metrics(found, cohort.outcomes(task), cohort.outcomes(task, split))
 
 
 def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = None, progress: bool = True, devices: int = 1) -> Run:
@@ -201,7 +210,7 @@ def evaluate(
     mechanism: str = "mcar",
     seed: int = 0,
     progress: bool = False,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Metrics of a finished run on a split, with further modalities masked.
 
     Args:
@@ -214,7 +223,8 @@ def evaluate(
         progress: show the progress; see ``cm2.progress``.
 
     Returns:
-        The entries of ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``.
+        The entries of ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``. Of a credentialed
+        cohort they are rounded, or None where fewer than ten stays could be told from them.
     """
     from cm2.runs.trainer import predictions
 
@@ -222,7 +232,7 @@ def evaluate(
         cohort = tokenised(cohort, run.config)
         stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
         frame = predictions(run.load_method(cohort), run.config, stays, progress=True)
-        return summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
+        return _metrics(frame, cohort, run.config.task, split)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

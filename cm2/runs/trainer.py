@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from cm2.runs.callbacks import Average, Shown
 from cm2.runs.loops import PretrainingLoop, TrainingLoop
 
 INITIAL_STAYS = 512
+VALID = "valid_"
+"""How columns of a history begin that are computed on validation stays."""
 _REFIT = 512
 
 
@@ -45,7 +48,7 @@ def train(
         The history, one row per epoch.
     """
     if isinstance(method, FitsStays):
-        return _save_history(method.fit_stays(train, valid), folder)
+        return _save_history(_shown_history(method.fit_stays(train, valid), valid), folder)
     last = folder / "checkpoints" / "last.ckpt"
     sampler = EpochSampler(len(train), config.train.batch_size, config.seed, shuffle=True)
     # every process reads all stays: what is fitted to them must not differ
@@ -65,12 +68,12 @@ def train(
         callbacks.insert(0, Average(config.train.average))
     limits = {"max_epochs": config.train.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
-        trainer = _trainer(config.train, devices, callbacks=[*callbacks, *_shown(shown, devices)], **limits)
+        trainer = _trainer(config.train, devices, callbacks=[*callbacks, *_shown(shown, devices, _may_be_shown(valid))], **limits)
         loaders = (loader_of(train, config.train, sampler), loader(valid, config.train))
         trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=True)
     # from the files: with several processes it was others that trained
     loop.load_state_dict(torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)["state_dict"])
-    return _save_history(torch.load(last, map_location="cpu", weights_only=True)["history"], folder)
+    return _save_history(_shown_history(torch.load(last, map_location="cpu", weights_only=True)["history"], valid), folder)
 
 
 def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progress: bool, devices: int) -> None:
@@ -93,9 +96,22 @@ def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progre
     _save_history(stored["history"], folder, "pretraining.csv")
 
 
-def _shown(progress: Progress, devices: int) -> list[Callback]:
+def _shown(progress: Progress, devices: int, auroc: bool = True) -> list[Callback]:
     """What reports to the display, which is this process's own: several processes train without a word."""
-    return [Shown(progress)] if devices == 1 else []
+    return [Shown(progress, auroc)] if devices == 1 else []
+
+
+def _may_be_shown(valid: Stays) -> bool:
+    """Whether the validation AUROC tells of no fewer than ten stays of a credentialed cohort."""
+    positives = int(valid.label.nansum())
+    metrics = {"n": int((~valid.label.isnan()).sum()), "positives": positives, "auroc": 0.5}
+    return valid.cohort.disclosure.metrics(metrics)["auroc"] is not None
+
+
+def _shown_history(rows: list[dict[str, float]], valid: Stays) -> list[dict[str, float]]:
+    """The history with what is computed on validation stays as far as it may be shown; empty otherwise."""
+    number = valid.cohort.disclosure.number if _may_be_shown(valid) else lambda _: math.nan
+    return [{name: number(value) if name.startswith(VALID) else value for name, value in row.items()} for row in rows]
 
 
 def _save_history(rows: list[dict[str, float]], folder: Path, name: str = "history.csv") -> pd.DataFrame:

@@ -8,11 +8,12 @@ from cm2.tables import kinds  # importing them registers their classes in TABLE_
 from cm2.tables.contract import TABLE_KINDS, TableKind
 from cm2.tables.loading import load_table, table_names
 from cm2.tables.planning import TablePlan, plan
+from cm2.tables.publishing import beside, publish
 from cm2.tables.recomputation import recompute, verify_tables
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, kept_table, table
 from cm2.tables.spec import Row, Section, TableSpec
-from cm2.tables.text import as_printed, differences, markdown, notes, values
+from cm2.tables.text import as_printed, counted, differences, markdown, notes, side_by_side, values
 from cm2.tables.verdicts import equivalence_tally, equivalences, tally, verdict_grid, verdicts
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "TableResult",
     "TableSpec",
     "as_printed",
+    "beside",
+    "counted",
     "differences",
     "equivalence_tally",
     "equivalences",
@@ -35,8 +38,10 @@ __all__ = [
     "markdown",
     "notes",
     "plan",
+    "publish",
     "read",
     "recompute",
+    "side_by_side",
     "table",
     "table_names",
     "tally",

@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from cm2.cohorts import Cohort
+from cm2.cohorts.disclosure import FABRICATED
+from cm2.cohorts.format import fabricated
 from cm2.config.reading import build
 from cm2.progress import Progress
-from cm2.runs.provenance import provenance
+from cm2.runs.provenance import called, provenance
 from cm2.runs.store import RunStore
 from cm2.tables.confirmatory_plan import DIRECTIONS, ConfirmatoryPlan, Statement, read_plan
 from cm2.tables.loading import load_table
 from cm2.tables.planning import TablePlan, check_methods, resolve
 from cm2.tables.predictions import file_name, predicted, write_predictions
+from cm2.tables.release import released
 from cm2.tables.result import Cell, replace_file
 from cm2.tables.run import fit_entries
 from cm2.tables.spec import TableSpec
 from cm2.tables.statistics import corrected, result_cells
-from cm2.tables.text import p_text
+from cm2.tables.text import counted, p_text
 from cm2.tables.verdicts import LEVEL, repeated
 
 STEM = "confirmation"
@@ -81,7 +84,7 @@ def confirm(path: Path, cohort: Cohort, out: Path, jobs: int = 1, store: RunStor
         check_methods(entries, cohort, store)
         fit_entries(entries, cohort, store, jobs)
         cells = [_cells(one, each) for one, each in zip(plan.statement, plans, strict=True)]
-    decided = tuple(Decided(one, outcome(one, own), own) for one, own in zip(plan.statement, _together(cells), strict=True))
+    decided = _released([Decided(one, outcome(one, own), own) for one, own in zip(plan.statement, _together(cells), strict=True)], cohort)
     source = provenance(cohort) | {"profile": plan.profile, "seeds": plan.seeds}
     result = Confirmation(plan.title, digest, commit, decided, source)
     out.mkdir(parents=True, exist_ok=True)
@@ -118,13 +121,12 @@ def outcome(statement: Statement, cells: Sequence[Cell], level: float = LEVEL) -
 
 def text(result: Confirmation) -> str:
     """The decisions as Markdown."""
-    parts = [f"# {result.title}\n"]
+    parts = [f"# {result.title}\n", *([f"**{FABRICATED}**\n"] if fabricated(result.provenance) else [])]
     for n, one in enumerate(result.decided, start=1):
         s, own = one.statement, one.cells[0]
         value = "too few stays" if own.value is None else f"{own.value:.4f}, sd {own.sd or 0:.4f}"
         parts.append(f"## {n}. {s.says}\n\n**{one.outcome.capitalize()}.** Confirmed if {_rule(s)}.\n")
-        positive = "" if own.positives is None else f", {own.positives:,} positive"  # None: a count too small to be shown
-        parts.append(f"{s.row} ({s.section}, {s.task}, {s.metric}; {own.n:,} stays{positive}): {value}.\n")
+        parts.append(f"{s.row} ({s.section}, {s.task}, {s.metric}; {counted(own)}): {value}.\n")
         lines = [
             f"| {cell.row} | {-d['estimate']:+.4f} | [{-d['high']:+.4f}, {-d['low']:+.4f}] | {p_text(d['p'])} | {p_text(d['p_holm'])} |"
             for cell in one.cells[1:]
@@ -136,7 +138,7 @@ def text(result: Confirmation) -> str:
     committed = f"committed in {result.commit[:12]}" if result.commit else "not in a repository"
     parts.append(
         "Intervals and p-values from both stays and seeds; Holm's correction over all comparisons of the plan.\n\n"
-        f"Plan {result.plan[:12]}, {committed}. Source: cohort {p['cohort']} ({p['cohort_checksum'][:12]}), profile {p['profile']},"
+        f"Plan {result.plan[:12]}, {committed}. Source: cohort {called(p)} ({p['cohort_checksum'][:12]}), profile {p['profile']},"
         f" seeds 0 to {p['seeds'] - 1}, cm2 {p['cm2']}, {p['date']}, {p['device']}.\n"
     )
     return "\n".join(parts)
@@ -170,6 +172,12 @@ def _together(cells: Sequence[Sequence[Cell]]) -> list[tuple[Cell, ...]]:
     """The cells of all statements with p-values corrected over all of them."""
     whole = iter(corrected([cell for each in cells for cell in each]))
     return [tuple(next(whole) for _ in each) for each in cells]
+
+
+def _released(decided: Sequence[Decided], cohort: Cohort) -> tuple[Decided, ...]:
+    """The decisions, which exact numbers made, with the numbers that may be shown."""
+    shown = iter(released([cell for one in decided for cell in one.cells], cohort))
+    return tuple(replace(one, cells=tuple(next(shown) for _ in one.cells)) for one in decided)
 
 
 def _stored(out: Path, digest: str, cohort: Cohort) -> Confirmation | None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from cm2.cohorts import Cohort, load_cohort
-from cm2.cohorts.disclosure import guard, guard_flow
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK
 from cm2.results import kept
@@ -31,9 +30,10 @@ def describe(cohort: Cohort) -> dict[str, Any]:
         cohort: a prepared cohort. For a credentialed one, every number that would disclose a group of fewer than ten stays is None.
 
     Returns:
-        ``name``, ``source``, ``version``, ``created``, ``checksum``, ``credentialed``; ``flow``, the steps of the flow chart; ``tasks``,
-        the definition of a positive; ``modalities``, their kinds and shapes; ``groups``, see ``count_groups``; ``variables``, by series
-        modality and variable: among stays with the modality, the share that lack the variable and the share of steps without a value;
+        ``name``, ``source``, ``version``, ``created``, ``checksum``, ``credentialed``, ``fabricated``; ``flow``, the steps of the flow
+        chart; ``tasks``, the definition of a positive; ``modalities``, their kinds and shapes; ``groups``, see ``count_groups``;
+        ``variables``, by series modality and variable: among stays with the modality, the share that lack the variable and the share of
+        steps without a value;
         ``provenance``.
     """
     manifest = cohort.manifest
@@ -41,8 +41,9 @@ def describe(cohort: Cohort) -> dict[str, Any]:
     return {
         "format": FORMAT,
         **{key: manifest[key] for key in ("name", "source", "version", "created", "checksum")},
-        "credentialed": cohort.credentialed,
-        "flow": guard_flow(flow) if cohort.credentialed else flow,
+        "credentialed": cohort.disclosure.credentialed,
+        "fabricated": cohort.disclosure.fabricated,
+        "flow": cohort.disclosure.flow(flow),
         "tasks": {name: task["description"] for name, task in manifest["tasks"].items()},
         "modalities": {name: {"kind": entry["kind"], "shape": entry["shape"]} for name, entry in manifest["modalities"].items()},
         "groups": count_groups(cohort),
@@ -115,5 +116,5 @@ def _variables(cohort: Cohort, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _share(cohort: Cohort, part: int, whole: int) -> float | None:
-    small = cohort.credentialed and guard({"part": part, "rest": whole - part})["part"] is None
-    return None if small else round(part / whole, 6)
+    shown = cohort.disclosure.parts({"part": part, "rest": whole - part})["part"]
+    return None if shown is None else round(shown / whole, 6)

@@ -129,7 +129,7 @@ class EmbeddingKind(TableKind):
                     for part, values in (one.parts or {}).items()
                 }
             new = [
-                self._cell(prefix + seeds[0].section, entry.task, seeds, names, constant, plan.cohort.credentialed)
+                self._cell(prefix + seeds[0].section, entry.task, seeds, names, constant)
                 for seeds in zip(*(each.findings for each in evaluated), strict=True)
             ]
             sections = dict.fromkeys(cell.section for cell in new if cell.score == self.of_law)
@@ -178,11 +178,10 @@ class EmbeddingKind(TableKind):
         bare = Cell(cell.section, cell.row, cell.task, cell.metric, n=cell.n, runs=cell.runs, score=cell.score)
         return bare.with_seeds(measured, cell.deterministic, share=cell.metric in self.shares)
 
-    def _cell(self, section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...], constant: bool, credentialed: bool) -> Cell:
+    def _cell(self, section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...], constant: bool) -> Cell:
         """One number over the seeds; the chance level has no interval and belongs to no run."""
         first = seeds[0]
-        n = None if credentialed and first.n < FEWEST else first.n
-        cell = Cell(section, _row(first.method, first.score), task, first.metric, n=n, score=first.score)
+        cell = Cell(section, _row(first.method, first.score), task, first.metric, n=first.n, score=first.score)
         if first.method == CHANCE:
             return replace(cell, value=first.value)
         measured = [self.measured(one.section, one.metric, one.parts) for one in seeds if one.parts is not None]

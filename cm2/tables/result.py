@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from cm2.cohorts.format import fabricated
 from cm2.config.schema import check, plain_name
 from cm2.tables.older import upgraded
 from cm2.uncertainty import Measured, over_seeds
@@ -35,7 +35,16 @@ SCHEMA = {
     "kind": str,
     "reference": _label,
     "key?": str,
-    "provenance?": {"cohort?": plain_name, "cohort_checksum?": str, "seeds?": int, "profile?": str, "date?": str, "masked?": [str]},
+    "provenance?": {
+        "cohort?": plain_name,
+        "cohort_checksum?": str,
+        "credentialed?": bool,
+        "fabricated?": bool,
+        "seeds?": int,
+        "profile?": str,
+        "date?": str,
+        "masked?": [str],
+    },
     "cells": [
         {
             **dict.fromkeys(("section", "row", "task"), _label),
@@ -160,6 +169,7 @@ class TableResult:
             row["sd"] = cell.sd
             row |= {f"difference_{name}": value for name, value in (cell.difference or {}).items()}
             row |= {f"printed_{name}": value for name, value in (cell.printed or {}).items()}
+            row |= {"fabricated": True} if fabricated(self.provenance) else {}
             rows.append(row | {"runs": " ".join(cell.runs)})
         return pd.DataFrame(rows)
 
@@ -248,15 +258,14 @@ def _known(cell: Cell) -> dict[str, Any]:
 
 
 def replace_file(path: Path, text: str) -> Path:
-    """Writes a file beside its place and then renames it."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as part:
-        part.write(text)
+    """Writes a file beside its place and then renames it; its permissions are those of the user's umask."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        os.replace(part.name, path)
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
     except OSError:
-        Path(part.name).unlink()
+        part.unlink(missing_ok=True)
         raise
-    path.chmod(0o644)  # a temporary file is private to its owner
     return path
 
 

@@ -24,10 +24,12 @@ from cm2.tables.entries import Entry
 from cm2.tables.loading import load_table
 from cm2.tables.planning import TablePlan, check_methods, configurations, places, require, resolve
 from cm2.tables.predictions import file_name
-from cm2.tables.recomputation import check_folder, keep_predictions, keeps_predictions
+from cm2.tables.recomputation import check_folder, keep_predictions, keeps_predictions, kept_tables
+from cm2.tables.release import released
 from cm2.tables.result import ENDINGS, TableResult, read, write
 from cm2.tables.scores import SCORES, write_scores
 from cm2.tables.scores import file_name as scores_name
+from cm2.tables.spec import TableSpec
 from cm2.tables.text import markdown
 
 
@@ -71,7 +73,7 @@ def table(
     kind = kind_of(spec.kind)
     with Progress(f"table {spec.name}", show=progress):
         cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
-        stem = "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
+        stem = stem_of(spec, only)
         # read before training: a file of another version is an error now, not after hours of work
         stored = read(out / f"{stem}.json") if out is not None and (out / f"{stem}.json").is_file() else None
         if out is not None and kind.predicted:
@@ -84,8 +86,10 @@ def table(
             fit_entries(plan.entries, cohort, store, jobs)
         else:
             plan = TablePlan(spec, cohort, store, *require(spec, cohort))
+        beside = [] if out is None else [other for path, other in kept_tables(out) if path.stem != stem]
         current = stored is not None and kind.trained and stored.key == plan.key
-        result, scores = (stored, {}) if stored is not None and current and _scored(stored, out) else _computed(kind, plan, jobs, stem)
+        known = stored is not None and current and _scored(stored, out)
+        result, scores = (stored, {}) if stored is not None and known else _computed(kind, plan, jobs, stem, beside)
         if out is not None and (result is not stored or not _whole(result, out, stem)):
             if keeps_predictions(result):  # before the table, which is then never without them
                 keep_predictions(plan, result, out, stem)
@@ -93,6 +97,11 @@ def table(
                 write_scores(out / result.provenance[SCORES], scores)
             write(result, markdown(result), out, stem)
     return result
+
+
+def stem_of(spec: TableSpec, only: Sequence[str] = ()) -> str:
+    """Stem of a table's files; with the labels of the rows wanted, if not all are."""
+    return "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
 
 
 def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs: int = 1) -> dict[str, Run]:
@@ -136,13 +145,17 @@ def _scored(result: TableResult, out: Path | None) -> bool:
     return out is None or SCORES not in result.provenance or (out / result.provenance[SCORES]).is_file()
 
 
-def _computed(kind: TableKind, plan: TablePlan, jobs: int, stem: str) -> tuple[TableResult, dict[str, NDArray]]:
+def _computed(
+    kind: TableKind, plan: TablePlan, jobs: int, stem: str, beside: Sequence[TableResult]
+) -> tuple[TableResult, dict[str, NDArray]]:
     spec, source = plan.spec, {**provenance(plan.cohort), **plan.source, **kind.source(plan)}
-    cells, scores = kind.computed(plan, jobs)
+    found, scores = kind.computed(plan, jobs)
     if not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
         source |= {"predictions": file_name(plan.cohort.checksum)} if kind.predicted else {}
         source |= {SCORES: scores_name(stem)} if scores else {}
-    return TableResult(spec.name, spec.title, spec.kind, spec.reference if kind.trained else "", tuple(cells), source, plan.key), scores
+    same = [other for other in beside if other.provenance.get("cohort_checksum") == plan.cohort.checksum]
+    cells = tuple(released(found, plan.cohort, same))
+    return TableResult(spec.name, spec.title, spec.kind, spec.reference if kind.trained else "", cells, source, plan.key), scores
 
 
 def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seeds: int = 2, jobs: int = 1) -> TableResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -150,8 +150,13 @@ def roles() -> dict[str, Role]:
 
 
 def role_of(cohort: Cohort) -> Role:
-    """The role of a cohort; one that is not in ``cohorts.toml`` takes part with all modalities and tasks of its manifest."""
+    """The role of a cohort; one that is not in ``cohorts.toml`` takes part with all modalities and tasks of its manifest.
+
+    The paper's numbers are not about a fabricated cohort and never stand beside it.
+    """
     known = roles().get(cohort.name)
+    if known is not None and cohort.disclosure.fabricated:
+        known = replace(known, printed="", counted={})
     modalities = tuple(cohort.manifest["modalities"])
     if known is not None and set(known.modalities) <= set(modalities) and set(known.tasks.values()) <= set(cohort.tasks):
         return known

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind_from_stats
 
-from cm2.cohorts.disclosure import guard
 from cm2.metrics import bootstrap, holm
 from cm2.paper import printed
 from cm2.tables.comparison import described, smaller_class
@@ -37,7 +36,7 @@ class _Row:
 
 
 def result_cells(plan: TablePlan, tests: bool = False) -> list[Cell]:
-    """Every number of a table of results or tests.
+    """Every number of a table of results or tests, exact: `cm2.tables.release` decides what of them may be shown.
 
     Args:
         plan: a plan whose runs are finished.
@@ -50,7 +49,7 @@ def result_cells(plan: TablePlan, tests: bool = False) -> list[Cell]:
             cell = Cell(entry.section.label, entry.row.label, entry.task, metric, runs=runs)
             cells.append(_beside_printed(cell, f"{metric}_p" if tests else metric, plan, entry))
     found = {column_of(run, split): predicted(run, split) for run in plan.runs.values()}
-    return computed(cells, found, plan.spec.reference, plan.masked, plan.spec.margin, tests, plan.cohort.credentialed)
+    return computed(cells, found, plan.spec.reference, plan.masked, plan.spec.margin, tests)
 
 
 def recomputed(result: TableResult, predictions: Mapping[str, Predicted]) -> list[Cell]:
@@ -62,7 +61,7 @@ def recomputed(result: TableResult, predictions: Mapping[str, Predicted]) -> lis
     """
     places = [Cell(c.section, c.row, c.task, c.metric, runs=c.runs, printed=c.printed) for c in result.cells]
     source = result.provenance
-    return computed(places, predictions, result.reference, source["masked"], source["margin"], result.kind == "tests", False)
+    return computed(places, predictions, result.reference, source["masked"], source["margin"], result.kind == "tests")
 
 
 def computed(
@@ -72,7 +71,6 @@ def computed(
     masked: Sequence[str],
     margin: float | None,
     tests: bool,
-    credentialed: bool,
 ) -> list[Cell]:
     """The cells with all their numbers.
 
@@ -84,7 +82,6 @@ def computed(
             seeds are compared in pairs.
         margin: of tests of equivalence; None: there are none.
         tests: whether the paper's test is recomputed.
-        credentialed: whether counts below ten may not be shown.
     """
     labelled: dict[tuple[str, str], dict[str, list[Predicted]]] = {}
     for cell in places:
@@ -95,7 +92,7 @@ def computed(
     for cell in places:
         block = blocks[cell.section, cell.task]
         row, base = block[cell.row], block.get(reference)
-        filled = _filled(cell, row, credentialed)
+        filled = _filled(cell, row)
         if base is not None and row is not base and row.measured and base.measured and _same_stays(row, base):
             compared = _compared(row, base, cell.metric, cell.section in masked, margin)
             if tests:
@@ -136,12 +133,10 @@ def _on(stays: NDArray, one: Predicted, metric: str) -> Measured:
     return replace(measured, deviations=deviations)
 
 
-def _filled(cell: Cell, row: _Row, credentialed: bool) -> Cell:
+def _filled(cell: Cell, row: _Row) -> Cell:
     """The cell with its own numbers; without a value where there are too few positives or negatives."""
     label = row.runs[0].label
-    n, positives = len(label), int(label.sum())
-    shown = guard({"positives": positives, "negatives": n - positives}) if credentialed else {"positives": positives}
-    cell = replace(cell, n=n, positives=shown["positives"])
+    cell = replace(cell, n=len(label), positives=int(label.sum()))
     if not row.measured:
         return cell
     return cell.with_seeds(row.measured[cell.metric], row.deterministic, share=True)

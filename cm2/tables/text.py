@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from cm2.cohorts.disclosure import DIGITS, FABRICATED, SMALLEST
+from cm2.cohorts.format import fabricated
 from cm2.config.names import did_you_mean
 from cm2.paper import printed
+from cm2.runs.provenance import called
 from cm2.tables.contract import kind_of
 from cm2.tables.result import Cell, TableResult
 
@@ -19,7 +23,7 @@ Show = Callable[[Cell], str]
 
 def markdown(result: TableResult) -> str:
     """The whole table as Markdown, with notes on its intervals and a line of provenance."""
-    parts = [f"# {_heading(result)}\n"]
+    parts = [f"# {_heading(result)}\n", *_mark(result)]
     if not kind_of(result.kind).differences_only:
         parts.append(values(result))
     if any(cell.difference for cell in result.cells):
@@ -86,8 +90,55 @@ def notes(result: TableResult) -> str:
     return _told(result) + since
 
 
+def side_by_side(results: Sequence[TableResult]) -> str:
+    """A table on several cohorts as Markdown: for each metric its rows, with a column for each task of each cohort.
+
+    Sections and rows keep the order of the first cohort that has them. The paper's rows are not shown.
+
+    Args:
+        results: the same table, one for each cohort.
+
+    Raises:
+        ValueError: no table, or different ones.
+    """
+    if len({result.name for result in results}) != 1:
+        raise ValueError(f"side by side: expected one table on several cohorts, got {', '.join(r.name for r in results) or 'none'}")
+    kind, first = kind_of(results[0].kind), results[0]
+    parts = [f"# {_heading(first)}\n"]
+    parts += [f"**{called(r.provenance)}: {FABRICATED}**\n" for r in results if fabricated(r.provenance)]
+    metrics = dict.fromkeys(cell.metric for result in results for cell in result.cells)
+    sides = [(called(result.provenance), result) for result in results]
+    for metric in metrics:
+        cells = [
+            replace(c, task=f"{name}: {c.task}".removesuffix(": ")) for name, result in sides for c in result.cells if c.metric == metric
+        ]
+        order = {section: place for place, section in enumerate(dict.fromkeys(cell.section for cell in cells))}
+        cells.sort(key=lambda cell: order[cell.section])
+        parts += [f"## {kind.headings.get(metric, metric)}\n", _grid(cells, kind.show, {metric: ""}, paper=False, score=kind.score)]
+    parts += [f"**{name}.** {_told(result)}" for name, result in sides]
+    return "\n".join(parts)
+
+
+def _mark(result: TableResult) -> list[str]:
+    """The sentence above the numbers of a fabricated cohort."""
+    return [f"**{FABRICATED}**\n"] if fabricated(result.provenance) else []
+
+
+def counted(cell: Cell) -> str:
+    """``3,922 test stays, 558 positive``, without what may not be shown."""
+    n = "test stays" if cell.n is None else f"{cell.n:,} test stays"
+    return n if cell.positives is None else f"{n}, {cell.positives:,} positive"
+
+
 def _told(result: TableResult) -> str:
-    return "\n".join([*filter(None, [kind_of(result.kind).notes(result)]), _source(result)])
+    return "\n".join([*filter(None, [kind_of(result.kind).notes(result)]), *_hidden(result), _source(result)])
+
+
+def _hidden(result: TableResult) -> list[str]:
+    """What the reader of a credentialed cohort's numbers has to know."""
+    if result.provenance.get("credentialed") is not True:  # not stated: an open cohort's table from before it was
+        return []
+    return [f"Of these stays no count below {SMALLEST} is shown, nor one from which it follows; other numbers have {DIGITS} digits.\n"]
 
 
 def _of_task(result: TableResult, task: str) -> list[Cell]:
@@ -203,7 +254,7 @@ def stays_of(result: TableResult) -> str:
 
 def _source(result: TableResult) -> str:
     p = result.provenance
-    words = [f"cohort {p['cohort']} ({p['cohort_checksum'][:12]})", f"cm2 {p['cm2']}", p["date"], p["device"]]
+    words = [f"cohort {called(p)} ({p['cohort_checksum'][:12]})", f"cm2 {p['cm2']}", p["date"], p["device"]]
     words += [p["machine"]] if "machine" in p else []
     words[1:1] = [f"profile {p['profile']}", f"seeds 0 to {p['seeds'] - 1}" if p["seeds"] > 1 else "seed 0"] if "profile" in p else []
     return f"Source: {', '.join(words)}.\n"

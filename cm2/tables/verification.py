@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts import Cohort, load_cohort
-from cm2.cohorts.format import MANIFEST, SPLITS
+from cm2.cohorts.disclosure import FABRICATED
+from cm2.cohorts.format import MANIFEST, PRIVATE, SPLITS, read_exact
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK
 from cm2.paper import printed
 from cm2.progress import Progress
 from cm2.tables.counts import count_groups
-from cm2.tables.spec import roles
+from cm2.tables.spec import role_of, roles
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def verify_cohort(path: Path) -> Verification:
         except ValueError as error:
             return Verification([], [str(error)], pd.DataFrame())
         checks = ["every file has the size and checksum of the manifest"]
+        if cohort.disclosure.fabricated:
+            checks.append(FABRICATED)
         problems: list[str] = []
         for name, check in CHECKS.items():
             progress.stage(name)
@@ -82,11 +86,11 @@ def compare_with_paper(path: Path) -> pd.DataFrame:
         path: folder of a prepared cohort.
 
     Returns:
-        ``table, row, task, column, paper, here, difference``; no row for a cohort the paper does not have. A count that would disclose a
-        group of fewer than ten stays is missing, as is its difference: it may not leave the machine.
+        ``table, row, task, column, paper, here, difference``; no row for a cohort the paper does not have, or a fabricated one. A
+        count that would disclose a group of fewer than ten stays is missing, as is its difference: it may not leave the machine.
     """
     cohort = load_cohort(path, verify=False)
-    role = roles().get(cohort.name)
+    role = role_of(cohort) if cohort.name in roles() else None
     groups = {" | ".join(group["modalities"]) or "all": group for group in count_groups(cohort)}
     rows = []
     for names, label in (role.counted if role else {}).items():
@@ -124,28 +128,58 @@ def _shown(group: dict[str, Any], column: str, task: str | None) -> int | None:
     return group["stays"][column]
 
 
-def _same(what: str, manifest: Any, found: Any) -> Finding:
-    return what, "" if manifest == found else f"the manifest says {manifest}, the files {found}"
+def _told(cohort: Cohort) -> list[dict[str, Any]]:
+    """The manifest; for a credentialed cohort, whose manifest shows no small count, the exact one as well."""
+    return [read_exact(cohort.path), *([cohort.manifest] if PRIVATE in cohort.manifest["sizes"] else [])]
+
+
+def _found(cohort: Cohort, exact: dict[str, Any]) -> dict[str, Any]:
+    """The manifest that the files would give."""
+    stays = cohort.stays
+    by_split = lambda chosen: {split: int((chosen & (stays["split"] == split)).sum()) for split in SPLITS}
+    present = dict(zip(exact["modalities"], cohort.present.T, strict=True))
+    tasks = {
+        task: {
+            "description": entry["description"],
+            "positives": int((stays[task] == 1).sum()),
+            "unknown": int((stays[task] == -1).sum()),
+            "positives_by_split": by_split(stays[task] == 1),
+        }
+        for task, entry in exact["tasks"].items()
+    }
+    modalities = {name: {**entry, "present": int(present[name].sum())} for name, entry in exact["modalities"].items()}
+    return {**exact, "stays": len(stays), "splits": by_split(stays["split"].notna()), "modalities": modalities, "tasks": tasks}
 
 
 def _counts(cohort: Cohort) -> Iterator[Finding]:
-    manifest, stays = cohort.manifest, cohort.stays
-    yield _same("number of stays", manifest["stays"], len(stays))
-    yield _same("stays of each split", manifest["splits"], {split: int((stays["split"] == split).sum()) for split in SPLITS})
-    for (name, entry), present in zip(manifest["modalities"].items(), cohort.present.T, strict=True):
-        yield _same(f"stays with {name}", entry["present"], int(present.sum()))
-    for task, entry in manifest["tasks"].items():
-        positives = {split: int(((stays[task] == 1) & (stays["split"] == split)).sum()) for split in SPLITS}
-        yield _same(f"positives of {task}", entry["positives_by_split"], positives)
-    yield "every stay once", "" if stays["stay_id"].is_unique else "a stay occurs twice"
+    told = _told(cohort)
+    found = _found(cohort, told[0])
+    pairs = list(zip(told, [found, cohort.disclosure.manifest(found)], strict=False))
+
+    def same(what: str, *entry: str) -> Finding:
+        chosen = [tuple(reduce(lambda tree, name: tree.get(name), entry, one) for one in pair) for pair in pairs]
+        differing = next((pair for pair in chosen if pair[0] != pair[1]), None)
+        if differing is None:
+            return what, ""
+        hidden = "the manifest says something else"
+        return what, hidden if cohort.disclosure.credentialed else "the manifest says {}, the files {}".format(*differing)
+
+    yield same("number of stays", "stays")
+    yield same("stays of each split", "splits")
+    for name in told[0]["modalities"]:
+        yield same(f"stays with {name}", "modalities", name, "present")
+    for task in told[0]["tasks"]:
+        for entry in ("positives", "unknown", "positives_by_split"):
+            yield same(f"{entry.replace('_', ' ')} of {task}", "tasks", task, entry)
+    yield "every stay once", "" if cohort.stays["stay_id"].is_unique else "a stay occurs twice"
 
 
 def _flow(cohort: Cohort) -> Iterator[Finding]:
-    steps = cohort.manifest["flow"]
-    gaps = [b["step"] for a, b in pairwise(steps) if a["stays"] - b["dropped"] != b["stays"]]
+    charts = [one["flow"] for one in _told(cohort)]
+    gaps = dict.fromkeys(b["step"] for steps in charts for a, b in pairwise(steps) if a["stays"] - b["dropped"] != b["stays"])
     yield "each step of the flow chart leaves what it does not drop", f"not so at {', '.join(gaps)}" if gaps else ""
-    sizes = [step["stays"] for step in steps]
-    yield "the flow chart leads to the stays of the cohort", "" if len(cohort.stays) in sizes else f"its steps leave {sizes}"
+    ends = all(any(step["stays"] == len(cohort.stays) for step in steps) for steps in charts)
+    yield "the flow chart leads to the stays of the cohort", "" if ends else "its steps leave other numbers"
 
 
 def _labels(cohort: Cohort) -> Iterator[Finding]:
@@ -155,7 +189,7 @@ def _labels(cohort: Cohort) -> Iterator[Finding]:
     if {"in_hospital_mortality", "readmission"} <= set(cohort.tasks):
         dead = cohort.stays["in_hospital_mortality"] == 1
         missed = int((cohort.stays.loc[dead, "readmission"] == 0).sum())
-        yield "deaths in hospital count as readmissions", f"{missed} do not" if missed else ""
+        yield "deaths in hospital count as readmissions", f"{cohort.disclosure.count(missed)} do not" if missed else ""
 
 
 def _placeholders(cohort: Cohort) -> Iterator[Finding]:

@@ -36,7 +36,8 @@ def split_subjects(subject_id: np.ndarray, release: str, lists: tuple[Path, Path
     else:
         tables = [_read_list(path) for path in lists]
         if both := set(tables[0].index[tables[0] == 1]) & set(tables[1].index[tables[1] == 1]):
-            raise ValueError(f"{lists[1]}: {Disclosure().count(len(both))} of its subjects are test subjects of {lists[0]}; give the lists of one benchmark")
+            count = Disclosure().count(len(both))
+            raise ValueError(f"{lists[1]}: {count} of its subjects are test subjects of {lists[0]}; give the lists of one benchmark")
         test, valid = (pd.Series(subject_id).map(table).to_numpy() == 1 for table in tables)
         unlisted = int((~np.isin(subject_id, np.concatenate([table.index.to_numpy() for table in tables]))).sum())
     return np.where(test, "test", np.where(valid, "valid", "train")).astype(object), unlisted

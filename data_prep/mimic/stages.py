@@ -81,7 +81,9 @@ class Stages:
         stays, flow, values = self._stays()
         stays["split"], unlisted = split_subjects(stays["subject_id"].to_numpy(), self.release.name, self.lists)
         if not (stays["split"] == "train").any():
-            raise ValueError(f"no training stay among {self.disclosure.count(len(stays))}: the lists flag every subject; give the lists of this release")
+            raise ValueError(
+                f"no training stay among {self.disclosure.count(len(stays))}: the lists flag every subject; give the lists of this release"
+            )
         self.counts["stays_whose_subject_no_list_names"] = unlisted
         self.progress.stage("series")
         fitted = stays["split"].isin(("train", "valid") if self.quirks.normaliser_sees_validation else ("train",)).to_numpy()

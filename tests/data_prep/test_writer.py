@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,7 @@ import pandas as pd
 import pytest
 
 from cm2.cohorts import load_cohort
-from cm2.cohorts.format import read_manifest, write_manifest
+from cm2.cohorts.format import read_exact, read_manifest, write_manifest
 from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, whole_or_nothing, write_cohort
 
 
@@ -20,7 +22,8 @@ def prepared(**changes) -> PreparedCohort:
         "series": PreparedModality("series", np.ones((4, 2, 1)), np.array([True, True, False, True]), ["HR"], ["1/min"]),
         "note": PreparedModality("text", ["a", "b", "c", "d"], np.array([True, False, True, True])),
     }
-    return replace(PreparedCohort("tiny", "made up", "1", {"seed": 0}, stays, modalities, {"death": "died"}, [], {}), **changes)
+    tiny = PreparedCohort("tiny", "made up", "1", {"seed": 0}, stays, modalities, {"death": "died"}, [], {}, credentialed=False)
+    return replace(tiny, **changes)
 
 
 def test_manifest_counts(tmp_path):
@@ -104,10 +107,47 @@ def test_refused(tmp_path, changes, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (with_stays(stay_id=[7, 7, 8, 9]), "the stay in row 2 occurs twice"),
+        (with_modality("series", data=np.full((4, 2, 1), np.nan)), "series: the stay in row 1 has a value"),
+        (with_modality("note", present=np.array([True, False, False, True])), "the stay in row 3 has no modality"),
+    ],
+)
+def test_of_a_credentialed_cohort_no_message_names_a_stay(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write_cohort(tmp_path / "c", prepared(credentialed=True, **changes))
+
+
+def test_a_credentialed_manifest_shows_no_small_count_and_names_no_record(tmp_path):
+    flow = [{"step": "stays", "stays": 20, "dropped": 0}, {"step": "adults", "stays": 4, "dropped": 16, "note": ""}]
+    counts = {"films": {"read": 300, "damaged": {"cut": 3}}, "rows": 40}
+    private = {"flow": flow, "counts": counts, "records": {"films": {"p10/p10000001/s5/x.jpg": "cut"}}}
+    out = write_cohort(tmp_path / "c", prepared(credentialed=True, **private))
+    manifest = read_manifest(out)
+    assert manifest["splits"] == {"train": None, "valid": None, "test": None} and manifest["flow"] == []
+    assert manifest["tasks"]["death"] == {"description": "died", "positives": None, "unknown": None}
+    assert manifest["counts"] == {"films": {"read": 300, "damaged": {"cut": None}}, "rows": 40}
+    assert "p10000001" not in (out / "manifest.json").read_text()
+    exact = read_exact(out)
+    assert {name: exact[name] for name in private} == private and exact["splits"] == {"train": 1, "valid": 1, "test": 2}
+    assert exact["tasks"]["death"]["positives_by_split"] == {"train": 0, "valid": 1, "test": 1}
+
+
+def test_folders_have_the_permissions_that_the_user_wants(tmp_path):
+    before = os.umask(0o077)
+    try:
+        out = write_cohort(tmp_path / "private", prepared())
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in (out, *out.iterdir())} == {0}
+
+
 def test_a_cohort_is_credentialed_unless_its_manifest_denies_it(tmp_path):
     asked = ("tiny", "1", {"seed": 0})
-    out = write_cohort(tmp_path / "c", prepared())
-    assert load_cohort(out).credentialed
+    out = write_cohort(tmp_path / "c", prepared(credentialed=True))
+    assert load_cohort(out).credentialed and PreparedCohort.__dataclass_fields__["credentialed"].default is True
     manifest = read_manifest(out)
     del manifest["credentialed"]
     write_manifest(out, manifest)

@@ -73,9 +73,9 @@ def test_counts_beside_the_papers(cohort):
 @pytest.mark.parametrize(
     ("alter", "what"),
     [
-        (lambda m: m["splits"].update(train=1), "stays of each split: the manifest says"),
-        (lambda m: m["modalities"]["note"].update(present=3), "stays with note: the manifest says 3"),
-        (lambda m: m["tasks"]["readmission"]["positives_by_split"].update(test=0), "positives of readmission"),
+        (lambda m: m["splits"].update(train=1), "stays of each split: the manifest says something else"),
+        (lambda m: m["modalities"]["note"].update(present=3), "stays with note: the manifest says something else"),
+        (lambda m: m["tasks"]["readmission"].update(positives=0), "positives of readmission"),
         (lambda m: m["flow"][1].update(dropped=1), "each step of the flow chart leaves what it does not drop: not so at adults"),
         (lambda m: m["flow"].pop(), "the flow chart leads to the stays of the cohort"),
     ],

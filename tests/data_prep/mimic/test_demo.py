@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 
 from cm2 import load_cohort
+from cm2.cohorts.format import read_exact
 from data_prep import prepare_mimic3
 from data_prep.channels import CHANNELS, feature_names
 from data_prep.mimic.events import items
@@ -41,7 +41,7 @@ def column(values, name):
 
 
 def test_flow_step_by_step(prepared):
-    manifest = json.loads((prepared / "manifest.json").read_text())
+    manifest = read_exact(prepared)
     assert [(step["step"], step["stays"]) for step in manifest["flow"]] == [
         ("ICU stays", 136),
         ("one care unit", 126),

@@ -11,7 +11,7 @@ import pytest
 
 from cm2 import load_cohort
 from cm2.book.checks import check
-from cm2.cohorts.format import SEPARATOR
+from cm2.cohorts.format import SEPARATOR, read_exact
 from data_prep import prepare_mimic3, prepare_mimic4
 from data_prep.channels import CHANNELS, continuous_columns
 from data_prep.mimic.films import read_film
@@ -59,10 +59,11 @@ def test_every_kind_of_dirt_occurs_thrice(edition, fabricated):
 def test_flow(case):
     _, variant, raw, cohort, _ = case
     truth = json.loads((raw / "truth" / "truth.json").read_text())
-    steps = [{"step": step["step"], "stays": step["stays"]} for step in cohort.manifest["flow"]]
+    exact = read_exact(cohort.path)
+    steps = [{"step": step["step"], "stays": step["stays"]} for step in exact["flow"]]
     assert steps[:8] == truth["flow"][variant]
-    assert all(step["dropped"] == before["stays"] - step["stays"] for before, step in pairwise(cohort.manifest["flow"]))
-    counts = cohort.manifest["counts"]["events"]
+    assert all(step["dropped"] == before["stays"] - step["stays"] for before, step in pairwise(exact["flow"]))
+    counts = exact["counts"]["events"]
     dropped = truth["dropped_events"][variant]
     assert sum(counts["rows_of_the_items"].values()) == dropped["events"]
     unread = {name: count for name, count in dropped["null_after_cleaning"].items() if count}
@@ -119,14 +120,15 @@ def test_other_modalities(case):
 
 def test_damaged_films_reports_and_notes_are_named(case):
     release, _, raw, cohort, truth = case
-    known, counts = json.loads((raw / "truth" / "truth.json").read_text()), cohort.manifest["counts"]
+    known, exact = json.loads((raw / "truth" / "truth.json").read_text()), read_exact(cohort.path)
+    counts, records = exact["counts"], exact["records"]
     if release == "mimic3":
-        assert counts["notes"]["damaged_row_ids"] and set(counts["notes"]["damaged_row_ids"]) <= set(known["unreadable_notes"])
+        assert records["notes"] and set(records["notes"]) <= set(known["unreadable_notes"])
     else:
-        damaged = {path.rpartition("/")[2].removesuffix(".jpg"): reason for path, reason in counts["films"]["damaged"].items()}
+        damaged = {path.rpartition("/")[2].removesuffix(".jpg"): reason for path, reason in records["films"].items()}
         lost = truth["film"].isna() & truth["film_selected"].notna()
         assert set(damaged) == set(truth["film_selected"][lost]) and "missing" in damaged.values() and len(set(damaged.values())) > 1
-        assert counts["reports"]["damaged"] and counts["reports"]["empty"]
+        assert sum(counts["reports"]["damaged"].values()) == len(records["reports"]) > 0 and counts["reports"]["empty"]
 
 
 def test_splits_of_the_benchmarks_lists(fabricated, tmp_path):
@@ -137,7 +139,7 @@ def test_splits_of_the_benchmarks_lists(fabricated, tmp_path):
     assert cohort.stays["split"].tolist() == truth["split_lists"].tolist()
     listed = pd.concat([pd.read_csv(path, header=None)[0] for path in lists])
     unlisted = ~truth["subject_id"].isin(listed)
-    assert cohort.manifest["counts"]["stays_whose_subject_no_list_names"] == unlisted.sum() > 0
+    assert read_exact(cohort.path)["counts"]["stays_whose_subject_no_list_names"] == unlisted.sum() > 0
     statistics = json.loads((raw / "truth" / "statistics_corrected.json").read_text())["lists"]
     np.testing.assert_allclose(cohort.manifest["normalisation"]["series"]["mean"], statistics["mean"], rtol=1e-9)
 

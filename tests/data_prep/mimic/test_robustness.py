@@ -91,7 +91,7 @@ BROKEN = {
     "cut": (cut, r"CHARTEVENTS\.csv\.gz cannot be read: .*GZIP.*undamaged"),
     "delimiter": (semicolons, r"PATIENTS\.csv, line 1: not separated by commas"),
     "release": (of_mimic4, r"ICUSTAYS\.csv is a table of MIMIC-IV, not of MIMIC-III v1.4; use `cm2 prepare mimic4`"),
-    "column": (no_column, r"ADMISSIONS\.csv, line 1: no column 'dischtime' among .*official file"),
+    "column": (no_column, r"ADMISSIONS\.csv, line 1: no column 'dischtime'; known columns there: .*official file"),
     "row": (bad_row, r"LABEVENTS\.csv cannot be read: line 9: .*itemid"),
     "twice": (twice, r"icustays: stay_id occurs twice in 1 rows"),
     "children": (children, r"no stay is left after the step '18 years or older' \(\d+ before it\)"),
@@ -263,7 +263,7 @@ def no_stays(raw):
     ("damage", "message"),
     [
         (no_films, r"mimic-cxr-jpg is not a folder; give the one that holds the tables of MIMIC-CXR-JPG"),
-        (no_jpegs, r"none of \d+ radiographs can be read, the first is .*\.jpg .*give the folder with files/"),
+        (no_jpegs, r"none of the radiographs of these stays in .* can be read .*give the folder with files/"),
         (no_reports, r"none of \d+ reports is below .*mimic-cxr; give the folder with files/, or leave out report"),
         (no_stays, r"table icustays of MIMIC-IV v2.2 is missing: .*hosp or .*icu"),
     ],
