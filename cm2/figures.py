@@ -18,6 +18,8 @@ from torch.distributions import Distribution
 
 from cm2 import tables
 from cm2.cohorts import Cohort, load_cohort
+from cm2.cohorts.disclosure import FABRICATED
+from cm2.cohorts.format import fabricated
 from cm2.config import Config
 from cm2.copulas import CopulaDistribution, make
 from cm2.methods import METHODS, Method
@@ -176,8 +178,13 @@ def regenerate(
 
 
 def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
-    """Writes ``name`` as SVG, PDF, PNG, CSV and JSON into ``out``; each file is replaced atomically."""
+    """Writes ``name`` as SVG, PDF, PNG, CSV and JSON into ``out``; each file is replaced atomically.
+
+    A figure of fabricated data says so.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    if fabricated(drawing.source):
+        drawing.figure.supxlabel(FABRICATED, fontsize=6)
     paths = [out / f"{name}.{ending}" for ending in ("svg", "pdf", "png", "csv", "json")]
     for path in paths:
         temporary = path.with_name(f".{path.name}")

@@ -225,7 +225,9 @@ def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, d
     shown = cohort.disclosure.manifest(exact)
     if cohort.credentialed:
         private = {name: exact[name] for name in exact if shown[name] != exact[name]} | {"records": cohort.records}
-        (folder / PRIVATE).write_text(json.dumps(private, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        if "counts" in private:  # counted in any order, but equal cohorts have equal files
+            private["counts"] = json.loads(json.dumps(private["counts"], sort_keys=True))
+        (folder / PRIVATE).write_text(json.dumps(private, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     elif cohort.records:
         shown["records"] = cohort.records
     files = sorted(path for path in folder.rglob("*") if path.is_file())

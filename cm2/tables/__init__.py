@@ -13,7 +13,7 @@ from cm2.tables.recomputation import recompute, verify_tables
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, kept_table, table
 from cm2.tables.spec import Row, Section, TableSpec
-from cm2.tables.text import as_printed, counted, differences, markdown, notes, side_by_side, values
+from cm2.tables.text import as_printed, counted, differences, markdown, notes, on_papers_cohort, side_by_side, values
 from cm2.tables.verdicts import equivalence_tally, equivalences, tally, verdict_grid, verdicts
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "load_table",
     "markdown",
     "notes",
+    "on_papers_cohort",
     "plan",
     "publish",
     "read",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cm2.cohorts import Cohort, load_cohort
+from cm2.cohorts.format import fabricated
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK
 from cm2.results import kept
@@ -80,6 +81,17 @@ def kept_description(name: str) -> dict[str, Any]:
     if described.get("format") != FORMAT:
         raise ValueError(f"{path}: format {described.get('format')!r}, this version of cm2 reads {FORMAT}; write it again")
     return described
+
+
+def kept_descriptions() -> dict[str, dict[str, Any]]:
+    """Every description committed below ``results/``, by the name of its folder; those of fabricated cohorts are left out.
+
+    Raises:
+        ValueError: one has another format.
+    """
+    folder = kept()
+    names = sorted(path.parent.name for path in folder.glob("*/cohort.json")) if folder else []
+    return {name: described for name in names if not fabricated(described := kept_description(name))}
 
 
 def group(described: Mapping[str, Any], *modalities: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cm2.cohorts import Cohort, load_cohort
+from cm2.cohorts.format import fabricated
 from cm2.results import kept
 from cm2.runs.provenance import called
 from cm2.tables.description import describe
@@ -17,6 +18,8 @@ from cm2.tables.result import TableResult, is_table, read, replace_file
 from cm2.tables.run import stem_of, table
 from cm2.tables.text import notes, side_by_side, values
 
+SIMULATED = "synthetic"
+"""The cohort that the book simulates; its tables are about methods, not about patients."""
 DESCRIPTION = "cohort.json"
 """Aggregates of a cohort beside its tables; see `cm2.tables.description`."""
 
@@ -64,7 +67,7 @@ def shelf(cohort: Cohort) -> str:
 
 
 def others(name: str | int, cohort: str | Path) -> Iterator[TableResult]:
-    """The table of every other cohort whose results are kept in the checkout; never of a fabricated one.
+    """A table on every other cohort whose results are kept in the checkout; never on a simulated or a fabricated one.
 
     Args:
         name: see ``cm2.tables.load_table``.
@@ -72,21 +75,22 @@ def others(name: str | int, cohort: str | Path) -> Iterator[TableResult]:
     """
     folder, stem = kept(), load_table(name).file
     for path in sorted(folder.glob(f"*/{stem}.json")) if folder is not None else ():
-        if path.parent.name not in (str(cohort), "synthetic") and is_table(path):
+        if path.parent.name not in (str(cohort), SIMULATED) and is_table(path):
             result = read(path)
-            if result.provenance.get("fabricated") is not True:
+            if not fabricated(result.provenance):
                 yield result
 
 
-def beside(name: str | int, cohort: str | Path) -> str:
-    """The table on the other cohorts, one block below the other with the paper's rows, as Markdown for a page; how to add one, if none is.
+def beside(*names: str | int, cohort: str | Path) -> str:
+    """Tables on the other cohorts, one block below the other with the paper's rows, as Markdown for a page; how to add one, if none is.
 
     Args:
-        name: see ``cm2.tables.load_table``.
+        names: see ``cm2.tables.load_table``.
         cohort: the one that the page is about.
     """
-    blocks = [f"**On {called(result.provenance)}**\n\n{values(result)}\n{notes(result)}" for result in others(name, cohort)]
-    add = f"`cm2 table {name} --cohort DIR --publish results` adds the block of a cohort of your own, a copy of MIMIC for example."
+    found = [(name, result) for name in names for result in others(name, cohort)]
+    blocks = [f"**Table {name}, {called(result.provenance)}**\n\n{values(result)}\n{notes(result)}" for name, result in found]
+    add = f"`cm2 table {names[0]} --cohort DIR --publish results` adds the block of a cohort of your own, a copy of MIMIC for example."
     return "\n\n".join(blocks) or f"No other cohort's table is kept. {add}"
 
 

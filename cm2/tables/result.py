@@ -158,6 +158,11 @@ class TableResult:
     key: str = ""
     """Hash of everything the numbers depend on; a table with the same key is not recomputed."""
 
+    @property
+    def rounding(self) -> float:
+        """How far what is computed from its numbers may be from what was computed exactly: those of a credentialed cohort have few digits."""
+        return 1e-2 if self.provenance.get("credentialed") is True else 1e-9
+
     def frame(self) -> pd.DataFrame:
         """The cells, one row each; differences, printed numbers, and a row's method and score if it has one, are separate columns."""
         rows = []

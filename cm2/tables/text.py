@@ -87,7 +87,7 @@ def notes(result: TableResult) -> str:
     except ValueError:  # a table or a cohort of the user's own
         changed = []
     since = f"\n*Computed by an earlier version: {'; '.join(changed)}.*\n" if changed else ""
-    return _told(result) + since
+    return "\n".join([*_mark(result), _told(result)]) + since
 
 
 def side_by_side(results: Sequence[TableResult]) -> str:
@@ -122,6 +122,11 @@ def side_by_side(results: Sequence[TableResult]) -> str:
 def _mark(result: TableResult) -> list[str]:
     """The sentence above the numbers of a fabricated cohort."""
     return [f"**{FABRICATED}**\n"] if fabricated(result.provenance) else []
+
+
+def on_papers_cohort(result: TableResult) -> bool:
+    """Whether a table is about one of the paper's cohorts, prepared by its user; a fabricated copy is not."""
+    return result.provenance["cohort"] in filter(None, COHORTS) and not fabricated(result.provenance)
 
 
 def counted(cell: Cell) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -151,13 +150,19 @@ def _found(cohort: Cohort, exact: dict[str, Any]) -> dict[str, Any]:
     return {**exact, "stays": len(stays), "splits": by_split(stays["split"].notna()), "modalities": modalities, "tasks": tasks}
 
 
+def _entry(tree: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        tree = tree.get(name)
+    return tree
+
+
 def _counts(cohort: Cohort) -> Iterator[Finding]:
     told = _told(cohort)
     found = _found(cohort, told[0])
     pairs = list(zip(told, [found, cohort.disclosure.manifest(found)], strict=False))
 
     def same(what: str, *entry: str) -> Finding:
-        chosen = [tuple(reduce(lambda tree, name: tree.get(name), entry, one) for one in pair) for pair in pairs]
+        chosen = [(_entry(a, entry), _entry(b, entry)) for a, b in pairs]
         differing = next((pair for pair in chosen if pair[0] != pair[1]), None)
         if differing is None:
             return what, ""
