@@ -6,7 +6,6 @@ A file ``<chapter>.json`` holds ``{name: {"value": 0.83, "format": ".3f", "prove
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,6 +111,7 @@ def _update(path: Path, entries: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as part:
-            json.dump(stored | dict(entries), part, indent=1, ensure_ascii=False, sort_keys=True)
-        os.replace(part.name, path)
+        text = json.dumps(stored | dict(entries), indent=1, ensure_ascii=False, sort_keys=True)
+        part = path.with_suffix(".part")  # under the lock, and with the permissions of the user's umask
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)

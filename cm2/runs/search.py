@@ -22,6 +22,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from cm2.cohorts import Cohort
+from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config
 from cm2.environment.extras import require
 from cm2.methods import build_method, tokenised
@@ -130,7 +131,7 @@ def search(
     config, some = Config.from_profile(profile, base), {axis.name: axis.values[0] for axis in axes}
     # a wrong method, task, field or value fails here, before any run starts
     build_method(config, tokenised(cohort, config))
-    cohort.split("valid", task, matched=config.matched)
+    _check_shown(cohort, config)
     for name, value in ((axis.name, value) for axis in axes for value in axis.values):
         Config.from_profile(profile, base | _overrides(axes, some | {name: value}))
     store, target = store or RunStore(), min(trials, cells)
@@ -155,6 +156,17 @@ def search(
     best = {axis.name: frame.iloc[0][axis.name] for axis in axes}
     source = provenance(cohort) | {"profile": profile, "method": method, "task": task, "seeds": seeds, "settings": dict(settings or {})}
     return Found(frame, _overrides(axes, best), cells, source)
+
+
+def _check_shown(cohort: Cohort, config: Config) -> None:
+    """Raises ValueError where the validation AUROC, by which cells are compared, may not be shown."""
+    stays = cohort.split("valid", config.task, matched=config.matched)
+    label = stays.label.numpy()
+    if cohort.disclosure.metrics({"n": len(label), "positives": int(label.sum()), OBJECTIVE: 0.5})[OBJECTIVE] is None:
+        raise ValueError(
+            f"{cohort.name}: fewer than {SMALLEST} of the validation stays have a positive, or a negative, {config.task}: a search would"
+            " choose by chance; prepare the cohort with more stays"
+        )
 
 
 def write(found: Found, out: Path) -> list[Path]:

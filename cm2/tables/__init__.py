@@ -8,7 +8,7 @@ from cm2.tables import kinds  # importing them registers their classes in TABLE_
 from cm2.tables.contract import TABLE_KINDS, TableKind
 from cm2.tables.loading import load_table, table_names
 from cm2.tables.planning import TablePlan, plan
-from cm2.tables.publishing import beside, publish
+from cm2.tables.publishing import other_cohorts, publish
 from cm2.tables.recomputation import recompute, verify_tables
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, kept_table, table
@@ -26,7 +26,6 @@ __all__ = [
     "TableResult",
     "TableSpec",
     "as_printed",
-    "beside",
     "counted",
     "differences",
     "equivalence_tally",
@@ -38,6 +37,7 @@ __all__ = [
     "markdown",
     "notes",
     "on_papers_cohort",
+    "other_cohorts",
     "plan",
     "publish",
     "read",

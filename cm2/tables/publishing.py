@@ -81,7 +81,7 @@ def others(name: str | int, cohort: str | Path) -> Iterator[TableResult]:
                 yield result
 
 
-def beside(*names: str | int, cohort: str | Path) -> str:
+def other_cohorts(*names: str | int, cohort: str | Path) -> str:
     """Tables on the other cohorts, one block below the other with the paper's rows, as Markdown for a page; how to add one, if none is.
 
     Args:

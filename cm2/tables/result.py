@@ -160,7 +160,7 @@ class TableResult:
 
     @property
     def rounding(self) -> float:
-        """How far what is computed from its numbers may be from what was computed exactly: those of a credentialed cohort have few digits."""
+        """How far what is computed from its numbers may be from what was computed exactly: a credentialed cohort's have few digits."""
         return 1e-2 if self.provenance.get("credentialed") is True else 1e-9
 
     def frame(self) -> pd.DataFrame:
