@@ -18,18 +18,21 @@ class Channel:
         normal: normal value; for categories its position among them.
         unit: unit of the value.
         categories: in one-hot order; empty for a numeric channel.
+        plausible: least and largest value, both allowed, that an adult's device or laboratory can show, with room to spare: to catch a pH
+            of 735, not to trim tails. None for categories.
     """
 
     name: str
     normal: float
     unit: str = "1"
     categories: tuple[str, ...] = ()
+    plausible: tuple[float, float] | None = None
 
 
 CHANNELS = (
     Channel("Capillary refill rate", 0, categories=("0.0", "1.0")),
-    Channel("Diastolic blood pressure", 59.0, "mmHg"),
-    Channel("Fraction inspired oxygen", 0.21, "1"),
+    Channel("Diastolic blood pressure", 59.0, "mmHg", plausible=(5, 200)),
+    Channel("Fraction inspired oxygen", 0.21, "1", plausible=(0.2, 1)),
     Channel(
         "Glascow coma scale eye opening",
         3,
@@ -59,16 +62,16 @@ CHANNELS = (
             *("Incomprehensible sounds", "1.0 ET/Trach", "4 Confused", "2 Incomp sounds", "3 Inapprop words"),
         ),
     ),
-    Channel("Glucose", 128.0, "mg/dL"),
-    Channel("Heart Rate", 86.0, "1/min"),
-    Channel("Height", 170.0, "cm"),
-    Channel("Mean blood pressure", 77.0, "mmHg"),
-    Channel("Oxygen saturation", 98.0, "%"),
-    Channel("Respiratory rate", 19.0, "1/min"),
-    Channel("Systolic blood pressure", 118.0, "mmHg"),
-    Channel("Temperature", 36.6, "°C"),
-    Channel("Weight", 81.0, "kg"),
-    Channel("pH", 7.4, "1"),
+    Channel("Glucose", 128.0, "mg/dL", plausible=(5, 2000)),
+    Channel("Heart Rate", 86.0, "1/min", plausible=(10, 300)),
+    Channel("Height", 170.0, "cm", plausible=(120, 230)),
+    Channel("Mean blood pressure", 77.0, "mmHg", plausible=(15, 250)),
+    Channel("Oxygen saturation", 98.0, "%", plausible=(20, 100)),
+    Channel("Respiratory rate", 19.0, "1/min", plausible=(1, 80)),
+    Channel("Systolic blood pressure", 118.0, "mmHg", plausible=(20, 300)),
+    Channel("Temperature", 36.6, "°C", plausible=(25, 45)),
+    Channel("Weight", 81.0, "kg", plausible=(20, 300)),
+    Channel("pH", 7.4, "1", plausible=(6.5, 8)),
 )
 CONTINUOUS = tuple(i for i, channel in enumerate(CHANNELS) if not channel.categories)
 

@@ -1,8 +1,8 @@
 """Charted, laboratory and output events of the 17 variables: read, attributed to a stay, cleaned.
 
 The 114 item ids are rows of ``items.csv``; the rules are those of the MIMIC-III benchmarks' ``preprocessing.py`` (Harutyunyan et al.,
-Scientific Data 2019), with those quirks of the released preparation that are switched on. No value is removed as implausible, and every
-excluded row is counted.
+Scientific Data 2019), with those quirks of the released preparation that are switched on. A value is not read if it is no number or no
+known category, of another fluid than blood, or outside its channel's plausible range; every row that is set aside or not read is counted.
 """
 
 from __future__ import annotations
@@ -31,12 +31,20 @@ SET_ASIDE = {
 }
 """Conditions that exclude a row, by name, in the order in which they are checked."""
 
+READ = "read"
+UNREAD = ("not_a_number", "not_a_category", "of_another_fluid", "out_of_range")
+"""Why a value is not read."""
+
+AS_TEXT = ("Heart Rate", "Mean blood pressure", "Respiratory rate")
+"""Variables that the benchmark has no cleaning function for, so that they stay text until they are sorted."""
+
 CAPILLARY_REFILL = {"Normal <3 secs": 0, "Brisk": 0, "Abnormal >3 secs": 1, "Delayed": 1}
 FAHRENHEIT, POUNDS, OUNCES, INCHES = (3654, 678, 223761, 679), (3581, 226531), 3582, 1394
 
 
 def items() -> pd.DataFrame:
-    """The 114 item ids: ``itemid``, ``variable``, ``source`` (lab, carevue, metavision) and ``unit`` (where a variable's items differ)."""
+    """The 114 item ids: ``itemid``, ``variable``, ``source`` (lab, carevue, metavision), ``unit`` (where a variable's items differ) and
+    ``fluid`` (where it is not blood, by MIMIC's dictionary of laboratory items)."""
     return pd.read_csv(str(files("data_prep.mimic") / "items.csv"), keep_default_na=False)
 
 
@@ -56,7 +64,9 @@ def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Relea
         Rows by table, and rows by reason for exclusion.
     """
     connection.register("item_frame", items().assign(variable=lambda frame: _codes(frame["variable"])))
-    connection.execute("CREATE TABLE item AS SELECT itemid::BIGINT AS itemid, variable::UTINYINT AS variable FROM item_frame")
+    connection.execute(
+        "CREATE TABLE item AS SELECT itemid::BIGINT AS itemid, variable::UTINYINT AS variable, fluid <> '' AS foreign_fluid FROM item_frame"
+    )
     connection.register("owner_frame", stays[["subject_id", "hadm_id", "stay_id"]])
     connection.execute("CREATE TABLE owner AS SELECT subject_id, hadm_id, stay_id AS owner FROM owner_frame")
     connection.execute(
@@ -86,33 +96,52 @@ def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Relea
     return {"rows_of_the_items": rows, "rows": dict.fromkeys([*SET_ASIDE, "kept"], 0) | dict(reasons)}
 
 
-def clean_events(connection: duckdb.DuckDBPyConnection, quirks: Quirks) -> dict[str, int]:
-    """Fills ``cleaned (subject_id, stay_id, charttime, variable, number)`` from ``event``; categories are ranks in code-point order.
+def clean_events(connection: duckdb.DuckDBPyConnection, quirks: Quirks) -> dict[str, dict[str, int]]:
+    """Fills ``cleaned (subject_id, stay_id, charttime, variable, number, text, fate)`` from ``event``.
+
+    Categories are ranks in code-point order. ``fate`` is ``read`` or one of ``UNREAD``, with a null number; ``text`` is the value as
+    written for ``AS_TEXT``, with ``largest_as_text``.
 
     Returns:
-        Number of dropped values by variable: those that are neither a number nor a known category.
+        Number of values that are not read, by variable: those that are no number, no known category or of another fluid, and those out
+        of the plausible range.
     """
     connection.register("category_frame", _categories())
     connection.execute("CREATE TABLE category AS SELECT variable::UTINYINT AS of_variable, text, rank::DOUBLE AS rank FROM category_frame")
+    connection.execute(f"CREATE TYPE fate AS ENUM ({', '.join(repr(name) for name in (READ, *UNREAD))})")
     rules = _rules(quirks)
     textual = ", ".join(str(code) for code, channel in enumerate(CHANNELS) if channel.categories)
     cases = "\n".join(f"WHEN {_code(name)} THEN {rule}" for name, rule in rules.items())
+    as_text = f"CASE WHEN variable IN ({', '.join(str(_code(name)) for name in AS_TEXT)}) THEN value END"
     with Progress("", measure=partial(query_share, connection)):
         connection.execute(f"""
             CREATE TABLE cleaned AS
-            SELECT subject_id, stay_id, charttime, variable, CASE WHEN variable IN ({textual}) THEN rank
-                WHEN isfinite(x) THEN CASE variable {cases} ELSE x END END AS number
+            SELECT subject_id, stay_id, charttime, variable, CASE WHEN fate = '{READ}' THEN number END AS number, text, fate::fate AS fate
             FROM (
-                SELECT subject_id, stay_id, charttime, itemid, variable, value, unit, lower(unit) AS lower_unit, CASE variable
-                    WHEN {_code("Systolic blood pressure")} THEN {_pressure(1)}
-                    WHEN {_code("Diastolic blood pressure")} THEN {_pressure(2)}
-                    ELSE try_cast(value AS DOUBLE) END AS x
-                FROM event JOIN item USING (itemid) WHERE aside IS NULL
-            ) LEFT JOIN category ON of_variable = variable AND text = {_category_text()}
+                SELECT *, CASE WHEN {"FALSE" if quirks.other_fluids_as_blood else "foreign_fluid"} THEN 'of_another_fluid'
+                    WHEN number IS NULL THEN CASE WHEN variable IN ({textual}) THEN 'not_a_category' ELSE 'not_a_number' END
+                    WHEN {"FALSE" if quirks.implausible_values_kept else _implausible()} THEN 'out_of_range' ELSE '{READ}' END AS fate
+                FROM (
+                    SELECT subject_id, stay_id, charttime, variable, foreign_fluid, CASE WHEN variable IN ({textual}) THEN rank
+                        WHEN isfinite(x) THEN CASE variable {cases} ELSE x END END AS number,
+                        {as_text if quirks.largest_as_text else "NULL::VARCHAR"} AS text
+                    FROM (
+                        SELECT subject_id, stay_id, charttime, itemid, variable, foreign_fluid, value, unit, lower(unit) AS lower_unit,
+                            CASE variable
+                            WHEN {_code("Systolic blood pressure")} THEN {_pressure(1)}
+                            WHEN {_code("Diastolic blood pressure")} THEN {_pressure(2)}
+                            ELSE try_cast(value AS DOUBLE) END AS x
+                        FROM event JOIN item USING (itemid) WHERE aside IS NULL
+                    ) LEFT JOIN category ON of_variable = variable AND category.text = {_category_text()}
+                )
+            )
         """)
-    unread = connection.execute("SELECT variable, count(*) FROM cleaned WHERE number IS NULL GROUP BY 1 ORDER BY 1").fetchall()
-    connection.execute("DELETE FROM cleaned WHERE number IS NULL")
-    return {CHANNELS[code].name: count for code, count in unread}
+    rows = connection.execute(f"SELECT variable, fate::VARCHAR, count(*) FROM cleaned WHERE fate <> '{READ}' GROUP BY ALL ORDER BY ALL").fetchall()
+    counts: dict[str, dict[str, int]] = {"not_read_by_variable": {}, "out_of_range_by_variable": {}}
+    for code, fate, count in rows:
+        by_variable = counts["out_of_range_by_variable" if fate == "out_of_range" else "not_read_by_variable"]
+        by_variable[CHANNELS[code].name] = by_variable.get(CHANNELS[code].name, 0) + count
+    return counts
 
 
 def category_ranks(code: int) -> list[int]:
@@ -136,6 +165,13 @@ def _rules(quirks: Quirks) -> dict[str, str]:
             WHEN itemid IN {POUNDS} OR contains(lower_unit, 'lb') THEN x * 0.453592 ELSE x END""",
         "Height": f"CASE WHEN itemid = {INCHES} OR contains(lower_unit, 'in') THEN round_even(x * 2.54, 0) ELSE x END",
     }
+
+
+def _implausible() -> str:
+    """SQL for a cleaned ``number`` outside the plausible range of its variable."""
+    ranges = {code: channel.plausible for code, channel in enumerate(CHANNELS) if channel.plausible}
+    cases = " ".join(f"WHEN {code} THEN number NOT BETWEEN {low}::DOUBLE AND {high}::DOUBLE" for code, (low, high) in ranges.items())
+    return f"CASE variable {cases} ELSE FALSE END"
 
 
 def _bytes_read(connection: duckdb.DuckDBPyConnection, size: int) -> float:

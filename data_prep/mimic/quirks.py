@@ -13,6 +13,12 @@ SENTENCES = {
     "fio2_always_divided": "Every fraction of inspired oxygen whose unit lacks 'torr' is divided by 100, so that 0.40 becomes 0.004.",
     "fahrenheit_by_value": "A temperature counts as Fahrenheit if it is 79 or more; its unit and its item are ignored.",
     "units_ignored": "MIMIC-IV: the column of units is not read, so that heights charted in inches stay in inches.",
+    "implausible_values_kept": "No value is too implausible to be read: a height of 825,070 inches counts.",
+    "other_fluids_as_blood": "Glucose and pH of urine and of other body fluids are read as those of blood.",
+    "size_before_entry_lost": "A height or a weight charted before entry to the unit, where it usually is, does not count.",
+    "largest_as_text": "Of several heart rates, respiratory rates or mean pressures at one time the last in the order of texts counts, "
+    "so that 74 comes after 110.",
+    "deviation_near_zero": "A standard deviation may be as small as 1e-7, so that what never varies in training is blown up elsewhere.",
     "normaliser_sees_validation": "Means and standard deviations are over training and validation stays, not over training stays alone.",
     "notes_beyond_48h": "MIMIC-III: notes count up to 48 whole hours after the first event that is an hour into the stay, so about 50 h.",
     "notes_at_one_time_collapse": "MIMIC-III: of several notes with the same time only the last is kept.",
@@ -31,6 +37,11 @@ class Quirks:
     fio2_always_divided: bool = False
     fahrenheit_by_value: bool = False
     units_ignored: bool = False
+    implausible_values_kept: bool = False
+    other_fluids_as_blood: bool = False
+    size_before_entry_lost: bool = False
+    largest_as_text: bool = False
+    deviation_near_zero: bool = False
     normaliser_sees_validation: bool = False
     notes_beyond_48h: bool = False
     notes_at_one_time_collapse: bool = False

@@ -33,6 +33,7 @@ class Release:
         title: name in messages.
         tables: for each table the columns that are read, in lower case, separated by spaces.
         folders: folders that may hold a table, below the raw folder.
+        sources: sources of items that it has, see ``events.items``.
         foreign: columns that only the other release has.
         other: the other release's name and title.
     """
@@ -41,6 +42,7 @@ class Release:
     title: str
     tables: dict[str, str]
     folders: tuple[str, ...]
+    sources: tuple[str, ...]
     foreign: frozenset[str]
     other: tuple[str, str]
 
@@ -64,6 +66,7 @@ MIMIC3 = Release(
         "noteevents": "row_id subject_id hadm_id charttime iserror text",
     },
     ("",),
+    ("lab", "carevue", "metavision"),
     frozenset({"stay_id", "anchor_age", "icd_code"}),
     ("mimic4", "MIMIC-IV"),
 )
@@ -81,6 +84,7 @@ MIMIC4 = Release(
         "outputevents": "subject_id hadm_id stay_id itemid charttime value valueuom",
     },
     ("hosp", "icu", ""),
+    ("lab", "metavision"),
     frozenset({"icustay_id", "dob", "icd9_code"}),
     ("mimic3", "MIMIC-III"),
 )
@@ -91,6 +95,7 @@ FILMS = Release(
         "mimic-cxr-2.0.0-metadata": "dicom_id subject_id study_id viewposition studydate studytime",
     },
     ("",),
+    (),
     frozenset(),
     ("", ""),
 )

@@ -24,12 +24,12 @@ from data_prep.mimic.notes import LAST, first_events, last_notes, read_notes
 from data_prep.mimic.quirks import SENTENCES, Quirks
 from data_prep.mimic.raw import Release
 from data_prep.mimic.reports import read_report, report_path, report_sections
-from data_prep.mimic.series import STEP_HOURS, bin_events, discretise
+from data_prep.mimic.series import STEP_HOURS, bin_events, channel_health, discretise
 from data_prep.mimic.splits import split_subjects
 from data_prep.mimic.stays import admissions, long_enough, patients_of_one_stay
 from data_prep.writer import PreparedCohort, PreparedModality
 
-VERSION = "preparation 1"
+VERSION = "preparation 2"
 SOURCES = {
     "mimic3": "MIMIC-III Clinical Database v1.4, https://doi.org/10.13026/C2XW26; Johnson et al., Scientific Data 2016;3:160035",
     "mimic4": "MIMIC-IV v2.2, https://doi.org/10.13026/6mm1-ek67, and MIMIC-CXR-JPG, https://doi.org/10.13026/8360-t248; "
@@ -78,7 +78,7 @@ class Stages:
 
     def cohort(self, modalities: Sequence[str], parameters: dict[str, Any]) -> PreparedCohort:
         """Runs every stage; the parameters identify the cohort."""
-        stays, flow, values = self._stays()
+        stays, flow, values, became = self._stays()
         stays["split"], unlisted = split_subjects(stays["subject_id"].to_numpy(), self.release.name, self.lists)
         if not (stays["split"] == "train").any():
             raise ValueError(
@@ -87,7 +87,8 @@ class Stages:
         self.counts["stays_whose_subject_no_list_names"] = unlisted
         self.progress.stage("series")
         fitted = stays["split"].isin(("train", "valid") if self.quirks.normaliser_sees_validation else ("train",)).to_numpy()
-        series, statistics = discretise(values, fitted)
+        series, statistics = discretise(values, fitted, self.quirks)
+        self.counts["channels"] = channel_health(values, (stays["split"] == "train").to_numpy(), became, self.release.sources)
         split = "train and valid" if self.quirks.normaliser_sees_validation else "train"
         about = {"step_hours": STEP_HOURS}
         everyone = np.ones(len(stays), dtype=bool)
@@ -122,7 +123,7 @@ class Stages:
             records=self.records,
         )
 
-    def _stays(self) -> tuple[pd.DataFrame, Flow, np.ndarray]:
+    def _stays(self) -> tuple[pd.DataFrame, Flow, np.ndarray, dict[str, dict[str, int]]]:
         self.progress.stage("stays")
         hospital = admissions(self.connection, self.raw, self.release)
         stays, flow = patients_of_one_stay(self.connection, self.raw, self.release, hospital)
@@ -133,14 +134,14 @@ class Stages:
         self.counts["events"] = read_events(self.connection, self.raw, self.release, stays, self.quirks)
         stays = long_enough(self.connection, self.raw, self.release, stays, flow)
         self.progress.stage("cleaning events")
-        self.counts["events"]["not_read_by_variable"] = clean_events(self.connection, self.quirks)
+        self.counts["events"] |= clean_events(self.connection, self.quirks)
         self.progress.stage("binning events")
-        values, used = bin_events(self.connection, stays)
+        values, used, became = bin_events(self.connection, stays, self.quirks)
         self.counts["events"] |= used
         charted = (~np.isnan(values)).any(axis=(1, 2))
         stays = flow.keep(stays, pd.Series(charted), "an event in the first 48 hours", "of the 17 variables")
         order = stays["stay_id"].argsort().to_numpy()
-        return stays.iloc[order].reset_index(drop=True), flow, values[charted][order]
+        return stays.iloc[order].reset_index(drop=True), flow, values[charted][order], became
 
     def _notes(self, stays: pd.DataFrame) -> PreparedModality:
         notes, self.counts["notes"] = read_notes(self.raw, stays, self.quirks)

@@ -15,6 +15,8 @@ FAHRENHEIT = (3654, 678, 223761, 679)
 OUNCES, POUNDS, INCHES = (3582,), (3581, 226531), (1394,)
 KILOGRAM = 0.453592
 REFILL = {"Normal <3 secs": "0.0", "Brisk": "0.0", "Abnormal >3 secs": "1.0", "Delayed": "1.0"}
+FOREIGN_FLUIDS = (51478, 51491, 51094, 50831)  # urine, and other body fluids
+_RANGES = {channel.name: channel.plausible for channel in CHANNELS if channel.plausible}
 _CATEGORIES = {channel.name: channel.categories for channel in CHANNELS}
 
 
@@ -28,6 +30,16 @@ def clean(variable: str, itemid: int, unit: str | None, value: str, variant: str
         value: as written.
         variant: ``released`` or ``corrected``.
     """
+    meant = _meaning(variable, itemid, unit, value, variant)
+    if variant == "released" or meant is None:
+        return meant
+    if itemid in FOREIGN_FLUIDS:
+        return None
+    low, high = _RANGES.get(variable, (-math.inf, math.inf))
+    return meant if isinstance(meant, str) or low <= meant <= high else None
+
+
+def _meaning(variable: str, itemid: int, unit: str | None, value: str, variant: str) -> float | str | None:
     text, spelled = value.strip(" "), unit or ""
     lower = spelled.lower()
     if variable in ("Systolic blood pressure", "Diastolic blood pressure"):

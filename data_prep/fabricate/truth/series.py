@@ -11,6 +11,8 @@ from data_prep.fabricate.facts import CHANNELS, NAMES, feature_names, item_varia
 from data_prep.fabricate.truth.clean import clean
 
 BINS = 24
+UNCLEANED = ("Heart Rate", "Mean blood pressure", "Respiratory rate")
+"""Variables whose values the released code sorts as text."""
 
 
 def kept_events(events: pd.DataFrame, adults: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -62,23 +64,31 @@ def cleaned(events: pd.DataFrame, edition: int, variant: str) -> tuple[pd.DataFr
     return events.assign(number=number)[~null], dict(Counter(events["variable"][null]))
 
 
-def in_window(events: pd.DataFrame, stays: pd.DataFrame) -> pd.DataFrame:
-    """Events of each stay in its first 48 hours: ``stay_id``, ``variable``, ``charttime``, ``hours``, ``number``."""
+def in_window(events: pd.DataFrame, stays: pd.DataFrame, variant: str) -> pd.DataFrame:
+    """Events of each stay in its first 48 hours: ``stay_id``, ``variable``, ``charttime``, ``hours``, ``number``, ``order``.
+
+    Corrected, its heights and weights of the day before entry have hour 0. Of events at one time the last in ``order`` counts.
+    """
     times = stays[["subject_id", "stay_id", "intime", "outtime"]].rename(columns={"stay_id": "at"})
     pairs = events.merge(times, on="subject_id")
     inside = (pairs["intime"] <= pairs["charttime"]) & (pairs["charttime"] <= pairs["outtime"])
-    pairs = pairs[(pairs["stay_id"] == pairs["at"]) | inside]
+    own = pairs["stay_id"] == pairs["at"]
     hours = (pairs["charttime"] - pairs["intime"]).dt.total_seconds() / 3600
-    pairs = pairs.assign(stay_id=pairs["at"], hours=hours)[(hours > -1e-6) & (hours < 48 + 1e-6)]
-    return pairs[["stay_id", "variable", "charttime", "hours", "number"]]
+    if variant == "corrected":
+        hours = hours.mask(own & pairs["variable"].isin(("Height", "Weight")) & (hours < 0) & (hours >= -24), 0.0)
+    pairs = pairs.assign(stay_id=pairs["at"], hours=hours)[(own | inside) & (hours > -1e-6) & (hours < 48 + 1e-6)]
+    words = (variant == "released") & pairs["variable"].isin(UNCLEANED)
+    by_text = pairs["value"].str.strip(" ").where(words, "").rank(method="dense")  # of texts in the order of their code points
+    ordered = pairs.assign(by_text=by_text).sort_values(["charttime", "by_text", "number"], ignore_index=True)
+    return ordered.assign(order=np.arange(len(ordered)))[["stay_id", "variable", "charttime", "hours", "number", "order"]]
 
 
 def matrices(window: pd.DataFrame, stay_ids: np.ndarray) -> np.ndarray:
     """Matrices ``(n, 24, 76)`` float64, not standardised, of the stays ``stay_ids`` ``(n,)`` in that order."""
     window = window[window["stay_id"].isin(stay_ids)]
     window = window.assign(bin=(window["hours"] / 2 - 1e-6).astype(np.int64))  # towards zero
-    # the latest time in a bin, and the largest value at that time
-    last = window.sort_values(["charttime", "number"]).drop_duplicates(["stay_id", "variable", "bin"], keep="last")
+    # the latest time in a bin, and the last value at that time
+    last = window.sort_values("order").drop_duplicates(["stay_id", "variable", "bin"], keep="last")
     row = pd.Series(np.arange(len(stay_ids)), index=stay_ids)
     seen = np.full((len(stay_ids), BINS, len(CHANNELS)), np.nan)
     channel = last["variable"].map({name: c for c, name in enumerate(NAMES)}).to_numpy()
@@ -101,10 +111,12 @@ def matrices(window: pd.DataFrame, stay_ids: np.ndarray) -> np.ndarray:
     return result
 
 
-def statistics(series: np.ndarray, fits: np.ndarray) -> dict[str, list[float]]:
+def statistics(series: np.ndarray, fits: np.ndarray, variant: str) -> dict[str, list[float]]:
     """Mean and standard deviation of the 12 continuous columns over the stays ``fits`` ``(n,)`` bool and all bins."""
     names = feature_names()
-    columns = [names.index(channel.name) for channel in CHANNELS if not channel.categories]
+    numeric = [channel for channel in CHANNELS if channel.plausible]
+    columns = [names.index(channel.name) for channel in numeric]
+    widths = np.array([channel.plausible[1] - channel.plausible[0] for channel in numeric if channel.plausible])
     values = series[fits][:, :, columns].reshape(-1, len(columns))
-    std = np.maximum(values.std(axis=0, ddof=1), 1e-7)
+    std = np.maximum(values.std(axis=0, ddof=1), 1e-7 if variant == "released" else widths / 100)
     return {"mean": values.mean(axis=0).tolist(), "std": std.tolist()}

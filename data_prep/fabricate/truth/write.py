@@ -40,7 +40,7 @@ def write_truth(folder: Path, tables: Tables, events: pd.DataFrame, further: Fur
     with Progress("", len(VARIANTS), "variant") as progress:
         for variant in progress.each(VARIANTS):
             values, null = cleaned(kept, tables.edition, variant)
-            window = in_window(values, left[6])
+            window = in_window(values, left[6], variant)
             steps = [*left, left[6][left[6]["stay_id"].isin(window["stay_id"])]]
             survivors = steps[7].sort_values("stay_id")
             report["flow"][variant] = [{"step": step, "stays": len(stays)} for step, stays in zip(STEPS, steps, strict=True)]
@@ -66,7 +66,7 @@ def write_truth(folder: Path, tables: Tables, events: pd.DataFrame, further: Fur
 def _write_statistics(folder: Path, variant: str, series: np.ndarray, truth: pd.DataFrame) -> None:
     fits = ("train", "valid") if variant == "released" else ("train",)
     columns = {"hash": "split", "lists": "split_lists"}
-    found = {name: statistics(series, truth[column].isin(fits).to_numpy()) for name, column in columns.items()}
+    found = {name: statistics(series, truth[column].isin(fits).to_numpy(), variant) for name, column in columns.items()}
     (folder / f"statistics_{variant}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
