@@ -171,6 +171,8 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder of a prepared coh
     found = Verification.of(verify_tables(folder)) if tables else verify_cohort(folder)
     for line in found.lines():
         typer.echo(line)
+    if found.health:
+        typer.echo("\n" + found.health)
     if len(found.comparison):
         typer.echo("\n" + comparison_text(found.comparison))
     if found.problems:
@@ -226,6 +228,8 @@ def say_if_fabricated(disclosure: Disclosure) -> None:
 def _report(folder: Path) -> None:
     from cm2.cohorts.disclosure import Disclosure
     from cm2.cohorts.format import read_manifest
+    from cm2.cohorts.opening import load_cohort
+    from cm2.tables.health import health_findings
 
     manifest = read_manifest(folder)
     shown = Disclosure.of(manifest)
@@ -234,6 +238,9 @@ def _report(folder: Path) -> None:
         note = f"  {step['note']}" if step.get("note") else ""
         typer.echo(f"{step['stays']:>8,}  {step['step']}{note}")
     typer.echo(folder)
+    for line, problem in health_findings(load_cohort(folder, verify=False)):
+        if problem:
+            typer.echo(f"WARNING  {line}: {problem}; `cm2 verify {folder}` shows the table", err=True)
     from cm2.tables.verification import compare_with_paper, comparison_text
 
     if len(compared := compare_with_paper(folder)):

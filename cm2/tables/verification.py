@@ -19,6 +19,7 @@ from cm2.kinds.contract import MASK
 from cm2.paper import printed
 from cm2.progress import Progress
 from cm2.tables.counts import count_groups
+from cm2.tables.health import health_findings, health_text
 from cm2.tables.spec import role_of, roles
 
 
@@ -30,11 +31,13 @@ class Verification:
         checks: checks passed, one line each.
         problems: checks failed, one line each.
         comparison: counts of the paper and of the cohort; see ``compare_with_paper``.
+        health: what became of each channel's values, as text; see ``health_text``.
     """
 
     checks: list[str]
     problems: list[str]
     comparison: pd.DataFrame
+    health: str = ""
 
     @classmethod
     def of(cls, findings: Iterator[tuple[str, str]]) -> Verification:
@@ -75,7 +78,7 @@ def verify_cohort(path: Path) -> Verification:
             for line, problem in check(cohort):
                 (problems if problem else checks).append(f"{line}: {problem}" if problem else line)
         progress.stage("counts of the paper")
-        return Verification(checks, problems, compare_with_paper(path))
+        return Verification(checks, problems, compare_with_paper(path), health_text(cohort))
 
 
 def compare_with_paper(path: Path) -> pd.DataFrame:
@@ -221,7 +224,8 @@ def _standardised(cohort: Cohort, name: str, statistics: dict[str, Any]) -> Find
     columns = [cohort.manifest["modalities"][name]["features"].index(feature) for feature in statistics["features"]]
     values = cohort.array(name)[fitted][:, :, columns].astype(np.float64)
     mean, std = np.abs(values.mean(axis=(0, 1))).max(), values.std(axis=(0, 1), ddof=1)
-    off = mean > 1e-3 or not np.all((np.abs(std - 1) < 1e-3) | (std == 0))  # 0: a feature that never varies
+    least = np.isin(statistics["features"], statistics.get("least_deviation", []))  # divided by more than their deviation
+    off = mean > 1e-3 or not np.all((np.abs(std - 1) < 1e-3) | (std == 0) | (least & (std < 1)))  # 0: a feature that never varies
     return f"{name}: mean 0 and standard deviation 1 over the {statistics['split']} stays", f"means up to {mean:.2g}" if off else ""
 
 
@@ -236,4 +240,5 @@ CHECKS: dict[str, Callable[[Cohort], Iterator[Finding]]] = {
     "labels": _labels,
     "missing modalities": _placeholders,
     "series": _series,
+    "channels": health_findings,
 }

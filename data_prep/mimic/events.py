@@ -136,9 +136,9 @@ def clean_events(connection: duckdb.DuckDBPyConnection, quirks: Quirks) -> dict[
                 )
             )
         """)
-    rows = connection.execute(f"SELECT variable, fate::VARCHAR, count(*) FROM cleaned WHERE fate <> '{READ}' GROUP BY ALL ORDER BY ALL").fetchall()
+    unread = f"SELECT variable, fate::VARCHAR, count(*) FROM cleaned WHERE fate <> '{READ}' GROUP BY ALL ORDER BY ALL"
     counts: dict[str, dict[str, int]] = {"not_read_by_variable": {}, "out_of_range_by_variable": {}}
-    for code, fate, count in rows:
+    for code, fate, count in connection.execute(unread).fetchall():
         by_variable = counts["out_of_range_by_variable" if fate == "out_of_range" else "not_read_by_variable"]
         by_variable[CHANNELS[code].name] = by_variable.get(CHANNELS[code].name, 0) + count
     return counts

@@ -160,7 +160,7 @@ def channel_health(values: np.ndarray, fitted: np.ndarray, became: dict[str, dic
         if not seen.any():
             state = "no item" if channel.name not in itemised else "unread" if parts else "empty"
         counted = {name: parts.get(name, 0) for name in (*UNREAD, "before_entry", "after_48_hours", "used")}
-        found[channel.name] = {"state": state, "charted": sum(counted.values())} | counted | {
-            "stays": int(seen.any(axis=1).sum()), "steps": int(seen.sum())
-        }
+        found[channel.name] = (
+            {"state": state, "charted": sum(counted.values())} | counted | {"stays": int(seen.any(axis=1).sum()), "steps": int(seen.sum())}
+        )
     return found

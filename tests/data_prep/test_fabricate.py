@@ -138,7 +138,7 @@ def test_series(raw):
             fits = stays[stays[f"{variant}_survives"]].sort_index()[split].isin(["train"] + ["valid"] * (variant == "released")).to_numpy()
             flat = series[fits][:, :, continuous_columns()].reshape(-1, 12)
             np.testing.assert_allclose(statistics[name]["mean"], flat.mean(axis=0))
-            np.testing.assert_allclose(statistics[name]["std"], flat.std(axis=0, ddof=1))  # no channel so constant that it has the least one
+            np.testing.assert_allclose(statistics[name]["std"], flat.std(axis=0, ddof=1))
     released, corrected = (np.load(raw / "truth" / f"series_{variant}.npy") for variant in VARIANTS)
     changed = {
         CHANNELS[c].name for c in range(17) if (column := continuous_of(c)) is not None and (released != corrected)[:, :, column].any()

@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cm2.cli import app
+from cm2.cohorts import load_cohort
 from cm2.cohorts.format import SPLITS
+from cm2.tables.health import channel_health
 from cm2.tables.verification import compare_with_paper, comparison_text, verify_cohort
 from data_prep.channels import feature_names, units
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
@@ -26,16 +28,15 @@ def small_mimic3(folder, **changes):
     stays = pd.DataFrame({"stay_id": np.arange(STAYS), "split": rng.choice(SPLITS, STAYS, p=(0.69, 0.15, 0.16))})
     stays["in_hospital_mortality"], stays["readmission"] = died.astype(int), (died | (rng.random(STAYS) < 0.05)).astype(int)
     series = np.zeros((STAYS, 24, 76), dtype=np.float32)
+    series[:, :, -17:] = 1
     present = rng.random(STAYS) < 0.1
     modalities = {
         "series": PreparedModality("series", series, np.ones(STAYS, dtype=bool), feature_names(), units()),
         "note": PreparedModality("text", ["a note"] * STAYS, present),
     }
     flow = [{"step": "ICU stays", "stays": 500, "dropped": 0}, {"step": "adults", "stays": STAYS, "dropped": 500 - STAYS}]
-    fields = {"stays": stays, "modalities": modalities, "flow": flow} | changes
-    return write_cohort(
-        folder, PreparedCohort(name="mimic3", source="made up", version="1", parameters={}, tasks=TASKS, counts={}, **fields)
-    )
+    fields = {"stays": stays, "modalities": modalities, "flow": flow, "counts": {}} | changes
+    return write_cohort(folder, PreparedCohort(name="mimic3", source="made up", version="1", parameters={}, tasks=TASKS, **fields))
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_values_that_cannot_be(tmp_path):
     died = np.ones(STAYS, dtype=int)
     stays = pd.DataFrame({"stay_id": np.arange(STAYS), "split": "train", "in_hospital_mortality": died, "readmission": 0 * died})
     problems = verify_cohort(small_mimic3(tmp_path / "c", modalities=modalities, stays=stays)).problems
-    assert [problem.partition(":")[0] for problem in problems] == ["deaths in hospital count as readmissions", "series"]
+    assert [problem.partition(":")[0] for problem in problems] == ["deaths in hospital count as readmissions", "series", "series"]
 
 
 def test_a_damaged_file_and_no_cohort(cohort, tmp_path):
@@ -109,3 +110,55 @@ def test_a_cohort_the_paper_does_not_have(small_cohort):
     frame = compare_with_paper(small_cohort.path)
     assert frame.empty and "no counts" in comparison_text(frame)
     assert not verify_cohort(small_cohort.path).problems
+
+
+ENDS = dict.fromkeys(("not_a_number", "not_a_category", "of_another_fluid", "out_of_range", "before_entry", "after_48_hours", "used"), 0)
+
+
+def with_channels(folder, told, absent=("Height",), some=()):
+    """A cohort in which nobody has some channels, and three stays some."""
+    series = np.zeros((STAYS, 24, 76), dtype=np.float32)
+    series[:, :, -17:] = 1
+    series[::2] += np.arange(76) < 59
+    for name in (*absent, *some):
+        series[3 if name in some else 0 :, :, feature_names().index(f"mask->{name}")] = 0
+    modalities = {"series": PreparedModality("series", series, np.ones(STAYS, dtype=bool), feature_names(), units())}
+    return small_mimic3(folder, modalities=modalities, counts={"channels": told})
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ({}, "Height: nothing is charted; an item of the source may have been renamed"),
+        ({"state": "empty", "charted": 0} | ENDS, "Height: nothing is charted"),
+        ({"state": "unread", "charted": 78, "before_entry": 78}, r"Height: of what is charted nothing is used.*before entry \(78 of"),
+        ({"state": "unread", "charted": 9, "not_a_number": 9}, r"Height: of what is charted nothing is used.*no number \(fewer than 10"),
+        ({"state": "fine", "charted": 9, "used": 9}, "Height: of what is charted nothing is used"),
+    ],
+)
+def test_a_channel_that_nobody_has(told, problem, tmp_path):
+    folder = with_channels(tmp_path / "c", {"Height": told} if told else {})
+    (found,) = verify_cohort(folder).problems
+    assert re.match(f"series: every channel has values: {problem}", found)
+    result = CliRunner().invoke(app, ["verify", str(folder)])
+    assert result.exit_code == 1 and re.search(r"Height\s+(empty|unread)", result.output)
+
+
+def test_a_channel_that_the_source_does_not_have_is_no_problem(tmp_path):
+    found = verify_cohort(with_channels(tmp_path / "c", {"Height": {"state": "no item", "charted": 0} | ENDS}))
+    assert not found.problems and re.search(r"Height\s+no item", found.health)
+
+
+def test_the_table_of_channels_tells_no_small_count(tmp_path):
+    told = {"Weight": {"state": "fine", "charted": 120} | ENDS | {"out_of_range": 7, "before_entry": 30, "used": 83}}
+    text = verify_cohort(with_channels(tmp_path / "c", told, absent=(), some=("Weight",))).health
+    (line,) = (" ".join(line.split()) for line in text.splitlines() if " Weight " in line)
+    assert line == "series Weight constant 120 hidden 30 hidden hidden hidden"
+
+
+def test_a_channel_with_one_value_in_all_training_stays(tmp_path):
+    folder = with_channels(tmp_path / "c", {}, absent=())
+    states = channel_health(load_cohort(folder)).set_index("channel")["state"]
+    assert set(states) == {"fine"}
+    flat = load_cohort(small_mimic3(tmp_path / "d"))
+    assert set(channel_health(flat)["state"]) == {"constant"}
