@@ -33,6 +33,9 @@ ValidList = Annotated[Path | None, typer.Option(help="The benchmark's list of va
 MemoryLimit = Annotated[str, typer.Option(help="Memory limit of DuckDB; larger data spill to disk.")]
 Jobs = Annotated[int, typer.Option(help="Number of threads.")]
 Temporary = Annotated[Path | None, typer.Option(help="Folder for data that do not fit into memory; default: beside OUT.")]
+Incomplete = Annotated[
+    bool, typer.Option("--allow-incomplete", help="Prepare files that are not as published, too; the manifest says which.")
+]
 Stays = Annotated[int, typer.Option(help="Number of ICU stays.")]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
 RawOut = Annotated[Path, typer.Option(help="Folder of the raw files; written whole or not at all.")]
@@ -97,18 +100,19 @@ def mimic3(
     memory_limit: MemoryLimit = "3GB",
     jobs: Jobs = 2,
     temporary: Temporary = None,
+    allow_incomplete: Incomplete = False,
 ) -> None:
     """Prepare your copy of MIMIC-III: charted series and clinical notes.
 
     Example: cm2 prepare mimic3 --raw mimiciii/1.4 --out cohorts/mimic3
     """
-    options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary)
+    options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary, allow_incomplete)
     _report(_data_prep().prepare_mimic3(raw, out, **options))
 
 
 @prepare.command()
 def mimic4(
-    raw: Annotated[Path, typer.Option(help="Folder with hosp/ and icu/ of MIMIC-IV v2.2.")],
+    raw: Annotated[Path, typer.Option(help="Folder with hosp/ and icu/ of MIMIC-IV, v2.0 to v3.1.")],
     out: Out,
     films: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR-JPG; default RAW/mimic-cxr-jpg.")] = None,
     reports: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR's reports; default RAW/mimic-cxr.")] = None,
@@ -121,12 +125,13 @@ def mimic4(
     memory_limit: MemoryLimit = "3GB",
     jobs: Jobs = 2,
     temporary: Temporary = None,
+    allow_incomplete: Incomplete = False,
 ) -> None:
     """Prepare your copy of MIMIC-IV: charted series, chest radiographs and radiology reports.
 
     Example: cm2 prepare mimic4 --raw mimiciv/2.2 --films mimic-cxr-jpg/2.0.0 --reports mimic-cxr/2.0.0 --out cohorts/mimic4
     """
-    options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary)
+    options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary, allow_incomplete)
     _report(_data_prep().prepare_mimic4(raw, out, films=films, reports=reports, image_size=image_size, **options))
 
 
@@ -188,6 +193,7 @@ def _mimic_options(
     memory_limit: str,
     jobs: int,
     temporary: Path | None,
+    allow_incomplete: bool,
 ) -> dict[str, Any]:
     if (test_list is None) != (valid_list is None):
         raise ValueError("give both --test-list and --valid-list, or neither")
@@ -199,6 +205,7 @@ def _mimic_options(
         "memory_limit": memory_limit,
         "jobs": jobs,
         "temporary": temporary,
+        "allow_incomplete": allow_incomplete,
     }
 
 

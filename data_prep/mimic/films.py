@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import joblib
@@ -13,7 +14,15 @@ from cm2.progress import Progress
 from data_prep.mimic.raw import FILMS, read_table
 from data_prep.mimic.stays import HOURS
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 VIEW = "AP"
+FORMATS = ("JPEG", "PNG")
+MOST_PIXELS = 64_000_000
+"""Limit of a radiograph in pixels; the largest of MIMIC-CXR have about 8 million."""
+LEAST_CONTRAST = 8
+"""Least difference between the brightest and the darkest pixel of a radiograph, of 255."""
 SHORT_SIDE = 256 / 224
 """Short side of the scaled radiograph, as a multiple of the side of the square cropped from its centre."""
 
@@ -68,19 +77,41 @@ def film_path(folder: Path, subject_id: int, study_id: int, dicom_id: str) -> Pa
 def read_film(path: Path, size: int) -> np.ndarray:
     """A radiograph as a grey-scale square ``(size, size)`` uint8: short side scaled to ``256 / 224 size`` pixels, centre cropped.
 
-    Raises:
-        OSError: the file is missing, truncated or not an image.
-    """
-    from PIL import Image
+    It is turned upright as its EXIF orientation says. Of more than 8 bits, the range of its values becomes 0 to 255.
 
-    with Image.open(path) as film:
-        film.draft("L", (2 * size, 2 * size))  # the JPEG decoder may downscale to no less than this, which is faster
-        grey = film.convert("L")
+    Raises:
+        OSError: the file is missing, truncated or neither JPEG nor PNG.
+        ValueError: far too many pixels, or next to no contrast: not a radiograph, whatever else it is.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path, formats=FORMATS) as film:
+            if film.width * film.height > MOST_PIXELS:
+                raise ValueError(f"{film.width} x {film.height} pixels, more than {MOST_PIXELS:,}")
+            film.draft("L", (2 * size, 2 * size))  # the JPEG decoder may downscale to no less than this, which is faster
+            grey = _grey(ImageOps.exif_transpose(film))
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MOST_PIXELS:,} pixels") from None
     scale = round(size * SHORT_SIDE) / min(grey.size)
     shape = [max(round(side * scale), size) for side in grey.size]
     left, top = ((side - size) // 2 for side in shape)
     resized = grey.resize((shape[0], shape[1]), Image.Resampling.BILINEAR)
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
+    square = np.asarray(resized.crop((left, top, left + size, top + size)))
+    if int(square.max()) - int(square.min()) < LEAST_CONTRAST:
+        raise ValueError(f"next to no contrast: every pixel lies between {square.min()} and {square.max()}")
+    return square
+
+
+def _grey(film: Image.Image) -> Image.Image:
+    """8 bits of grey; deeper images, which Pillow would clip, by the range of their values."""
+    from PIL import Image
+
+    if not film.mode.startswith(("I", "F")):
+        return film.convert("L")
+    deep = np.asarray(film, dtype=np.float64)
+    low, high = deep.min(), deep.max()
+    return Image.fromarray(np.round(255 * (deep - low) / max(high - low, 1)).astype(np.uint8))
 
 
 def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: int) -> dict[str, str]:

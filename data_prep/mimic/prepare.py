@@ -9,18 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
+import numpy as np
 
 from cm2.config.names import did_you_mean
 from cm2.progress import Progress
 from data_prep.made_up import is_made_up
+from data_prep.mimic.inputs import check_inputs, find_inputs
 from data_prep.mimic.quirks import Quirks
-from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, described, find_table
+from data_prep.mimic.raw import MIMIC3, MIMIC4, Release, described, quoted
+from data_prep.mimic.splits import split_subjects
 from data_prep.mimic.stages import VERSION, Stages
 from data_prep.mimic.workplace import one_error, workplace
 from data_prep.writer import already_prepared, write_cohort
 
 MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report")}
-STAGES = 5  # plus one for each modality
+STAGES = 6  # plus one for each modality
 
 
 def prepare_mimic3(
@@ -33,6 +36,7 @@ def prepare_mimic3(
     memory_limit: str = "3GB",
     jobs: int = 2,
     temporary: Path | str | None = None,
+    allow_incomplete: bool = False,
 ) -> Path:
     """Prepares MIMIC-III v1.4: charted series and clinical notes of adults' ICU stays of 48 hours or more.
 
@@ -46,6 +50,7 @@ def prepare_mimic3(
         memory_limit: memory limit of DuckDB.
         jobs: number of threads.
         temporary: folder for data that do not fit into memory.
+        allow_incomplete: prepare files that are not as published, too; the manifest says which.
 
     Returns:
         ``out``. If it already holds this very cohort, nothing is written.
@@ -54,7 +59,7 @@ def prepare_mimic3(
         ValueError: a table that is missing, damaged, of another release or not separated by commas; a step of the
             flow chart that leaves no stay; no space left; or an ``out`` that holds something else.
     """
-    return _prepare(Path(raw), Path(out), MIMIC3, modalities, variant, quirks, split_lists, memory_limit, jobs, temporary)
+    return _prepare(Path(raw), Path(out), MIMIC3, modalities, variant, quirks, split_lists, memory_limit, jobs, temporary, allow_incomplete)
 
 
 def prepare_mimic4(
@@ -70,8 +75,9 @@ def prepare_mimic4(
     memory_limit: str = "3GB",
     jobs: int = 2,
     temporary: Path | str | None = None,
+    allow_incomplete: bool = False,
 ) -> Path:
-    """Prepares MIMIC-IV v2.2: charted series, chest radiographs and radiology reports of adults' ICU stays of 48 hours or more.
+    """Prepares MIMIC-IV (v2.0 to v3.1): charted series, chest radiographs and radiology reports of adults' ICU stays of 48 hours or more.
 
     Args:
         raw: folder with ``hosp/`` and ``icu/``, or with all tables in one place.
@@ -86,6 +92,8 @@ def prepare_mimic4(
         memory_limit: memory limit of DuckDB; larger data spill to disk.
         jobs: number of threads.
         temporary: folder for the data that spill; default: beside ``out``.
+        allow_incomplete: prepare files that are not as published (their checksums, or else their numbers of rows), too; the manifest
+            says which.
 
     Returns:
         ``out``. If it already holds this very cohort, nothing is written.
@@ -95,7 +103,19 @@ def prepare_mimic4(
     """
     folders = {"films": Path(films or Path(raw) / "mimic-cxr-jpg"), "reports": Path(reports or Path(raw) / "mimic-cxr")}
     return _prepare(
-        Path(raw), Path(out), MIMIC4, modalities, variant, quirks, split_lists, memory_limit, jobs, temporary, image_size, folders
+        Path(raw),
+        Path(out),
+        MIMIC4,
+        modalities,
+        variant,
+        quirks,
+        split_lists,
+        memory_limit,
+        jobs,
+        temporary,
+        allow_incomplete,
+        image_size,
+        folders,
     )
 
 
@@ -110,6 +130,7 @@ def _prepare(
     memory_limit: str,
     jobs: int,
     temporary: Path | str | None,
+    allow_incomplete: bool,
     image_size: int = 224,
     folders: Mapping[str, Path] | None = None,
 ) -> Path:
@@ -118,35 +139,42 @@ def _prepare(
     _check_modalities(release, modalities)
     if image_size < 1 or jobs < 1:
         raise ValueError(f"image_size and jobs are 1 or more, got {image_size} and {jobs}")
-    paths = [find_table(raw, release, table) for table in release.tables if table != "noteevents" or "note" in modalities]
-    if "image" in modalities:
-        paths.append(find_table((folders or {})["films"], FILMS, "mimic-cxr-2.0.0-metadata"))
+    if lists is not None:
+        split_subjects(np.empty(0, dtype=np.int64), release.name, lists)  # a list that cannot be read is found now
+    inputs = find_inputs(raw, release, modalities, folders or {})
     parameters = {
         "modalities": list(modalities),
         "variant": variant,
         "quirks": asdict(chosen),
         "split": "hash of the subject" if lists is None else [hashlib.sha256(_bytes(path)).hexdigest() for path in lists],
-        "raw": described(paths),
+        "raw": described(inputs.paths),
     } | ({"image_size": image_size} if "image" in modalities else {})
     fabricated = is_made_up(raw, *_used(modalities, folders or {}))
     if already_prepared(out, release.name, VERSION, parameters, fabricated=fabricated):
         return out
     progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
     with workplace(out, temporary) as work, progress, one_error(out, progress):
-        connection = duckdb.connect(str(work / "events.duckdb"))
-        try:
-            connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = {jobs}; SET preserve_insertion_order = false")
-            connection.execute(f"SET temp_directory = '{work / 'spill'}'")
-        except duckdb.Error:
-            raise ValueError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
-        with suppress(duckdb.InvalidInputException):  # raised in a notebook without widgets, where DuckDB has no bar to configure
-            connection.execute("SET enable_progress_bar_print = false")
-            connection.execute(f"SET enable_progress_bar = {progress.shown}")  # without it query_progress() reports nothing
-        task = Stages(raw, release, chosen, lists, connection, work, progress, jobs, image_size, dict(folders or {}), fabricated)
+        connection = _connected(work, memory_limit, jobs, progress)
+        progress.stage("checking the files")
+        counts = {"source": check_inputs(connection, inputs, allow_incomplete)}
+        task = Stages(raw, release, chosen, lists, connection, work, progress, jobs, image_size, dict(folders or {}), fabricated, counts)
         cohort = task.cohort(modalities, parameters)
         connection.close()
         progress.stage("writing")
         return write_cohort(out, cohort)
+
+
+def _connected(work: Path, memory_limit: str, jobs: int, progress: Progress) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(str(work / "events.duckdb"))
+    try:
+        connection.execute(f"SET memory_limit = {quoted(memory_limit)}")
+    except duckdb.Error:
+        raise ValueError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
+    connection.execute(f"SET threads = {jobs}; SET preserve_insertion_order = false; SET temp_directory = {quoted(str(work / 'spill'))}")
+    with suppress(duckdb.InvalidInputException):  # raised in a notebook without widgets, where DuckDB has no bar to configure
+        connection.execute("SET enable_progress_bar_print = false")
+        connection.execute(f"SET enable_progress_bar = {progress.shown}")  # without it query_progress() reports nothing
+    return connection
 
 
 def _check_modalities(release: Release, modalities: Sequence[str]) -> None:

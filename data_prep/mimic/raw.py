@@ -72,7 +72,7 @@ MIMIC3 = Release(
 )
 MIMIC4 = Release(
     "mimic4",
-    "MIMIC-IV v2.2",
+    "MIMIC-IV",
     {
         "icustays": "subject_id hadm_id stay_id first_careunit last_careunit intime outtime los",
         "admissions": "subject_id hadm_id admittime dischtime deathtime hospital_expire_flag",
@@ -105,18 +105,23 @@ def find_table(raw: Path, release: Release, table: str) -> Path:
     """The file of a table: ``.csv`` or ``.csv.gz``, in upper or lower case, in any folder of the release.
 
     Raises:
-        ValueError: no such folder or no such file.
+        ValueError: no such folder, no such file, or two of them.
     """
     if not raw.is_dir():
         raise ValueError(f"{raw} is not a folder; give the one that holds the tables of {release.title}")
+    found = []
     for folder in release.folders:
         here = {path.name.lower(): path for path in (raw / folder).iterdir()} if (raw / folder).is_dir() else {}
-        for name in (f"{table}.csv", f"{table}.csv.gz"):
-            if name in here:
-                return here[name]
+        found += [here[name] for name in (f"{table}.csv", f"{table}.csv.gz") if name in here]
+    if len(found) > 1:
+        raise ValueError(f"table {table} is there twice, {found[0]} and {found[1]}; remove the one that is not whole")
+    if found:
+        return found[0]
     shown = table.upper() if release.name == "mimic3" else table
     if release.name == "mimic3" and (raw / "hosp").is_dir():
         raise ValueError(f"{raw} has a folder hosp/, as MIMIC-IV has; use `cm2 prepare mimic4` or another folder")
+    if release.name == "mimic4" and (raw / "core").is_dir():
+        raise ValueError(f"{raw} has a folder core/, as MIMIC-IV had before v2.0, which is not read; download v2.2 or later")
     places = " or ".join(str(raw / folder) for folder in release.folders)
     raise ValueError(f"table {shown} of {release.title} is missing: no {shown}.csv or {shown}.csv.gz in {places}; copy it there")
 
@@ -152,9 +157,9 @@ def header(path: Path, release: Release, table: str) -> list[str]:
 
 def source(path: Path, release: Release, table: str) -> str:
     """SQL that reads a table: ids as BIGINT, times as TIMESTAMP (except ``charttime``), numbers as DOUBLE, the rest as text."""
-    columns = ", ".join(f"{_quoted(name)}: '{_type(name)}'" for name in header(path, release, table))
+    columns = ", ".join(f"{quoted(name)}: '{_type(name)}'" for name in header(path, release, table))
     options = "delim=',', quote='\"', escape='\"', header=true, auto_detect=false, nullstr=''"
-    return f"read_csv({_quoted(str(path))}, {options}, columns={{{columns}}})"
+    return f"read_csv({quoted(str(path))}, {options}, columns={{{columns}}})"
 
 
 def read_table(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release, table: str) -> pd.DataFrame:
@@ -207,7 +212,8 @@ def _type(column: str) -> str:
     return next((kind for names, kind in kinds if column in names), "VARCHAR")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"
 
 

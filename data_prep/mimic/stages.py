@@ -19,6 +19,7 @@ from data_prep.channels import feature_names, units
 from data_prep.mimic.events import clean_events, read_events
 from data_prep.mimic.films import SHORT_SIDE, VIEW, decode_films, last_films
 from data_prep.mimic.flow import Flow, draw_flow
+from data_prep.mimic.inputs import source_of
 from data_prep.mimic.labels import TASKS, in_hospital_mortality, readmission
 from data_prep.mimic.notes import LAST, first_events, last_notes, read_notes
 from data_prep.mimic.quirks import SENTENCES, Quirks
@@ -30,11 +31,6 @@ from data_prep.mimic.stays import admissions, long_enough, patients_of_one_stay
 from data_prep.writer import PreparedCohort, PreparedModality
 
 VERSION = "preparation 2"
-SOURCES = {
-    "mimic3": "MIMIC-III Clinical Database v1.4, https://doi.org/10.13026/C2XW26; Johnson et al., Scientific Data 2016;3:160035",
-    "mimic4": "MIMIC-IV v2.2, https://doi.org/10.13026/6mm1-ek67, and MIMIC-CXR-JPG, https://doi.org/10.13026/8360-t248; "
-    "Johnson et al., Scientific Data 2023;10:1 and 2019;6:317",
-}
 
 
 @dataclass
@@ -53,7 +49,7 @@ class Stages:
         image_size: side of the radiographs in pixels.
         folders: folders of ``films`` and ``reports``.
         fabricated: whether the raw files are made up.
-        counts: filled by the stages.
+        counts: filled by the stages; ``source`` comes from ``check_inputs``.
         records: filled by the stages with what names single records: films, reports and notes that cannot be read.
     """
 
@@ -107,7 +103,7 @@ class Stages:
         self.counts["modalities_that_no_stay_has"] = [name for name, modality in prepared.items() if not modality.present.any()]
         prepared = {name: modality for name, modality in prepared.items() if modality.present.any()}
         draw = lambda folder: draw_flow(self.disclosure.flow(flow.steps), folder / "flow.svg", FABRICATED if self.fabricated else "")
-        source = f"{FABRICATED} Layout: {self.release.title}." if self.fabricated else SOURCES[self.release.name]
+        source = f"{FABRICATED} Layout: {self.release.title}." if self.fabricated else source_of(self.counts["source"], self.release)
         return PreparedCohort(
             self.release.name,
             source,
