@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ VIEW = "AP"
 FORMATS = ("JPEG", "PNG")
 MOST_PIXELS = 64_000_000
 """Limit of a radiograph in pixels; the largest of MIMIC-CXR have about 8 million."""
+UNREADABLE = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)
+"""What Pillow raises for damaged files, and for damaged EXIF in them."""
 LEAST_CONTRAST = 8
 """Least difference between the brightest and the darkest pixel of a radiograph, of 255."""
 SHORT_SIDE = 256 / 224
@@ -135,7 +138,7 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
         path = film_path(folder, subject_id, study_id, dicom_id)
         try:
             images[row] = read_film(path, images.shape[1])
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
+        except UNREADABLE as error:
             reason = "missing" if isinstance(error, FileNotFoundError) else str(error).replace(str(path), "the file")
             failures[path.relative_to(folder).as_posix()] = reason
 

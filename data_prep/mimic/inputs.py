@@ -15,6 +15,7 @@ import duckdb
 from cm2.progress import Progress
 from data_prep.mimic.editions import TELLING, Edition, recognised
 from data_prep.mimic.raw import FILMS, Release, find_table, header, reading, source
+from data_prep.mimic.reports import Reports
 
 SUMS = "SHA256SUMS.txt"
 METADATA = "mimic-cxr-2.0.0-metadata"
@@ -65,9 +66,11 @@ def find_inputs(raw: Path, release: Release, modalities: Sequence[str], folders:
     metadata = None
     if "image" in modalities:
         metadata = find_table(folders["films"], FILMS, METADATA)
-        _files_below(folders["films"], "radiographs", "image")
+        if not (folders["films"] / "files").is_dir():
+            remedy = "give the one that has, as the source serves it, or leave out the modality image"
+            raise ValueError(f"no radiographs: {folders['films']} has no folder files/; {remedy}")
     if "report" in modalities:
-        _files_below(folders["reports"], "reports", "report")
+        Reports(folders["reports"])
     for table, path in tables.items():
         _whole(path)
         header(path, release, table)
@@ -129,12 +132,6 @@ def source_of(found: Mapping[str, Any], release: Release) -> str:
         said += f", and MIMIC-CXR-JPG v{found['films']}, https://doi.org/{FILM_DOIS[found['films']]}"
         paper += " and 2019;6:317"
     return f"{said}; Johnson et al., {paper}"
-
-
-def _files_below(folder: Path, what: str, modality: str) -> None:
-    if not (folder / "files").is_dir():
-        remedy = f"give the one that has, as the source serves it, or leave out the modality {modality}"
-        raise ValueError(f"no {what}: {folder} has no folder files/; {remedy}")
 
 
 def _whole(path: Path) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from cm2.progress import Progress
 from data_prep.mimic.quirks import Quirks
-from data_prep.mimic.raw import MIMIC3, find_table, header, open_text, reading
+from data_prep.mimic.raw import MIMIC3, find_table, header, open_text, reading, source
 from data_prep.mimic.stays import HOURS
 
 LAST = 5
@@ -23,6 +23,7 @@ LAST = 5
 
 LONGEST_FIELD = 1 << 24
 """Limit of the csv module in characters; its default of 128 KiB is too small for the longest notes."""
+ROWS_AT_ONCE = 1000
 HOUR = pd.Timedelta(hours=1)
 REMOVED = re.compile(r"\[\*\*.*?\*\*\]|_", re.DOTALL)
 SIGNATURE = re.compile(r"electronically signed|dictated by|transcribed by", re.IGNORECASE)
@@ -36,10 +37,13 @@ def clean_note(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def read_notes(raw: Path, stays: pd.DataFrame, quirks: Quirks) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_notes(
+    connection: duckdb.DuckDBPyConnection, raw: Path, stays: pd.DataFrame, quirks: Quirks
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Notes of the stays' admissions with a time and a text.
 
     Args:
+        connection: connection to DuckDB.
         raw: folder of the tables.
         stays: stays with ``subject_id`` and ``hadm_id``.
         quirks: only ``notes_in_error_kept`` is used.
@@ -56,7 +60,7 @@ def read_notes(raw: Path, stays: pd.DataFrame, quirks: Quirks) -> tuple[pd.DataF
     counts["damaged_row_ids"] = []
     kept = []
     with Progress("", path.stat().st_size, "B") as progress:
-        for row in _rows(path, progress):
+        for row in _rows(connection, path, progress):
             if int(row["hadm_id"] or -1) not in admissions or not row["subject_id"]:
                 continue
             counts["rows_of_the_cohort"] += 1
@@ -130,19 +134,27 @@ def first_events(connection: duckdb.DuckDBPyConnection, stays: pd.DataFrame) -> 
     return found.set_index("hadm_id")["first"]
 
 
-def _rows(path: Path, progress: Progress) -> Iterator[dict[str, str]]:
+def _rows(connection: duckdb.DuckDBPyConnection, path: Path, progress: Progress) -> Iterator[dict[str, str]]:
     names = header(path, MIMIC3, "noteevents")
+    if path.suffix not in (".csv", ".gz"):
+        columns = MIMIC3.columns("noteevents")
+        texts = ", ".join(f"coalesce(CAST(\"{name}\" AS VARCHAR), '')" for name in columns)
+        with reading(path), connection.cursor() as cursor:
+            cursor.execute(f"SELECT {texts} FROM {source(path, MIMIC3, 'noteevents')}")
+            while rows := cursor.fetchmany(ROWS_AT_ONCE):
+                yield from (dict(zip(columns, row, strict=True)) for row in rows)
+        return
     csv.field_size_limit(LONGEST_FIELD)
     with reading(path), open_text(path) as file:
         progress.measure = lambda: os.lseek(file.fileno(), 0, os.SEEK_CUR)
-        rows = csv.reader(file)
-        next(rows)
-        for row in rows:
-            if len(row) != len(names):
-                raise csv.Error(f"line {rows.line_num}: {len(row)} columns, expected {len(names)}")
-            named = dict(zip(names, row, strict=True))
+        lines = csv.reader(file)
+        next(lines)
+        for line in lines:
+            if len(line) != len(names):
+                raise csv.Error(f"line {lines.line_num}: {len(line)} columns, expected {len(names)}")
+            named = dict(zip(names, line, strict=True))
             if wrong := next((name for name in ("row_id", "hadm_id") if named[name] and not named[name].isdecimal()), None):
-                raise csv.Error(f"line {rows.line_num}: {wrong} is no whole number")  # what stands there may be part of a note
+                raise csv.Error(f"line {lines.line_num}: {wrong} is no whole number")  # what stands there may be part of a note
             yield named
 
 
@@ -151,7 +163,7 @@ def _set_aside(row: dict[str, str], quirks: Quirks) -> str | None:
         return "no_time"
     if not row["text"].strip():
         return "no_text"
-    if not quirks.notes_in_error_kept and row["iserror"].strip() not in ("", "0"):
+    if not quirks.notes_in_error_kept and row["iserror"].strip() not in ("", "0", "0.0"):
         return "in_error"
     # lone surrogates stand for bytes that are not UTF-8, see open_text
     return "damaged" if any("\ud800" <= letter <= "\udfff" for letter in row["text"]) else None

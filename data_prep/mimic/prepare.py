@@ -16,7 +16,7 @@ from cm2.progress import Progress
 from data_prep.made_up import is_made_up
 from data_prep.mimic.inputs import check_inputs, find_inputs
 from data_prep.mimic.quirks import Quirks
-from data_prep.mimic.raw import MIMIC3, MIMIC4, Release, described, quoted
+from data_prep.mimic.raw import MIMIC3, MIMIC4, Release, attach, described, quoted
 from data_prep.mimic.splits import split_subjects
 from data_prep.mimic.stages import VERSION, Stages
 from data_prep.mimic.workplace import one_error, workplace
@@ -41,7 +41,7 @@ def prepare_mimic3(
     """Prepares MIMIC-III v1.4: charted series and clinical notes of adults' ICU stays of 48 hours or more.
 
     Args:
-        raw: folder of the tables, ``.csv`` or ``.csv.gz``, with headers in upper or lower case.
+        raw: folder of the tables, ``.csv``, ``.csv.gz`` or ``.parquet``, with columns in upper or lower case; or a DuckDB file of them.
         out: folder of the prepared cohort, written whole or not at all.
         modalities: ``series`` and, optionally, ``note``.
         variant: for this and the following arguments see ``prepare_mimic4``.
@@ -80,7 +80,7 @@ def prepare_mimic4(
     """Prepares MIMIC-IV (v2.0 to v3.1): charted series, chest radiographs and radiology reports of adults' ICU stays of 48 hours or more.
 
     Args:
-        raw: folder with ``hosp/`` and ``icu/``, or with all tables in one place.
+        raw: folder with ``hosp/`` and ``icu/``, or with all tables in one place; or a DuckDB file of them.
         out: folder of the prepared cohort, written whole or not at all.
         modalities: ``series`` and, optionally, ``image``, or ``image`` and ``report``.
         variant: ``corrected``, or ``released`` with every quirk of the released preparation (``SENTENCES``).
@@ -155,6 +155,7 @@ def _prepare(
     progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
     with workplace(out, temporary) as work, progress, one_error(out, progress):
         connection = _connected(work, memory_limit, jobs, progress)
+        attach(connection, raw)
         progress.stage("checking the files")
         counts = {"source": check_inputs(connection, inputs, allow_incomplete)}
         task = Stages(raw, release, chosen, lists, connection, work, progress, jobs, image_size, dict(folders or {}), fabricated, counts)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, cast
 
@@ -20,6 +21,11 @@ import pandas as pd
 IDS = ("row_id", "subject_id", "hadm_id", "icustay_id", "stay_id", "itemid", "study_id")
 TIMES = ("intime", "outtime", "admittime", "dischtime", "deathtime", "dob", "dod")
 NUMBERS = ("los", "anchor_age", "hospital_expire_flag", "first_wardid", "last_wardid", "iserror")
+PARQUET = ".parquet"
+FORMATS = (".csv", ".csv.gz", PARQUET)
+DATABASES = (".duckdb", ".db", ".ddb")
+ATTACHED = "raw_copy"
+"""Name under which a DuckDB file's tables are known."""
 HASHED_BYTES = 1 << 26
 """Largest file whose SHA-256 is recorded."""
 
@@ -102,17 +108,22 @@ FILMS = Release(
 
 
 def find_table(raw: Path, release: Release, table: str) -> Path:
-    """The file of a table: ``.csv`` or ``.csv.gz``, in upper or lower case, in any folder of the release.
+    """The file of a table: ``.csv``, ``.csv.gz`` or ``.parquet``, in upper or lower case, in any folder of the release; or ``raw`` itself,
+    if it is a DuckDB file.
 
     Raises:
-        ValueError: no such folder, no such file, or two of them.
+        ValueError: no such folder, no such file, or two of them; a format that is not read, with the way to convert it.
     """
+    if raw.suffix in DATABASES and raw.is_file():
+        return raw
+    if raw.is_file():
+        raise ValueError(_how_to_convert(raw))
     if not raw.is_dir():
         raise ValueError(f"{raw} is not a folder; give the one that holds the tables of {release.title}")
     found = []
     for folder in release.folders:
         here = {path.name.lower(): path for path in (raw / folder).iterdir()} if (raw / folder).is_dir() else {}
-        found += [here[name] for name in (f"{table}.csv", f"{table}.csv.gz") if name in here]
+        found += [here[name] for name in (f"{table}{suffix}" for suffix in FORMATS) if name in here]
     if len(found) > 1:
         raise ValueError(f"table {table} is there twice, {found[0]} and {found[1]}; remove the one that is not whole")
     if found:
@@ -122,8 +133,44 @@ def find_table(raw: Path, release: Release, table: str) -> Path:
         raise ValueError(f"{raw} has a folder hosp/, as MIMIC-IV has; use `cm2 prepare mimic4` or another folder")
     if release.name == "mimic4" and (raw / "core").is_dir():
         raise ValueError(f"{raw} has a folder core/, as MIMIC-IV had before v2.0, which is not read; download v2.2 or later")
+    if other := _of_another_format(raw, release, table):
+        raise ValueError(f"table {shown} of {release.title}: {_how_to_convert(other)}")
     places = " or ".join(str(raw / folder) for folder in release.folders)
-    raise ValueError(f"table {shown} of {release.title} is missing: no {shown}.csv or {shown}.csv.gz in {places}; copy it there")
+    raise ValueError(
+        f"table {shown} of {release.title} is missing: no {shown}.csv, {shown}.csv.gz or {shown}.parquet in {places}; copy it there"
+    )
+
+
+def _of_another_format(raw: Path, release: Release, table: str) -> Path | None:
+    folders = [raw / folder for folder in release.folders if (raw / folder).is_dir()]
+    return next((path for folder in folders for path in sorted(folder.iterdir()) if path.name.lower().startswith(f"{table}.")), None)
+
+
+def _how_to_convert(path: Path) -> str:
+    """What to do with a file that is not read."""
+    way = {
+        ".zip": "unpack it (unzip) and give the folder",
+        ".tar": "unpack it (tar -xf) and give the folder",
+        ".7z": "unpack it (7z x) and give the folder",
+        ".feather": "convert it: pyarrow.feather.read_table, then pyarrow.parquet.write_table",
+        ".sqlite": "convert it in DuckDB: ATTACH it (TYPE sqlite), then COPY each table TO 'table.parquet'",
+        ".xz": "unpack it (unxz)",
+        ".bz2": "unpack it (bunzip2)",
+        ".zst": "unpack it (unzstd)",
+    }
+    remedy = way.get(path.suffix, "convert it to CSV or Parquet, for example in DuckDB: COPY (FROM ...) TO 'table.parquet'")
+    return f"{path} is not read; {remedy}"
+
+
+def attach(connection: duckdb.DuckDBPyConnection, raw: Path) -> None:
+    """Makes the tables of a DuckDB file known to a connection, which cannot change them; nothing for a folder.
+
+    Raises:
+        ValueError: no DuckDB file, or one that another program holds open.
+    """
+    if raw.suffix in DATABASES and raw.is_file():
+        with reading(raw):
+            connection.execute(f"ATTACH IF NOT EXISTS {quoted(str(raw))} AS {ATTACHED} (READ_ONLY)")
 
 
 def open_text(path: Path) -> IO[str]:
@@ -138,9 +185,15 @@ def header(path: Path, release: Release, table: str) -> list[str]:
     Raises:
         ValueError: an unreadable file, another delimiter, the other release's table, or a missing column.
     """
-    with reading(path), open_text(path) as file:
-        line = file.readline(1 << 20)
-    names = [name.strip().lower() for name in next(csv.reader([line]), [])]
+    line, names = _first_line(path), []
+    if path.suffix == PARQUET:
+        with reading(path), duckdb.connect() as connection:
+            rows = connection.execute(f"DESCRIBE FROM read_parquet({quoted(str(path))})").fetchall()
+        names = [str(name).lower() for name, *_ in rows]
+    elif path.suffix in DATABASES:
+        names = [name.lower() for name in _in_database(path, table)[1]]
+    else:
+        names = [name.strip().lower() for name in next(csv.reader([line]), [])]
     lacking = [column for column in release.columns(table) if column not in names]
     if not lacking:
         return names
@@ -155,9 +208,44 @@ def header(path: Path, release: Release, table: str) -> list[str]:
     raise ValueError(f"{path}, line 1: no column {lacking[0]!r}{found}; use the official file of {release.title}")
 
 
+def _first_line(path: Path) -> str:
+    if path.suffix == PARQUET or path.suffix in DATABASES:
+        return ""
+    with reading(path), open_text(path) as file:
+        return file.readline(1 << 20)
+
+
+@lru_cache(maxsize=64)  # a file that is attached need not be opened once more
+def _in_database(path: Path, table: str) -> tuple[str, list[str]]:
+    """A table of a DuckDB file as SQL names it, whatever its schema, and its columns.
+
+    Raises:
+        ValueError: no such table, or one in two schemas.
+    """
+    with reading(path), duckdb.connect() as connection:
+        attach(connection, path)
+        found = connection.execute(
+            "SELECT schema_name, table_name, list(column_name ORDER BY column_index) FROM duckdb_columns() "
+            "WHERE database_name = ? AND lower(table_name) = ? GROUP BY ALL ORDER BY ALL",
+            [ATTACHED, table],
+        ).fetchall()
+    if len(found) != 1:
+        schemas = " and ".join(schema for schema, *_ in found)
+        raise ValueError(
+            f"{path}: the table {table} is " + (f"in the schemas {schemas}; drop one" if found else "not there; load it first")
+        )
+    schema, name, columns = found[0]
+    return f'{ATTACHED}."{schema}"."{name}"', columns
+
+
 def source(path: Path, release: Release, table: str) -> str:
     """SQL that reads a table: ids as BIGINT, times as TIMESTAMP (except ``charttime``), numbers as DOUBLE, the rest as text."""
-    columns = ", ".join(f"{quoted(name)}: '{_type(name)}'" for name in header(path, release, table))
+    names = header(path, release, table)
+    if path.suffix == PARQUET or path.suffix in DATABASES:
+        typed = ", ".join(f'CAST("{name}" AS {_type(name)}) AS "{name}"' for name in release.columns(table))
+        place = f"read_parquet({quoted(str(path))})" if path.suffix == PARQUET else _in_database(path, table)[0]
+        return f"(SELECT {typed} FROM {place})"
+    columns = ", ".join(f"{quoted(name)}: '{_type(name)}'" for name in names)
     options = "delim=',', quote='\"', escape='\"', header=true, auto_detect=false, nullstr=''"
     return f"read_csv({quoted(str(path))}, {options}, columns={{{columns}}})"
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import zipfile
+import zlib
 from pathlib import Path
 
+ARCHIVE = "mimic-cxr-reports.zip"
+LONGEST = 1 << 20
+"""Limit of a report in bytes as unpacked; real ones have a few thousand."""
 SECTIONS = ("impression", "findings", "last_paragraph", "comparison")
 HEADER = re.compile(r"\n ([A-Z][A-Z ()/,'\-]*):\s")
 NAMES = {"impressions": "impression", "conclusion": "impression", "finding": "findings", "comparisons": "comparison"}
@@ -35,15 +40,52 @@ def report_sections(text: str) -> dict[str, str]:
     return {name: section for name, section in cleaned.items() if section}
 
 
-def report_path(folder: Path, subject_id: int, study_id: int) -> Path:
-    """Path of a report in MIMIC-CXR."""
-    return folder / "files" / f"p{subject_id // 1_000_000}" / f"p{subject_id}" / f"s{study_id}.txt"
+def report_path(subject_id: int, study_id: int) -> str:
+    """Path of a report in MIMIC-CXR, below its folder."""
+    return f"files/p{subject_id // 1_000_000}/p{subject_id}/s{study_id}.txt"
 
 
-def read_report(path: Path) -> str:
-    """A report's text.
+class Reports:
+    """The reports of MIMIC-CXR, as a folder or as the archive that the source serves.
+
+    Args:
+        place: the folder with ``files/`` or with ``mimic-cxr-reports.zip``, or that archive itself.
 
     Raises:
-        OSError, UnicodeDecodeError: the file is missing or not text.
+        ValueError: no reports there, or an archive that is damaged.
     """
-    return path.read_text(encoding="utf-8-sig")
+
+    def __init__(self, place: Path) -> None:
+        self.folder, self.archive = place, None
+        if (place / "files").is_dir():
+            return
+        packed = place if place.is_file() else place / ARCHIVE
+        if not packed.is_file():
+            remedy = f"give the folder that has, or {ARCHIVE}, as the source serves it, or leave out the modality report"
+            raise ValueError(f"no reports: {place} has no folder files/; {remedy}")
+        try:
+            self.archive = zipfile.ZipFile(packed)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ValueError(f"{packed} is no whole zip archive ({error}); copy it again") from None
+        self.prefix = next((name.partition("files/")[0] for name in self.archive.namelist() if "files/p" in name), "")
+
+    def read(self, path: str) -> str:
+        """A report's text.
+
+        Args:
+            path: as ``report_path`` gives it.
+
+        Raises:
+            OSError, UnicodeDecodeError: the report is missing, damaged, too long for one, or not text.
+        """
+        if self.archive is None:
+            return (self.folder / path).read_text(encoding="utf-8-sig")
+        try:
+            member = self.archive.getinfo(self.prefix + path)
+            if member.file_size > LONGEST:
+                raise OSError(f"{path} has {member.file_size:,} bytes, more than any report")
+            return self.archive.read(member).decode("utf-8-sig")
+        except KeyError:
+            raise FileNotFoundError(path) from None
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+            raise OSError(str(error)) from None

@@ -24,7 +24,7 @@ from data_prep.mimic.labels import TASKS, in_hospital_mortality, readmission
 from data_prep.mimic.notes import LAST, first_events, last_notes, read_notes
 from data_prep.mimic.quirks import SENTENCES, Quirks
 from data_prep.mimic.raw import Release
-from data_prep.mimic.reports import read_report, report_path, report_sections
+from data_prep.mimic.reports import Reports, report_path, report_sections
 from data_prep.mimic.series import STEP_HOURS, bin_events, channel_health, discretise
 from data_prep.mimic.splits import split_subjects
 from data_prep.mimic.stays import admissions, long_enough, patients_of_one_stay
@@ -140,7 +140,7 @@ class Stages:
         return stays.iloc[order].reset_index(drop=True), flow, values[charted][order], became
 
     def _notes(self, stays: pd.DataFrame) -> PreparedModality:
-        notes, self.counts["notes"] = read_notes(self.raw, stays, self.quirks)
+        notes, self.counts["notes"] = read_notes(self.connection, self.raw, stays, self.quirks)
         first = first_events(self.connection, stays) if self.quirks.notes_beyond_48h else None
         chosen = last_notes(notes, stays, first, self.quirks)
         texts = [SEPARATOR.join(frame["text"]) if len(frame) else None for frame in chosen]
@@ -166,20 +166,21 @@ class Stages:
     def _reports(self, n: int, films: pd.DataFrame) -> PreparedModality:
         texts: list[str | None] = [None] * n
         counts: dict[str, Any] = {"missing": 0, "empty": 0, "damaged": {}}
+        reports = Reports(self.folders["reports"])
         with Progress("", len(films), "report") as progress:
             for row, subject_id, study_id in progress.each(films[["row", "subject_id", "study_id"]].itertuples(index=False)):
-                path = report_path(self.folders["reports"], subject_id, study_id)
+                path = report_path(subject_id, study_id)
                 try:
-                    texts[row] = SEPARATOR.join(report_sections(read_report(path)).values()) or None
+                    texts[row] = SEPARATOR.join(report_sections(reports.read(path)).values()) or None
                     counts["empty"] += texts[row] is None
                 except FileNotFoundError:
                     counts["missing"] += 1
                 except (OSError, UnicodeDecodeError) as error:
-                    counts["damaged"][path.relative_to(self.folders["reports"]).as_posix()] = type(error).__name__
+                    counts["damaged"][path] = type(error).__name__
         if len(films) and counts["missing"] == len(films):
             raise ValueError(
                 f"none of {self.disclosure.count(len(films))} reports is below {self.folders['reports']};"
-                " give the folder with files/, or leave out report"
+                " give the whole of them, or leave out report"
             )
         self.records["reports"], counts["damaged"] = counts["damaged"], _by_reason(counts["damaged"])
         self.counts["reports"] = counts

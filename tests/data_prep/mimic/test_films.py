@@ -65,7 +65,7 @@ def test_a_film_is_upright_whatever_its_exif_says(orientation, tmp_path):
     assert np.abs(found - expected).max() <= 12
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(np.uint16, 65535), (np.uint16, 4095), (np.int32, 40_000)])
+@pytest.mark.parametrize(("dtype", "most"), [(np.uint16, 65535), (np.uint16, 4095)])
 def test_more_than_8_bits_are_scaled_not_clipped(dtype, most, tmp_path):
     Image.fromarray(sloped(dtype, most)).save(tmp_path / "deep.png")
     Image.fromarray(sloped()).save(tmp_path / "plain.png")
