@@ -115,7 +115,8 @@ def mimic4(
     raw: Annotated[Path, typer.Option(help="Folder with hosp/ and icu/ of MIMIC-IV, v2.0 to v3.1.")],
     out: Out,
     films: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR-JPG; default RAW/mimic-cxr-jpg.")] = None,
-    reports: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR's reports; default RAW/mimic-cxr.")] = None,
+    reports: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR's reports, or their zip; default RAW/mimic-cxr.")] = None,
+    notes: Annotated[Path | None, typer.Option(help="Folder of MIMIC-IV-Note, for the modality note; default RAW/mimic-iv-note.")] = None,
     image_size: Annotated[int, typer.Option(help="Side of the radiographs in pixels.")] = 224,
     modalities: Annotated[str, MODALITIES] = "series,image,report",
     variant: Variant = "corrected",
@@ -132,7 +133,7 @@ def mimic4(
     Example: cm2 prepare mimic4 --raw mimiciv/2.2 --films mimic-cxr-jpg/2.0.0 --reports mimic-cxr/2.0.0 --out cohorts/mimic4
     """
     options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary, allow_incomplete)
-    _report(_data_prep().prepare_mimic4(raw, out, films=films, reports=reports, image_size=image_size, **options))
+    _report(_data_prep().prepare_mimic4(raw, out, films=films, reports=reports, notes=notes, image_size=image_size, **options))
 
 
 @prepare.command()

@@ -14,6 +14,7 @@ import duckdb
 
 from cm2.progress import Progress
 from data_prep.mimic.editions import TELLING, Edition, recognised
+from data_prep.mimic.note_tables import NOTES, note_tables
 from data_prep.mimic.raw import FILMS, Release, find_table, header, reading, source
 from data_prep.mimic.reports import Reports
 
@@ -36,17 +37,19 @@ class Inputs:
         release: release of the tables.
         tables: file of each table.
         metadata: the table of the films, if they are read.
+        notes: tables of MIMIC-IV-Note, if they are read.
     """
 
     raw: Path
     release: Release
     tables: dict[str, Path]
     metadata: Path | None
+    notes: dict[str, Path]
 
     @property
     def paths(self) -> list[Path]:
         """All tables."""
-        return [*self.tables.values(), *([self.metadata] if self.metadata else [])]
+        return [*self.tables.values(), *([self.metadata] if self.metadata else []), *self.notes.values()]
 
 
 def find_inputs(raw: Path, release: Release, modalities: Sequence[str], folders: Mapping[str, Path]) -> Inputs:
@@ -56,7 +59,7 @@ def find_inputs(raw: Path, release: Release, modalities: Sequence[str], folders:
         raw: folder of the tables.
         release: release of the tables.
         modalities: what is prepared.
-        folders: folders of ``films`` and ``reports``.
+        folders: folders of ``films``, ``reports`` and ``notes``.
 
     Raises:
         ValueError: a table or folder that is missing, there twice, empty, cut within a line, or without a column that is needed.
@@ -77,7 +80,11 @@ def find_inputs(raw: Path, release: Release, modalities: Sequence[str], folders:
     if metadata:
         _whole(metadata)
         header(metadata, FILMS, METADATA)
-    return Inputs(raw, release, tables, metadata)
+    notes = note_tables(folders["notes"]) if "note" in modalities and release.name == "mimic4" else {}
+    for table, path in notes.items():
+        _whole(path)
+        header(path, NOTES, table)
+    return Inputs(raw, release, tables, metadata, notes)
 
 
 def check_inputs(connection: duckdb.DuckDBPyConnection, inputs: Inputs, allow_incomplete: bool) -> dict[str, Any]:

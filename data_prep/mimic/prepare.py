@@ -22,7 +22,7 @@ from data_prep.mimic.stages import VERSION, Stages
 from data_prep.mimic.workplace import one_error, workplace
 from data_prep.writer import already_prepared, write_cohort
 
-MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report")}
+MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report", "note")}
 STAGES = 6  # plus one for each modality
 
 
@@ -65,11 +65,12 @@ def prepare_mimic3(
 def prepare_mimic4(
     raw: Path | str,
     out: Path | str,
-    modalities: Sequence[str] = MODALITIES["mimic4"],
+    modalities: Sequence[str] = ("series", "image", "report"),
     variant: str = "corrected",
     quirks: Mapping[str, bool] | None = None,
     films: Path | str | None = None,
     reports: Path | str | None = None,
+    notes: Path | str | None = None,
     image_size: int = 224,
     split_lists: tuple[Path | str, Path | str] | None = None,
     memory_limit: str = "3GB",
@@ -77,16 +78,17 @@ def prepare_mimic4(
     temporary: Path | str | None = None,
     allow_incomplete: bool = False,
 ) -> Path:
-    """Prepares MIMIC-IV (v2.0 to v3.1): charted series, chest radiographs and radiology reports of adults' ICU stays of 48 hours or more.
+    """Prepares MIMIC-IV (v2.0 to v3.1): series, chest radiographs, their reports and notes of adults' ICU stays of 48 hours or more.
 
     Args:
         raw: folder with ``hosp/`` and ``icu/``, or with all tables in one place; or a DuckDB file of them.
         out: folder of the prepared cohort, written whole or not at all.
-        modalities: ``series`` and, optionally, ``image``, or ``image`` and ``report``.
+        modalities: ``series`` and, optionally, ``image``, or ``image`` and ``report``, and ``note``.
         variant: ``corrected``, or ``released`` with every quirk of the released preparation (``SENTENCES``).
         quirks: individual quirks to switch on or off, by name.
         films: folder of MIMIC-CXR-JPG; default ``raw/mimic-cxr-jpg``.
-        reports: folder of MIMIC-CXR's report texts; default ``raw/mimic-cxr``.
+        reports: folder of MIMIC-CXR's report texts, or ``mimic-cxr-reports.zip``; default ``raw/mimic-cxr``.
+        notes: folder of MIMIC-IV-Note, for the modality ``note``; default ``raw/mimic-iv-note``.
         image_size: side of the radiographs in pixels.
         split_lists: files of test and of validation subjects (rows ``subject_id,flag``); default: a stable hash of the subject.
         memory_limit: memory limit of DuckDB; larger data spill to disk.
@@ -102,6 +104,7 @@ def prepare_mimic4(
         ValueError: as ``prepare_mimic3``.
     """
     folders = {"films": Path(films or Path(raw) / "mimic-cxr-jpg"), "reports": Path(reports or Path(raw) / "mimic-cxr")}
+    folders["notes"] = Path(notes or Path(raw) / "mimic-iv-note")
     return _prepare(
         Path(raw),
         Path(out),

@@ -21,6 +21,7 @@ from data_prep.mimic.films import SHORT_SIDE, VIEW, decode_films, last_films
 from data_prep.mimic.flow import Flow, draw_flow
 from data_prep.mimic.inputs import source_of
 from data_prep.mimic.labels import TASKS, in_hospital_mortality, readmission
+from data_prep.mimic.note_tables import last_notes_of_stays
 from data_prep.mimic.notes import LAST, first_events, last_notes, read_notes
 from data_prep.mimic.quirks import SENTENCES, Quirks
 from data_prep.mimic.raw import Release
@@ -31,6 +32,7 @@ from data_prep.mimic.stays import admissions, long_enough, patients_of_one_stay
 from data_prep.writer import PreparedCohort, PreparedModality
 
 VERSION = "preparation 2"
+ABOUT_NOTES = {"documents": LAST, "separator": "form feed"}
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Stages:
         progress: receives the name of each stage.
         jobs: number of threads.
         image_size: side of the radiographs in pixels.
-        folders: folders of ``films`` and ``reports``.
+        folders: folders of ``films``, ``reports`` and ``notes``.
         fabricated: whether the raw files are made up.
         counts: filled by the stages; ``source`` comes from ``check_inputs``.
         records: filled by the stages with what names single records: films, reports and notes that cannot be read.
@@ -140,6 +142,10 @@ class Stages:
         return stays.iloc[order].reset_index(drop=True), flow, values[charted][order], became
 
     def _notes(self, stays: pd.DataFrame) -> PreparedModality:
+        if self.release.name == "mimic4":
+            documents, self.counts["notes"] = last_notes_of_stays(self.connection, self.folders["notes"], stays)
+            texts = [SEPARATOR.join(parts) or None for parts in documents]
+            return PreparedModality("text", texts, np.array([bool(parts) for parts in documents]), notes=ABOUT_NOTES)
         notes, self.counts["notes"] = read_notes(self.connection, self.raw, stays, self.quirks)
         first = first_events(self.connection, stays) if self.quirks.notes_beyond_48h else None
         chosen = last_notes(notes, stays, first, self.quirks)
@@ -148,7 +154,7 @@ class Stages:
         self.records["notes"] = self.counts["notes"].pop("damaged_row_ids")
         self.counts["notes"]["damaged"] = len(self.records["notes"])
         self.counts["notes"]["stays_with_notes"] = int(present.sum())
-        return PreparedModality("text", texts, present, notes={"documents": LAST, "separator": "form feed"})
+        return PreparedModality("text", texts, present, notes=ABOUT_NOTES)
 
     def _films(self, stays: pd.DataFrame) -> tuple[PreparedModality, pd.DataFrame]:
         films, self.counts["films"] = last_films(self.connection, self.folders["films"], stays)
