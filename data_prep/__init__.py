@@ -8,14 +8,26 @@ from typing import TYPE_CHECKING, Any
 from cm2.environment.extras import require
 
 if TYPE_CHECKING:
+    from data_prep.eicu import fabricate_eicu, prepare_eicu
     from data_prep.fabricate import fabricate_mimic3, fabricate_mimic4
     from data_prep.mimic.prepare import prepare_mimic3, prepare_mimic4
     from data_prep.physionet2012 import prepare_physionet2012
     from data_prep.synthetic import prepare_synthetic
 
-__all__ = ["fabricate_mimic3", "fabricate_mimic4", "prepare_mimic3", "prepare_mimic4", "prepare_physionet2012", "prepare_synthetic"]
+__all__ = [
+    "fabricate_eicu",
+    "fabricate_mimic3",
+    "fabricate_mimic4",
+    "prepare_eicu",
+    "prepare_mimic3",
+    "prepare_mimic4",
+    "prepare_physionet2012",
+    "prepare_synthetic",
+]
 
 _HOMES = {
+    "fabricate_eicu": "data_prep.eicu",
+    "prepare_eicu": "data_prep.eicu",
     "fabricate_mimic3": "data_prep.fabricate",
     "fabricate_mimic4": "data_prep.fabricate",
     "prepare_mimic3": "data_prep.mimic",

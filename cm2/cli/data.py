@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cm2.cohorts.disclosure import Disclosure
 
 prepare = typer.Typer(no_args_is_help=True, help="Turn raw files into a prepared cohort.")
-fabricate = typer.Typer(no_args_is_help=True, help="Fabricate raw files of MIMIC with known correct answers.")
+fabricate = typer.Typer(no_args_is_help=True, help="Fabricate raw files of MIMIC, with known correct answers, and of eICU.")
 
 Out = Annotated[Path, typer.Option(help="Folder of the prepared cohort; written whole or not at all.")]
 MODALITIES = typer.Option(help="Only these modalities, separated by commas.")
@@ -137,6 +137,23 @@ def mimic4(
 
 
 @prepare.command()
+def eicu(
+    raw: Annotated[Path, typer.Option(help="Folder with the tables of eICU v2.0 or of its demo.")],
+    out: Out,
+    memory_limit: MemoryLimit = "3GB",
+    jobs: Jobs = 2,
+    temporary: Temporary = None,
+    allow_incomplete: Incomplete = False,
+) -> None:
+    """Prepare your copy of eICU, or its open demo: charted series of a second hospital system, in the columns of MIMIC's.
+
+    Example: cm2 prepare eicu --raw eicu-crd-demo/2.0.1 --out cohorts/eicu
+    """
+    options = {"memory_limit": memory_limit, "jobs": jobs, "temporary": temporary, "allow_incomplete": allow_incomplete}
+    _report(_data_prep().prepare_eicu(raw, out, **options))
+
+
+@prepare.command()
 def quirks() -> None:
     """List the defects of the released preparation of MIMIC that the corrected one avoids.
 
@@ -162,6 +179,15 @@ def fabricated_mimic4(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
     Example: cm2 fabricate mimic4 --stays 2000 --out raw/mimic4
     """
     typer.echo(_data_prep().fabricate_mimic4(out, stays=stays, seed=seed))
+
+
+@fabricate.command("eicu")
+def fabricated_eicu(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
+    """Fabricate raw files in the layout of eICU's demo v2.0.1, with realistic errors.
+
+    Example: cm2 fabricate eicu --stays 500 --out raw/eicu
+    """
+    typer.echo(_data_prep().fabricate_eicu(out, stays=stays, seed=seed))
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="Folder of a prepared cohort, or of tables.")]) -> None:

@@ -7,6 +7,7 @@ known category, of another fluid than blood, or outside its channel's plausible 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -46,6 +47,12 @@ def items() -> pd.DataFrame:
     """The 114 item ids: ``itemid``, ``variable``, ``source`` (lab, carevue, metavision), ``unit`` (where a variable's items differ) and
     ``fluid`` (where it is not blood, by MIMIC's dictionary of laboratory items)."""
     return pd.read_csv(str(files("data_prep.mimic") / "items.csv"), keep_default_na=False)
+
+
+def known_channels(sources: Collection[str]) -> set[str]:
+    """The variables that these sources have an item for."""
+    known = items()
+    return set(known["variable"][known["source"].isin(sources)])
 
 
 def read_events(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release, stays: pd.DataFrame, quirks: Quirks) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def clean_events(connection: duckdb.DuckDBPyConnection, quirks: Quirks) -> dict[
             FROM (
                 SELECT *, CASE WHEN {"FALSE" if quirks.other_fluids_as_blood else "foreign_fluid"} THEN 'of_another_fluid'
                     WHEN number IS NULL THEN CASE WHEN variable IN ({textual}) THEN 'not_a_category' ELSE 'not_a_number' END
-                    WHEN {"FALSE" if quirks.implausible_values_kept else _implausible()} THEN 'out_of_range' ELSE '{READ}' END AS fate
+                    WHEN {"FALSE" if quirks.implausible_values_kept else implausible()} THEN 'out_of_range' ELSE '{READ}' END AS fate
                 FROM (
                     SELECT subject_id, stay_id, charttime, variable, foreign_fluid, CASE WHEN variable IN ({textual}) THEN rank
                         WHEN isfinite(x) THEN CASE variable {cases} ELSE x END END AS number,
@@ -167,7 +174,7 @@ def _rules(quirks: Quirks) -> dict[str, str]:
     }
 
 
-def _implausible() -> str:
+def implausible() -> str:
     """SQL for a cleaned ``number`` outside the plausible range of its variable."""
     ranges = {code: channel.plausible for code, channel in enumerate(CHANNELS) if channel.plausible}
     cases = " ".join(f"WHEN {code} THEN number NOT BETWEEN {low}::DOUBLE AND {high}::DOUBLE" for code, (low, high) in ranges.items())

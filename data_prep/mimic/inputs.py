@@ -75,14 +75,14 @@ def find_inputs(raw: Path, release: Release, modalities: Sequence[str], folders:
     if "report" in modalities:
         Reports(folders["reports"])
     for table, path in tables.items():
-        _whole(path)
+        whole(path)
         header(path, release, table)
     if metadata:
-        _whole(metadata)
+        whole(metadata)
         header(metadata, FILMS, METADATA)
     notes = note_tables(folders["notes"]) if "note" in modalities and release.name == "mimic4" else {}
     for table, path in notes.items():
-        _whole(path)
+        whole(path)
         header(path, NOTES, table)
     return Inputs(raw, release, tables, metadata, notes)
 
@@ -106,7 +106,7 @@ def check_inputs(connection: duckdb.DuckDBPyConnection, inputs: Inputs, allow_in
     checked = dict.fromkeys((path.name for path in inputs.paths), "not checked")
     with Progress("", len(inputs.paths), "file") as progress:
         for path in progress.each(inputs.paths):
-            listed = _listed(path)
+            listed = compare_checksum(path)
             if listed is not None:
                 checked[path.name] = "checksum"
                 problems += [listed] if listed else []
@@ -141,8 +141,12 @@ def source_of(found: Mapping[str, Any], release: Release) -> str:
     return f"{said}; Johnson et al., {paper}"
 
 
-def _whole(path: Path) -> None:
-    """Checks that a file holds something and that a text file ends with a line."""
+def whole(path: Path) -> None:
+    """Checks that a file holds something and that a text file ends with a line.
+
+    Raises:
+        ValueError: it does not.
+    """
     if not path.stat().st_size:
         raise ValueError(f"{path} is empty; copy it again")
     if path.suffix != ".csv":
@@ -159,7 +163,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, inputs: Inputs, table: str) -> 
         return int(connection.execute(f"SELECT count(*) FROM {source(path, inputs.release, table)}").fetchall()[0][0])
 
 
-def _listed(path: Path) -> str | None:
+def compare_checksum(path: Path) -> str | None:
     """Compares a file with the checksums in its folder or one above it: None if none lists it, else what is wrong, or nothing."""
     for folder in list(path.parents)[:DEPTH]:
         if not (folder / SUMS).is_file():

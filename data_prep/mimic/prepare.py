@@ -157,7 +157,7 @@ def _prepare(
         return out
     progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
     with workplace(out, temporary) as work, progress, one_error(out, progress):
-        connection = _connected(work, memory_limit, jobs, progress)
+        connection = connected(work, memory_limit, jobs, progress)
         attach(connection, raw)
         progress.stage("checking the files")
         counts = {"source": check_inputs(connection, inputs, allow_incomplete)}
@@ -168,7 +168,12 @@ def _prepare(
         return write_cohort(out, cohort)
 
 
-def _connected(work: Path, memory_limit: str, jobs: int, progress: Progress) -> duckdb.DuckDBPyConnection:
+def connected(work: Path, memory_limit: str, jobs: int, progress: Progress) -> duckdb.DuckDBPyConnection:
+    """A connection to a database in the work folder, which spills there.
+
+    Raises:
+        ValueError: a memory limit that DuckDB does not understand.
+    """
     connection = duckdb.connect(str(work / "events.duckdb"))
     try:
         connection.execute(f"SET memory_limit = {quoted(memory_limit)}")

@@ -13,7 +13,7 @@ import pandas as pd
 from cm2.progress import Progress
 from data_prep.channels import CHANNELS, continuous_columns, feature_names
 from data_prep.filling import forward_fill
-from data_prep.mimic.events import READ, UNREAD, category_ranks, items
+from data_prep.mimic.events import READ, UNREAD, category_ranks
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import query_share
 from data_prep.mimic.stays import HOURS, TOLERANCE
@@ -135,22 +135,20 @@ def discretise(values: np.ndarray, fitted: np.ndarray, quirks: Quirks) -> tuple[
     return series, statistics | ({"least_deviation": raised} if raised else {})
 
 
-def channel_health(values: np.ndarray, fitted: np.ndarray, became: dict[str, dict[str, int]], sources: Collection[str]) -> dict[str, Any]:
+def channel_health(values: np.ndarray, fitted: np.ndarray, became: dict[str, dict[str, int]], known: Collection[str]) -> dict[str, Any]:
     """What became of each channel's events, for the manifest.
 
     Args:
         values: ``(n, 24, 17)`` of the cohort's stays, as returned by ``bin_events``.
         fitted: ``(n,)`` bool, the training stays.
         became: as returned by ``bin_events``.
-        sources: sources of items that the release has, see ``events.items``.
+        known: channels that the source has an item for.
 
     Returns:
         By channel: ``charted``, its parts by what became of them, ``stays`` and ``steps`` with a value, and ``state``: ``no item`` (the
         release has none), ``empty`` (nothing charted), ``unread`` (nothing that was charted is used), ``constant`` (one value in all
         training stays) or ``fine``.
     """
-    known = items()
-    itemised = set(known["variable"][known["source"].isin(sources)])
     found = {}
     for code, channel in enumerate(CHANNELS):
         here, parts = values[:, :, code], became[channel.name]
@@ -158,7 +156,7 @@ def channel_health(values: np.ndarray, fitted: np.ndarray, became: dict[str, dic
         training = here[fitted][seen[fitted]]
         state = "constant" if len(training) and (training == training[0]).all() else "fine"
         if not seen.any():
-            state = "no item" if channel.name not in itemised else "unread" if parts else "empty"
+            state = "no item" if channel.name not in known else "unread" if parts else "empty"
         counted = {name: parts.get(name, 0) for name in (*UNREAD, "before_entry", "after_48_hours", "used")}
         found[channel.name] = (
             {"state": state, "charted": sum(counted.values())} | counted | {"stays": int(seen.any(axis=1).sum()), "steps": int(seen.sum())}

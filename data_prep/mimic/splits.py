@@ -10,7 +10,7 @@ import pandas as pd
 from cm2.cohorts.disclosure import Disclosure
 from cm2.cohorts.missingness import stable_uniform
 
-RATIOS = {"mimic3": (0.15, 0.18), "mimic4": (0.20, 0.10)}
+RATIOS = {"mimic3": (0.15, 0.18), "mimic4": (0.20, 0.10), "eicu": (0.15, 0.18)}
 """Fraction of test subjects, and of validation subjects among the others, as in the lists of the two benchmarks."""
 
 

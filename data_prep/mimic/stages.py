@@ -16,7 +16,7 @@ from cm2.cohorts.disclosure import FABRICATED, Disclosure
 from cm2.cohorts.format import SEPARATOR
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
-from data_prep.mimic.events import clean_events, read_events
+from data_prep.mimic.events import clean_events, known_channels, read_events
 from data_prep.mimic.films import SHORT_SIDE, VIEW, decode_films, last_films
 from data_prep.mimic.flow import Flow, draw_flow
 from data_prep.mimic.inputs import source_of
@@ -86,7 +86,9 @@ class Stages:
         self.progress.stage("series")
         fitted = stays["split"].isin(("train", "valid") if self.quirks.normaliser_sees_validation else ("train",)).to_numpy()
         series, statistics = discretise(values, fitted, self.quirks)
-        self.counts["channels"] = channel_health(values, (stays["split"] == "train").to_numpy(), became, self.release.sources)
+        self.counts["channels"] = channel_health(
+            values, (stays["split"] == "train").to_numpy(), became, known_channels(self.release.sources)
+        )
         split = "train and valid" if self.quirks.normaliser_sees_validation else "train"
         about = {"step_hours": STEP_HOURS}
         everyone = np.ones(len(stays), dtype=bool)
