@@ -87,5 +87,5 @@ class Reports:
             return self.archive.read(member).decode("utf-8-sig")
         except KeyError:
             raise FileNotFoundError(path) from None
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise OSError(str(error)) from None
