@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.eicu.sources import CHARTED, COLUMNS, FAHRENHEIT, LABS, SCORES
+from data_prep.made_up import mark
 from data_prep.writer import whole_or_nothing
 
 LEAST = 50
@@ -66,6 +67,7 @@ def fabricate_eicu(out: Path | str, stays: int = 500, seed: int = 0) -> Path:
     with whole_or_nothing(out) as folder:
         for name, frame in tables.items():
             frame.iloc[rng.permutation(len(frame))].to_csv(folder / f"{name}.csv.gz", index=False)
+        mark(folder)
     return out
 
 

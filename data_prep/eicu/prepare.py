@@ -10,11 +10,13 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from cm2.cohorts.disclosure import FABRICATED, Disclosure
 from cm2.cohorts.missingness import stable_uniform
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.eicu.events import ENTRY, clean_events
 from data_prep.eicu.sources import EICU, ROWS, channels
+from data_prep.made_up import is_made_up
 from data_prep.mimic.flow import Flow, draw_flow
 from data_prep.mimic.inputs import compare_checksum, whole
 from data_prep.mimic.prepare import connected
@@ -73,7 +75,8 @@ def prepare_eicu(
         whole(path)
         header(path, EICU, table)
     parameters = {"raw": described(list(tables.values()))}
-    if already_prepared(out, "eicu", VERSION, parameters):
+    fabricated = is_made_up(raw if raw.is_dir() else raw.parent)
+    if already_prepared(out, "eicu", VERSION, parameters, fabricated=fabricated):
         return out
     progress = Progress("preparing eicu", STAGES, even=False)
     with workplace(out, temporary) as work, progress, one_error(out, progress):
@@ -81,14 +84,19 @@ def prepare_eicu(
         attach(connection, raw)
         progress.stage("checking the files")
         counts: dict[str, Any] = {"source": _checked(connection, tables, allow_incomplete)}
-        cohort = _cohort(connection, tables, parameters, counts, progress)
+        cohort = _cohort(connection, tables, parameters, counts, progress, fabricated)
         connection.close()
         progress.stage("writing")
         return write_cohort(out, cohort)
 
 
 def _cohort(
-    connection: duckdb.DuckDBPyConnection, tables: dict[str, Path], parameters: dict[str, Any], counts: dict[str, Any], progress: Progress
+    connection: duckdb.DuckDBPyConnection,
+    tables: dict[str, Path],
+    parameters: dict[str, Any],
+    counts: dict[str, Any],
+    progress: Progress,
+    fabricated: bool,
 ) -> PreparedCohort:
     progress.stage("stays")
     stays, flow = _stays(connection, tables["patient"])
@@ -114,9 +122,13 @@ def _cohort(
     everyone = np.ones(len(stays), dtype=bool)
     about = {"step_hours": STEP_HOURS}
     modality = PreparedModality("series", series, everyone, feature_names(), units(), {"split": "train"} | statistics, about)
-    draw = lambda folder: draw_flow(flow.steps, folder / "flow.svg")
+    shown = Disclosure(credentialed=True, fabricated=fabricated)
+    draw = lambda folder: draw_flow(shown.flow(flow.steps), folder / "flow.svg", FABRICATED if fabricated else "")
     said = f"{counts['source']['release'] or 'eICU, of no release that its rows tell'}; {PAPER}"
-    return PreparedCohort("eicu", said, VERSION, parameters, stays, {"series": modality}, TASKS, flow.steps, counts, extra=draw)
+    said = f"{FABRICATED} Layout: eICU v2.0." if fabricated else said
+    return PreparedCohort(
+        "eicu", said, VERSION, parameters, stays, {"series": modality}, TASKS, flow.steps, counts, extra=draw, fabricated=fabricated
+    )
 
 
 def _stays(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[pd.DataFrame, Flow]:
