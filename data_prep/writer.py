@@ -164,7 +164,7 @@ def _check(cohort: PreparedCohort) -> None:
     stays = cohort.stays
     if not stays["stay_id"].is_unique:
         twice = _named(cohort, stays["stay_id"].duplicated())
-        raise ValueError(f"the {twice} occurs twice; a cohort has one row per stay")
+        raise ValueError(f"{twice} occurs twice; a cohort has one row per stay")
     if unknown := sorted(set(stays["split"]) - set(SPLITS)):
         raise ValueError(f"unknown split {unknown[0]!r}; {choose(str(unknown[0]), SPLITS)}")
     for task in cohort.tasks:
@@ -177,16 +177,17 @@ def _check(cohort: PreparedCohort) -> None:
             finite = np.isfinite(modality.data).reshape(len(stays), -1).all(axis=1)
             if (modality.present & ~finite).any():
                 stay = _named(cohort, modality.present & ~finite)
-                raise ValueError(f"{name}: the {stay} has a value that is not finite; impute it or mark the modality as missing")
+                raise ValueError(f"{name}: {stay} has a value that is not finite; impute it or mark the modality as missing")
     empty = ~np.any([modality.present for modality in cohort.modalities.values()], axis=0)
     if empty.any():
-        raise ValueError(f"the {_named(cohort, empty)} has no modality; drop and count such stays")
+        raise ValueError(f"{_named(cohort, empty)} has no modality; drop and count such stays")
 
 
 def _named(cohort: PreparedCohort, wrong: np.ndarray | pd.Series) -> str:
     """What an error calls the first stay where something is wrong."""
     row = int(np.flatnonzero(wrong)[0])
-    return f"stay {cohort.disclosure.record(cohort.stays['stay_id'].iloc[row], row)}"
+    record = cohort.disclosure.record(cohort.stays["stay_id"].iloc[row], row)
+    return f"the stay {record}" if cohort.disclosure.credentialed else f"stay {record}"
 
 
 def _write_modality(folder: Path, name: str, modality: PreparedModality, stays: pd.DataFrame) -> dict[str, Any]:
@@ -225,6 +226,8 @@ def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, d
     shown = cohort.disclosure.manifest(exact)
     if cohort.credentialed:
         private = {name: exact[name] for name in exact if shown[name] != exact[name]} | {"records": cohort.records}
+        if "counts" in private:  # what is shown as it is stands in the manifest alone
+            private["counts"] = {name: found for name, found in exact["counts"].items() if shown["counts"][name] != found}
         if "counts" in private:  # counted in any order, but equal cohorts have equal files
             private["counts"] = json.loads(json.dumps(private["counts"], sort_keys=True))
         (folder / PRIVATE).write_text(json.dumps(private, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

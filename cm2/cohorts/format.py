@@ -146,7 +146,8 @@ def read_exact(path: Path) -> dict[str, Any]:
     if PRIVATE not in manifest["sizes"]:
         return manifest
     try:
-        return manifest | json.loads((path / PRIVATE).read_text(encoding="utf-8"))
+        private = json.loads((path / PRIVATE).read_text(encoding="utf-8"))
+        return manifest | private | {"counts": manifest.get("counts", {}) | private.get("counts", {})}
     except (OSError, ValueError):
         raise ValueError(f"{path / PRIVATE} cannot be read; prepare the cohort again") from None
 

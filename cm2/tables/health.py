@@ -10,7 +10,7 @@ import pandas as pd
 
 from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import SMALLEST, guard
-from cm2.cohorts.format import credentialed
+from cm2.cohorts.format import credentialed, read_exact
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK, ROWS_AT_ONCE
 
@@ -41,7 +41,7 @@ def channel_health(cohort: Cohort) -> pd.DataFrame:
         channel, says the manifest), ``empty``, ``unread``, ``constant`` (one value in all training stays) and ``fine``.
     """
     rows = []
-    told = cohort.manifest.get("counts", {}).get("channels", {})
+    told = read_exact(cohort.path).get("counts", {}).get("channels", {})  # guarded below, where they are shown
     training = (cohort.stays["split"] == "train").to_numpy()
     for name, entry in cohort.manifest["modalities"].items():
         if not kind(entry["kind"]).named_steps:

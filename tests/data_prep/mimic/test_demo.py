@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -70,7 +69,7 @@ def test_flow_step_by_step(prepared):
 
 
 def test_what_became_of_each_channel(prepared):
-    manifest = json.loads((prepared / "manifest.json").read_text())
+    manifest = read_exact(prepared)
     channels, events = manifest["counts"]["channels"], manifest["counts"]["events"]
     assert list(channels) == [channel.name for channel in CHANNELS]
     ends = ("not_a_number", "not_a_category", "of_another_fluid", "out_of_range", "before_entry", "after_48_hours", "used")

@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 from data_prep import prepare_mimic3, prepare_mimic4
+from data_prep.made_up import MARK
 from data_prep.mimic import editions
 from data_prep.mimic.editions import EDITIONS, Edition, recognised
 
@@ -19,7 +20,7 @@ STAYS = 200
 @pytest.fixture
 def raw(fabricated, tmp_path):
     """A small copy that a test may break."""
-    return shutil.copytree(fabricated("mimic3", STAYS), tmp_path / "raw", ignore=shutil.ignore_patterns("truth"))
+    return shutil.copytree(fabricated("mimic3", STAYS), tmp_path / "raw", ignore=shutil.ignore_patterns("truth", MARK))
 
 
 def prepare(raw, tmp_path, **options):
@@ -115,7 +116,7 @@ def test_the_open_demo_is_recognised_and_a_cut_one_refused(mimic3_demo, tmp_path
 
 
 def test_the_folders_of_mimic4(fabricated, tmp_path):
-    raw = shutil.copytree(fabricated("mimic4", STAYS), tmp_path / "raw", ignore=shutil.ignore_patterns("truth"))
+    raw = shutil.copytree(fabricated("mimic4", STAYS), tmp_path / "raw", ignore=shutil.ignore_patterns("truth", MARK))
     said, found = source(prepare_mimic4(raw, tmp_path / "o'brien", image_size=32))
     assert "MIMIC-CXR-JPG v2.0.0" in said and found["films"] == "2.0.0"
     (raw / "mimic-cxr-jpg" / "mimic-cxr-2.1.0-test-set-labeled.csv").write_text("study_id\n")

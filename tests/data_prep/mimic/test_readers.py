@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from cm2 import load_cohort
-from cm2.cohorts.format import SEPARATOR
+from cm2.cohorts.format import SEPARATOR, read_exact
 from data_prep import prepare_mimic3, prepare_mimic4
+from data_prep.made_up import MARK
 
 STAYS = 200
 
@@ -43,6 +44,7 @@ def same(folder, expected):
 @pytest.mark.parametrize("typed", [True, False])
 def test_parquet(typed, raw, expected, tmp_path):
     (tmp_path / "raw").mkdir()
+    shutil.copy(raw / MARK, tmp_path / "raw")
     for name, path in tables(raw).items():
         if name == "NOTEEVENTS":  # has bytes that are no text, which Parquet cannot hold
             shutil.copy(path, tmp_path / "raw")
@@ -53,13 +55,14 @@ def test_parquet(typed, raw, expected, tmp_path):
 
 def test_a_duckdb_file(raw, expected, tmp_path):
     file = tmp_path / "copy.duckdb"
+    shutil.copy(raw / MARK, tmp_path)
     with duckdb.connect(str(file)) as connection:
         connection.execute("CREATE SCHEMA mimiciii")
         for name, path in tables(raw).items():
             connection.execute(f"CREATE TABLE mimiciii.{name} AS {read(path, True)}")
     before = file.read_bytes()
     out = prepare_mimic3(file, tmp_path / "out")
-    assert set(same(out, expected)) <= {"note.parquet"}, "but for the notes whose bytes are no text"
+    assert set(same(out, expected)) <= {"note.parquet", "private.json"}, "but for the notes whose bytes are no text"
     assert file.read_bytes() == before and prepare_mimic3(file, tmp_path / "out") == out
     with duckdb.connect(str(file)) as connection:
         connection.execute("DROP TABLE mimiciii.labevents")
@@ -131,7 +134,7 @@ def test_the_notes_of_mimic4(fabricated, tmp_path):
     texts = dict(zip(cohort.stays["stay_id"], cohort.texts("note"), strict=True))
     assert texts[stays["stay_id"][0]] == SEPARATOR.join(f"film {i}" for i in range(2, 7))
     assert texts[stays["stay_id"][1]] == "earlier summary" and texts[stays["stay_id"][2]] is None
-    assert cohort.manifest["counts"]["notes"]["radiology"] == {"of_the_cohorts_subjects": 11, "no_time_or_text": 2, "eligible": 7}
+    assert read_exact(cohort.path)["counts"]["notes"]["radiology"] == {"of_the_cohorts_subjects": 11, "no_time_or_text": 2, "eligible": 7}
     (folder / "discharge.csv.gz").unlink()
     with pytest.raises(ValueError, match="table discharge of MIMIC-IV-Note is missing"):
         prepare_mimic4(raw, tmp_path / "none", modalities=["series", "note"], notes=folder.parent)
