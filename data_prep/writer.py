@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, SPLITS, STAYS, combined_checksum, file_sha256, write_manifest
+from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, SPLITS, STAYS, combined_checksum, write_manifest
 from cm2.config.names import choose
+from cm2.durable import file_sha256, whole_or_nothing
 from cm2.kinds import Data, kind
 
 
@@ -73,20 +70,6 @@ class PreparedCohort:
     counts: dict[str, Any]
     extra: Callable[[Path], None] | None = None
     credentialed: bool = True
-
-
-@contextmanager
-def whole_or_nothing(out: Path) -> Iterator[Path]:
-    """A temporary sibling of ``out``: renamed to ``out`` when the block ends well, removed when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
-        folder.chmod(0o755)  # a temporary folder is private to its owner
-        yield folder
-        os.rename(folder, out)  # atomic, and an error if ``out`` holds anything
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str, Any], credentialed: bool = True) -> bool:

@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from cm2.batch import Modality
-from cm2.cohorts.format import PRESENT, SPLITS, STAYS, credentialed
+from cm2.cohorts.format import PRESENT, SPLITS, credentialed, read_stays
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
@@ -48,7 +48,7 @@ class Cohort:
         self.manifest = manifest
         self.max_length = max_length
         self.vocabulary_size = vocabulary_size
-        self.stays = pd.read_parquet(path / STAYS)
+        self.stays = read_stays(path, manifest)
         self.present = self.stays[[f"{PRESENT}{name}" for name in manifest["modalities"]]].to_numpy(dtype=bool)
         self._given = tokenizer
         self._cache: dict[tuple[str, str], Any] = {}

@@ -19,6 +19,7 @@ from torch import Tensor
 from cm2.batch import Modality, Value
 from cm2.config import EncoderConfig
 from cm2.config.names import enter
+from cm2.durable import new_array
 from cm2.networks.encoders import Encoder
 
 KINDS: dict[str, type[Kind]] = {}
@@ -142,7 +143,7 @@ class ArrayKind(Kind):
     def write(self, folder: Path, name: str, data: Data, present: np.ndarray, stay_id: pd.Series) -> tuple[str, list[int]]:
         """Writes blocks of rows: ``data`` may be a memory map larger than memory."""
         file, array = f"{name}.npy", np.asanyarray(data)
-        saved = np.lib.format.open_memmap(folder / file, mode="w+", dtype=self.dtype, shape=array.shape)
+        saved = new_array(folder / file, self.dtype, array.shape)
         for rows in blocks(len(array)):
             saved[rows] = array[rows]
             saved[rows][~present[rows]] = 0
@@ -150,10 +151,16 @@ class ArrayKind(Kind):
         return file, list(array.shape[1:])
 
     def check(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> None:
-        """Compares the array's shape."""
-        expected, given = (len(stored.stays), *entry["shape"]), stored.array(name).shape
-        if given != expected:
-            raise ValueError(f"{stored.path / entry['file']}: expected shape {expected}, got {given}; prepare the cohort again")
+        """Compares the array's shape and type."""
+        file, expected = stored.path / entry["file"], (len(stored.stays), *entry["shape"])
+        try:
+            array = stored.array(name)
+        except ValueError as error:  # no array, or one of objects, which would have to be unpickled
+            raise ValueError(f"{file} is not an array of numbers ({error}); prepare the cohort again") from None
+        if array.shape != expected:
+            raise ValueError(f"{file}: expected shape {expected}, got {array.shape}; prepare the cohort again")
+        if array.dtype != self.dtype:
+            raise ValueError(f"{file}: expected {np.dtype(self.dtype)}, got {array.dtype}; prepare the cohort again")
 
     def misplaced(self, stored: Stored, name: str, present: np.ndarray) -> tuple[str, str]:
         """Missing values are zeros."""

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 from torch import Tensor
 
 from cm2.batch import Modality
@@ -35,7 +37,17 @@ class Text(Kind):
         return file, []
 
     def check(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> None:
-        """Checks nothing: reading the texts takes a while, and ``Cohort.texts`` checks their order when it does."""
+        """Compares columns, types and number of rows; ``Cohort.texts`` checks the order of the stays when it reads them."""
+        file = stored.path / entry["file"]
+        try:
+            content = parquet.ParquetFile(file)
+            types = {field.name: str(field.type) for field in content.schema_arrow}
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{file} is not a table of texts ({error}); prepare the cohort again") from None
+        if types.get("stay_id") != "int64" or types.get("text") not in ("string", "large_string", "null"):
+            raise ValueError(f"{file}: expected stay_id (int64) and text, got {types}; prepare the cohort again")
+        if content.metadata.num_rows != len(stored.stays):
+            raise ValueError(f"{file}: {content.metadata.num_rows} texts for {len(stored.stays)} stays; prepare the cohort again")
 
     def misplaced(self, stored: Stored, name: str, present: np.ndarray) -> tuple[str, str]:
         """A missing text is null, and no other."""

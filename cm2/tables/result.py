@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cm2.config.schema import check, plain_name
+from cm2.durable import write_text
 from cm2.tables.older import upgraded
 from cm2.uncertainty import Measured, over_seeds
 
@@ -227,14 +226,13 @@ def is_table(path: Path) -> bool:
 
 def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[Path]:
     """Writes ``stem`` as CSV, JSON and Markdown into a folder; each file is replaced atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     tree = {"format": FORMAT, **{name: value for name, value in vars(result).items() if name != "cells"}}
     texts = {
         "csv": result.frame().to_csv(index=False, float_format="%.6g"),
         "json": _one_line_a_cell(tree, result.cells),
         "md": markdown,
     }
-    return [replace_file(folder / f"{stem}.{ending}", texts[ending]) for ending in ENDINGS]
+    return [write_text(folder / f"{stem}.{ending}", texts[ending]) for ending in ENDINGS]
 
 
 def _one_line_a_cell(tree: Mapping[str, Any], cells: tuple[Cell, ...]) -> str:
@@ -245,19 +243,6 @@ def _one_line_a_cell(tree: Mapping[str, Any], cells: tuple[Cell, ...]) -> str:
 def _known(cell: Cell) -> dict[str, Any]:
     known = {name: value for name, value in asdict(cell).items() if value not in (None, (), []) and value is not False}
     return known if cell.score else {name: value for name, value in known.items() if name != "score"}
-
-
-def replace_file(path: Path, text: str) -> Path:
-    """Writes a file beside its place and then renames it."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as part:
-        part.write(text)
-    try:
-        os.replace(part.name, path)
-    except OSError:
-        Path(part.name).unlink()
-        raise
-    path.chmod(0o644)  # a temporary file is private to its owner
-    return path
 
 
 def _scored(cell: Cell) -> Cell:

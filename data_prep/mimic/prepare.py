@@ -12,10 +12,11 @@ import duckdb
 
 from cm2.config.names import did_you_mean
 from cm2.progress import Progress
+from data_prep.mimic.full import one_error
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, described, find_table
 from data_prep.mimic.stages import VERSION, Stages
-from data_prep.mimic.workplace import one_error, workplace
+from data_prep.workplace import workplace
 from data_prep.writer import already_prepared, write_cohort
 
 MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report")}
@@ -131,6 +132,8 @@ def _prepare(
         return out
     progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
     with workplace(out, temporary) as work, progress, one_error(out, progress):
+        if already_prepared(out, release.name, VERSION, parameters):  # by the process that this one has waited for
+            return out
         connection = duckdb.connect(str(work / "events.duckdb"))
         try:
             connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = {jobs}; SET preserve_insertion_order = false")
