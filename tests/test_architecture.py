@@ -194,7 +194,9 @@ def test_files_are_written_in_few_rooms():
 
 
 def test_files_are_replaced_and_locked_in_one_place():
-    replaces = re.compile(r"\bos\.(?:replace|rename|fsync)\(|\.rename\(self\.|\bFileLock\(|\b(?:NamedTemporaryFile|mkstemp)\(|part\.replace\(")
+    replaces = re.compile(
+        r"\bos\.(?:replace|rename|fsync)\(|\.rename\(self\.|\bFileLock\(|\b(?:NamedTemporaryFile|mkstemp)\(|part\.replace\("
+    )
     assert where(replaces.search) == {"cm2/durable.py", "cm2/progress/display.py"}, "the latter's files need not last"
 
 

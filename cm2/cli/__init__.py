@@ -14,12 +14,14 @@ from cm2.cli.data import fabricate, prepare, prepare_sets, verify
 from cm2.cli.known import chapters, figures, one_of, tables
 from cm2.cli.options import (
     Absent,
+    Backend,
     BookProfile,
     CohortPath,
     FigureNumber,
     Mechanism,
     Method,
     Profile,
+    Scheduler,
     Settings,
     Split,
     Store,
@@ -84,16 +86,20 @@ def train(
     devices: Annotated[int, typer.Option(help="Accelerators per run.")] = 1,
     record: Annotated[str, typer.Option(metavar="NAME", help="Write mean and interval over the seeds to results/NAME.json.")] = "",
     out: Store = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = "",
 ) -> None:
     """Train a method, or reuse the run if it exists.
 
     Example: cm2 train --cohort cohorts/physionet2012 --profile open --seed 0 --set model.link=scalar
     """
+    from cm2.runs.cluster import backend as on
     from cm2.runs.recording import record_over_seeds
     from cm2.runs.store import RunStore, fit_all
 
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
-    runs = fit_all(configs, _cohort_with(task, cohort), RunStore(out), jobs, progress=True, devices=devices)
+    with on(backend, scheduler, jobs) as at_once:
+        runs = fit_all(configs, _cohort_with(task, cohort), RunStore(out), at_once, progress=True, devices=devices)
     for run in runs:
         typer.echo(run.path)
         for split, metrics in run.metrics.items():
@@ -155,17 +161,21 @@ def table(
     tasks: Tasks = [],  # noqa: B006
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .csv, .json and .md.")] = Path("figures"),
+    backend: Backend = "local",
+    scheduler: Scheduler = "",
 ) -> None:
     """Reproduce a table of the paper, training the runs that are missing.
 
     Example: cm2 table 2 --cohort cohorts/synthetic --profile quick --seeds 2 --jobs 2
     """
+    from cm2.runs.cluster import backend as on
     from cm2.runs.store import RunStore
     from cm2.tables import markdown
     from cm2.tables import table as make_table
 
     overrides = pairs(settings, convert=str)
-    typer.echo(markdown(make_table(name, cohort, profile, seeds, jobs, overrides, rows, tasks, RunStore(store), out)))
+    with on(backend, scheduler, jobs) as at_once:
+        typer.echo(markdown(make_table(name, cohort, profile, seeds, at_once, overrides, rows, tasks, RunStore(store), out)))
 
 
 @app.command()
@@ -232,6 +242,8 @@ def search(
     grid: Annotated[Path | None, typer.Option(help="TOML file with another grid; default: the paper's, extended to larger λ.")] = None,
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .csv and .json.")] = Path("figures"),
+    backend: Backend = "local",
+    scheduler: Scheduler = "",
 ) -> None:
     """Search hyper-parameters on the validation stays. To continue, call again with more trials.
 
@@ -239,20 +251,22 @@ def search(
     """
     require_extra("search")
     from cm2.runs import search as searching
+    from cm2.runs.cluster import backend as on
     from cm2.runs.store import RunStore
 
-    found = searching.search(
-        _cohort_with(task, cohort),
-        method,
-        task,
-        profile,
-        trials,
-        jobs,
-        settings=pairs(settings, convert=str),
-        seeds=seeds,
-        grid=grid or searching.GRID,
-        store=RunStore(store),
-    )
+    with on(backend, scheduler, jobs) as at_once:
+        found = searching.search(
+            _cohort_with(task, cohort),
+            method,
+            task,
+            profile,
+            trials,
+            at_once,
+            settings=pairs(settings, convert=str),
+            seeds=seeds,
+            grid=grid or searching.GRID,
+            store=RunStore(store),
+        )
     typer.echo(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
     typer.echo(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))
     for path in searching.write(found, out):

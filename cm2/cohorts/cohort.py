@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from cm2.batch import Modality
-from cm2.cohorts.format import PRESENT, SPLITS, credentialed, read_stays
+from cm2.cohorts.format import MANIFEST, PRESENT, SPLITS, credentialed, read_stays
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
@@ -56,11 +56,18 @@ class Cohort:
 
     def __getstate__(self) -> dict[str, Any]:
         """Drops the memory maps: pickling would copy the arrays, and the receiving process can open the files itself."""
-        return self.__dict__ | {"_cache": {key: value for key, value in self._cache.items() if key[0] != "array"}}
+        small = {key: value for key, value in self._cache.items() if key[0] != "array"}
+        return self.__dict__ | {"path": self.path.absolute(), "_cache": small}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """On another machine the same files have other stamps."""
+        """On another machine the same files have other stamps.
+
+        Raises:
+            ValueError: the cohort is not there.
+        """
         self.__dict__.update(state)
+        if not (self.path / MANIFEST).is_file():
+            raise ValueError(f"{self.path} is not on this machine; workers have to share the file system with the cohort")
         self._stamps = _stamps(self.path, self.manifest)
 
     def check_unchanged(self) -> None:

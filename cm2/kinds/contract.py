@@ -129,6 +129,14 @@ class Kind(ABC):
     def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """Builds the network that reads the modality."""
 
+    def starts_from(self, config: EncoderConfig) -> str:
+        """Digest of the pretrained weights that the network starts from, which enters a run's key; empty for a random start.
+
+        Raises:
+            ValueError: they are neither on this machine nor reachable.
+        """
+        return ""
+
     @abstractmethod
     def feature_ndim(self, config: EncoderConfig) -> int:
         """Number of dimensions of that network's feature map, the batch's included."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds.contract import Data, Kind, Stored
-from cm2.networks.encoders import Encoder, TextEncoder
+from cm2.networks.encoders import Encoder, TextEncoder, text_digest
 
 
 class Text(Kind):
@@ -82,6 +82,10 @@ class Text(Kind):
         c = config.text
         max_length = max(c.max_length, modality.shape[-1])
         return TextEncoder(modality.vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, c.pretrained, c.dropout, c.pooling)
+
+    def starts_from(self, config: EncoderConfig) -> str:
+        """Of the pretrained model, if there is one."""
+        return text_digest(config.text.pretrained) if config.text.pretrained else ""
 
     def feature_ndim(self, config: EncoderConfig) -> int:
         """A vector for each token, ``(B, L, C)``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,10 @@ class Run:
         Raises:
             ValueError: the stored weights do not fit the configuration's method in this version, or the shapes of this cohort.
         """
-        return self.load_weights(build_method(self.config, tokenised(cohort, self.config)), cohort).eval()
+        encoders = self.config.encoder
+        # the run's own weights replace those that a network of images starts from, which need not be on this machine
+        bare = replace(self.config, encoder=replace(encoders, image=replace(encoders.image, pretrained=False)))
+        return self.load_weights(build_method(bare, tokenised(cohort, self.config)), cohort).eval()
 
     def load_weights(self, method: Method, cohort: Cohort) -> Method:
         """The method with the run's weights. Errors are those of `load_method`."""

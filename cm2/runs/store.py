@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -16,12 +17,16 @@ from safetensors.torch import save_model
 from cm2.cohorts import Cohort, Stays, load_cohort
 from cm2.config import Config
 from cm2.durable import Lock, file_sha256, move, replaced, set_aside, write_json
-from cm2.methods import METHODS, Method, build_method, tokenised
+from cm2.methods import METHODS, Method, build_method, starts_from, tokenised
 from cm2.metrics import summary
 from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.provenance import provenance
 from cm2.runs.run import CHECKSUMS, PRETRAINING, WEIGHTS, Run
+
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Of the threads of a process only one trains: all draw from torch's one generator."""
 
 
 class RunStore:
@@ -37,10 +42,19 @@ class RunStore:
     def __init__(self, root: Path | str | None = None) -> None:
         self.root = Path(root) if root is not None else home() / "runs"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process elsewhere, whose working folder is another."""
+        return {"root": self.root.absolute()}
+
     def key(self, config: Config, cohort: Cohort) -> str:
-        """Key of the run, 16 hexadecimal digits."""
+        """Key of the run, 16 hexadecimal digits: configuration, cohort, version of the method, and the pretrained weights, if any.
+
+        Raises:
+            ValueError: pretrained weights that are neither on this machine nor reachable.
+        """
         method = METHODS[config.method].version if config.method in METHODS else ""
-        return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}".encode()).hexdigest()[:16]
+        weights = "".join(f" {name} {digest}" for name, digest in starts_from(config, cohort).items())
+        return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}{weights}".encode()).hexdigest()[:16]
 
     def find(self, config: Config, cohort: Cohort) -> Run | None:
         """The stored run, or None. A damaged one is set aside, with a warning: it is to be trained again."""
@@ -66,9 +80,10 @@ class RunStore:
         for run in self.runs():
             try:
                 config = run.config
+                same = self.key(config, cohort) == run.path.name
             except (OSError, ValueError, TypeError, AttributeError):
                 continue
-            if self.key(config, cohort) == run.path.name:
+            if same:
                 yield run, config
 
     def _copy_pretraining(self, config: Config, cohort: Cohort, complete: bool, folder: Path) -> None:
@@ -96,7 +111,7 @@ class RunStore:
         key = self.key(config, cohort)
         self.root.mkdir(parents=True, exist_ok=True)
         name = f"training {config.method} seed {config.seed}"
-        with Progress(name, show=progress) as shown, Lock(self.root / f".{key}.lock"):
+        with Progress(name, show=progress) as shown, Lock(self.root / f".{key}.lock"), _ONE_AT_A_TIME:
             if (run := self.find(config, cohort)) is None:
                 run = self._compute(config, cohort, key, shown, devices)
         return run
@@ -112,6 +127,8 @@ class RunStore:
         with Lock(self.root / f".{config.in_training(complete).digest()[:16]}.training.lock"):
             like = self.with_weights_of(config, cohort, complete)
             source = provenance(cohort) | ({} if like is None else {"weights": like.path.name})
+            if pretrained := starts_from(config, cohort):
+                source |= {"pretrained": pretrained}
             folder.mkdir(exist_ok=True)
             write_json(folder / "config.json", config.to_dict())
             if like is None:
@@ -130,6 +147,8 @@ class RunStore:
             write_json(folder / "environment.json", source | {"seconds": round(time.monotonic() - started, 1)})
             try:
                 cohort.check_unchanged()
+                if self.key(config, cohort) != key:
+                    raise ValueError(f"{config.method}: the pretrained weights were changed during the training; train it again")
             except ValueError:  # what was trained on, nobody knows
                 shutil.rmtree(folder)
                 raise
