@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import Timeout
@@ -25,17 +25,34 @@ def workplace(out: Path, temporary: Path | str | None = None) -> Iterator[Path]:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     place = Path(temporary or out.parent) / f".{out.name}.work"
-    lock = Lock(out.parent / f".{out.name}.lock")
+    lock = _lock(out)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         with Progress(f"waiting for another process that prepares {out}"):
             lock.acquire()
     try:
-        for left in (place, *out.parent.glob(f".{out.name}.*.partial")):
-            shutil.rmtree(left, ignore_errors=True)
+        _clear(out, place)
         place.mkdir(parents=True)
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
         lock.release()
+
+
+def remove_leftovers(out: Path) -> None:
+    """Removes what a preparation of ``out`` has left that was killed when it was all but done; nothing while one is under way."""
+    lock = _lock(out)
+    if not Path(lock.lock_file).exists():
+        return
+    with suppress(Timeout, OSError), lock.acquire(timeout=0):
+        _clear(out, out.parent / f".{out.name}.work")
+
+
+def _lock(out: Path) -> Lock:
+    return Lock(out.parent / f".{out.name}.lock")
+
+
+def _clear(out: Path, place: Path) -> None:
+    for left in (place, *out.parent.glob(f".{out.name}.*.partial")):
+        shutil.rmtree(left, ignore_errors=True)

@@ -16,6 +16,7 @@ from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, SPLITS, STAYS, combine
 from cm2.config.names import choose
 from cm2.durable import file_sha256, whole_or_nothing
 from cm2.kinds import Data, kind
+from data_prep.workplace import remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def already_prepared(out: Path, name: str, version: str, parameters: Mapping[str
         if same and all((out / file).stat().st_size == size for file, size in manifest["sizes"].items()):
             if "credentialed" not in manifest:
                 write_manifest(out, manifest | {"credentialed": credentialed})
+            remove_leftovers(out)
             return True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass

@@ -74,8 +74,6 @@ def to_continue_from(folder: Path) -> Path | None:
     found = [path for path in (last, best) if _sound(path)]
     if best not in found:  # without the best epoch so far the training has to be done again
         return None
-    if last not in found:
-        warnings.warn(f"the training goes on from {best.name}, an earlier epoch", stacklevel=2)
     return found[0]
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from joblib import delayed
@@ -23,7 +24,6 @@ from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.provenance import provenance
 from cm2.runs.run import CHECKSUMS, PRETRAINING, WEIGHTS, Run
-
 
 _ONE_AT_A_TIME = threading.RLock()
 """Of the threads of a process only one trains: all draw from torch's one generator."""
