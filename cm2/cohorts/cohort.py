@@ -156,7 +156,7 @@ class Cohort:
         """
         train = (self.stays["split"] == "train").to_numpy()
         names = [name for name, entry in self.manifest["modalities"].items() if kind(entry["kind"]).tokenised]
-        texts = [text for name in names for text, use in zip(self.texts(name), train, strict=True) if use and text is not None]
+        texts = [text for name in names for text, use in zip(self._texts(name), train, strict=True) if use and text is not None]
         return train_tokenizer(texts, vocabulary_size, max_length)
 
     def array(self, name: str) -> np.ndarray:
@@ -167,6 +167,10 @@ class Cohort:
         """Texts of a modality, all stays; None where missing."""
         return self._cached("texts", name, lambda: self._read_texts(name))
 
+    def _texts(self, name: str) -> list[str | None]:
+        """As ``texts``, for one use: all texts of a large cohort are not kept in memory beside their tokens."""
+        return self._cache[known] if (known := ("texts", name)) in self._cache else self._read_texts(name)
+
     def tokens(self, name: str) -> dict[str, Tensor]:
         """``input_ids`` and ``attention_mask`` of a text modality, all stays: ``(n, L)`` or ``(n, documents, L)``, L <= ``max_length``."""
         return self._tokenised(name)[0]
@@ -176,7 +180,7 @@ class Cohort:
         return self._tokenised(name)[1]
 
     def _tokenised(self, name: str) -> tuple[dict[str, Tensor], int]:
-        return self._cached("tokens", name, lambda: tokenise(self.texts(name), self._tokenizer, self.max_length))
+        return self._cached("tokens", name, lambda: tokenise(self._texts(name), self._tokenizer, self.max_length))
 
     def summary(self, name: str) -> np.ndarray:
         """How extreme a modality's value is in each stay: ``(n,)`` float64.

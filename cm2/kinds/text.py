@@ -63,9 +63,9 @@ class Text(Kind):
     def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
         """Ids and masks, as wide as the longest document of the batch; padding where missing."""
         tokens = stored.tokens(name)
-        mask = tokens["attention_mask"][rows] * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
+        mask = tokens["attention_mask"][rows].long() * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
         width = max(int(mask.sum(dim=-1).max()), 1) if len(rows) else 1
-        ids, mask = tokens["input_ids"][rows][..., :width], mask[..., :width]
+        ids, mask = tokens["input_ids"][rows][..., :width].long(), mask[..., :width]
         return {"input_ids": ids.masked_fill(mask == 0, stored.padding), "attention_mask": mask}
 
     def alike(self, first: Stored, second: Stored, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:

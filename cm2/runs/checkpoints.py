@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -56,14 +57,16 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever damage makes of the reader
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = str(error).partition("\n")[0][:80] or type(error).__name__
         raise ValueError(f"{path} is damaged ({reason}); remove it and train again") from None
     # as Lightning resolves its callbacks' folder, which it compares
     return _with_paths(content, lambda name: str(path.resolve().parent / Path(name).name) if name else "")
 
 
 def to_continue_from(folder: Path) -> Path | None:
-    """The checkpoint from which an interrupted training goes on: the last one, if damaged the best one, else None; damage gives a warning.
+    """The checkpoint from which an interrupted training goes on, or None: the last one, which the best one replaces if it is damaged.
+
+    Damage gives a warning. Without the best epoch so far the training has to be done again.
 
     Args:
         folder: of the checkpoints, which may not exist.
@@ -71,10 +74,13 @@ def to_continue_from(folder: Path) -> Path | None:
     last, best = folder / LAST, folder / BEST
     if not last.is_file():  # the first epoch was not finished
         return None
-    found = [path for path in (last, best) if _sound(path)]
-    if best not in found:  # without the best epoch so far the training has to be done again
+    whole = _sound(last)
+    if not _sound(best):
         return None
-    return found[0]
+    if not whole:
+        with replaced(last) as part:
+            shutil.copyfile(best, part)
+    return last
 
 
 def pretraining_to_continue_from(folder: Path) -> Path | None:
