@@ -20,12 +20,13 @@ from cm2.durable import new_array
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 MEASURED = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 import torch
 from cm2 import Config, RunStore, load_cohort
 from cm2.methods import tokenised
 from cm2.runs.batches import loader
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 2**10  # getrusage counts the parent's too
 torch.set_num_threads(1)
 settings = {"method": "late_fusion", "task": "death", "train.epochs": 1, "train.batch_size": 64, "encoder.text.max_length": 64}
 config = Config.from_profile("smoke", settings)
