@@ -19,6 +19,7 @@ from benchmarks import _phases
 from benchmarks._kills import FINISHED, NO_SPACE, Phase, instants, killed, leftovers, without_space
 from benchmarks._timing import arguments, report
 from cm2 import load_cohort
+from cm2.progress import quiet_libraries
 from data_prep import prepare_synthetic
 
 TASK, SETTINGS = "in_hospital_mortality", {"modalities": ["series", "note"]}
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--phase", nargs="+", default=["preparation", "training", "table", "book"], help="only these")
     parser.add_argument("--place", type=Path, help="folder on the file system to write to; default: that of temporary files")
     options = parser.parse_args()
+    quiet_libraries()
     torch.set_num_threads(1)  # a process is forked safely only while torch has no threads
     lines = []
     with tempfile.TemporaryDirectory(dir=options.place) as name:
