@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from cm2.durable import replaced
 from cm2.runs.run import BEST, LAST, PRETRAINING
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+
+
+_ENTRIES = ("epoch", "state_dict", "optimizer_states", "history", "callbacks")
 
 
 class DurableCheckpoints(CheckpointIO):
@@ -32,16 +35,20 @@ class DurableCheckpoints(CheckpointIO):
             torch.save(_with_paths(checkpoint, lambda name: Path(name).name if name else ""), file)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Tensors and plain values only; see `read`."""
-        return read(Path(path))
+        """Tensors and plain values only; see `read`. Processes also hand their weights to each other in such a file."""
+        return read(Path(path), needed=())
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes the file."""
         Path(path).unlink(missing_ok=True)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, needed: Collection[str] = _ENTRIES) -> dict[str, Any]:
     """A checkpoint, on the CPU.
+
+    Args:
+        path: of the file.
+        needed: entries without which it is damaged.
 
     Raises:
         ValueError: the file is damaged, or holds something other than the tensors and plain values of a checkpoint.
@@ -52,8 +59,8 @@ def read(path: Path) -> dict[str, Any]:
         if wrong is not None:
             raise ValueError(f"wrong checksum of {wrong}")
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if missing := {"epoch", "state_dict", "optimizer_states", "history", "callbacks"} - content.keys():
-            raise ValueError(f"no {min(missing)}")
+        if missing := [name for name in needed if name not in content]:
+            raise ValueError(f"no {missing[0]}")
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever damage makes of the reader
