@@ -50,7 +50,8 @@ class Phase:
 def instants(phase: Phase, folder: Path) -> int:
     """Number of instants of an unbroken call."""
     counted = multiprocessing.get_context("fork").Value("i", 0)
-    code = _in_a_process(lambda: (_aim(folder, None, False, counted), phase.call(phase.fresh(folder))))
+    phase.fresh(folder)
+    code = _in_a_process(lambda: (_aim(folder, None, False, counted), phase.call(folder)))
     assert code == FINISHED, f"{phase.name}: exit code {code}"
     return counted.value
 

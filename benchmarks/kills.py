@@ -30,7 +30,9 @@ def swept(phase: Phase, place: Path, kills: int, sizes: int) -> list[dict[str, A
     whole = phase.fresh(place / "whole")
     phase.call(whole)
     expected, number = phase.content(whole), instants(phase, place / "counted")
-    largest = max(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    already = phase.before or place / "nothing"
+    written = [path for path in whole.rglob("*") if path.is_file() and not (already / path.relative_to(whole)).exists()]
+    largest = max(path.stat().st_size for path in written)
     lines = []
     for what in ("killed", "killed, file cut in half"):
         found: Counter[str] = Counter()

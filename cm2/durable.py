@@ -170,10 +170,20 @@ def full_disk(path: Path) -> Iterator[None]:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
     except Exception as error:
-        code = next((code for words, code in _WORDS.items() if words in str(error)), None)
-        if code is None:
+        if (code := _code(error)) is None:
             raise
         raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _code(error: BaseException | None) -> int | None:
+    """The error of a full disk that an exception tells of, or one during whose handling it was raised."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return error.errno
+        if (code := next((code for words, code in _WORDS.items() if words in str(error)), None)) is not None:
+            return code
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def synchronise(path: Path) -> None:

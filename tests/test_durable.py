@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from filelock import Timeout
 
-from cm2.durable import Lock, file_sha256, full_disk, new_array, read_json, replaced, set_aside, whole_or_nothing, write_json, write_text
+from cm2.durable import (
+    FULL,
+    Lock,
+    file_sha256,
+    full_disk,
+    new_array,
+    read_json,
+    replaced,
+    set_aside,
+    whole_or_nothing,
+    write_json,
+    write_text,
+)
 
 
 def names(folder):
@@ -83,6 +95,21 @@ def test_the_space_of_an_array_is_taken_before_it_is_filled(tmp_path, monkeypatc
     array[:] = 3
     array.flush()
     assert (np.load(tmp_path / "a.npy") == 3).all()
+
+
+def test_a_checkpoint_on_a_full_disk_is_that_error_too(tmp_path):
+    import resource
+
+    import torch
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError) as told, replaced(tmp_path / "a.ckpt") as part, part.open("wb") as file:
+            torch.save({"x": torch.zeros(30_000)}, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert told.value.errno in FULL and names(tmp_path) == []
 
 
 def test_no_space_for_an_array_is_an_error(tmp_path, monkeypatch):
