@@ -1,6 +1,7 @@
 """Print requirements.lock from an environment in which everything is installed: ``.venv/bin/python .ci/lock.py > requirements.lock``.
 
-The lock holds what ``cm2[prep,search,book,test]`` needs, directly or not, and the build tools of an editable install without isolation.
+The lock holds what ``cm2[prep,search,cluster,book,test]`` needs, directly or not, and the build tools of an editable install without
+isolation.
 """
 
 import re
@@ -10,7 +11,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOTS = ("cm2[prep,search,book,test]", "setuptools", "wheel")
+ROOTS = ("cm2[prep,search,cluster,book,test]", "setuptools", "wheel")
 # wheels of these exist for Linux alone
 LINUX = re.compile(r"^(nvidia-|cuda-|triton$)")
 

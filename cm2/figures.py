@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import pi, sin
@@ -22,6 +21,7 @@ from cm2.cohorts.disclosure import FABRICATED
 from cm2.cohorts.format import fabricated
 from cm2.config import Config
 from cm2.copulas import CopulaDistribution, make
+from cm2.durable import replaced, write_json
 from cm2.methods import METHODS, Method
 from cm2.methods.cm2 import CM2
 from cm2.methods.released_score import ReleasedScore
@@ -182,22 +182,21 @@ def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
 
     A figure of fabricated data says so.
     """
-    out.mkdir(parents=True, exist_ok=True)
     if fabricated(drawing.source):
         drawing.figure.supxlabel(FABRICATED, fontsize=6)
     paths = [out / f"{name}.{ending}" for ending in ("svg", "pdf", "png", "csv", "json")]
     for path in paths:
-        temporary = path.with_name(f".{path.name}")
-        if path.suffix == ".csv":
-            drawing.data.to_csv(temporary, index=False, float_format="%.6g")
-        elif path.suffix == ".json":
-            temporary.write_text(json.dumps(drawing.source, indent=1, ensure_ascii=False) + "\n")
-        else:
+        if path.suffix == ".json":
+            write_json(path, drawing.source, ensure_ascii=False)
+            continue
+        with replaced(path) as part:
+            if path.suffix == ".csv":
+                drawing.data.to_csv(part, index=False, float_format="%.6g")
+                continue
             # without a date, equal figures are equal files
             undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[path.suffix[1:]]
             with style():
-                drawing.figure.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=undated)
-        temporary.replace(path)
+                drawing.figure.savefig(part, format=path.suffix[1:], dpi=200, metadata=undated)
     plt.close(drawing.figure)
     return paths
 

@@ -3,7 +3,6 @@
 A file ``<chapter>.json`` holds ``{name: {"value": 0.83, "format": ".3f", "provenance": {"cohort": "synthetic", ...}}}``.
 """
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
+from cm2.durable import Lock, read_json, write_json
 from cm2.environment.machine import describe
 
 
@@ -81,7 +80,7 @@ def read(chapter: str, name: str) -> float | int | str:
     found: dict[str, Any] = {}
     for path in (*([at / f"{chapter}.json"] if (at := kept()) else []), folder() / f"{chapter}.json"):
         if path.is_file():
-            found |= json.loads(path.read_text(encoding="utf-8"))
+            found |= read_json(path, "remove it and execute that chapter again")
     if name not in found:
         known = ", ".join(sorted(found)) or "none: execute that chapter first"
         raise ValueError(f"chapter {chapter!r} has no result {name!r}; recorded: {known}")
@@ -109,9 +108,6 @@ def _words(item: Any) -> Any:
 def _update(path: Path, entries: Mapping[str, Any]) -> None:
     """Add entries to a file of results, atomically and under a lock: several processes may write to the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        text = json.dumps(stored | dict(entries), indent=1, ensure_ascii=False, sort_keys=True)
-        part = path.with_suffix(".part")  # under the lock, and with the permissions of the user's umask
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+    with Lock(path.with_name(f".{path.name}.lock")):
+        stored = read_json(path, "remove it and record its numbers again") if path.is_file() else {}
+        write_json(path, stored | dict(entries), ensure_ascii=False, sort_keys=True)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import stat
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts.disclosure import Disclosure
-from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, PRIVATE, SPLITS, STAYS, combined_checksum, file_sha256, write_manifest
+from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, PRIVATE, SPLITS, STAYS, combined_checksum, write_manifest
 from cm2.config.names import choose
+from cm2.durable import file_sha256, whole_or_nothing
 from cm2.kinds import Data, kind
+from data_prep.workplace import remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -87,28 +84,6 @@ class PreparedCohort:
         return Disclosure(self.credentialed, self.fabricated)
 
 
-@contextmanager
-def whole_or_nothing(out: Path) -> Iterator[Path]:
-    """A temporary sibling of ``out``: renamed to ``out`` when the block ends well, removed when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
-        _as_usual(folder)
-        yield folder
-        os.rename(folder, out)  # atomic, and an error if ``out`` holds anything
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _as_usual(folder: Path) -> None:
-    """The permissions that the user's umask gives a new folder; a temporary one is private to its owner."""
-    probe = folder / "probe"
-    probe.mkdir()
-    folder.chmod(stat.S_IMODE(probe.stat().st_mode))
-    probe.rmdir()
-
-
 def already_prepared(
     out: Path, name: str, version: str, parameters: Mapping[str, Any], credentialed: bool = True, fabricated: bool = False
 ) -> bool:
@@ -127,6 +102,7 @@ def already_prepared(
             flags = {"credentialed": credentialed, "fabricated": fabricated}
             if not flags.keys() <= manifest.keys():
                 write_manifest(out, flags | manifest)
+            remove_leftovers(out)
             return True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
@@ -226,10 +202,9 @@ def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, d
     shown = cohort.disclosure.manifest(exact)
     if cohort.credentialed:
         private = {name: exact[name] for name in exact if shown[name] != exact[name]} | {"records": cohort.records}
-        if "counts" in private:  # what is shown as it is stands in the manifest alone
-            private["counts"] = {name: found for name, found in exact["counts"].items() if shown["counts"][name] != found}
-        if "counts" in private:  # counted in any order, but equal cohorts have equal files
-            private["counts"] = json.loads(json.dumps(private["counts"], sort_keys=True))
+        # what is shown as it is stands in the manifest alone; counted in any order, but equal cohorts have equal files
+        hidden = {name: found for name, found in cohort.counts.items() if shown["counts"][name] != found}
+        private |= {"counts": json.loads(json.dumps(hidden, sort_keys=True))} if hidden else {}
         (folder / PRIVATE).write_text(json.dumps(private, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     elif cohort.records:
         shown["records"] = cohort.records

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,24 @@ def no_idle_processes():
     executor = getattr(sys.modules.get("joblib.externals.loky.reusable_executor"), "_executor", None)
     if executor is not None:
         executor.shutdown(wait=True, kill_workers=True)
+
+
+class Evil:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def evil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evil]:
+    """An object that whoever unpickles it has run code; fails the test if somebody did."""
+    proof = tmp_path_factory.mktemp("evil") / "proof"
+    yield Evil(proof)
+    assert not proof.exists(), "code was run"
 
 
 @pytest.fixture

@@ -193,6 +193,13 @@ def test_files_are_written_in_few_rooms():
     assert rooms == set(re.findall(r"`([\w.]+)`", line))
 
 
+def test_files_are_replaced_and_locked_in_one_place():
+    replaces = re.compile(
+        r"\bos\.(?:replace|rename|fsync)\(|\.rename\(self\.|\bFileLock\(|\b(?:NamedTemporaryFile|mkstemp)\(|part\.replace\("
+    )
+    assert where(replaces.search) == {"cm2/durable.py", "cm2/progress/display.py"}, "the latter's files need not last"
+
+
 def test_nothing_that_is_read_can_run_code():
     assert where(imports("pickle", "shelve", "marshal", "dill")) == set()
     assert where(re.compile(r"allow_pickle=True|weights_only=False|\bjoblib\.load\b").search) == set()

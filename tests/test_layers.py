@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
-    *("numerics", "environment", "containers", "progress", "config", "batch", "results", "metrics", "uncertainty"),
+    *("numerics", "environment", "containers", "durable", "progress", "config", "batch", "results", "metrics", "uncertainty"),
     *("copulas", "marginals", "joint"),
     *("networks", "kinds", "cohorts", "methods"),
     *("runs", "evaluation"),
@@ -22,7 +22,7 @@ ROOMS = (
 )
 """Every room of cm2, from the ground up: a module imports from its own room and from rooms before it."""
 OPEN_TO_PREPARATION = ROOMS[: ROOMS.index("joint") + 1]
-LOOSE = {"batch", "containers", "figures", "metrics", "results", "uncertainty"}
+LOOSE = {"batch", "containers", "durable", "figures", "metrics", "results", "uncertainty"}
 """Modules at the top of cm2/ beside its rooms and the front door."""
 
 CORE = {

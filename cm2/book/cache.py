@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cm2.book.chapters import Chapter
+from cm2.durable import file_sha256, move, read_json, write_json
 
 KEPT = 6
 """Executions kept per chapter; older ones are removed when a new one is stored."""
@@ -21,6 +22,7 @@ KEPT = 6
 PORTABILITY = "portability.json"
 """The committed numbers of several environments, from which their spread between machines follows; see ``cm2.book.spread``."""
 
+META = "meta.json"
 _WATCHED = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "lightning", "transformers", "matplotlib", "torchvision")
 
 
@@ -41,7 +43,21 @@ class Execution:
     @cached_property
     def meta(self) -> dict[str, Any]:
         """``key``, ``parameters``, ``seconds`` (wall time), ``commit``, ``machine``, ``without`` (chapters whose results it lacked)."""
-        return json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
+        return read_json(self.folder / META, "execute the chapter again")
+
+    def readable(self) -> bool:
+        """Whether its ``meta.json`` can be read."""
+        try:
+            return isinstance(self.meta, dict)
+        except (OSError, ValueError):
+            return False
+
+    def sound(self) -> bool:
+        """Whether its files are those that were stored."""
+        try:
+            return self.readable() and all(file_sha256(self.folder / name) == sha for name, sha in self.meta.get("checksums", {}).items())
+        except OSError:
+            return False
 
 
 class Cache:
@@ -57,15 +73,14 @@ class Cache:
     def get(self, chapter: Chapter, key: str) -> Execution | None:
         """The execution with this key, if it is complete."""
         execution = Execution(self._folder(chapter.name, key))
-        try:
-            os.utime(execution.folder / "meta.json")  # marks it as used: the least recently used ones are removed first
-        except FileNotFoundError:
+        if not execution.sound():
             return None
+        os.utime(execution.folder / META)  # marks it as used: the least recently used ones are removed first
         return execution
 
     def newest(self, chapter: Chapter, profile: Any) -> Execution | None:
         """The last used complete execution of a chapter with this profile, whatever its key."""
-        whole = (found for found in self._by_age(chapter.name) if not found.meta.get("without"))
+        whole = (found for found in self._by_age(chapter.name) if found.readable() and not found.meta.get("without"))
         return next((found for found in whole if found.meta["parameters"].get("profile") == profile), None)
 
     def seconds(self, chapter: Chapter, profile: Any) -> float | None:
@@ -75,10 +90,11 @@ class Cache:
 
     def store(self, chapter: Chapter, key: str, work: Path, meta: Mapping[str, Any]) -> Execution:
         """Move a finished work folder into the cache by renaming it: under its key there is a complete folder or none."""
-        (work / "meta.json").write_text(json.dumps(dict(meta, key=key), indent=1), encoding="utf-8")
+        files = sorted(path.relative_to(work).as_posix() for path in (work / "notebook.ipynb", *(work / "results").glob("*.json")))
+        write_json(work / META, {**meta, "key": key, "checksums": {name: file_sha256(work / name) for name in files}})
         target = self._folder(chapter.name, key)
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(work, target)
+        move(work, target)
         for old in self._by_age(chapter.name)[KEPT:]:
             shutil.rmtree(old.folder, ignore_errors=True)
         return Execution(target)
@@ -88,11 +104,18 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         return self._folder(chapter.name, key).with_suffix(".lock")
 
+    def new_work_folder(self, chapter: Chapter, key: str) -> Path:
+        """An empty folder for an execution, under its lock: what a killed one has left there is removed."""
+        work = self.folder / f".{chapter.name}-{key[:16]}.partial"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        return work
+
     def _folder(self, name: str, key: str) -> Path:
         return self.folder / f"{name}-{key[:16]}"
 
     def _by_age(self, name: str) -> list[Execution]:
-        metas = [path for path in self.folder.glob(f"{name}-*/meta.json") if path.parent.name[: -len("-0123456789abcdef")] == name]
+        metas = [path for path in self.folder.glob(f"{name}-*/{META}") if path.parent.name[: -len("-0123456789abcdef")] == name]
         return [Execution(path.parent) for path in sorted(metas, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cm2.book.cache import Cache, Execution, key_without
 from cm2.book.failure import ChapterError, Failure, Failures
 from cm2.book.launch import Launcher
 from cm2.book.process import Process, Task
+from cm2.durable import Lock
 from cm2.progress import about, duration
 
 HEARTBEAT = 30.0
@@ -125,7 +126,7 @@ class Executor:
         return True
 
     def _launch(self, task: Task, launcher: Launcher) -> bool:
-        lock = FileLock(self.cache.lock_path(task.chapter, task.key))
+        lock = Lock(self.cache.lock_path(task.chapter, task.key))
         try:
             lock.acquire(timeout=0)
         except Timeout:

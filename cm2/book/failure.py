@@ -1,16 +1,16 @@
 """Failures of chapters: where and why execution stopped, stored beside the cache until the chapter succeeds."""
 
 import errno
-import json
 import os
 import shutil
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cm2.book.chapters import Chapter
 from cm2.book.pages import exception, place, reader_notebook, stopped_at
 from cm2.book.worker import CELL_RAISED, KERNEL_DIED
+from cm2.durable import read_json, write_json
 
 _NO_SPACE = os.strerror(errno.ENOSPC)
 
@@ -59,14 +59,15 @@ class Failures:
     def get(self, chapter: Chapter, key: str) -> Failure | None:
         """How the execution with this key failed, if it did."""
         try:
-            failure = Failure(**json.loads((self.folder / f"{chapter.name}.json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            failure = Failure(**read_json(self.folder / f"{chapter.name}.json", ""))
+            failure = replace(failure, notebook=str(self.folder / Path(failure.notebook).name))
+        except (FileNotFoundError, ValueError, TypeError):
             return None
         return failure if failure.key == key and Path(failure.notebook).is_file() else None
 
     def keep(self, failure: Failure) -> Failure:
         """Store a failure."""
-        (self.folder / f"{failure.chapter}.json").write_text(json.dumps(asdict(failure), indent=1), encoding="utf-8")
+        write_json(self.folder / f"{failure.chapter}.json", asdict(failure) | {"notebook": Path(failure.notebook).name})
         return failure
 
     def forget(self, chapter: Chapter) -> None:
@@ -97,7 +98,7 @@ class Failures:
         position = stopped_at(half, chapter)
         content = reader_notebook(half, chapter)
         target = self.folder / f"{chapter.name}.ipynb"
-        target.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(target, content, ensure_ascii=False)
         raised = exception(content["cells"], position)
         if limit is not None:
             what = f"not finished after {limit / 60:g} min, the limit for a chapter (cm2 book --limit MINUTES)"

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from cm2.book.cache import Cache, Execution
 from cm2.book.chapters import Chapter
 from cm2.book.failure import Failure, Failures
 from cm2.book.launch import Launcher
+from cm2.durable import Lock
 from cm2.environment.machine import cores
 
 # figures are the same files on every machine: vector graphics with fixed ids and no date
@@ -42,10 +41,10 @@ class Task:
 class Process:
     """A chapter being executed, in a work folder that becomes its cache entry."""
 
-    def __init__(self, task: Task, cache: Cache, root: Path, launcher: Launcher, earlier: list[Execution], lock: FileLock) -> None:
+    def __init__(self, task: Task, cache: Cache, root: Path, launcher: Launcher, earlier: list[Execution], lock: Lock) -> None:
         self.task, self.cache, self.lock = task, cache, lock
         self._begun: float | None = None
-        self.work = Path(tempfile.mkdtemp(prefix=f".{task.chapter.name}-", dir=cache.folder))
+        self.work = cache.new_work_folder(task.chapter, task.key)
         self.sockets = Path(tempfile.mkdtemp(prefix="cm2-"))
         self.inherited = _gather(earlier, self.work / "results")
         specification = self.work / "specification.json"

@@ -133,6 +133,7 @@ def render(stage_folder: Path, html: Path, strict: bool = True) -> Path:
     if not stamp.is_file() or stamp.read_text() != setup:
         shutil.rmtree(doctrees, ignore_errors=True)
         shutil.rmtree(pages, ignore_errors=True)
+    stamp.unlink(missing_ok=True)  # a page that a killed Sphinx has written half would pass for finished
     command = [sys.executable, "-P", str(_PROCESS), str(stage_folder), str(pages), str(doctrees), "strict" if strict else "lenient"]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:

@@ -11,14 +11,13 @@ from functools import cache as remembered
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from cm2.book.cache import Cache, Execution, chapter_keys, commit, key_without
 from cm2.book.chapters import Chapter, execution_order, find_root, read_chapters, resolve_parameters, with_predecessors
 from cm2.book.execute import Executor
 from cm2.book.failure import ChapterError, Failure, Failures
 from cm2.book.process import Task, child_environment
 from cm2.book.render import render, stage, unexecuted
+from cm2.durable import Lock
 from cm2.environment.extras import require_extra
 from cm2.progress import duration
 
@@ -81,7 +80,7 @@ def build(
         report(f"not executed yet and left out: {', '.join(absent)}; `cm2 book` without --only executes the whole book")
     begun = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
-    with FileLock(output / ".lock"):
+    with Lock(output / ".lock"):
         stage(root, output / "stage", chapters, executions, failures)
         index = render(output / "stage", output / "html", strict=not absent and not failures)
     report(f"rendered in {duration(time.monotonic() - begun)}")

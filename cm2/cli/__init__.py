@@ -14,6 +14,7 @@ from cm2.cli.data import fabricate, prepare, prepare_sets, say_if_fabricated, ve
 from cm2.cli.known import chapters, figures, one_of, tables
 from cm2.cli.options import (
     Absent,
+    Backend,
     BookProfile,
     CohortPath,
     CohortPaths,
@@ -21,6 +22,7 @@ from cm2.cli.options import (
     Mechanism,
     Method,
     Profile,
+    Scheduler,
     Settings,
     Split,
     Store,
@@ -87,17 +89,21 @@ def train(
     devices: Annotated[int, typer.Option(help="Accelerators per run.")] = 1,
     record: Annotated[str, typer.Option(metavar="NAME", help="Write mean and interval over the seeds to results/NAME.json.")] = "",
     out: Store = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = "",
 ) -> None:
     """Train a method, or reuse the run if it exists.
 
     Example: cm2 train --cohort cohorts/physionet2012 --profile open --seed 0 --set model.link=scalar
     """
+    from cm2.runs.cluster import backend as on
     from cm2.runs.recording import record_over_seeds
     from cm2.runs.store import RunStore, fit_all
 
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
     stays = _cohort_with(task, cohort)
-    runs = fit_all(configs, stays, RunStore(out), jobs, progress=True, devices=devices)
+    with on(backend, scheduler, jobs) as at_once:
+        runs = fit_all(configs, stays, RunStore(out), at_once, progress=True, devices=devices)
     say_if_fabricated(stays.disclosure)
     for run in runs:
         typer.echo(run.path)
@@ -171,6 +177,8 @@ def table(
             help="In place of --out: write what may leave this machine to DIR/COHORT/, and the cohorts side by side to DIR.",
         ),
     ] = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = "",
 ) -> None:
     """Reproduce a table of the paper, training the runs that are missing.
 
@@ -178,6 +186,7 @@ def table(
 
     For others to see: cm2 table 2 --cohort cohorts/physionet2012 --cohort cohorts/mimic4 --publish results
     """
+    from cm2.runs.cluster import backend as on
     from cm2.runs.store import RunStore
     from cm2.tables import markdown, publish
     from cm2.tables import table as make_table
@@ -186,12 +195,13 @@ def table(
         raise ValueError("the files of several cohorts have the same names; give --publish DIR, with a folder for each, or one --cohort")
     if out is not None and publish_to is not None:
         raise ValueError("--publish DIR and --out DIR both say where the table goes; give one of them")
-    options: dict[str, Any] = {"profile": profile, "seeds": seeds, "jobs": jobs, "settings": pairs(settings, convert=str)}
+    options: dict[str, Any] = {"profile": profile, "seeds": seeds, "settings": pairs(settings, convert=str)}
     options |= {"only": rows, "tasks": tasks, "store": RunStore(store)}
-    if publish_to is None:
-        made = [make_table(name, cohort[0], out=out or Path("figures"), **options)]
-    else:
-        made = publish(name, cohort, publish_to, **options)
+    with on(backend, scheduler, jobs) as at_once:
+        if publish_to is None:
+            made = [make_table(name, cohort[0], jobs=at_once, out=out or Path("figures"), **options)]
+        else:
+            made = publish(name, cohort, publish_to, jobs=at_once, **options)
     for result in made:
         typer.echo(markdown(result))
 
@@ -260,6 +270,8 @@ def search(
     grid: Annotated[Path | None, typer.Option(help="TOML file with another grid; default: the paper's, extended to larger λ.")] = None,
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder that receives .csv and .json.")] = Path("figures"),
+    backend: Backend = "local",
+    scheduler: Scheduler = "",
 ) -> None:
     """Search hyper-parameters on the validation stays. To continue, call again with more trials.
 
@@ -267,21 +279,23 @@ def search(
     """
     require_extra("search")
     from cm2.runs import search as searching
+    from cm2.runs.cluster import backend as on
     from cm2.runs.store import RunStore
 
     stays = _cohort_with(task, cohort)
-    found = searching.search(
-        stays,
-        method,
-        task,
-        profile,
-        trials,
-        jobs,
-        settings=pairs(settings, convert=str),
-        seeds=seeds,
-        grid=grid or searching.GRID,
-        store=RunStore(store),
-    )
+    with on(backend, scheduler, jobs) as at_once:
+        found = searching.search(
+            stays,
+            method,
+            task,
+            profile,
+            trials,
+            at_once,
+            settings=pairs(settings, convert=str),
+            seeds=seeds,
+            grid=grid or searching.GRID,
+            store=RunStore(store),
+        )
     say_if_fabricated(stays.disclosure)
     typer.echo(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
     typer.echo(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))

@@ -70,6 +70,12 @@ def mechanisms() -> tuple[str, ...]:
     return ast.literal_eval(_value("config/__init__.py", "MECHANISMS"))
 
 
+@cache
+def backends() -> tuple[str, ...]:
+    """Where runs may be trained."""
+    return ast.literal_eval(_value("runs/cluster.py", "BACKENDS"))
+
+
 def chapters() -> list[str]:
     """The book's chapters; none outside a checkout."""
     from cm2.book.chapters import documents, find_root

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cm2.cli.known import figures, listed, mechanisms, methods, one_of, profiles, splits, tables, tasks
+from cm2.cli.known import backends, figures, listed, mechanisms, methods, one_of, profiles, splits, tables, tasks
 
 CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
 CohortPaths = Annotated[
@@ -68,6 +68,13 @@ Settings = Annotated[
     ),
 ]
 Store = Annotated[Path | None, typer.Option(help="Folder of the run store; default .cm2/runs.")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help=f"Where runs are trained: {listed(backends(), 'or')}.", callback=one_of("backend", backends), autocompletion=backends
+    ),
+]
+Scheduler = Annotated[str, typer.Option(metavar="ADDRESS", help="Address of Dask's scheduler; its workers share this file system.")]
 Absent = Annotated[
     list[str],
     typer.Option("--absent", metavar="MODALITY=FRACTION", help="Mask a modality in this fraction of the stays with it (repeat for more)."),

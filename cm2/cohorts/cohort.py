@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cm2.batch import Modality
 from cm2.cohorts.disclosure import Disclosure, Group
-from cm2.cohorts.format import PRESENT, SPLITS, STAYS
+from cm2.cohorts.format import MANIFEST, PRESENT, SPLITS, read_stays
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
@@ -49,10 +49,8 @@ class Cohort:
         self.manifest = manifest
         self.max_length = max_length
         self.vocabulary_size = vocabulary_size
-        self.stays = pd.read_parquet(path / STAYS)
+        self.stays = read_stays(path, manifest)
         columns = [f"{PRESENT}{name}" for name in manifest["modalities"]]
-        if lacking := [column for column in (*columns, *manifest["tasks"]) if column not in self.stays]:
-            raise ValueError(f"{path / STAYS}: no column {lacking[0]!r}, though the manifest names it; prepare the cohort again")
         self.present = self.stays[columns].to_numpy(dtype=bool)
         self._given = tokenizer
         self._cache: dict[tuple[str, str], Any] = {}
@@ -60,11 +58,18 @@ class Cohort:
 
     def __getstate__(self) -> dict[str, Any]:
         """Drops the memory maps: pickling would copy the arrays, and the receiving process can open the files itself."""
-        return self.__dict__ | {"_cache": {key: value for key, value in self._cache.items() if key[0] != "array"}}
+        small = {key: value for key, value in self._cache.items() if key[0] != "array"}
+        return self.__dict__ | {"path": self.path.absolute(), "_cache": small}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """On another machine the same files have other stamps."""
+        """On another machine the same files have other stamps.
+
+        Raises:
+            ValueError: the cohort is not there.
+        """
         self.__dict__.update(state)
+        if not (self.path / MANIFEST).is_file():
+            raise ValueError(f"{self.path} is not on this machine; workers have to share the file system with the cohort")
         self._stamps = _stamps(self.path, self.manifest)
 
     def check_unchanged(self) -> None:
@@ -165,7 +170,7 @@ class Cohort:
         """
         train = (self.stays["split"] == "train").to_numpy()
         names = [name for name, entry in self.manifest["modalities"].items() if kind(entry["kind"]).tokenised]
-        texts = [text for name in names for text, use in zip(self.texts(name), train, strict=True) if use and text is not None]
+        texts = [text for name in names for text, use in zip(self._texts(name), train, strict=True) if use and text is not None]
         return train_tokenizer(texts, vocabulary_size, max_length)
 
     def array(self, name: str) -> np.ndarray:
@@ -176,6 +181,10 @@ class Cohort:
         """Texts of a modality, all stays; None where missing."""
         return self._cached("texts", name, lambda: self._read_texts(name))
 
+    def _texts(self, name: str) -> list[str | None]:
+        """As ``texts``, for one use: all texts of a large cohort are not kept in memory beside their tokens."""
+        return self._cache[known] if (known := ("texts", name)) in self._cache else self._read_texts(name)
+
     def tokens(self, name: str) -> dict[str, Tensor]:
         """``input_ids`` and ``attention_mask`` of a text modality, all stays: ``(n, L)`` or ``(n, documents, L)``, L <= ``max_length``."""
         return self._tokenised(name)[0]
@@ -185,7 +194,7 @@ class Cohort:
         return self._tokenised(name)[1]
 
     def _tokenised(self, name: str) -> tuple[dict[str, Tensor], int]:
-        return self._cached("tokens", name, lambda: tokenise(self.texts(name), self._tokenizer, self.max_length))
+        return self._cached("tokens", name, lambda: tokenise(self._texts(name), self._tokenizer, self.max_length))
 
     def summary(self, name: str) -> np.ndarray:
         """How extreme a modality's value is in each stay: ``(n,)`` float64.

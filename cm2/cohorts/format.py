@@ -8,13 +8,16 @@ placeholders: zeros, or a null text.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+
 from cm2.config.schema import check, plain_name
+from cm2.durable import read_json, write_json
 
 FORMAT = 1
 """Version of the format; a reader refuses any other."""
@@ -82,28 +85,19 @@ def fabricated(manifest: Mapping[str, Any]) -> bool:
     return manifest.get("fabricated") is True
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def combined_checksum(checksums: Mapping[str, str]) -> str:
     """SHA-256 over the lines ``<sha256>  <file>``, sorted by file."""
     return hashlib.sha256("".join(f"{checksums[file]}  {file}\n" for file in sorted(checksums)).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes ``manifest.json`` atomically, by renaming a temporary file.
+    """Replaces ``manifest.json``.
 
     Raises:
         ValueError: an entry that no reader would accept, such as a modality's name with markup in it.
     """
     check(manifest, SCHEMA, MANIFEST)
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    part = folder / f".{MANIFEST}.part"
-    part.write_text(text)
-    part.replace(folder / MANIFEST)
+    write_json(folder / MANIFEST, manifest, ensure_ascii=False, allow_nan=False)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -115,10 +109,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.is_file():
         raise ValueError(f"{path} is not a prepared cohort: it has no {MANIFEST}; write one with `cm2 prepare`")
-    try:
-        manifest = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON ({error}); prepare the cohort again") from None
+    manifest = read_json(file, "prepare the cohort again")
     given = manifest.get("format") if isinstance(manifest, dict) else None
     if given != FORMAT:
         raise ValueError(f"{file}: format {given!r} is not supported, this version reads {FORMAT}; prepare the cohort again")
@@ -145,11 +136,8 @@ def read_exact(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
     if PRIVATE not in manifest["sizes"]:
         return manifest
-    try:
-        private = json.loads((path / PRIVATE).read_text(encoding="utf-8"))
-        return manifest | private | {"counts": manifest.get("counts", {}) | private.get("counts", {})}
-    except (OSError, ValueError):
-        raise ValueError(f"{path / PRIVATE} cannot be read; prepare the cohort again") from None
+    private = read_json(path / PRIVATE, "prepare the cohort again")
+    return manifest | private | {"counts": manifest.get("counts", {}) | private.get("counts", {})}
 
 
 def _check_files(manifest: Mapping[str, Any], where: str) -> None:
@@ -163,3 +151,25 @@ def _check_files(manifest: Mapping[str, Any], where: str) -> None:
         check(name, _file_name, where)
         if name not in manifest["sizes"] or name not in manifest["checksums"]:
             raise ValueError(f"{where}: the file {name} has no size or no checksum")
+
+
+def read_stays(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """Reads the table of the stays of a prepared cohort, one row each.
+
+    Raises:
+        ValueError: it is no table, lacks a column or has one of another type, repeats a stay, or has a split or an outcome that is none.
+    """
+    file = path / STAYS
+    try:
+        stays = pd.read_parquet(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} is not a table of stays ({error}); prepare the cohort again") from None
+    tasks, present = list(manifest["tasks"]), [f"{PRESENT}{name}" for name in manifest["modalities"]]
+    if missing := [name for name in ("stay_id", "split", *tasks, *present) if name not in stays]:
+        raise ValueError(f"{file} lacks the column {missing[0]}; prepare the cohort again")
+    kinds = {"stay_id": "i", **dict.fromkeys(tasks, "i"), **dict.fromkeys(present, "b")}
+    if wrong := [name for name, kind in kinds.items() if stays[name].dtype.kind != kind]:
+        raise ValueError(f"{file}: the column {wrong[0]} is of type {stays[wrong[0]].dtype}; prepare the cohort again")
+    if not stays["stay_id"].is_unique or not stays["split"].isin(SPLITS).all() or not stays[tasks].isin((-1, 0, 1)).all(axis=None):
+        raise ValueError(f"{file}: a stay occurs twice, or a split or an outcome is none that there is; prepare the cohort again")
+    return stays

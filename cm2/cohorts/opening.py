@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cm2.cohorts.cohort import Cohort
-from cm2.cohorts.format import MANIFEST, combined_checksum, file_sha256, read_manifest
+from cm2.cohorts.format import MANIFEST, combined_checksum, read_manifest
+from cm2.durable import file_sha256
 from cm2.kinds import kind
 from cm2.progress import Progress
 

@@ -7,8 +7,6 @@ import json
 from importlib import import_module
 from typing import Any
 
-from filelock import FileLock
-
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.opening import load_cohort
 from cm2.config.names import choose
@@ -40,7 +38,4 @@ def embedded_cohort(
     options = SMOKE_OPTIONS | options if profile == "smoke" else options
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8] if options else "default"
     out = home() / "cohorts" / f"synthetic-{profile}-{seed}-{digest}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_name(f".{out.name}.lock")):
-        path = import_module("data_prep").prepare_synthetic(out, stays=EMBEDDED_STAYS[profile], seed=seed, **options)
-    return load_cohort(path)
+    return load_cohort(import_module("data_prep").prepare_synthetic(out, stays=EMBEDDED_STAYS[profile], seed=seed, **options))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
@@ -17,6 +18,8 @@ from cm2.cohorts.format import SEPARATOR
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+AT_ONCE = 2048
+"""Documents encoded at a time: what the tokenizer returns takes a hundred bytes for each token."""
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
 
@@ -80,21 +83,25 @@ def tokenise(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, ma
         max_length: longer documents are truncated.
 
     Returns:
-        ``{"input_ids", "attention_mask"}``, both int64 ``(n, L)`` with L <= ``max_length``, or ``(n, D, L)`` if texts have up to D > 1
+        ``{"input_ids", "attention_mask"}``, int32 and bool ``(n, L)`` with L <= ``max_length``, or ``(n, D, L)`` if texts have up to D > 1
         documents; and the number of truncated documents.
     """
     split = [(text or "").split(SEPARATOR) for text in texts]
     documents = max((len(parts) for parts in split), default=1)
     flat = [document for parts in split for document in [*parts, *[""] * (documents - len(parts))]]
+    lengths: list[int] = []
     there = [text is not None and i < len(parts) for text, parts in zip(texts, split, strict=True) for i in range(documents)]
-    encoded = tokenizer(flat, truncation=False, padding=False, verbose=False)["input_ids"]
-    lengths = [len(ids) if has else 0 for ids, has in zip(encoded, there, strict=True)]
+    encoded: list[np.ndarray] = []
+    for start in range(0, len(flat), AT_ONCE):
+        block = tokenizer(flat[start : start + AT_ONCE], truncation=False, padding=False, verbose=False)["input_ids"]
+        # truncated before the closing [SEP]
+        encoded += [np.array(ids if len(ids) <= max_length else [*ids[: max_length - 1], ids[-1]], dtype=np.int32) for ids in block]
+        lengths += [len(ids) if has else 0 for ids, has in zip(block, there[start : start + AT_ONCE], strict=True)]
     width = min(max_length, max(lengths, default=1) or 1)
-    ids = torch.full((len(encoded), width), tokenizer.pad_token_id, dtype=torch.long)
+    ids = torch.full((len(encoded), width), tokenizer.pad_token_id, dtype=torch.int32)
     for row, (tokens, length) in enumerate(zip(encoded, lengths, strict=True)):
         if length:
-            cut = tokens if length <= width else [*tokens[: width - 1], tokens[-1]]  # truncated before the closing [SEP]
-            ids[row, : len(cut)] = torch.tensor(cut)
-    mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+            ids[row, : len(tokens)] = torch.from_numpy(tokens)
+    mask = torch.arange(width) < torch.tensor(lengths, dtype=torch.int32)[:, None]
     shape = (-1, width) if documents == 1 else (-1, documents, width)
     return {"input_ids": ids.view(shape), "attention_mask": mask.view(shape)}, sum(length > width for length in lengths)

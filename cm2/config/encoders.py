@@ -39,7 +39,7 @@ class ImageEncoderConfig:
     depth: int = 34
     """Of the residual network: 10, 18, 34 (paper) or 50."""
     pretrained: bool = False
-    """ImageNet weights where they can be reached; the paper's code starts at random."""
+    """ImageNet weights; the paper's code starts at random."""
     kind: str = "resnet"
     """``resnet``, a residual network (paper), or ``vit``, a Vision Transformer (paper, Table 10)."""
     vit: str = "b_16"
@@ -71,7 +71,7 @@ class TextEncoderConfig:
     vocabulary: int = 2000
     """Size of the vocabulary trained on the cohort's training texts."""
     pretrained: str = ""
-    """Name of pretrained weights on the model hub, or empty for a random start."""
+    """Folder of a pretrained model, or its name on the model hub; empty for a random start."""
 
     def __post_init__(self) -> None:
         one_of("encoder.text.pooling", self.pooling, ("cls", "mean"))

@@ -6,6 +6,7 @@ and batched, how they are summarised in a table of numbers, and which network re
 
 from __future__ import annotations
 
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from cm2.batch import Modality, Value
 from cm2.config import EncoderConfig
 from cm2.config.names import enter
+from cm2.durable import new_array
 from cm2.networks.encoders import Encoder
 
 KINDS: dict[str, type[Kind]] = {}
@@ -128,6 +130,14 @@ class Kind(ABC):
     def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """Builds the network that reads the modality."""
 
+    def starts_from(self, config: EncoderConfig) -> str:
+        """Digest of the pretrained weights that the network starts from, which enters a run's key; empty for a random start.
+
+        Raises:
+            ValueError: they are neither on this machine nor reachable.
+        """
+        return ""
+
     @abstractmethod
     def feature_ndim(self, config: EncoderConfig) -> int:
         """Number of dimensions of that network's feature map, the batch's included."""
@@ -142,23 +152,34 @@ class ArrayKind(Kind):
     def write(self, folder: Path, name: str, data: Data, present: np.ndarray, stay_id: pd.Series) -> tuple[str, list[int]]:
         """Writes blocks of rows: ``data`` may be a memory map larger than memory."""
         file, array = f"{name}.npy", np.asanyarray(data)
-        saved = np.lib.format.open_memmap(folder / file, mode="w+", dtype=self.dtype, shape=array.shape)
+        saved = new_array(folder / file, self.dtype, array.shape)
         for rows in blocks(len(array)):
             saved[rows] = array[rows]
             saved[rows][~present[rows]] = 0
+            forget(saved)
+            forget(array)
         saved.flush()
         return file, list(array.shape[1:])
 
     def check(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> None:
-        """Compares the array's shape."""
-        expected, given = (len(stored.stays), *entry["shape"]), stored.array(name).shape
-        if given != expected:
-            raise ValueError(f"{stored.path / entry['file']}: expected shape {expected}, got {given}; prepare the cohort again")
+        """Compares the array's shape and type."""
+        file, expected = stored.path / entry["file"], (len(stored.stays), *entry["shape"])
+        try:
+            array = stored.array(name)
+        except ValueError as error:  # no array, or one of objects, which would have to be unpickled
+            raise ValueError(f"{file} is not an array of numbers ({error}); prepare the cohort again") from None
+        if array.shape != expected:
+            raise ValueError(f"{file}: expected shape {expected}, got {array.shape}; prepare the cohort again")
+        if array.dtype != self.dtype:
+            raise ValueError(f"{file}: expected {np.dtype(self.dtype)}, got {array.dtype}; prepare the cohort again")
 
     def misplaced(self, stored: Stored, name: str, present: np.ndarray) -> tuple[str, str]:
         """Missing values are zeros."""
         absent = np.flatnonzero(~present)
-        filled = sum(bool(stored.array(name)[rows].any()) for rows in np.array_split(absent, max(1, len(absent) // 512)))
+        array, filled = stored.array(name), 0
+        for rows in np.array_split(absent, max(1, len(absent) // 512)):
+            filled += bool(array[rows].any())
+            forget(array)
         return f"{name}: zeros where it is missing", "other values" if filled else ""
 
     def modality(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> Modality:
@@ -167,7 +188,9 @@ class ArrayKind(Kind):
 
     def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> Tensor:
         """One gather from the memory map, then `scaled`; zeros where missing."""
-        data = self.scaled(torch.from_numpy(np.asarray(stored.array(name)[rows])))
+        array = stored.array(name)
+        data = self.scaled(torch.from_numpy(np.asarray(array[rows])))
+        forget(array)
         return data if bool(present.all()) else data.masked_fill_(~present.view(-1, *[1] * (data.ndim - 1)), 0)
 
     def scaled(self, data: Tensor) -> Tensor:
@@ -193,8 +216,22 @@ class ArrayKind(Kind):
     def mean_of(self, stored: Stored, name: str, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """``(n,)`` float64: mean of ``function`` over the numbers of each stay."""
         array, n = stored.array(name), len(stored.stays)
-        parts = np.array_split(np.arange(n), max(1, n // 4096))
-        return np.concatenate([function(array[part].astype(np.float64)).reshape(len(part), -1).mean(axis=1) for part in parts])
+        means = np.zeros(n)
+        for rows in blocks(n):
+            part = array[rows].astype(np.float64)
+            means[rows] = function(part).reshape(len(part), -1).mean(axis=1)
+            forget(array)
+        return means
+
+
+def forget(array: np.ndarray) -> None:
+    """Gives back the memory that a process holds of a memory map that it has read or written: the file's own pages stay where they are.
+
+    Otherwise a pass over a cohort ends with all of it in memory, as far as the machine's memory goes.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def blocks(n: int) -> Iterator[slice]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds.contract import ArrayKind, Data, Stored
-from cm2.networks.encoders import Encoder, ResNetEncoder, ViTEncoder
+from cm2.networks.encoders import Encoder, ResNetEncoder, ViTEncoder, imagenet_digest
 
 GRID = 8
 
@@ -52,6 +52,13 @@ class Image(ArrayKind):
                 f"modality {modality.name!r}: a Vision Transformer reads square images, got {modality.shape}; crop them or use resnet"
             )
         return ViTEncoder(modality.shape[0], c.vit, c.pretrained)
+
+    def starts_from(self, config: EncoderConfig) -> str:
+        """Of the ImageNet weights, if there are any for this network."""
+        c = config.image
+        if not c.pretrained or (c.depth == 10 if c.kind == "resnet" else c.vit == "small"):
+            return ""
+        return imagenet_digest(f"resnet{c.depth}" if c.kind == "resnet" else f"vit_{c.vit}")
 
     def feature_ndim(self, config: EncoderConfig) -> int:
         """Feature map of a residual network ``(B, H, W, C)``, or patches ``(B, L, C)``."""

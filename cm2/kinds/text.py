@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 from torch import Tensor
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.kinds.contract import Data, Kind, Stored
-from cm2.networks.encoders import Encoder, TextEncoder
+from cm2.networks.encoders import Encoder, TextEncoder, text_digest
 
 
 class Text(Kind):
@@ -35,7 +37,17 @@ class Text(Kind):
         return file, []
 
     def check(self, stored: Stored, name: str, entry: Mapping[str, Any]) -> None:
-        """Checks nothing: reading the texts takes a while, and ``Cohort.texts`` checks their order when it does."""
+        """Compares columns, types and number of rows; ``Cohort.texts`` checks the order of the stays when it reads them."""
+        file = stored.path / entry["file"]
+        try:
+            content = parquet.ParquetFile(file)
+            types = {field.name: str(field.type) for field in content.schema_arrow}
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{file} is not a table of texts ({error}); prepare the cohort again") from None
+        if types.get("stay_id") != "int64" or types.get("text") not in ("string", "large_string", "null"):
+            raise ValueError(f"{file}: expected stay_id (int64) and text, got {types}; prepare the cohort again")
+        if content.metadata.num_rows != len(stored.stays):
+            raise ValueError(f"{file}: {content.metadata.num_rows} texts for {len(stored.stays)} stays; prepare the cohort again")
 
     def misplaced(self, stored: Stored, name: str, present: np.ndarray) -> tuple[str, str]:
         """A missing text is null, and no other."""
@@ -51,9 +63,9 @@ class Text(Kind):
     def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
         """Ids and masks, as wide as the longest document of the batch; padding where missing."""
         tokens = stored.tokens(name)
-        mask = tokens["attention_mask"][rows] * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
+        mask = tokens["attention_mask"][rows].long() * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
         width = max(int(mask.sum(dim=-1).max()), 1) if len(rows) else 1
-        ids, mask = tokens["input_ids"][rows][..., :width], mask[..., :width]
+        ids, mask = tokens["input_ids"][rows][..., :width].long(), mask[..., :width]
         return {"input_ids": ids.masked_fill(mask == 0, stored.padding), "attention_mask": mask}
 
     def alike(self, first: Stored, second: Stored, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -70,6 +82,10 @@ class Text(Kind):
         c = config.text
         max_length = max(c.max_length, modality.shape[-1])
         return TextEncoder(modality.vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, c.pretrained, c.dropout, c.pooling)
+
+    def starts_from(self, config: EncoderConfig) -> str:
+        """Of the pretrained model, if there is one."""
+        return text_digest(config.text.pretrained) if config.text.pretrained else ""
 
     def feature_ndim(self, config: EncoderConfig) -> int:
         """A vector for each token, ``(B, L, C)``."""

@@ -10,6 +10,7 @@ import torch
 from cm2.cohorts import Cohort
 from cm2.config import Config
 from cm2.config.names import choose
+from cm2.kinds import kind
 from cm2.methods import baselines, cm2  # the import registers their classes in METHODS
 from cm2.methods.contract import METHODS, Method
 from cm2.networks.encoders import pretrained_tokenizer
@@ -31,6 +32,17 @@ def build_method(config: Config, cohort: Cohort) -> Method:
         raise ValueError(f"unknown method {config.method!r}; {choose(config.method, sorted(METHODS))}")
     torch.manual_seed(config.seed)
     return METHODS[config.method](config, cohort.modalities)
+
+
+def starts_from(config: Config, cohort: Cohort) -> dict[str, str]:
+    """Digests of the pretrained weights that a configuration's networks start from, by modality; none for a random start.
+
+    Raises:
+        ValueError: weights that are neither on this machine nor reachable.
+    """
+    entries = cohort.manifest["modalities"]
+    kinds = {name: kind(entries[name]["kind"]) for name in config.modalities or entries if name in entries}
+    return {name: digest for name, each in kinds.items() if (digest := each.starts_from(config.encoder))}
 
 
 def tokenised(cohort: Cohort, config: Config) -> Cohort:

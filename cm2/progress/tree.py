@@ -217,5 +217,5 @@ def _call(home: tuple[int, int], path: Path | None, place: int, call: Call[T]) -
         return place, function(*arguments, **named)
     if home[0] != os.getpid():
         quiet_libraries()
-    with _Away(path):
+    with _Away(path if path is not None and path.parent.is_dir() else None):  # a machine of its own has not that folder
         return place, function(*arguments, **named)

@@ -1,4 +1,4 @@
-"""What Lightning calls beside the loops: the average of parameters over steps, and the progress that is shown."""
+"""What Lightning calls beside the loops: the average of parameters over steps, the progress that is shown, and what a resumed run knows."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ class Average(WeightAveraging):
 
 def _averaged(weight: float, average: Tensor, current: Tensor, _: Tensor | int) -> Tensor:
     return (1 - weight) * average + weight * current if average.is_floating_point() else current
+
+
+class StaysStopped(Callback):
+    """A training that was killed after it had been stopped early is not trained for another epoch."""
+
+    def on_fit_start(self, trainer: Trainer, loop: LightningModule) -> None:
+        """Reads the state restored from the checkpoint."""
+        if (early := trainer.early_stopping_callback) is not None and early.wait_count >= early.patience:
+            trainer.should_stop = True
 
 
 class Shown(Callback):

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+from safetensors import SafetensorError
 from safetensors.torch import load_model
 
 from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import Disclosure
 from cm2.config import Config
+from cm2.durable import file_sha256, read_json
 from cm2.methods import Method, build_method, tokenised
+
+CHECKSUMS = "checksums.json"
+"""SHA-256 of the other files of a run, but for its checkpoints; runs of earlier versions have none."""
+BEST, LAST, PRETRAINING = "best.ckpt", "last.ckpt", "pretraining.ckpt"
+"""Among a run's checkpoints: the best epoch, the last one, the last one of a pre-training."""
+WEIGHTS = "model.safetensors"
+_PARTS = ("predictions.parquet", "history.csv", WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,21 @@ class Run:
         Raises:
             ValueError: the stored weights do not fit the configuration's method in this version, or the shapes of this cohort.
         """
-        return self.load_weights(build_method(self.config, tokenised(cohort, self.config)), cohort).eval()
+        encoders = self.config.encoder
+        # the run's own weights replace those that a network of images starts from, which need not be on this machine
+        bare = replace(self.config, encoder=replace(encoders, image=replace(encoders.image, pretrained=False)))
+        return self.load_weights(build_method(bare, tokenised(cohort, self.config)), cohort).eval()
 
     def load_weights(self, method: Method, cohort: Cohort) -> Method:
         """The method with the run's weights. Errors are those of `load_method`."""
+        file = self.path / WEIGHTS
+        known = self._read(CHECKSUMS) if (self.path / CHECKSUMS).is_file() else {}
+        if known.get(WEIGHTS, "") not in ("", file_sha256(file)):
+            raise ValueError(f"{file} is damaged (wrong checksum); remove the run and train it again")
         try:
-            missing, unexpected = load_model(method, self.path / "model.safetensors", strict=False)
+            missing, unexpected = load_model(method, file, strict=False)
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged ({error}); remove the run and train it again") from None
         except RuntimeError as error:  # torch lists every tensor whose shape differs
             trained = self.environment["cohort"]
             raise ValueError(
@@ -75,5 +94,19 @@ class Run:
             raise ValueError(f"{self.path}: its weights do not fit {self.config.method} ({wrong[0]}); remove the run and train it again")
         return method
 
+    def damage(self) -> str:
+        """What is wrong with the files of the run, in a few words; empty if nothing is. The weights are compared when they are loaded."""
+        try:
+            known = self._read(CHECKSUMS) if (self.path / CHECKSUMS).is_file() else {}
+            for name in ("config.json", "metrics.json", "environment.json"):
+                self._read(name)
+            if missing := [name for name in (*known, *_PARTS) if not (self.path / name).is_file()]:
+                return f"{missing[0]} is missing"
+            changed = [name for name, given in known.items() if name != WEIGHTS and file_sha256(self.path / name) != given]
+            parquet.read_metadata(self.path / _PARTS[0])
+        except (OSError, ValueError, AttributeError, pa.ArrowException) as error:
+            return str(error).partition(";")[0]
+        return f"wrong checksum of {changed[0]}" if changed else ""
+
     def _read(self, name: str) -> dict[str, Any]:
-        return json.loads((self.path / name).read_text())
+        return read_json(self.path / name, "remove the run and train it again")

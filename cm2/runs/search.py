@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config
+from cm2.durable import Lock, write_json, write_text
 from cm2.environment.extras import require
 from cm2.methods import build_method, tokenised
 from cm2.progress import Progress
@@ -171,19 +172,13 @@ def _check_shown(cohort: Cohort, config: Config) -> None:
 
 def write(found: Found, out: Path) -> list[Path]:
     """Writes ``search-METHOD-TASK`` as CSV (every cell tried) and JSON (the best one and its provenance)."""
-    out.mkdir(parents=True, exist_ok=True)
     stem = f"search-{found.provenance['method']}-{found.provenance['task']}"
     best = {"valid_auroc": float(found.trials.iloc[0]["valid_auroc"]), "tried": len(found.trials), "cells": found.cells}
-    texts = {
-        "csv": found.trials.to_csv(index=False, float_format="%.6g"),
-        "json": json.dumps({"settings": found.settings, **best, "provenance": found.provenance}, indent=1, ensure_ascii=False) + "\n",
-    }
-    paths = [out / f"{stem}.{ending}" for ending in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text(text)
-        temporary.replace(path)
-    return paths
+    content = {"settings": found.settings, **best, "provenance": found.provenance}
+    return [
+        write_text(out / f"{stem}.csv", found.trials.to_csv(index=False, float_format="%.6g")),
+        write_json(out / f"{stem}.json", content, ensure_ascii=False),
+    ]
 
 
 def _configs(profile: str, base: Mapping[str, Any], axes: Sequence[Parameter], cell: Mapping[str, float], seeds: int) -> list[Config]:
@@ -219,7 +214,7 @@ def _study(folder: Path, key: str, seed: int) -> Iterator[Study]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / f".{key}.lock", timeout=0):
+        with Lock(folder / f".{key}.lock", timeout=0):
             storage = JournalStorage(JournalFileBackend(str(folder / f"{key}.log")))
             study = optuna.create_study(storage=storage, study_name=key, direction="maximize", load_if_exists=True)
             # a resumed search must not draw the same cells again

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 from joblib import delayed
 from safetensors.torch import save_model
 
 from cm2.cohorts import Cohort, Stays, load_cohort
 from cm2.config import Config
-from cm2.methods import METHODS, Method, build_method, tokenised
+from cm2.durable import Lock, file_sha256, move, replaced, set_aside, write_json
+from cm2.methods import METHODS, Method, build_method, starts_from, tokenised
 from cm2.metrics import summary
 from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.provenance import provenance
-from cm2.runs.run import Run
+from cm2.runs.run import CHECKSUMS, PRETRAINING, WEIGHTS, Run
 
-PRETRAINED = "pretraining.ckpt"
-"""Checkpoint of a finished pre-training, among a run's checkpoints."""
+_ONE_AT_A_TIME = threading.RLock()
+"""Of the threads of a process only one trains: all draw from torch's one generator."""
 
 
 class RunStore:
@@ -42,15 +42,26 @@ class RunStore:
     def __init__(self, root: Path | str | None = None) -> None:
         self.root = Path(root) if root is not None else home() / "runs"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process elsewhere, whose working folder is another."""
+        return {"root": self.root.absolute()}
+
     def key(self, config: Config, cohort: Cohort) -> str:
-        """Key of the run, 16 hexadecimal digits."""
+        """Key of the run, 16 hexadecimal digits: configuration, cohort, version of the method, and the pretrained weights, if any.
+
+        Raises:
+            ValueError: pretrained weights that are neither on this machine nor reachable.
+        """
         method = METHODS[config.method].version if config.method in METHODS else ""
-        return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}".encode()).hexdigest()[:16]
+        weights = "".join(f" {name} {digest}" for name, digest in starts_from(config, cohort).items())
+        return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}{weights}".encode()).hexdigest()[:16]
 
     def find(self, config: Config, cohort: Cohort) -> Run | None:
-        """The stored run, or None."""
-        path = self.root / self.key(config, cohort)
-        return Run(path) if path.is_dir() else None
+        """The stored run, or None. A damaged one is set aside, with a warning: it is to be trained again."""
+        run = Run(self.root / self.key(config, cohort))
+        if run.path.is_dir() and (why := run.damage()):
+            set_aside(run.path, why)
+        return run if run.path.is_dir() else None
 
     def with_weights_of(self, config: Config, cohort: Cohort, complete: bool) -> Run | None:
         """A stored run that was trained as this configuration would be, and differs only in what the test reads, or None.
@@ -61,27 +72,28 @@ class RunStore:
             complete: see `cm2.config.Config.in_training`.
         """
         wanted = config.in_training(complete)
-        return next((run for run, own in self._of_this_version(cohort) if own.in_training(complete) == wanted), None)
+        found = (run for run, own in self._of_this_version(cohort) if own.in_training(complete) == wanted)
+        return next((run for run in found if not run.damage()), None)
 
     def _of_this_version(self, cohort: Cohort) -> Iterator[tuple[Run, Config]]:
         """Runs on a cohort by this version of their method; a run that cannot be read is no reason not to train another."""
         for run in self.runs():
             try:
                 config = run.config
+                same = self.key(config, cohort) == run.path.name
             except (OSError, ValueError, TypeError, AttributeError):
                 continue
-            if self.key(config, cohort) == run.path.name:
+            if same:
                 yield run, config
 
     def _copy_pretraining(self, config: Config, cohort: Cohort, complete: bool, folder: Path) -> None:
         """Takes the pre-training over from a stored run that differs in the known outcomes alone: the trainer goes on from its end."""
         wanted = config.in_pretraining(complete)
         for run, trained in self._of_this_version(cohort):
-            states, own = run.path / "checkpoints" / PRETRAINED, folder / "checkpoints" / PRETRAINED
+            states, own = (path / "checkpoints" / PRETRAINING for path in (run.path, folder))
             if states.is_file() and trained.in_pretraining(complete) == wanted:
-                own.parent.mkdir(exist_ok=True)
-                shutil.copy(states, own.with_suffix(".part"))
-                own.with_suffix(".part").replace(own)
+                with replaced(own) as part:
+                    shutil.copyfile(states, part)
                 return
 
     def runs(self) -> list[Run]:
@@ -99,7 +111,7 @@ class RunStore:
         key = self.key(config, cohort)
         self.root.mkdir(parents=True, exist_ok=True)
         name = f"training {config.method} seed {config.seed}"
-        with Progress(name, show=progress) as shown, FileLock(self.root / f".{key}.lock"):
+        with Progress(name, show=progress) as shown, Lock(self.root / f".{key}.lock"), _ONE_AT_A_TIME:
             if (run := self.find(config, cohort)) is None:
                 run = self._compute(config, cohort, key, shown, devices)
         return run
@@ -112,11 +124,13 @@ class RunStore:
         _check_outcomes(config, cohort, stays)
         complete = all(bool(stays[name].present.all()) for name in ("train", "valid"))
         # of two processes that need the same weights the second waits for the first
-        with FileLock(self.root / f".{config.in_training(complete).digest()[:16]}.training.lock"):
+        with Lock(self.root / f".{config.in_training(complete).digest()[:16]}.training.lock"):
             like = self.with_weights_of(config, cohort, complete)
             source = provenance(cohort) | ({} if like is None else {"weights": like.path.name})
+            if pretrained := starts_from(config, cohort):
+                source |= {"pretrained": pretrained}
             folder.mkdir(exist_ok=True)
-            _write_json(folder / "config.json", config.to_dict())
+            write_json(folder / "config.json", config.to_dict())
             if like is None:
                 # Lightning takes seconds to import: not for a call that finds its run
                 from cm2.runs.trainer import train
@@ -130,13 +144,17 @@ class RunStore:
                     shutil.copy(history, folder)
             progress.advance()  # what follows is quick
             _save(method, config, cohort, stays, folder)
-            _write_json(folder / "environment.json", source | {"seconds": round(time.monotonic() - started, 1)})
+            write_json(folder / "environment.json", source | {"seconds": round(time.monotonic() - started, 1)})
             try:
                 cohort.check_unchanged()
+                if self.key(config, cohort) != key:
+                    raise ValueError(f"{config.method}: the pretrained weights were changed during the training; train it again")
             except ValueError:  # what was trained on, nobody knows
                 shutil.rmtree(folder)
                 raise
-            return Run(folder.rename(self.root / key))
+            _write_checksums(folder)
+            move(folder, self.root / key)
+            return Run(self.root / key)
 
 
 def _stays(config: Config, cohort: Cohort) -> dict[str, Stays]:
@@ -167,10 +185,17 @@ def _save(method: Method, config: Config, cohort: Cohort, stays: Mapping[str, St
     from cm2.runs.trainer import predictions
 
     frames = {name: predictions(method, config, stays[name], progress=True) for name in ("valid", "test")}
-    pd.concat(frames, names=["split"]).reset_index("split").to_parquet(folder / "predictions.parquet", index=False)
-    save_model(method, str(folder / "model.safetensors"))
+    with replaced(folder / "predictions.parquet") as part:
+        pd.concat(frames, names=["split"]).reset_index("split").to_parquet(part, index=False)
+    with replaced(folder / WEIGHTS) as part:
+        save_model(method, str(part))
     metrics = {name: _metrics(frame, cohort, config.task, name) for name, frame in frames.items()}
-    _write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
+
+
+def _write_checksums(folder: Path) -> None:
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".") and path.name != CHECKSUMS)
+    write_json(folder / CHECKSUMS, {path.name: file_sha256(path) for path in files})
 
 
 def _metrics(frame: pd.DataFrame, cohort: Cohort, task: str, split: str) -> dict[str, Any]:
@@ -233,9 +258,3 @@ def evaluate(
         stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
         frame = predictions(run.load_method(cohort), run.config, stays, progress=True)
         return _metrics(frame, cohort, run.config.task, split)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)

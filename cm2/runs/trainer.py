@@ -16,11 +16,14 @@ from torch.utils.data import DataLoader
 
 from cm2.cohorts import Stays
 from cm2.config import Config, TrainConfig
+from cm2.durable import replaced
 from cm2.methods.contract import FitsStays, Method
 from cm2.progress import Progress
 from cm2.runs.batches import Batches, EpochSampler, loader, loader_of
-from cm2.runs.callbacks import Average, Shown
+from cm2.runs.callbacks import Average, Shown, StaysStopped
+from cm2.runs.checkpoints import DurableCheckpoints, pretraining_to_continue_from, read, to_continue_from
 from cm2.runs.loops import PretrainingLoop, TrainingLoop
+from cm2.runs.run import BEST, LAST, PRETRAINING
 
 INITIAL_STAYS = 512
 VALID = "valid_"
@@ -33,7 +36,8 @@ def train(
 ) -> pd.DataFrame:
     """Trains a method and loads the weights of its best validation epoch into it.
 
-    If the folder holds ``checkpoints/last.ckpt``, training continues from there, with the same result as an uninterrupted run.
+    If the folder holds ``checkpoints/last.ckpt``, training continues from there, with the same result as an uninterrupted run; if that
+    file is damaged, from an earlier epoch or from the start, with a warning.
 
     Args:
         method: initialised here from a first batch; a `FitsStays` is only fitted by its ``fit_stays``.
@@ -49,19 +53,21 @@ def train(
     """
     if isinstance(method, FitsStays):
         return _save_history(_shown_history(method.fit_stays(train, valid), valid), folder)
-    last = folder / "checkpoints" / "last.ckpt"
+    place = folder / "checkpoints"
+    resumed = to_continue_from(place)
     sampler = EpochSampler(len(train), config.train.batch_size, config.seed, shuffle=True)
     # every process reads all stays: what is fitted to them must not differ
     every = [list(range(start, min(start + _REFIT, len(train)))) for start in range(0, len(train), _REFIT)]
     loop = TrainingLoop(method, config, sampler, DataLoader(Batches(train), sampler=every, batch_size=None))
-    if not last.is_file():
+    if resumed is None:
         order = np.random.default_rng(config.seed).permutation(len(train))
         _pretrain(method, config, train, folder, progress, devices)
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
     callbacks = [
         EarlyStopping("valid_auroc", mode="max", patience=config.train.patience),
-        ModelCheckpoint(last.parent, "best", "valid_auroc", mode="max", enable_version_counter=False),
-        ModelCheckpoint(last.parent, "last", enable_version_counter=False),
+        StaysStopped(),
+        ModelCheckpoint(place, Path(BEST).stem, "valid_auroc", mode="max", enable_version_counter=False),
+        ModelCheckpoint(place, Path(LAST).stem, enable_version_counter=False),
     ]
     if config.train.average:
         # first of all, so that the other callbacks see the averaged parameters
@@ -70,28 +76,29 @@ def train(
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, *_shown(shown, devices, _may_be_shown(valid))], **limits)
         loaders = (loader_of(train, config.train, sampler), loader(valid, config.train))
-        trainer.fit(loop, *loaders, ckpt_path=last if last.is_file() else None, weights_only=True)
+        trainer.fit(loop, *loaders, ckpt_path=resumed, weights_only=True)
     # from the files: with several processes it was others that trained
-    loop.load_state_dict(torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)["state_dict"])
-    return _save_history(_shown_history(torch.load(last, map_location="cpu", weights_only=True)["history"], valid), folder)
+    loop.load_state_dict(read(place / BEST)["state_dict"])
+    return _save_history(_shown_history(read(place / LAST)["history"], valid), folder)
 
 
 def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progress: bool, devices: int) -> None:
     """Trains what the method asks for before the task, if anything; continues from a checkpoint like the training itself."""
     if (stage := method.pretraining()) is None:
         return
-    last = folder / "checkpoints" / "pretraining.ckpt"
+    place = folder / "checkpoints"
     sampler = EpochSampler(len(stays), config.train.batch_size, config.seed, shuffle=True)
     loop = PretrainingLoop(method, stage, config, sampler)
-    callbacks: list[Callback] = [ModelCheckpoint(last.parent, "pretraining", enable_version_counter=False)]
+    callbacks: list[Callback] = [ModelCheckpoint(place, Path(PRETRAINING).stem, enable_version_counter=False)]
     if config.train.average:
         callbacks.insert(0, Average(config.train.average))
     limits = {"max_epochs": stage.epochs, "gradient_clip_val": config.train.gradient_clip or None}
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, *_shown(shown, devices)], **limits)
-        trainer.fit(loop, loader_of(stays, config.train, sampler), ckpt_path=last if last.is_file() else None, weights_only=True)
+        resumed = pretraining_to_continue_from(place)
+        trainer.fit(loop, loader_of(stays, config.train, sampler), ckpt_path=resumed, weights_only=True)
     # from the file, which has the averaged parameters also where there was nothing left to train
-    stored = torch.load(last, map_location="cpu", weights_only=True)
+    stored = read(place / PRETRAINING)
     loop.load_state_dict(stored["state_dict"])
     _save_history(stored["history"], folder, "pretraining.csv")
 
@@ -116,7 +123,8 @@ def _shown_history(rows: list[dict[str, float]], valid: Stays) -> list[dict[str,
 
 def _save_history(rows: list[dict[str, float]], folder: Path, name: str = "history.csv") -> pd.DataFrame:
     history = pd.DataFrame(rows)
-    history.to_csv(folder / name, index=False)
+    with replaced(folder / name) as part:
+        history.to_csv(part, index=False)
     return history
 
 
@@ -144,5 +152,6 @@ def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:
         use_distributed_sampler=False,
         enable_checkpointing="max_epochs" in options,
         log_every_n_steps=1,
+        plugins=[DurableCheckpoints()],
         **options,
     )

@@ -14,6 +14,7 @@ from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import FABRICATED
 from cm2.cohorts.format import fabricated
 from cm2.config.reading import build
+from cm2.durable import write_json, write_text
 from cm2.progress import Progress
 from cm2.runs.provenance import called, provenance
 from cm2.runs.store import RunStore
@@ -22,7 +23,7 @@ from cm2.tables.loading import load_table
 from cm2.tables.planning import TablePlan, check_methods, resolve
 from cm2.tables.predictions import file_name, predicted, write_predictions
 from cm2.tables.release import released
-from cm2.tables.result import Cell, replace_file
+from cm2.tables.result import Cell
 from cm2.tables.run import fit_entries
 from cm2.tables.spec import TableSpec
 from cm2.tables.statistics import corrected, result_cells
@@ -90,8 +91,8 @@ def confirm(path: Path, cohort: Cohort, out: Path, jobs: int = 1, store: RunStor
     out.mkdir(parents=True, exist_ok=True)
     if not cohort.credentialed:
         write_predictions(out / file_name(cohort.checksum), {r.path.name: predicted(r) for each in plans for r in each.runs.values()})
-    replace_file(out / f"{STEM}.md", text(result))
-    replace_file(out / f"{STEM}.json", json.dumps({"format": FORMAT, **asdict(result)}, indent=1, ensure_ascii=False) + "\n")
+    write_text(out / f"{STEM}.md", text(result))
+    write_json(out / f"{STEM}.json", {"format": FORMAT, **asdict(result)}, ensure_ascii=False)
     return result
 
 

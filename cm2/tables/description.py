@@ -14,6 +14,7 @@ import numpy as np
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.format import fabricated
+from cm2.durable import write_json
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK
 from cm2.results import kept
@@ -60,11 +61,7 @@ def write_description(cohort: Path | str, out: Path | str) -> Path:
         cohort: folder of the prepared cohort.
         out: the file.
     """
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}")
-    part.write_text(json.dumps(describe(load_cohort(cohort)), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return part.replace(out)
+    return write_json(Path(out), describe(load_cohort(cohort)), ensure_ascii=False, allow_nan=False)
 
 
 def kept_description(name: str) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from numpy.typing import NDArray
 from pyarrow import parquet
 from scipy.special import expit, logit
 
+from cm2.durable import Lock, replaced, set_aside
 from cm2.runs.run import Run
 
 FORMAT = 1
@@ -105,18 +105,19 @@ def write_predictions(path: Path, found: Mapping[str, Predicted], keep: Collecti
         keep: keys of runs in the file that are still needed; the others are removed from it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        kept = read_predictions(path, _known(path) & set(keep)) if path.is_file() else {}
-        part = path.with_name(f".{path.name}.part")
+    with Lock(path.with_name(f".{path.name}.lock")), replaced(path) as part:
+        kept = _kept(path, set(keep)) if path.is_file() else {}
         # the bits of a logit split into streams of bytes, of which the upper one compresses well
         parquet.write_table(_table({**kept, **found}), part, compression="zstd", use_dictionary=False, use_byte_stream_split=True)
-        part.replace(path)
-    path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
 
 
-def _known(path: Path) -> set[str]:
-    metadata = parquet.read_schema(path).metadata or {}
-    return set(json.loads(metadata.get(b"cm2", b"{}")).get("tasks", {}))
+def _kept(path: Path, keep: set[str]) -> dict[str, Predicted]:
+    try:
+        metadata = parquet.read_schema(path).metadata or {}
+        return read_predictions(path, set(json.loads(metadata.get(b"cm2", b"{}")).get("tasks", {})) & keep)
+    except (pa.ArrowException, OSError, ValueError, AttributeError) as error:
+        set_aside(path, str(error).partition(";")[0])
+        return {}
 
 
 def _table(found: Mapping[str, Predicted]) -> pa.Table:

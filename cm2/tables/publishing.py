@@ -9,12 +9,13 @@ from typing import Any
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.format import fabricated
+from cm2.durable import write_text
 from cm2.results import kept
 from cm2.runs.provenance import called
 from cm2.tables.description import describe
 from cm2.tables.loading import load_table
 from cm2.tables.recomputation import kept_tables
-from cm2.tables.result import TableResult, is_table, read, replace_file
+from cm2.tables.result import TableResult, is_table, read
 from cm2.tables.run import stem_of, table
 from cm2.tables.text import notes, side_by_side, values
 
@@ -55,9 +56,9 @@ def publish(name: str | int | Path, cohorts: Sequence[Cohort | Path | str], fold
     for cohort, place in zip(opened, shelves, strict=True):
         results.append(table(name, cohort, out=place, **options))
         described = json.dumps(describe(cohort), indent=1, ensure_ascii=False, allow_nan=False)
-        replace_file(place / DESCRIPTION, described + "\n")
+        write_text(place / DESCRIPTION, described + "\n")
     stem = stem_of(load_table(name), options.get("only", ()))
-    replace_file(folder / f"{stem}.md", side_by_side([read(path) for path in sorted(folder.glob(f"*/{stem}.json"))]))
+    write_text(folder / f"{stem}.md", side_by_side([read(path) for path in sorted(folder.glob(f"*/{stem}.json"))]))
     return results
 
 

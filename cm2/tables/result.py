@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 
 from cm2.cohorts.format import fabricated
 from cm2.config.schema import check, plain_name
+from cm2.durable import write_text
 from cm2.tables.older import upgraded
 from cm2.uncertainty import Measured, over_seeds
 
@@ -242,14 +242,13 @@ def is_table(path: Path) -> bool:
 
 def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[Path]:
     """Writes ``stem`` as CSV, JSON and Markdown into a folder; each file is replaced atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     tree = {"format": FORMAT, **{name: value for name, value in vars(result).items() if name != "cells"}}
     texts = {
         "csv": result.frame().to_csv(index=False, float_format="%.6g"),
         "json": _one_line_a_cell(tree, result.cells),
         "md": markdown,
     }
-    return [replace_file(folder / f"{stem}.{ending}", texts[ending]) for ending in ENDINGS]
+    return [write_text(folder / f"{stem}.{ending}", texts[ending]) for ending in ENDINGS]
 
 
 def _one_line_a_cell(tree: Mapping[str, Any], cells: tuple[Cell, ...]) -> str:
@@ -260,18 +259,6 @@ def _one_line_a_cell(tree: Mapping[str, Any], cells: tuple[Cell, ...]) -> str:
 def _known(cell: Cell) -> dict[str, Any]:
     known = {name: value for name, value in asdict(cell).items() if value not in (None, (), []) and value is not False}
     return known if cell.score else {name: value for name, value in known.items() if name != "score"}
-
-
-def replace_file(path: Path, text: str) -> Path:
-    """Writes a file beside its place and then renames it; its permissions are those of the user's umask."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    return path
 
 
 def _scored(cell: Cell) -> Cell:

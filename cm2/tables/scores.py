@@ -15,6 +15,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from pyarrow import parquet
 
+from cm2.durable import replaced
+
 FORMAT = b"1"
 SCORES = "scores"
 """Name of the file in a table's provenance."""
@@ -56,17 +58,15 @@ def write_scores(path: Path, found: Mapping[str, NDArray]) -> None:
     for name, values in sorted(found.items()):
         names.setdefault(values.tobytes(), []).append(name)
     table = pa.table({"names": list(names.values()), "values": [np.frombuffer(content, dtype=np.float32) for content in names]})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    parquet.write_table(
-        table.replace_schema_metadata({b"cm2": FORMAT}),
-        part,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=["names.list.element"],
-        column_encoding={"values.list.element": "BYTE_STREAM_SPLIT"},
-    )
-    part.replace(path)
+    with replaced(path) as part:
+        parquet.write_table(
+            table.replace_schema_metadata({b"cm2": FORMAT}),
+            part,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=["names.list.element"],
+            column_encoding={"values.list.element": "BYTE_STREAM_SPLIT"},
+        )
 
 
 def read_scores(path: Path) -> dict[str, NDArray]:

@@ -18,6 +18,7 @@ from data_prep.eicu.events import ENTRY, clean_events
 from data_prep.eicu.sources import EICU, ROWS, channels
 from data_prep.made_up import is_made_up
 from data_prep.mimic.flow import Flow, draw_flow
+from data_prep.mimic.full import one_error
 from data_prep.mimic.inputs import compare_checksum, whole
 from data_prep.mimic.prepare import connected
 from data_prep.mimic.quirks import Quirks
@@ -25,7 +26,7 @@ from data_prep.mimic.raw import attach, described, find_table, header, reading, 
 from data_prep.mimic.series import STEP_HOURS, bin_events, channel_health, discretise
 from data_prep.mimic.splits import RATIOS
 from data_prep.mimic.stays import ADULT, HOURS, OLDEST
-from data_prep.mimic.workplace import one_error, workplace
+from data_prep.workplace import workplace
 from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
 
 VERSION = "preparation 1"
@@ -80,6 +81,8 @@ def prepare_eicu(
         return out
     progress = Progress("preparing eicu", STAGES, even=False)
     with workplace(out, temporary) as work, progress, one_error(out, progress):
+        if already_prepared(out, "eicu", VERSION, parameters, fabricated=fabricated):  # by the process that this one has waited for
+            return out
         connection = connected(work, memory_limit, jobs, progress)
         attach(connection, raw)
         progress.stage("checking the files")

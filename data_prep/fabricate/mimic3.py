@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cm2.durable import whole_or_nothing
 from cm2.progress import Progress
 from data_prep.fabricate import dictionaries
 from data_prep.fabricate.common import Hospital, admit, check, moments, numbers, shuffled
@@ -19,7 +20,6 @@ from data_prep.fabricate.truth.notes import readable_notes, used_notes
 from data_prep.fabricate.truth.write import write_summary, write_truth
 from data_prep.made_up import mark
 from data_prep.synthetic.law import MODALITIES
-from data_prep.writer import whole_or_nothing
 
 HABITS = {"ICUSTAYS": Habit(plain=True), "PATIENTS": Habit(mark=True), "ADMISSIONS": Habit(windows=True)}
 EVENTS = {"chart": "CHARTEVENTS", "lab": "LABEVENTS", "output": "OUTPUTEVENTS"}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cm2.durable import whole_or_nothing
 from cm2.progress import Progress
 from data_prep.fabricate import dictionaries
 from data_prep.fabricate.common import Hospital, admit, check, moments, numbers, shuffled
@@ -23,7 +24,6 @@ from data_prep.fabricate.truth.films import film_path, is_readable, report_path,
 from data_prep.fabricate.truth.write import write_summary, write_truth
 from data_prep.made_up import mark
 from data_prep.synthetic.law import MODALITIES
-from data_prep.writer import whole_or_nothing
 
 LEAST_SIZE = 32
 CXR = "mimic-cxr-jpg/mimic-cxr-2.0.0-"

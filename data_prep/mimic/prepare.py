@@ -14,12 +14,13 @@ import numpy as np
 from cm2.config.names import did_you_mean
 from cm2.progress import Progress
 from data_prep.made_up import is_made_up
+from data_prep.mimic.full import one_error
 from data_prep.mimic.inputs import check_inputs, find_inputs
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import MIMIC3, MIMIC4, Release, attach, described, quoted
 from data_prep.mimic.splits import split_subjects
 from data_prep.mimic.stages import VERSION, Stages
-from data_prep.mimic.workplace import one_error, workplace
+from data_prep.workplace import workplace
 from data_prep.writer import already_prepared, write_cohort
 
 MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report", "note")}
@@ -157,6 +158,8 @@ def _prepare(
         return out
     progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
     with workplace(out, temporary) as work, progress, one_error(out, progress):
+        if already_prepared(out, release.name, VERSION, parameters, fabricated=fabricated):  # by the process that this one has waited for
+            return out
         connection = connected(work, memory_limit, jobs, progress)
         attach(connection, raw)
         progress.stage("checking the files")

@@ -14,6 +14,7 @@ import pandas as pd
 
 from cm2.cohorts.disclosure import FABRICATED, Disclosure
 from cm2.cohorts.format import SEPARATOR
+from cm2.durable import new_array
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.mimic.events import clean_events, known_channels, read_events
@@ -162,7 +163,7 @@ class Stages:
         films, self.counts["films"] = last_films(self.connection, self.folders["films"], stays)
         shape = (len(stays), self.image_size, self.image_size)
         # on disk: all images of a full cohort need not fit into memory
-        images = np.lib.format.open_memmap(self.work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        images = new_array(self.work / "images.npy", np.uint8, shape)
         damaged = decode_films(self.folders["films"], films, images, self.jobs) if len(films) else {}
         self.records["films"], self.counts["films"]["damaged"] = damaged, _by_reason(damaged)
         read = ~films["dicom_id"].isin([Path(path).stem for path in damaged])

@@ -16,6 +16,7 @@ from cm2.progress import Progress
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, descriptor_vector, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
 from data_prep.physionet2012.variables import VARIABLES
+from data_prep.workplace import workplace
 from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
 
 VERSION = "1.0.0"
@@ -100,8 +101,26 @@ def _prepare(
     if descriptors:  # named only then: a cohort without them is what it was
         parameters["descriptors"] = True
     version = f"{VERSION}, preparation 1"
-    if already_prepared(out, "physionet2012", version, parameters, credentialed=False):
+    asked = (out, "physionet2012", version, parameters)
+    if already_prepared(*asked, credentialed=False):
         return out
+    with workplace(out):
+        if already_prepared(*asked, credentialed=False):  # by the process that this one has waited for
+            return out
+        modalities, stays, flow, counts = _charted(sets, names, train_sets, valid_fraction, descriptors, progress)
+        progress.stage("writing")
+        cohort = PreparedCohort("physionet2012", SOURCE, version, parameters, stays, modalities, TASKS, flow, counts, credentialed=False)
+        return write_cohort(out, cohort)
+
+
+def _charted(
+    sets: list[RawSet],
+    names: tuple[str, ...],
+    train_sets: tuple[str, ...],
+    valid_fraction: float,
+    descriptors: bool,
+    progress: Progress,
+) -> tuple[dict[str, PreparedModality], pd.DataFrame, list[dict[str, Any]], dict[str, Any]]:
     progress.stage("charting")
     with Progress("", len(names), "set") as charting:
         charted = [chart(part) for part in charting.each(sets)]
@@ -111,10 +130,7 @@ def _prepare(
         raise ValueError(f"record {twice} is in two of the sets {', '.join(names)}; use the official files")
     modalities = _modalities(stays, charted, descriptors)
     counts = _counts(sets, charted, stays, modalities)
-    progress.stage("writing")
-    flow = _flow(names, counts, stays, modalities)
-    cohort = PreparedCohort("physionet2012", SOURCE, version, parameters, stays, modalities, TASKS, flow, counts, credentialed=False)
-    return write_cohort(out, cohort)
+    return modalities, stays, _flow(names, counts, stays, modalities), counts
 
 
 def _check_arguments(train_sets: tuple[str, ...], test_sets: tuple[str, ...], valid_fraction: float) -> None:

@@ -6,10 +6,8 @@ import gzip
 import hashlib
 import http.client
 import io
-import os
 import re
 import tarfile
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from cm2.durable import FULL, replaced
 from cm2.progress import Progress
 
 BASE_URL = "https://physionet.org/files/challenge-2012/1.0.0/"
@@ -215,22 +214,18 @@ def _verify(path: Path, sums: dict[str, str]) -> None:
 
 
 def _download(url: str, path: Path, checksum: str | None) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    temporary = Path(name)
     digest = hashlib.sha256()
     try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=60) as answer:
+        with replaced(path) as part, part.open("wb") as file, urllib.request.urlopen(url, timeout=60) as answer:
             total = int(answer.headers.get("Content-Length") or 0) or None
             with Progress(path.name, total, "B") as progress:
                 while block := answer.read(1 << 20):
                     digest.update(block)
                     file.write(block)
                     progress.advance(len(block))
-        if checksum is not None and digest.hexdigest() != checksum:
-            raise ValueError(f"{url}: checksum {digest.hexdigest()}, expected {checksum}; nothing was saved, try again")
-        temporary.chmod(0o644)  # a temporary file is private to its owner
-        temporary.replace(path)
+            if checksum is not None and digest.hexdigest() != checksum:
+                raise ValueError(f"{url}: checksum {digest.hexdigest()}, expected {checksum}; nothing was saved, try again")
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         raise ValueError(f"{url} cannot be downloaded ({error}); check the network or put {path.name} into {path.parent} by hand") from None
-    finally:
-        temporary.unlink(missing_ok=True)

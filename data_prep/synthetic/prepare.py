@@ -31,6 +31,7 @@ from data_prep.synthetic.outcomes import (
     probabilities,
 )
 from data_prep.synthetic.series import draw_series
+from data_prep.workplace import workplace
 from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
 
 VERSION = "1"
@@ -89,7 +90,9 @@ def prepare_synthetic(
     parameters |= {"image_size": image_size, "absent": absent, "mechanism": mechanism}
     if already_prepared(out, "synthetic", VERSION, parameters, credentialed=False):
         return out
-    with Progress("preparing synthetic", 5, even=False) as progress:
+    with workplace(out), Progress("preparing synthetic", 5, even=False) as progress:
+        if already_prepared(out, "synthetic", VERSION, parameters, credentialed=False):  # by the process that this one has waited for
+            return out
         progress.stage("law")
         cohort = _simulate(law, parameters, progress)
         progress.stage("writing")

@@ -18,6 +18,7 @@ from cm2.cohorts import Cohort, Stays
 from cm2.kinds import KINDS, kind
 from cm2.methods import Method, build_method, tokenised
 from cm2.methods.contract import FitsStays
+from cm2.networks.encoders.text import _random_bert
 from cm2.runs.batches import EpochSampler, loader
 from cm2.runs.loops import PretrainingLoop, TrainingLoop
 from cm2.runs.trainer import train
@@ -80,7 +81,7 @@ class Observer:
 
     def observe(self, config: Config) -> dict[str, Any]:
         """Aspects by name."""
-        asked = self._downloads()
+        asked = self._downloads(config)
         cohort = tokenised(self.cohort, config)
         method = build_method(config, cohort)
         stays = cohort.split("train", config.task)
@@ -138,7 +139,7 @@ class Observer:
         told: dict[str, Any] = {}
 
         def refuse(**options: Any) -> None:
-            told.update({k: v for k, v in options.items() if k != "callbacks"})
+            told.update({k: v for k, v in options.items() if k not in ("callbacks", "plugins")})
             told["callbacks"] = [(type(c).__name__, vars(c).get("patience")) for c in options["callbacks"]]
             raise Stop
 
@@ -177,10 +178,17 @@ class Observer:
         names = [m.name for m in stays.modalities]
         return {"id": stays.stay_id.tolist(), "names": names, "present": stays.present.tolist(), "label": stays.label.tolist()}
 
-    def _downloads(self) -> list[str]:
+    def _downloads(self, config: Config) -> list[str]:
         asked: list[str] = []
-        self.patch.setattr("cm2.networks.encoders.image.imagenet_weights", lambda name: asked.append(name))
-        self.patch.setattr("cm2.networks.encoders.text._pretrained_bert", lambda name, *_: asked.append(name))
+
+        def start_at_random(name: str, vocabulary: int, max_length: int, dropout: float) -> Any:
+            asked.append(name)
+            c = config.encoder.text
+            return _random_bert(vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, dropout)
+
+        self.patch.setattr("cm2.networks.encoders.image.load_imagenet", lambda network, name: asked.append(name))
+        self.patch.setattr("cm2.networks.encoders.text._pretrained_bert", start_at_random)
+        self.patch.setattr("cm2.runs.store.starts_from", lambda config, cohort: {})
         self.patch.setattr("cm2.methods.pretrained_tokenizer", lambda name: asked.append(f"tokenizer {name}"))
         return asked
 

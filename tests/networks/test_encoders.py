@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cm2.batch import Modality
+from cm2.cohorts.text import train_tokenizer
 from cm2.config import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
 from cm2.kinds import build_encoder
 from cm2.networks.encoders import (
@@ -188,12 +189,19 @@ def test_images_that_cannot_be_encoded_are_refused():
         ResNetEncoder(18)(torch.zeros(2, 3, 64, 64))
 
 
-def test_imagenet_weights_that_cannot_be_reached_warn_once(no_network, monkeypatch, tmp_path):
+def test_imagenet_weights_that_cannot_be_reached_are_an_error(no_network, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.warns(UserWarning, match="ImageNet weights of resnet18.*starts at random"):
-        ResNetEncoder(18, pretrained=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    for asked in (lambda: ResNetEncoder(18, pretrained=True), lambda: pretrained.imagenet_digest("resnet18")):
+        with pytest.raises(ValueError, match=r"ImageNet weights of resnet18.*a random start with --set encoder\.image\.pretrained=false"):
+            asked()
+
+
+def test_a_stored_file_of_imagenet_weights_runs_no_code(no_network, monkeypatch, tmp_path, evil):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    stored = pretrained._imagenet("resnet18")[1]
+    stored.parent.mkdir()
+    torch.save({"fc.weight": evil}, stored)
+    with pytest.raises(ValueError, match="is damaged"):
         ResNetEncoder(18, pretrained=True)
 
 
@@ -272,13 +280,45 @@ def test_pretrained_folders_that_do_not_fit_are_refused(tmp_path, no_network):
         TextEncoder(50, pretrained=str(tmp_path / "empty"))
 
 
-def test_a_hub_that_cannot_be_reached_warns_once_and_starts_at_random(no_network):
-    with pytest.warns(UserWarning, match="nobody/no-such-model: not on this machine and the hub cannot be reached"):
-        encoder = TextEncoder(50, **SMALL_BERT, pretrained="nobody/no-such-model")
-    assert encoder.output_dim == 16
+def test_a_hub_that_cannot_be_reached_is_an_error(no_network):
+    named = "nobody/no-such-model"
+    for asked in (
+        lambda: TextEncoder(50, **SMALL_BERT, pretrained=named),
+        lambda: text.text_digest(named),
+        lambda: pretrained.pretrained_tokenizer(named),
+    ):
+        with pytest.raises(ValueError, match=r"not on this machine, and the hub cannot be reached.*a random start with --set encoder.text"):
+            asked()
+
+
+@pytest.mark.filterwarnings("ignore:.*has no tokenizer")
+def test_the_digest_of_a_model_is_that_of_its_weights_and_tokenizer(tmp_path, no_network):
+    encoder, folder = TextEncoder(50, **SMALL_BERT), tmp_path / "bert"
+    encoder.bert.save_pretrained(folder)
+    first = text.text_digest(str(folder))
+    encoder.bert.save_pretrained(tmp_path / "copy")
+    assert text.text_digest(str(tmp_path / "copy")) == first
+    with torch.no_grad():
+        encoder.bert.embeddings.word_embeddings.weight[3, 3] += 1
+    encoder.bert.save_pretrained(folder)
+    assert text.text_digest(str(folder)) != first
+    train_tokenizer(["lungs clear"], 50).save_pretrained(folder)
+    assert len({text.text_digest(str(folder)), text.text_digest(str(tmp_path / "copy")), ""}) == 3
+
+
+def test_a_folder_with_code_of_its_own_runs_none(tmp_path, no_network, evil):
+    TextEncoder(50, **SMALL_BERT).bert.save_pretrained(tmp_path, safe_serialization=False)
+    for file in tmp_path.glob("*.safetensors"):
+        file.unlink()
+    torch.save({"embeddings.word_embeddings.weight": evil}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["code.Evil", null]}, "tokenizer_class": "Evil"}')
+    (tmp_path / "code.py").write_text("raise SystemExit('run')")
+    with pytest.raises(Exception, match=r".") as refused:
+        TextEncoder(50, pretrained=str(tmp_path), max_length=12)
+    assert not isinstance(refused.value, SystemExit)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        TextEncoder(50, **SMALL_BERT, pretrained="nobody/no-such-model")
+        warnings.simplefilter("ignore")
+        pretrained.pretrained_tokenizer(str(tmp_path))
 
 
 def test_reachability_is_asked_with_a_time_limit(monkeypatch):
@@ -328,7 +368,7 @@ def test_vision_transformer_b_16_is_the_known_one():
 
 def test_pretrained_positions_are_interpolated_to_other_images(monkeypatch):
     state = ViTEncoder(224).network.state_dict()
-    monkeypatch.setattr("cm2.networks.encoders.image.imagenet_weights", lambda name: {**state, **HEAD})
+    monkeypatch.setattr("cm2.networks.encoders.pretrained.imagenet_weights", lambda name: {**state, **HEAD})
     encoder = ViTEncoder(64, pretrained=True)
     assert torch.equal(encoder.network.conv_proj.weight, state["conv_proj.weight"])
     assert encoder.network.encoder.pos_embedding.shape == (1, 1 + 16, 768)

@@ -9,10 +9,10 @@ vector; ``encoder(x)`` is ``encoder.pool(encoder.features(x))``.
 from cm2.networks.encoders.base import Encoder, FeatureNetwork
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.image import ResNetEncoder, ViTEncoder
-from cm2.networks.encoders.pretrained import pretrained_tokenizer
+from cm2.networks.encoders.pretrained import imagenet_digest, pretrained_tokenizer
 from cm2.networks.encoders.series import FullPrecisionLSTM, LSTMEncoder, TransformerEncoder, orthogonal_lstm
 from cm2.networks.encoders.summary import SummaryPath
-from cm2.networks.encoders.text import TextEncoder
+from cm2.networks.encoders.text import TextEncoder, text_digest
 from cm2.networks.encoders.vector import VectorEncoder
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "TransformerEncoder",
     "VectorEncoder",
     "ViTEncoder",
+    "imagenet_digest",
     "orthogonal_lstm",
     "pretrained_tokenizer",
+    "text_digest",
 ]

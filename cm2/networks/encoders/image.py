@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
-from cm2.networks.encoders.pretrained import imagenet_weights
+from cm2.networks.encoders.pretrained import load_imagenet
 
 
 class ResNetEncoder(Encoder):
@@ -19,7 +21,7 @@ class ResNetEncoder(Encoder):
 
     Args:
         depth: 18, 34 (paper) or 50; or 10, one block for each width, for small images on a CPU.
-        pretrained: initialise with ImageNet weights; if they are neither stored nor reachable, one warning and a random initialisation.
+        pretrained: initialise with ImageNet weights, which must be stored or reachable.
 
     Raises:
         ValueError: another depth, or pretrained weights for depth 10.
@@ -37,8 +39,8 @@ class ResNetEncoder(Encoder):
         if pretrained and depth == 10:
             raise ValueError("image encoder: no pretrained weights for depth 10; use 18, 34 or 50, or a random start")
         self.network = ResNet(BasicBlock, [1, 1, 1, 1]) if depth == 10 else get_model(f"resnet{depth}", weights=None)
-        if pretrained and (state := imagenet_weights(f"resnet{depth}")) is not None:
-            self.network.load_state_dict(state)
+        if pretrained:
+            load_imagenet(self.network, f"resnet{depth}")
         self.output_dim = self.feature_dim = self.network.fc.in_features
         self.network.fc = nn.Identity()
         self.standardise = _Standardise()
@@ -84,8 +86,8 @@ class ViTEncoder(Encoder):
         side: height and width of the images.
         size: ``"b_16"``: ViT-B/16, patches of 16 pixels, designed for images of 224; ``"small"``: 8 x 8 patches, four blocks of width
             64, for small images on a CPU.
-        pretrained: initialise ``"b_16"`` with ImageNet weights, position embeddings interpolated to images of other sizes than 224; if
-            the weights are neither stored nor reachable, one warning and a random initialisation.
+        pretrained: initialise ``"b_16"`` with ImageNet weights, which must be stored or reachable; position embeddings are
+            interpolated to images of other sizes than 224.
 
     Raises:
         ValueError: another size, images that are not a multiple of the patches, or pretrained weights for ``"small"``.
@@ -106,8 +108,8 @@ class ViTEncoder(Encoder):
             raise ValueError('image encoder: no pretrained weights for the small Vision Transformer; use "b_16" or a random start')
         patch, layers, heads, hidden, width = (16, 12, 12, 768, 3072) if size == "b_16" else (side // 8, 4, 4, 64, 128)
         self.network = VisionTransformer(side, patch, layers, heads, hidden, width)
-        if pretrained and (state := imagenet_weights("vit_b_16")) is not None:
-            self.network.load_state_dict(interpolate_embeddings(side, patch, state))
+        if pretrained:
+            load_imagenet(self.network, "vit_b_16", partial(interpolate_embeddings, side, patch))
         self.network.heads = nn.Identity()
         self.output_dim = self.feature_dim = hidden
         self.standardise = _Standardise()

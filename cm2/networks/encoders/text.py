@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
+import hashlib
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
-from cm2.networks.encoders.pretrained import reachable, warn_once
+from cm2.networks.encoders.pretrained import absent, pretrained_tokenizer, reachable, stamp, warn_once
 
 if TYPE_CHECKING:
     from transformers import BertModel
@@ -33,14 +34,14 @@ class TextEncoder(Encoder):
         heads: attention heads.
         intermediate: width of the feed-forward part.
         max_length: longest text in tokens.
-        pretrained: a name on the model hub or a folder. A name that is neither on this machine nor reachable gives one warning and
-            a random initialisation of the architecture described by the other arguments.
+        pretrained: a folder, or a name on the model hub that is on this machine or reachable; empty for a random initialisation of the
+            architecture described by the other arguments.
         dropout: dropout rate everywhere in BERT.
         pooling: ``"cls"`` (paper), or ``"mean"`` over the tokens that are not padding.
 
     Raises:
-        ValueError: an empty vocabulary, ``hidden`` not a multiple of ``heads``, a folder without a model, or a pretrained model
-            with fewer positions than ``max_length``.
+        ValueError: an empty vocabulary, ``hidden`` not a multiple of ``heads``, a folder without a model, a name that is neither
+            on this machine nor reachable, or a pretrained model with fewer positions than ``max_length``.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class TextEncoder(Encoder):
             raise ValueError(f"text encoder: a vocabulary of {vocabulary} ids; train the cohort's tokenizer before the model is built")
         if hidden % heads:
             raise ValueError(f"text encoder: hidden = {hidden} is not a multiple of heads = {heads}; change one of them")
-        bert = _pretrained_bert(pretrained, vocabulary, max_length, dropout) if pretrained else None
-        if bert is None:
+        if pretrained:
+            bert = _pretrained_bert(pretrained, vocabulary, max_length, dropout)
+        else:
             bert = _random_bert(vocabulary, hidden, layers, heads, intermediate, max_length, dropout)
         self.bert = bert.train()
         self.output_dim = self.feature_dim = self.bert.config.hidden_size
@@ -120,10 +122,8 @@ def _random_bert(vocabulary: int, hidden: int, layers: int, heads: int, intermed
     return BertModel(config, add_pooling_layer=False)
 
 
-def _pretrained_bert(name: str, vocabulary: int, max_length: int, dropout: float) -> BertModel | None:
+def _pretrained_bert(name: str, vocabulary: int, max_length: int, dropout: float) -> BertModel:
     bert = _load_bert(name, dropout)
-    if bert is None:
-        return None
     if bert.config.max_position_embeddings < max_length:
         raise ValueError(f"{name} has {bert.config.max_position_embeddings} positions, max_length is {max_length}; lower max_length")
     if bert.config.vocab_size != vocabulary:
@@ -137,13 +137,31 @@ def _pretrained_bert(name: str, vocabulary: int, max_length: int, dropout: float
     return bert
 
 
-def _load_bert(name: str, dropout: float) -> BertModel | None:
+def text_digest(name: str) -> str:
+    """SHA-256 over what a text encoder starts from: weights, configuration and tokenizer of a pretrained model.
+
+    Raises:
+        ValueError: it is neither on this machine nor reachable.
+    """
+    return _digest(name, stamp(name))
+
+
+@cache
+def _digest(name: str, _: object) -> str:
+    bert, tokenizer = _load_bert(name, 0.0), pretrained_tokenizer(name)
+    digest = hashlib.sha256(repr(sorted(tokenizer.get_vocab().items()) if tokenizer is not None else None).encode())
+    for key, tensor in sorted(bert.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _load_bert(name: str, dropout: float) -> BertModel:
     from huggingface_hub import constants
     from transformers import BertModel
 
-    load = partial(
-        BertModel.from_pretrained, name, add_pooling_layer=False, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
-    )
+    rates: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    load = partial(BertModel.from_pretrained, name, add_pooling_layer=False, weights_only=True, **rates)
     try:
         return load(local_files_only=True)
     except OSError as error:
@@ -154,5 +172,4 @@ def _load_bert(name: str, dropout: float) -> BertModel | None:
             return load()
     except OSError:
         pass
-    warn_once(f"pretrained text encoder {name}: not on this machine and the hub cannot be reached; the network starts at random")
-    return None
+    raise ValueError(f"pretrained text encoder {name}: {absent('the hub', 'encoder.text.pretrained=')}")
