@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from cm2.errors import InputError
+
 Value = Tensor | dict[str, Tensor]
 
 
@@ -86,7 +88,7 @@ class Batch:
     def with_present(self, present: Tensor) -> Batch:
         """The same stays with other modalities present ``(B, M)``: a modality can be taken away, not conjured up."""
         if bool((present & ~self.present).any()):
-            raise ValueError("with_present: a modality that the cohort lacks for a stay was asked for; pass a subset of batch.present")
+            raise InputError("with_present: a modality that the cohort lacks for a stay was asked for; pass a subset of batch.present")
         return Batch(self.values, present, self.label, self.stay_id)
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> Batch:
@@ -104,27 +106,27 @@ class Batch:
 
     def _check_shapes(self) -> None:
         if self.present.dtype != torch.bool or self.present.ndim != 2:
-            raise ValueError(f"present: expected bool (B, M), got {self.present.dtype} {tuple(self.present.shape)}")
+            raise InputError(f"present: expected bool (B, M), got {self.present.dtype} {tuple(self.present.shape)}")
         stays, width = self.present.shape
         if width != len(self.values):
-            raise ValueError(
+            raise InputError(
                 f"present has {width} columns for {len(self.values)} modalities {list(self.values)}; give one column per modality"
             )
         for name, value in self.values.items():
             for part, tensor in value.items() if isinstance(value, dict) else (("", value),):
                 if tensor.shape[:1] != (stays,):
                     label = f"{name}.{part}" if part else name
-                    raise ValueError(f"{label}: expected {stays} rows as in present, got shape {tuple(tensor.shape)}")
+                    raise InputError(f"{label}: expected {stays} rows as in present, got shape {tuple(tensor.shape)}")
         for name, tensor in (("label", self.label), ("stay_id", self.stay_id)):
             if tensor.shape != (stays,):
-                raise ValueError(f"{name}: expected shape ({stays},), got {tuple(tensor.shape)}")
+                raise InputError(f"{name}: expected shape ({stays},), got {tuple(tensor.shape)}")
 
     def _check_values(self) -> None:
         empty = ~self.present.any(dim=1)
         if bool(empty.any()):
-            raise ValueError(f"stay {int(self.stay_id[empty][0])} has no modality; drop such stays when the cohort is prepared")
+            raise InputError(f"stay {int(self.stay_id[empty][0])} has no modality; drop such stays when the cohort is prepared")
         if not bool(((self.label == 0) | (self.label == 1) | self.label.isnan()).all()):
-            raise ValueError("label: expected 0 or 1 for every stay, or NaN where its outcome is unknown")
+            raise InputError("label: expected 0 or 1 for every stay, or NaN where its outcome is unknown")
         for name, value in self.values.items():
             if isinstance(value, dict) or not value.is_floating_point():
                 continue
@@ -132,4 +134,4 @@ class Batch:
             bad = ~seen.isfinite().flatten(1).all(dim=1)
             if bool(bad.any()):
                 stay = int(self.stay_id[self.rows[name]][bad][0])
-                raise ValueError(f"{name}: stay {stay} has a value that is not finite; impute or mark the modality absent when preparing")
+                raise InputError(f"{name}: stay {stay} has a value that is not finite; impute or mark the modality absent when preparing")

@@ -23,6 +23,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike
 
+from cm2.errors import InputError
+
 if sys.platform != "win32":
     import fcntl
 
@@ -127,7 +129,7 @@ def read_json(path: Path, remedy: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # of JSON or of UTF-8
-        raise ValueError(f"{path} is not valid JSON ({error}); {remedy}") from None
+        raise InputError(f"{path} is not valid JSON ({error}); {remedy}") from None
 
 
 def new_array(path: Path, dtype: DTypeLike, shape: Sequence[int]) -> np.memmap:

@@ -22,6 +22,7 @@ from cm2.cohorts.format import fabricated
 from cm2.config import Config
 from cm2.copulas import CopulaDistribution, make
 from cm2.durable import replaced, write_json
+from cm2.errors import InputError
 from cm2.methods import METHODS, Method
 from cm2.methods.cm2 import CM2
 from cm2.methods.released_score import ReleasedScore
@@ -158,9 +159,9 @@ def regenerate(
         ValueError: another number, no cohort where one is needed, or an option that does not exist.
     """
     if number not in range(1, 6):
-        raise ValueError(f"the paper has no Figure {number}; choose one of 1, 2, 3, 4, 5")
+        raise InputError(f"the paper has no Figure {number}; choose one of 1, 2, 3, 4, 5")
     if cohort is None and number > 2:
-        raise ValueError(f"Figure {number} needs a training run: give the cohort's folder with --cohort")
+        raise InputError(f"Figure {number} needs a training run: give the cohort's folder with --cohort")
     with Progress(f"figure {number}"):
         if cohort is None:
             return save(figure_1() if number == 1 else figure_2(), out, f"figure-{number}")
@@ -221,7 +222,7 @@ def _source(*runs: Run) -> dict[str, Any]:
 
 def _fitted_copula(method: Method, label: str) -> CopulaDistribution:
     if not isinstance(method, CM2) or isinstance(method.joint, ReleasedScore):
-        raise ValueError(f"row {label}: {method.why_no_law()}; Figure 2 shows fitted copulas")
+        raise InputError(f"row {label}: {method.why_no_law()}; Figure 2 shows fitted copulas")
     return method.joint.copula()
 
 

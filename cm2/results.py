@@ -13,6 +13,7 @@ import numpy as np
 
 from cm2.durable import Lock, read_json, write_json
 from cm2.environment.machine import describe
+from cm2.errors import InputError
 
 
 def home() -> Path:
@@ -60,12 +61,12 @@ def record(
     """
     for part in (chapter, name):
         if not part or set(part) & set(":/\\`"):
-            raise ValueError(f"{part!r} cannot name a result: use letters, digits, dashes and underscores")
+            raise InputError(f"{part!r} cannot name a result: use letters, digits, dashes and underscores")
     plain = _plain(value, f"{chapter}:{name}")
     try:
         f"{plain:{format}}"
     except ValueError as error:
-        raise ValueError(f"result {chapter}:{name}: format {format!r} does not fit {plain!r} ({error})") from error
+        raise InputError(f"result {chapter}:{name}: format {format!r} does not fit {plain!r} ({error})") from error
     source = {"machine": describe(), **(provenance or {})}
     entry = {"value": plain, "format": format, "provenance": {key: _words(item) for key, item in source.items()}}
     _update((into or folder()) / f"{chapter}.json", {name: entry})
@@ -83,7 +84,7 @@ def read(chapter: str, name: str) -> float | int | str:
             found |= read_json(path, "remove it and execute that chapter again")
     if name not in found:
         known = ", ".join(sorted(found)) or "none: execute that chapter first"
-        raise ValueError(f"chapter {chapter!r} has no result {name!r}; recorded: {known}")
+        raise InputError(f"chapter {chapter!r} has no result {name!r}; recorded: {known}")
     return found[name]["value"]
 
 
@@ -92,7 +93,7 @@ def _plain(value: Any, where: str) -> float | int | str:
         return value
     item = value.item() if hasattr(value, "item") else value
     if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
-        raise ValueError(f"result {where} must be a finite number or a string, got {value!r}")
+        raise InputError(f"result {where} must be a finite number or a string, got {value!r}")
     return item
 
 

@@ -16,6 +16,7 @@ from cm2.cohorts.disclosure import Disclosure
 from cm2.cohorts.format import FORMAT, MANIFEST, PRESENT, PRIVATE, SPLITS, STAYS, combined_checksum, write_manifest
 from cm2.config.names import choose
 from cm2.durable import file_sha256, whole_or_nothing
+from cm2.errors import InputError
 from cm2.kinds import Data, kind
 from data_prep.workplace import remove_leftovers
 
@@ -106,7 +107,7 @@ def already_prepared(
             return True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise ValueError(f"{out} exists and is not the {name} cohort with these parameters; remove it or choose another folder")
+    raise InputError(f"{out} exists and is not the {name} cohort with these parameters; remove it or choose another folder")
 
 
 def write_cohort(out: Path, cohort: PreparedCohort) -> Path:
@@ -140,23 +141,23 @@ def _check(cohort: PreparedCohort) -> None:
     stays = cohort.stays
     if not stays["stay_id"].is_unique:
         twice = _named(cohort, stays["stay_id"].duplicated())
-        raise ValueError(f"{twice} occurs twice; a cohort has one row per stay")
+        raise InputError(f"{twice} occurs twice; a cohort has one row per stay")
     if unknown := sorted(set(stays["split"]) - set(SPLITS)):
-        raise ValueError(f"unknown split {unknown[0]!r}; {choose(str(unknown[0]), SPLITS)}")
+        raise InputError(f"unknown split {unknown[0]!r}; {choose(str(unknown[0]), SPLITS)}")
     for task in cohort.tasks:
         if not stays[task].isin((-1, 0, 1)).all():
-            raise ValueError(f"{task}: labels are 0, 1 or -1 (unknown), got {sorted(set(stays[task]) - {-1, 0, 1})[0]}")
+            raise InputError(f"{task}: labels are 0, 1 or -1 (unknown), got {sorted(set(stays[task]) - {-1, 0, 1})[0]}")
     for name, modality in cohort.modalities.items():
         if len(modality.data) != len(stays) or modality.present.shape != (len(stays),):
-            raise ValueError(f"{name}: {len(modality.data)} rows and {modality.present.shape} present for {len(stays)} stays")
+            raise InputError(f"{name}: {len(modality.data)} rows and {modality.present.shape} present for {len(stays)} stays")
         if isinstance(modality.data, np.ndarray) and modality.data.dtype.kind == "f":
             finite = np.isfinite(modality.data).reshape(len(stays), -1).all(axis=1)
             if (modality.present & ~finite).any():
                 stay = _named(cohort, modality.present & ~finite)
-                raise ValueError(f"{name}: {stay} has a value that is not finite; impute it or mark the modality as missing")
+                raise InputError(f"{name}: {stay} has a value that is not finite; impute it or mark the modality as missing")
     empty = ~np.any([modality.present for modality in cohort.modalities.values()], axis=0)
     if empty.any():
-        raise ValueError(f"{_named(cohort, empty)} has no modality; drop and count such stays")
+        raise InputError(f"{_named(cohort, empty)} has no modality; drop and count such stays")
 
 
 def _named(cohort: PreparedCohort, wrong: np.ndarray | pd.Series) -> str:

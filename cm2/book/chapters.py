@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cm2.config.names import choose
+from cm2.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class Chapter:
             own = notebook["metadata"].get("cm2", {})
             cells = [{"metadata": cell["metadata"], "source": "".join(cell["source"])} for cell in notebook["cells"]]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is not a notebook ({error!r}); restore it or take it out of _toc.yml") from error
+            raise InputError(f"{path} is not a notebook ({error!r}); restore it or take it out of _toc.yml") from error
         sources = [cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
         try:
             defaults = assignments(sources)
         except SyntaxError as error:
-            raise ValueError(f"the parameters cell of {path} does not parse: {error}") from error
+            raise InputError(f"the parameters cell of {path} does not parse: {error}") from error
         return cls(path.stem, path, document, defaults, tuple(own.get("after", ())), dict(own.get("seconds", {})))
 
 
@@ -89,7 +90,7 @@ def find_root(start: Path | None = None) -> Path:
     for folder in candidates:
         if (folder / "_toc.yml").is_file() and (folder / "_config.yml").is_file():
             return folder
-    raise ValueError(f"no _toc.yml and _config.yml in {here} or above it; call this from a checkout of the repository")
+    raise InputError(f"no _toc.yml and _config.yml in {here} or above it; call this from a checkout of the repository")
 
 
 def documents(root: Path) -> list[str]:
@@ -120,10 +121,10 @@ def read_chapters(root: Path) -> dict[str, Chapter]:
         notebook = root / f"{document}.ipynb"
         if notebook.is_file():
             if notebook.stem in found:
-                raise ValueError(f"two chapters of _toc.yml are named {notebook.stem}; rename one of them")
+                raise InputError(f"two chapters of _toc.yml are named {notebook.stem}; rename one of them")
             found[notebook.stem] = Chapter.read(notebook, document)
         elif not (root / f"{document}.md").is_file():
-            raise ValueError(
+            raise InputError(
                 f"_toc.yml lists {document}, but neither {document}.ipynb nor {document}.md exists; write it or take it out of _toc.yml"
             )
     execution_order(found)
@@ -140,11 +141,11 @@ def execution_order(chapters: Mapping[str, Chapter]) -> list[str]:
 
     def visit(name: str, waiting: tuple[str, ...]) -> None:
         if name in waiting:
-            raise ValueError(
+            raise InputError(
                 f"chapters wait for each other: {' -> '.join((*waiting, name))}; take one name out of their cm2.after metadata"
             )
         if name not in chapters:
-            raise ValueError(f"chapter {waiting[-1]} declares to come after {name}, which is not in the book; {choose(name, chapters)}")
+            raise InputError(f"chapter {waiting[-1]} declares to come after {name}, which is not in the book; {choose(name, chapters)}")
         if name not in order:
             for earlier in chapters[name].after:
                 visit(earlier, (*waiting, name))
@@ -177,11 +178,11 @@ def resolve_parameters(
     """
     for name in only:
         if name not in chapters:
-            raise ValueError(f"there is no chapter {name!r}; {choose(name, chapters)}")
+            raise InputError(f"there is no chapter {name!r}; {choose(name, chapters)}")
     known = sorted(path.stem for path in (Path(__file__).parents[1] / "config" / "profiles").glob("*.toml"))
     given = {"profile": profile} | {name: _scalar(value) for name, value in (parameters or {}).items()}
     if given["profile"] not in known:
-        raise ValueError(f"there is no profile {given['profile']!r}; {choose(str(given['profile']), known)}")
+        raise InputError(f"there is no profile {given['profile']!r}; {choose(str(given['profile']), known)}")
     for name in parameters or ():
         _refuse_unknown(name, chapters, only)
     resolved: dict[str, dict[str, Any]] = {}
@@ -194,9 +195,9 @@ def resolve_parameters(
 def _refuse_unknown(parameter: str, chapters: Mapping[str, Chapter], only: Sequence[str]) -> None:
     for name in only:
         if parameter not in (known := list(chapters[name].defaults)):
-            raise ValueError(f"{parameter!r} is not a parameter of chapter {name}; {_known(parameter, known)}")
+            raise InputError(f"{parameter!r} is not a parameter of chapter {name}; {_known(parameter, known)}")
     if parameter not in (known := sorted({name for chapter in chapters.values() for name in chapter.defaults})):
-        raise ValueError(f"{parameter!r} is not a parameter of any chapter; {_known(parameter, known)}")
+        raise InputError(f"{parameter!r} is not a parameter of any chapter; {_known(parameter, known)}")
 
 
 def _known(parameter: str, known: Sequence[str]) -> str:
@@ -217,5 +218,5 @@ def _checked(name: str, value: Any, chapter: Chapter) -> Any:
         return float(value)
     if default is not None and type(value) is not type(default):
         kind = type(default).__name__
-        raise ValueError(f"parameter {name} of chapter {chapter.name} is of type {kind} (default {default!r}), got {value!r}; give one")
+        raise InputError(f"parameter {name} of chapter {chapter.name} is of type {kind} (default {default!r}), got {value!r}; give one")
     return value

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from cm2.environment.machine import describe
+from cm2.errors import InputError
 
 SIGMAS = 6.0
 """Standard errors that a check allows: a normal deviate exceeds them with probability 2e-9, one of a build's 500 checks with 1e-6."""
@@ -94,11 +95,11 @@ def check(
 
 def _refuse_half_a_bound(near: Any, within: Any, relative: Any, standard_error: Any, bounds: dict[str, Any]) -> None:
     if near is not None and within is None and relative is None and standard_error is None:
-        raise ValueError("near needs a distance: give within, relative or standard_error")
+        raise InputError("near needs a distance: give within, relative or standard_error")
     if near is None and (within is not None or relative is not None):
-        raise ValueError("within and relative are distances from a value: give it as near")
+        raise InputError("within and relative are distances from a value: give it as near")
     if standard_error is not None and near is None and not bounds:
-        raise ValueError("standard_error widens a bound: give near, above, below, at_least or at_most")
+        raise InputError("standard_error widens a bound: give near, above, below, at_least or at_most")
 
 
 def _array(value: Any) -> np.ndarray:
@@ -118,7 +119,7 @@ def _equal(claim: str, value: Any, wanted: Any) -> None:
     try:
         same = found == np.broadcast_to(expected, np.broadcast_shapes(found.shape, expected.shape))
         if not same.size:  # an empty array broadcasts against anything, and all() of it is true
-            raise ValueError("an empty array fits every other")
+            raise InputError("an empty array fits every other")
     except ValueError:
         what = f"shape {found.shape}, expected {expected.shape} ({_show(expected)})"
         raise CheckError(f"{claim}: {what}. Checked on {describe()}") from None

@@ -19,6 +19,7 @@ from cm2.book.process import Task, child_environment
 from cm2.book.render import render, stage, unexecuted
 from cm2.durable import Lock
 from cm2.environment.extras import require_extra
+from cm2.errors import InputError
 from cm2.progress import duration
 
 logger = logging.getLogger("cm2.book")
@@ -102,9 +103,9 @@ def execute(
     """Execute the chapters that changed; returns all executions, and the failures, by chapter. Arguments and errors as in ``build``."""
     require_extra("book")
     if jobs < 1:
-        raise ValueError(f"jobs is the number of chapters executed at a time, got {jobs}; give 1 or more")
+        raise InputError(f"jobs is the number of chapters executed at a time, got {jobs}; give 1 or more")
     if limit is not None and not limit > 0:
-        raise ValueError(f"limit is the number of minutes a chapter may take, got {limit:g}; give more than 0")
+        raise InputError(f"limit is the number of minutes a chapter may take, got {limit:g}; give more than 0")
     chapters = read_chapters(root)
     resolved = resolve_parameters(chapters, parameters, profile, only)
     order = execution_order(chapters)

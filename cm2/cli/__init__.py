@@ -35,6 +35,7 @@ from cm2.cli.options import (
     pairs,
 )
 from cm2.environment.extras import explain, require_extra
+from cm2.errors import InputError
 from cm2.progress import quiet_libraries
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -133,7 +134,7 @@ def evaluate(
 
     found = next((place for place in (run, RunStore().root / run) if (place / "metrics.json").is_file()), None)
     if found is None:
-        raise ValueError(f"{run} is not a finished run; `cm2 runs` lists the finished runs of the store")
+        raise InputError(f"{run} is not a finished run; `cm2 runs` lists the finished runs of the store")
     stays = load_cohort(cohort)
     metrics = evaluate_run(Run(found), stays, split, pairs(absent), mechanism, seed, progress=True)
     say_if_fabricated(stays.disclosure)
@@ -192,9 +193,9 @@ def table(
     from cm2.tables import table as make_table
 
     if len(cohort) > 1 and publish_to is None:
-        raise ValueError("the files of several cohorts have the same names; give --publish DIR, with a folder for each, or one --cohort")
+        raise InputError("the files of several cohorts have the same names; give --publish DIR, with a folder for each, or one --cohort")
     if out is not None and publish_to is not None:
-        raise ValueError("--publish DIR and --out DIR both say where the table goes; give one of them")
+        raise InputError("--publish DIR and --out DIR both say where the table goes; give one of them")
     options: dict[str, Any] = {"profile": profile, "seeds": seeds, "settings": pairs(settings, convert=str)}
     options |= {"only": rows, "tasks": tasks, "store": RunStore(store)}
     with on(backend, scheduler, jobs) as at_once:
@@ -228,7 +229,7 @@ def confirm(
     from cm2.tables.confirmatory_plan import read_plan
 
     if (cohort is None) == (raw is None):
-        raise ValueError("give either --cohort, the folder of a prepared cohort, or --raw, that of PhysioNet 2012")
+        raise InputError("give either --cohort, the folder of a prepared cohort, or --raw, that of PhysioNet 2012")
     read_plan(plan)  # what is wrong with it is said before the stays are prepared
     if cohort is None:
         cohort = prepare_sets(raw, out / "cohort", train_sets, test_sets)

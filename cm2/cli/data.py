@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cm2.cli.options import Absent, Mechanism, TestSets, TrainSets, pairs, separate
+from cm2.errors import InputError
 
 if TYPE_CHECKING:
     from cm2.cohorts.disclosure import Disclosure
@@ -223,7 +224,7 @@ def _mimic_options(
     allow_incomplete: bool,
 ) -> dict[str, Any]:
     if (test_list is None) != (valid_list is None):
-        raise ValueError("give both --test-list and --valid-list, or neither")
+        raise InputError("give both --test-list and --valid-list, or neither")
     return {
         "modalities": tuple(modalities.split(",")),
         "variant": variant,
@@ -239,7 +240,7 @@ def _mimic_options(
 def _switch(text: str) -> bool:
     switches = {"on": True, "off": False}
     if text not in switches:
-        raise ValueError(f"a quirk is switched on or off, got {text!r}")
+        raise InputError(f"a quirk is switched on or off, got {text!r}")
     return switches[text]
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from cm2.config import PROFILES, did_you_mean
+from cm2.errors import InputError
 
 PACKAGE = PROFILES.parents[1]
 TABLES = PACKAGE / "tables"
@@ -110,7 +111,7 @@ def one_of(what: str, names: Callable[[], Collection[str]], own: str = "") -> Ca
             return value
         rest = f", or give {own}" if own else ""
         near = "" if value.isdigit() else did_you_mean(value, names())
-        raise ValueError(f"unknown {what} {value!r}; choose one of {listed(names())}{near}{rest}")
+        raise InputError(f"unknown {what} {value!r}; choose one of {listed(names())}{near}{rest}")
 
     return check
 

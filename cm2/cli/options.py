@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cm2.cli.known import backends, figures, listed, mechanisms, methods, one_of, profiles, splits, tables, tasks
+from cm2.errors import InputError
 
 CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
 CohortPaths = Annotated[
@@ -108,9 +109,9 @@ def pairs(settings: list[str], convert: Callable[[str], Any] = float) -> dict[st
     for setting in settings:
         name, separator, value = setting.partition("=")
         if not separator:
-            raise ValueError(f"expected NAME=VALUE, got {setting!r}")
+            raise InputError(f"expected NAME=VALUE, got {setting!r}")
         try:
             found[name] = convert(value)
         except ValueError as error:
-            raise ValueError(f"{name}: {f'expected a number, got {value!r}' if convert is float else error}") from None
+            raise InputError(f"{name}: {f'expected a number, got {value!r}' if convert is float else error}") from None
     return found

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts.cohort import Cohort
+from cm2.errors import InputError
 from cm2.kinds import kind
 from cm2.kinds.contract import blocks
 
@@ -115,7 +116,7 @@ def natural_units(cohort: Cohort, name: str) -> tuple[np.ndarray, np.ndarray, li
 def _series(first: Cohort, second: Cohort, name: str, a: np.ndarray, b: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     features = first.manifest["modalities"][name]["features"]
     if features != second.manifest["modalities"][name]["features"]:
-        raise ValueError(f"changes: the two preparations have other features of {name!r}; prepare both with one version")
+        raise InputError(f"changes: the two preparations have other features of {name!r}; prepare both with one version")
     (shift_a, scale_a, units), (shift_b, scale_b, _) = natural_units(first, name), natural_units(second, name)
     tolerance = TOLERANCE * np.maximum(scale_a, scale_b)  # standardised values were rounded to float32 when they were stored
     sums: dict[str, Any] = {key: np.zeros(len(features)) for key in ("cells", "stays", "sum", "read_cells", "read_sum")}

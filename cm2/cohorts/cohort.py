@@ -18,6 +18,7 @@ from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
 from cm2.config.names import choose
+from cm2.errors import InputError
 from cm2.kinds import kind
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Cohort:
         """
         self.__dict__.update(state)
         if not (self.path / MANIFEST).is_file():
-            raise ValueError(f"{self.path} is not on this machine; workers have to share the file system with the cohort")
+            raise InputError(f"{self.path} is not on this machine; workers have to share the file system with the cohort")
         self._stamps = _stamps(self.path, self.manifest)
 
     def check_unchanged(self) -> None:
@@ -80,7 +81,7 @@ class Cohort:
         """
         now = _stamps(self.path, self.manifest)
         if changed := [name for name, stamp in self._stamps.items() if now[name] != stamp]:
-            raise ValueError(f"{self.path / changed[0]} was changed after the cohort was opened; open it again, or prepare it again")
+            raise InputError(f"{self.path / changed[0]} was changed after the cohort was opened; open it again, or prepare it again")
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{name} {self.disclosure.count(n)}" for name, n in self.manifest["splits"].items())
@@ -158,7 +159,7 @@ class Cohort:
         if names == list(self.manifest["modalities"]):
             return self
         if len(set(names)) < len(names):
-            raise ValueError(f"modalities: {', '.join(names)} names one twice")
+            raise InputError(f"modalities: {', '.join(names)} names one twice")
         manifest = self.manifest | {"modalities": {name: self._entry(name) for name in names}}
         return self._opened(Cohort(self.path, manifest, self.max_length, self.vocabulary_size, self._given))
 
@@ -227,9 +228,9 @@ class Cohort:
             ValueError: an unknown split, task, modality or mechanism, a rate outside [0, 1], or a split without stays.
         """
         if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; {choose(split, SPLITS)}")
+            raise InputError(f"unknown split {split!r}; {choose(split, SPLITS)}")
         if task not in self.tasks:
-            raise ValueError(f"unknown task {task!r}; the cohort {self.name} has {', '.join(self.tasks)}")
+            raise InputError(f"unknown task {task!r}; the cohort {self.name} has {', '.join(self.tasks)}")
         names = list(self.manifest["modalities"])
         absent = dict(absent or {})
         check(names, absent, mechanism)
@@ -238,7 +239,7 @@ class Cohort:
         rows = np.flatnonzero((self.stays["split"] == split).to_numpy() & (label >= 0) & has)
         if not len(rows):
             lacking = f" and all of {', '.join(names)}" if matched else ""
-            raise ValueError(
+            raise InputError(
                 f"the {split} split of {self.name} has no stay with a known {task}{lacking}; prepare the cohort with more stays"
             )
         stay_id = self.stays["stay_id"].to_numpy()[rows]
@@ -253,7 +254,7 @@ class Cohort:
     def _entry(self, name: str) -> dict[str, Any]:
         entries = self.manifest["modalities"]
         if name not in entries:
-            raise ValueError(f"unknown modality {name!r}; the cohort {self.name} has {', '.join(entries)}")
+            raise InputError(f"unknown modality {name!r}; the cohort {self.name} has {', '.join(entries)}")
         return entries[name]
 
     def _modality(self, name: str, entry: dict[str, Any]) -> Modality:
@@ -262,7 +263,7 @@ class Cohort:
     def _read_texts(self, name: str) -> list[str | None]:
         frame = pd.read_parquet(self.path / self._entry(name)["file"])
         if not frame["stay_id"].equals(self.stays["stay_id"]):
-            raise ValueError(f"{self._entry(name)['file']}: its stays are not those of stays.parquet in the same order; prepare again")
+            raise InputError(f"{self._entry(name)['file']}: its stays are not those of stays.parquet in the same order; prepare again")
         return [text if isinstance(text, str) else None for text in frame["text"]]
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from cm2.config.schema import check, plain_name
 from cm2.durable import read_json, write_json
+from cm2.errors import InputError
 
 FORMAT = 1
 """Version of the format; a reader refuses any other."""
@@ -36,12 +37,12 @@ def _file_name(name: Any) -> None:
     """A file in the cohort's folder: no path that leads elsewhere."""
     plain = isinstance(name, str) and name and name.isprintable() and "\\" not in name
     if not plain or name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
-        raise ValueError(f"expected a file in the folder of the cohort, got {name!r:.60}")
+        raise InputError(f"expected a file in the folder of the cohort, got {name!r:.60}")
 
 
 def _checksum(value: Any) -> None:
     if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
-        raise ValueError(f"expected 64 hexadecimal digits, got {value!r:.80}")
+        raise InputError(f"expected 64 hexadecimal digits, got {value!r:.80}")
 
 
 _COUNT = (int, None)  # None: a small count that is not shown
@@ -108,16 +109,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / MANIFEST
     if not file.is_file():
-        raise ValueError(f"{path} is not a prepared cohort: it has no {MANIFEST}; write one with `cm2 prepare`")
+        raise InputError(f"{path} is not a prepared cohort: it has no {MANIFEST}; write one with `cm2 prepare`")
     manifest = read_json(file, "prepare the cohort again")
     given = manifest.get("format") if isinstance(manifest, dict) else None
     if given != FORMAT:
-        raise ValueError(f"{file}: format {given!r} is not supported, this version reads {FORMAT}; prepare the cohort again")
+        raise InputError(f"{file}: format {given!r} is not supported, this version reads {FORMAT}; prepare the cohort again")
     try:
         check(manifest, SCHEMA, str(file))
         _check_files(manifest, str(file))
     except ValueError as error:
-        raise ValueError(f"{error}; prepare the cohort again") from None
+        raise InputError(f"{error}; prepare the cohort again") from None
     return manifest
 
 
@@ -150,7 +151,7 @@ def _check_files(manifest: Mapping[str, Any], where: str) -> None:
     for name in sorted(read | manifest["sizes"].keys() | manifest["checksums"].keys()):
         check(name, _file_name, where)
         if name not in manifest["sizes"] or name not in manifest["checksums"]:
-            raise ValueError(f"{where}: the file {name} has no size or no checksum")
+            raise InputError(f"{where}: the file {name} has no size or no checksum")
 
 
 def read_stays(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -163,13 +164,13 @@ def read_stays(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     try:
         stays = pd.read_parquet(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} is not a table of stays ({error}); prepare the cohort again") from None
+        raise InputError(f"{file} is not a table of stays ({error}); prepare the cohort again") from None
     tasks, present = list(manifest["tasks"]), [f"{PRESENT}{name}" for name in manifest["modalities"]]
     if missing := [name for name in ("stay_id", "split", *tasks, *present) if name not in stays]:
-        raise ValueError(f"{file} lacks the column {missing[0]}; prepare the cohort again")
+        raise InputError(f"{file} lacks the column {missing[0]}; prepare the cohort again")
     kinds = {"stay_id": "i", **dict.fromkeys(tasks, "i"), **dict.fromkeys(present, "b")}
     if wrong := [name for name, kind in kinds.items() if stays[name].dtype.kind != kind]:
-        raise ValueError(f"{file}: the column {wrong[0]} is of type {stays[wrong[0]].dtype}; prepare the cohort again")
+        raise InputError(f"{file}: the column {wrong[0]} is of type {stays[wrong[0]].dtype}; prepare the cohort again")
     if not stays["stay_id"].is_unique or not stays["split"].isin(SPLITS).all() or not stays[tasks].isin((-1, 0, 1)).all(axis=None):
-        raise ValueError(f"{file}: a stay occurs twice, or a split or an outcome is none that there is; prepare the cohort again")
+        raise InputError(f"{file}: a stay occurs twice, or a split or an outcome is none that there is; prepare the cohort again")
     return stays

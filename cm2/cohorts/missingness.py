@@ -28,6 +28,7 @@ from scipy.stats import rankdata
 
 from cm2.config import MECHANISMS
 from cm2.config.names import choose
+from cm2.errors import InputError
 
 STRENGTH = 1.5
 
@@ -98,14 +99,14 @@ def take_away(
 def check(names: Sequence[str], absent: Mapping[str, float], mechanism: str) -> None:
     """Raises ValueError for arguments that ``take_away`` refuses; see there."""
     if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism: unknown value {mechanism!r}; {choose(mechanism, MECHANISMS)}")
+        raise InputError(f"mechanism: unknown value {mechanism!r}; {choose(mechanism, MECHANISMS)}")
     for name, rate in absent.items():
         if name not in names:
-            raise ValueError(f"absent: unknown modality {name!r}; this cohort has {', '.join(names)}")
+            raise InputError(f"absent: unknown modality {name!r}; this cohort has {', '.join(names)}")
         if not 0 <= rate <= 1:
-            raise ValueError(f"absent: the rate of {name} is {rate}; give a fraction between 0 and 1")
+            raise InputError(f"absent: the rate of {name} is {rate}; give a fraction between 0 and 1")
     if mechanism == "mar" and absent and set(absent) == set(names):
-        raise ValueError(f"absent: mar needs a modality that stays, but all of {', '.join(names)} are taken away; leave one out")
+        raise InputError(f"absent: mar needs a modality that stays, but all of {', '.join(names)} are taken away; leave one out")
 
 
 def _probability(summary: np.ndarray, seen: np.ndarray, has: np.ndarray, rate: float) -> np.ndarray:

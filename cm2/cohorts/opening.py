@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.format import MANIFEST, combined_checksum, read_manifest
 from cm2.durable import file_sha256
+from cm2.errors import InputError
 from cm2.kinds import kind
 from cm2.progress import Progress
 
@@ -42,7 +43,7 @@ def load_cohort(
         try:
             known = kind(entry["kind"])
         except ValueError as error:
-            raise ValueError(f"{path / MANIFEST}: modality {name}: {error}; prepare the cohort again") from None
+            raise InputError(f"{path / MANIFEST}: modality {name}: {error}; prepare the cohort again") from None
         known.check(cohort, name, entry)
     return cohort
 
@@ -51,7 +52,7 @@ def _verify_files(path: Path, manifest: dict[str, Any], verify: bool) -> None:
     checksums = manifest["checksums"]
     total = combined_checksum(checksums)
     if total != manifest["checksum"]:
-        raise ValueError(
+        raise InputError(
             f"{path / 'manifest.json'}: its checksum is {manifest['checksum']}, its files give {total}; prepare the cohort again"
         )
     sizes = manifest["sizes"]
@@ -59,8 +60,8 @@ def _verify_files(path: Path, manifest: dict[str, Any], verify: bool) -> None:
         for name in progress.each(sizes):
             file = path / name
             if not file.is_file():
-                raise ValueError(f"{file} is missing, though the manifest lists it; prepare the cohort again")
+                raise InputError(f"{file} is missing, though the manifest lists it; prepare the cohort again")
             if file.stat().st_size != sizes[name]:
-                raise ValueError(f"{file} has {file.stat().st_size} bytes, the manifest says {sizes[name]}; prepare the cohort again")
+                raise InputError(f"{file} has {file.stat().st_size} bytes, the manifest says {sizes[name]}; prepare the cohort again")
             if verify and (given := file_sha256(file)) != checksums[name]:
-                raise ValueError(f"{file}: wrong checksum {given}, the manifest says {checksums[name]}; prepare the cohort again")
+                raise InputError(f"{file}: wrong checksum {given}, the manifest says {checksums[name]}; prepare the cohort again")

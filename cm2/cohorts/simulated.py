@@ -10,6 +10,7 @@ from typing import Any
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.opening import load_cohort
 from cm2.config.names import choose
+from cm2.errors import InputError
 from cm2.results import home
 
 EMBEDDED_STAYS = {"smoke": 300, "quick": 2000, "open": 10_000, "paper": 20_000}
@@ -32,7 +33,7 @@ def embedded_cohort(
         ValueError: an unknown profile, or arguments that ``data_prep.prepare_synthetic`` refuses.
     """
     if profile not in EMBEDDED_STAYS:
-        raise ValueError(f"unknown profile {profile!r}; {choose(profile, EMBEDDED_STAYS)}")
+        raise InputError(f"unknown profile {profile!r}; {choose(profile, EMBEDDED_STAYS)}")
     usual = {"family": "gumbel", "link": "component", "mechanism": "mcar"}
     options: dict[str, Any] = {k: v for k, v in {"family": family, "link": link, "mechanism": mechanism}.items() if v != usual[k]}
     options = SMOKE_OPTIONS | options if profile == "smoke" else options

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from cm2.batch import Batch, Modality, Value
 from cm2.cohorts.disclosure import Disclosure
 from cm2.cohorts.missingness import stable_uniform
+from cm2.errors import InputError
 from cm2.kinds import Stored, kind
 
 
@@ -97,14 +98,14 @@ class Stays(Dataset[Batch]):
             ValueError: a share outside (0, 1], or one that leaves no stay with one of the outcomes.
         """
         if not 0 < share <= 1:
-            raise ValueError(f"labels: expected a share above 0 and at most 1, got {share}")
+            raise InputError(f"labels: expected a share above 0 and at most 1, got {share}")
         label, place = self.label.numpy().copy(), stable_uniform(seed, self.stay_id.numpy(), "label")
         for outcome in (0, 1):
             own = np.flatnonzero(label == outcome)
             keep = round(share * len(own))
             if len(own) and not keep:
                 count = self.cohort.disclosure.count(len(own))
-                raise ValueError(f"labels: {share} of {count} stays with outcome {outcome} is none; give a larger share")
+                raise InputError(f"labels: {share} of {count} stays with outcome {outcome} is none; give a larger share")
             label[own[np.argsort(place[own], kind="stable")[keep:]]] = np.nan
         return Stays(self.cohort, self.rows, label, self.present.numpy(), self.kept)
 

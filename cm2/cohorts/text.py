@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 
 from cm2.cohorts.format import SEPARATOR
+from cm2.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -37,11 +38,11 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int = 2000, max_lengt
     from transformers import PreTrainedTokenizerFast
 
     if not texts:
-        raise ValueError("tokenizer: there is no training text; use a cohort whose training stays have one, or pass a tokenizer")
+        raise InputError("tokenizer: there is no training text; use a cohort whose training stays have one, or pass a tokenizer")
     if vocabulary_size <= len(SPECIAL):
-        raise ValueError(f"vocabulary_size: got {vocabulary_size}; {len(SPECIAL)} are special tokens, give more")
+        raise InputError(f"vocabulary_size: got {vocabulary_size}; {len(SPECIAL)} are special tokens, give more")
     if max_length < 3:
-        raise ValueError(f"max_length: got {max_length}; [CLS], one token and [SEP] need 3")
+        raise InputError(f"max_length: got {max_length}; [CLS], one token and [SEP] need 3")
     texts = [document for text in texts for document in text.split(SEPARATOR)]
     tokenizer = _empty({})
     tokenizer = _empty(_vocabulary(tokenizer, texts, vocabulary_size))

@@ -17,6 +17,7 @@ from cm2.config.model import ModelConfig
 from cm2.config.names import choose, did_you_mean
 from cm2.config.reading import build, keyed, later, merge
 from cm2.config.training import TrainConfig
+from cm2.errors import InputError
 
 __all__ = [
     "MECHANISMS",
@@ -80,7 +81,7 @@ class Config:
     def __post_init__(self) -> None:
         one_of("mechanism", self.mechanism, MECHANISMS)
         if not 0 < self.labels <= 1:
-            raise ValueError(f"labels: expected a share above 0 and at most 1, got {self.labels}")
+            raise InputError(f"labels: expected a share above 0 and at most 1, got {self.labels}")
 
     @classmethod
     def from_profile(cls, profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -98,7 +99,7 @@ class Config:
         path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-            raise ValueError(f"unknown profile {profile!r}; choose one of {known}, or give the path of a TOML file")
+            raise InputError(f"unknown profile {profile!r}; choose one of {known}, or give the path of a TOML file")
         tree = tomllib.loads(path.read_text())
         overrides = dict(overrides or {})
         recipe = overrides.pop("recipe", None)
@@ -110,7 +111,7 @@ class Config:
             for parent in parents:
                 node = node.setdefault(parent, {})
                 if not isinstance(node, dict):
-                    raise ValueError(f"{name}: {parent} is a value, not a group of fields")
+                    raise InputError(f"{name}: {parent} is a value, not a group of fields")
             node[last] = value
         if recipe is not None and "model.directions" not in overrides:
             _cut_directions(tree["model"])
@@ -148,7 +149,7 @@ class Config:
 def _recipe(name: str) -> dict[str, Any]:
     path = RECIPES / f"{name}.toml"
     if not path.is_file():
-        raise ValueError(f"unknown recipe {name!r}; {choose(name, sorted(p.stem for p in RECIPES.glob('*.toml')))}")
+        raise InputError(f"unknown recipe {name!r}; {choose(name, sorted(p.stem for p in RECIPES.glob('*.toml')))}")
     return tomllib.loads(path.read_text())
 
 

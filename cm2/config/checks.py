@@ -8,33 +8,34 @@ from dataclasses import fields
 from typing import Any
 
 from cm2.config.names import choose
+from cm2.errors import InputError
 
 
 def one_of(name: str, value: str, known: Iterable[str]) -> None:
     """Raises ValueError for a value that is not one of the known ones."""
     if value not in (known := tuple(known)):
-        raise ValueError(f"{name}: unknown value {value!r}; {choose(value, known)}")
+        raise InputError(f"{name}: unknown value {value!r}; {choose(value, known)}")
 
 
 def positive(**values: float) -> None:
     """Raises ValueError for the first value that is not above 0 and finite."""
     for name, value in values.items():
         if not 0 < value < math.inf:
-            raise ValueError(f"{name}: expected a positive number, got {value}")
+            raise InputError(f"{name}: expected a positive number, got {value}")
 
 
 def not_negative(**values: float) -> None:
     """Raises ValueError for the first value that is below 0 or not finite."""
     for name, value in values.items():
         if not 0 <= value < math.inf:
-            raise ValueError(f"{name}: expected 0 or a positive number, got {value}")
+            raise InputError(f"{name}: expected 0 or a positive number, got {value}")
 
 
 def rates(**values: float) -> None:
     """Raises ValueError for the first value that is not at least 0 and below 1, such as a dropout of everything."""
     for name, value in values.items():
         if not 0 <= value < 1:
-            raise ValueError(f"{name}: expected a rate from 0 to below 1, got {value}")
+            raise InputError(f"{name}: expected a rate from 0 to below 1, got {value}")
 
 
 def all_positive(group: str, config: Any, but: tuple[str, ...] = ()) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cm2.config.checks import not_negative, one_of, positive, rates
 from cm2.config.reading import later
+from cm2.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ class ModelConfig:
         one_of("model.impute", self.impute, ("conditional", "conditional_mean", "marginal", "zero", "mean", "token", "none"))
         one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))
         if self.types == "joint" and self.link not in ("component", "vector"):
-            raise ValueError(f"model.types: joint is a table of component labels, which link {self.link} has none of; use link component")
+            raise InputError(f"model.types: joint is a table of component labels, which link {self.link} has none of; use link component")
         if self.types == "none" and self.link != "vector":
-            raise ValueError(f"model.types: link {self.link} has no form without labels; use link vector")
+            raise InputError(f"model.types: link {self.link} has no form without labels; use link vector")
         self._check_combination()
         self._check_law()
         self._check_objective()
@@ -127,50 +128,50 @@ class ModelConfig:
         if self.objective == "penalty":
             return
         if not self.beta > 0:
-            raise ValueError(f"model.beta: expected a positive weight, got {self.beta}")
+            raise InputError(f"model.beta: expected a positive weight, got {self.beta}")
         if self.link in ("paper", "released"):
-            raise ValueError(f"model.objective: link {self.link} is not a distribution; use objective penalty or an exact link")
+            raise InputError(f"model.objective: link {self.link} is not a distribution; use objective penalty or an exact link")
         if self.law != "gradient" or self.alignment != "copula" or self.stop_gradient != "none":
-            raise ValueError(
+            raise InputError(
                 "model.objective: elbo trains law and encoders together; use law gradient, alignment copula, stop_gradient none"
             )
 
     def _check_law(self) -> None:
         directed = self.link == "vector" or self.law == "profile" or self.pretrain == "likelihood"
         if directed and not 1 <= self.directions <= self.embedding_dim:
-            raise ValueError(f"model.directions: expected 1 to embedding_dim = {self.embedding_dim}, got {self.directions}")
+            raise InputError(f"model.directions: expected 1 to embedding_dim = {self.embedding_dim}, got {self.directions}")
         if self.covariance == "full" and self.link in ("paper", "released"):
-            raise ValueError(f"model.covariance: link {self.link} needs covariance diagonal: it reads a joint distribution function")
+            raise InputError(f"model.covariance: link {self.link} needs covariance diagonal: it reads a joint distribution function")
         if not 0 < self.profile_shrinkage < 1:
-            raise ValueError(f"model.profile_shrinkage: expected above 0 and below 1, got {self.profile_shrinkage}")
+            raise InputError(f"model.profile_shrinkage: expected above 0 and below 1, got {self.profile_shrinkage}")
         if self.family == "auto" and (self.law != "profile" or self.link != "vector"):
-            raise ValueError("model.family: auto is chosen for each direction where the law is fitted; use law profile and link vector")
+            raise InputError("model.family: auto is chosen for each direction where the law is fitted; use law profile and link vector")
         if self.law != "profile":
             return
         if self.link in ("paper", "released"):
-            raise ValueError(f"model.law: link {self.link} is no distribution that could be fitted; use law gradient")
+            raise InputError(f"model.law: link {self.link} is no distribution that could be fitted; use law gradient")
         if self.weights != "learned" or self.alignment != "copula":
-            raise ValueError("model.law: profile fits one distribution for all stays; use weights learned and alignment copula")
+            raise InputError("model.law: profile fits one distribution for all stays; use weights learned and alignment copula")
 
     def _check_combination(self) -> None:
         if self.link in ("paper", "released") and self.impute in ("conditional", "conditional_mean"):
-            raise ValueError(
+            raise InputError(
                 f"model.impute: link {self.link} is no law that an embedding could be drawn from given others; "
                 "use impute marginal, zero, mean or token"
             )
         if self.impute == "none" and (self.lambda_heads == 0 or self.link == "released"):
-            raise ValueError(
+            raise InputError(
                 "model.impute: none predicts stays without a modality by the heads of the others; give lambda_heads above 0"
                 if self.lambda_heads == 0
                 else "model.impute: link released scores imputed embeddings; use impute marginal, zero, mean or token"
             )
         if self.link == "released" and self.weights != "learned":
-            raise ValueError("model.weights: link released has free weights of its own; use weights learned")
+            raise InputError("model.weights: link released has free weights of its own; use weights learned")
         if self.link == "released" and self.stop_gradient not in ("none", "both"):
-            raise ValueError(
+            raise InputError(
                 f"model.stop_gradient: link released has one score, of which {self.stop_gradient} is no part; use none or both"
             )
         if self.weights == "predicted" and self.types == "joint":
-            raise ValueError("model.weights: a joint table of types has weights of its own; use types independent or weights learned")
+            raise InputError("model.weights: a joint table of types has weights of its own; use types independent or weights learned")
         if self.fusion_reads != "all" and self.impute == "token":
-            raise ValueError("model.impute: a token that fusion never reads cannot be learnt; use fusion_reads all or another impute")
+            raise InputError("model.impute: a token that fusion never reads cannot be learnt; use fusion_reads all or another impute")

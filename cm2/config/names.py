@@ -8,6 +8,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+from cm2.errors import InputError
+
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The nearest known name as an end of an error message, ``" (did you mean 'gumbel'?)"``; empty where none is near."""
@@ -32,7 +34,7 @@ def enter(registry: dict[str, Any], cls: type[Any], what: str) -> None:
         return
     known = registry.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise ValueError(f"{what} {name!r} is {known.__module__}.{known.__qualname__} already; give {cls.__qualname__} another name")
+        raise InputError(f"{what} {name!r} is {known.__module__}.{known.__qualname__} already; give {cls.__qualname__} another name")
     registry[name] = cls
 
 

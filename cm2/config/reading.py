@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from cm2.config.names import did_you_mean
+from cm2.errors import InputError
 
 
 def later(default: Any) -> Any:
@@ -41,14 +42,14 @@ def build(cls: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
     unknown = sorted(set(tree) - set(hints))
     if unknown:
         known = [f.name for f in fields(cls)]
-        raise ValueError(f"unknown field {prefix}{unknown[0]}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
+        raise InputError(f"unknown field {prefix}{unknown[0]}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
     return cls(**{name: _convert(hints[name], value, f"{prefix}{name}") for name, value in tree.items()})
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise ValueError(f"{name}: a group of fields, got {value!r}; set one of its fields, for example {name}.{fields(kind)[0].name}")
+            raise InputError(f"{name}: a group of fields, got {value!r}; set one of its fields, for example {name}.{fields(kind)[0].name}")
         return build(kind, value, f"{name}.")
     if get_origin(kind) in (Union, UnionType):
         if value is None:
@@ -62,12 +63,12 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return tuple(str(part) for part in parts)
     if kind is bool and isinstance(value, str):
         if value.lower() not in ("true", "false"):
-            raise ValueError(f"{name}: expected true or false, got {value!r}")
+            raise InputError(f"{name}: expected true or false, got {value!r}")
         return value.lower() == "true"
     try:
         converted = kind(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected {kind.__name__}, got {value!r}") from error
+        raise InputError(f"{name}: expected {kind.__name__}, got {value!r}") from error
     if kind is int and float(value) != converted:
-        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+        raise InputError(f"{name}: expected a whole number, got {value!r}")
     return converted

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cm2.errors import InputError
+
 Schema = type | list[Any] | Mapping[str, Any] | tuple[Any, ...] | Callable[[Any], object]
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a group of entries", list: "a list"}
 
@@ -31,7 +33,7 @@ def check(value: Any, schema: Schema, where: str) -> None:
             if key != "*" and key.rstrip("?") in value:
                 check(value[key.rstrip("?")], inner, f"{where}: {key.rstrip('?')}")
             elif key != "*" and not key.endswith("?"):
-                raise ValueError(f"{where}: the entry {key!r} is missing")
+                raise InputError(f"{where}: the entry {key!r} is missing")
         if "*" in schema:
             for key in value.keys() - {name.rstrip("?") for name in schema}:
                 check(value[key], schema["*"], f"{where}: {plain_name(key, where)}")
@@ -47,7 +49,7 @@ def check(value: Any, schema: Schema, where: str) -> None:
         try:
             schema(value)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+            raise InputError(f"{where}: {error}") from None
 
 
 def plain_name(name: Any, what: str = "") -> str:
@@ -58,12 +60,12 @@ def plain_name(name: Any, what: str = "") -> str:
     """
     before = f"{what}: " if what else ""
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"{before}{name!r:.60} is no name; give a text that is not empty")
+        raise InputError(f"{before}{name!r:.60} is no name; give a text that is not empty")
     wrong = next((character for character in name if not character.isprintable() or character in "<`{}"), None)
     if wrong is None and name[0] in "=+-@":
         wrong = name[0]
     if wrong is not None:
-        raise ValueError(f"{before}the name {name!r:.60} has the character {wrong!r}, which pages, spreadsheets or terminals take for code")
+        raise InputError(f"{before}the name {name!r:.60} has the character {wrong!r}, which pages, spreadsheets or terminals take for code")
     return name
 
 
@@ -71,7 +73,7 @@ def _is(value: Any, kind: type, where: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = (number and (kind is float or isinstance(value, int))) if kind in (int, float) else isinstance(value, kind)
     if not fits:
-        raise ValueError(f"{where}: expected {_WORDS.get(kind, kind.__name__)}, got {value!r:.60}")
+        raise InputError(f"{where}: expected {_WORDS.get(kind, kind.__name__)}, got {value!r:.60}")
 
 
 def _check_any(value: Any, alternatives: tuple[Any, ...], where: str) -> None:

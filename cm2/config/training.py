@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cm2.config.checks import not_negative, one_of, positive, rates
 from cm2.config.reading import later
+from cm2.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         one_of("train.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         if not 0 <= self.average < 1:
-            raise ValueError(f"train.average: expected a weight from 0 (no average) to below 1, got {self.average}")
+            raise InputError(f"train.average: expected a weight from 0 (no average) to below 1, got {self.average}")
         names = ("weight_decay", "gradient_clip", "workers")
         not_negative(**{f"train.{name}": getattr(self, name) for name in names})
         rates(**{f"train.{name}": getattr(self, name) for name in ("beta_1", "beta_2")})

@@ -15,6 +15,7 @@ from cm2.copulas.conditional_mean import conditional_mean
 from cm2.copulas.law_dependence import spearman_rho
 from cm2.copulas.parameters import check_parameters
 from cm2.copulas.tails import Tails, refuse_boundary, to_unit_interval, touches_boundary
+from cm2.errors import InputError
 from cm2.numerics.blocks import block_sizes, blockwise
 from cm2.numerics.elementary import LOG_HALF
 from cm2.numerics.normal import normal_quantile, normal_tails
@@ -248,7 +249,7 @@ class CopulaDistribution(Distribution, ABC):
     def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> Tails:
         """`conditional_sample` from and to the tails: (log u, log(1 - u)), each (n_draws, ..., dim)."""
         if n_draws < 1:
-            raise ValueError(f"n_draws is {n_draws}; ask for at least one draw")
+            raise InputError(f"n_draws is {n_draws}; ask for at least one draw")
         safe, safe1m = torch.where(present, log_u, LOG_HALF), torch.where(present, log1m_u, LOG_HALF)
         leading = torch.broadcast_shapes(safe.shape[:-1], self.batch_shape)
         shape = (n_draws, *leading, self.dim)
@@ -287,14 +288,14 @@ class CopulaDistribution(Distribution, ABC):
 
     def _require_pair(self, name: str) -> None:
         if self.dim != 2:
-            raise ValueError(f"{name} is defined for dim 2, this copula has dim {self.dim}; marginalise to a pair first")
+            raise InputError(f"{name} is defined for dim 2, this copula has dim {self.dim}; marginalise to a pair first")
 
     def _check_subset(self, present: Tensor) -> list[int]:
         if present.shape != (self.dim,) or present.dtype != torch.bool:
-            raise ValueError(f"present has dtype {present.dtype} and shape {tuple(present.shape)}; give a bool mask of shape ({self.dim},)")
+            raise InputError(f"present has dtype {present.dtype} and shape {tuple(present.shape)}; give a bool mask of shape ({self.dim},)")
         kept = [j for j, keep in enumerate(present.tolist()) if keep]
         if not kept:
-            raise ValueError("present marks no coordinate; a margin needs at least one")
+            raise InputError("present marks no coordinate; a margin needs at least one")
         return kept
 
     @property

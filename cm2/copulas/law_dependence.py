@@ -12,6 +12,7 @@ from torch import Size, Tensor
 from torch.nn.functional import logsigmoid
 
 from cm2.copulas.sample_dependence import pairs_of
+from cm2.errors import InputError
 from cm2.numerics.roots import monotone_root
 
 
@@ -198,5 +199,5 @@ def check_tau(tau: float | Tensor, name: str, lower: float, closed: bool = False
     if not inside.all():
         value = tensor[~inside].flatten()[0].item()
         remedy = "; rotate it by 90 or 270 degrees for negative dependence" if lower == 0 and -1 < value < 0 else ""
-        raise ValueError(f"kendall_tau is {value:g}; the {name} copula reaches {'[' if closed else '('}{lower:g}, 1){remedy}")
+        raise InputError(f"kendall_tau is {value:g}; the {name} copula reaches {'[' if closed else '('}{lower:g}, 1){remedy}")
     return tensor

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cm2.config.names import enter
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.inference.estimation import Fit, fit
+from cm2.errors import InputError
 
 FAMILIES: dict[str, type["Copula"]] = {}
 """Families by name. A class that sets ``name`` registers itself; every list of families is derived from these by the flags of the class."""
@@ -51,9 +52,9 @@ class Copula(nn.Module, ABC):
     def __init__(self, dim: int) -> None:
         super().__init__()
         if isinstance(dim, bool) or not isinstance(dim, int) or dim < 2:
-            raise ValueError(f"dim is {dim!r}; a copula needs an integer dim of at least 2")
+            raise InputError(f"dim is {dim!r}; a copula needs an integer dim of at least 2")
         if not self.allows(dim):
-            raise ValueError(f"dim is {dim}; the {self.name} copula has at most {self.max_dim} coordinates; make a vine of pairs instead")
+            raise InputError(f"dim is {dim}; the {self.name} copula has at most {self.max_dim} coordinates; make a vine of pairs instead")
         self.dim = dim
 
     @classmethod
@@ -77,7 +78,7 @@ class Copula(nn.Module, ABC):
         Raises:
             ValueError: a value that the family does not attain.
         """
-        raise ValueError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
+        raise InputError("this copula has no parameter that Kendall's tau would determine; give its parameters by name")
 
     def fit(self, u: Tensor, method: str = "maximum_likelihood", standard_errors: bool = True, ranks: bool = False) -> Fit:
         """Sets the parameters to their estimate from a sample (n, dim) and returns the report; see `inference.estimation.fit`."""
@@ -90,7 +91,7 @@ class Copula(nn.Module, ABC):
             ValueError: count below 1.
         """
         if count < 1:
-            raise ValueError(f"side_by_side: expected at least one copy, got {count}")
+            raise InputError(f"side_by_side: expected at least one copy, got {count}")
         copies = deepcopy(self)
         for module in copies.modules():
             for name, value in list(module.named_parameters(recurse=False)):
@@ -116,5 +117,5 @@ def parameter(value: object, name: str, lower: float, upper: float, interval: st
         tensor = tensor.to(torch.get_default_dtype())
     inside = (tensor >= lower if interval.startswith("[") else tensor > lower) & (tensor < upper)  # False for NaN
     if not inside.all():
-        raise ValueError(f"{name} is {tensor[~inside].flatten()[0].item():g}; it must lie in {interval}")
+        raise InputError(f"{name} is {tensor[~inside].flatten()[0].item():g}; it must lie in {interval}")
     return tensor

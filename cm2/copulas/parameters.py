@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import constraints
 
+from cm2.errors import InputError
+
 _WORDS = {
     constraints.corr_cholesky: "be the Cholesky factor of a correlation matrix: lower triangular, positive diagonal, rows of norm 1; of a"
     " correlation matrix R give torch.linalg.cholesky(R)",
@@ -25,7 +27,7 @@ def require_tensors(law: str, **values: Any) -> None:
     """
     for name, value in values.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"{law}: {name} is a {type(value).__name__}; give a tensor, for example torch.tensor({value!r})")
+            raise InputError(f"{law}: {name} is a {type(value).__name__}; give a tensor, for example torch.tensor({value!r})")
 
 
 def check_parameters(law: Any, ranges: Mapping[str, constraints.Constraint]) -> None:
@@ -42,4 +44,4 @@ def check_parameters(law: Any, ranges: Mapping[str, constraints.Constraint]) -> 
         words = _WORDS.get(constraint) or f"be at least {getattr(constraint, 'lower_bound', 0):g}"
         given = value[~inside].flatten()
         shown = f"is {given[0].item():g}" if constraint.event_dim == 0 else f"has the row {value[~inside][0][-1].tolist()}"
-        raise ValueError(f"{type(law).__name__}: {name} {shown}; it must {words}")
+        raise InputError(f"{type(law).__name__}: {name} {shown}; it must {words}")

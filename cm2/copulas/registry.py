@@ -11,6 +11,7 @@ from cm2.config.names import choose, did_you_mean, import_all
 from cm2.copulas import families
 from cm2.copulas.families.rotated import Rotated, check_rotation
 from cm2.copulas.module import FAMILIES, Copula
+from cm2.errors import InputError
 
 __all__ = ["FAMILIES", "make"]
 
@@ -33,12 +34,12 @@ def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor 
         ValueError: unknown name or parameter, or a value outside its range.
     """
     if name not in FAMILIES:
-        raise ValueError(f"unknown copula {name!r}; {choose(name, sorted(FAMILIES))}")
+        raise InputError(f"unknown copula {name!r}; {choose(name, sorted(FAMILIES))}")
     family = FAMILIES[name]
     known = [key for key in inspect.signature(family).parameters if key != "dim"]
     unknown = sorted(set(parameters) - set(known))
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"the {name} copula has no parameter {unknown[0]!r}; it takes {', '.join(known) or 'none'}{did_you_mean(unknown[0], known)}"
         )
     if rotation:
@@ -50,6 +51,6 @@ def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor 
         implied = family.from_kendall_tau(kendall_tau, dim)
         twice = sorted(set(implied) & set(parameters))
         if twice:
-            raise ValueError(f"both kendall_tau and {twice[0]} are given, and each determines the other; give one of them")
+            raise InputError(f"both kendall_tau and {twice[0]} are given, and each determines the other; give one of them")
         parameters |= implied
     return family(dim, **parameters)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cm2.errors import InputError
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -78,15 +80,15 @@ def _pairwise(x: Tensor, terms: Tensor) -> Estimate:
 
 def _check_sample(x: Tensor) -> None:
     if x.dim() != 2 or x.shape[1] < 2:
-        raise ValueError(f"the sample has shape {tuple(x.shape)}; give a matrix (n, dim) with at least 2 columns")
+        raise InputError(f"the sample has shape {tuple(x.shape)}; give a matrix (n, dim) with at least 2 columns")
     if len(x) < 3:
-        raise ValueError(f"the sample has {len(x)} rows; ranks need at least 3")
+        raise InputError(f"the sample has {len(x)} rows; ranks need at least 3")
     low, high = torch.aminmax(x, dim=0)
     if low.isnan().any():
-        raise ValueError(f"column {int(low.isnan().nonzero()[0])} of the sample holds NaN; drop or impute those rows first")
+        raise InputError(f"column {int(low.isnan().nonzero()[0])} of the sample holds NaN; drop or impute those rows first")
     if (low == high).any():
         column = int((low == high).nonzero()[0])
-        raise ValueError(f"column {column} of the sample is constant ({low[column].item():g}); it has no ranks, leave it out")
+        raise InputError(f"column {column} of the sample is constant ({low[column].item():g}); it has no ranks, leave it out")
 
 
 def _kendall_terms(x: Tensor, y: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Size, Tensor
 
+from cm2.errors import InputError
 from cm2.numerics.elementary import log1mexp
 
 Tails = tuple[Tensor, Tensor]
@@ -44,10 +45,10 @@ def touches_boundary(u: Tensor, present: Tensor | None, dim: int) -> bool:
         ValueError: wrong last dimension, a mask of another shape or type, NaN, or a value outside [0, 1].
     """
     if u.dim() == 0 or u.shape[-1] != dim:
-        raise ValueError(f"u has shape {tuple(u.shape)}; the last dimension must be {dim}, one value per coordinate of the copula")
+        raise InputError(f"u has shape {tuple(u.shape)}; the last dimension must be {dim}, one value per coordinate of the copula")
     if present is not None:
         if present.dtype != torch.bool or present.shape[-1:] != u.shape[-1:]:
-            raise ValueError(
+            raise InputError(
                 f"present has dtype {present.dtype} and shape {tuple(present.shape)}; give a bool mask of shape {tuple(u.shape)}"
             )
         u = torch.where(present, u, 0.5)
@@ -55,9 +56,9 @@ def touches_boundary(u: Tensor, present: Tensor | None, dim: int) -> bool:
         return False
     least, most = (end.item() for end in torch.aminmax(u.detach()))
     if least != least:  # the smallest and largest value are NaN if any value is
-        raise ValueError("u holds NaN; mark missing coordinates with present=, or drop them")
+        raise InputError("u holds NaN; mark missing coordinates with present=, or drop them")
     if least < 0 or most > 1:
-        raise ValueError(
+        raise InputError(
             f"u holds {least if least < 0 else most:g}, outside [0, 1]; map values to uniforms (ranks over n + 1, or a CDF) first"
         )
     return least == 0 or most == 1
@@ -71,4 +72,4 @@ def refuse_boundary(given: Tensor) -> None:
     """
     edge = (given <= 0) | (given >= 1)
     if edge.any():
-        raise ValueError(f"a coordinate to condition on is exactly {given[edge][0].item():g}; it must lie in (0, 1)")
+        raise InputError(f"a coordinate to condition on is exactly {given[edge][0].item():g}; it must lie in (0, 1)")

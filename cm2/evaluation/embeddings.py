@@ -11,6 +11,7 @@ from torch import Tensor
 from cm2.cohorts import Stays
 from cm2.cohorts.missingness import stable_uniform, take_away
 from cm2.config import Config
+from cm2.errors import InputError
 from cm2.joint import CopulaJointDistribution
 from cm2.methods.contract import Embeds, Method
 from cm2.runs.batches import loader
@@ -65,7 +66,7 @@ def embed_stays(method: Method, config: Config, stays: Stays) -> Embedded:
         ValueError: the method has no embeddings.
     """
     if not isinstance(method, Embeds):
-        raise ValueError(f"{config.method}: {cannot_embed(method)}")
+        raise InputError(f"{config.method}: {cannot_embed(method)}")
     device = next(method.parameters()).device
     batches = [method.eval().embed(batch.to(device)) for batch in loader(stays, config.train)]
     z, present = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
@@ -89,5 +90,5 @@ def law_of(method: Method) -> CopulaJointDistribution:
         ValueError: the method has none.
     """
     if (joint := method.embedding_law()) is None:
-        raise ValueError(f"{type(method).__name__}: {method.why_no_law()}")
+        raise InputError(f"{type(method).__name__}: {method.why_no_law()}")
     return joint.cpu().requires_grad_(False)(validate_args=False)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cm2.errors import InputError
 from cm2.evaluation.scores import energy_score
 from cm2.joint import CopulaJointDistribution
 from cm2.metrics import Interval
@@ -53,13 +54,13 @@ def impute_scores(
         ValueError: fewer than two stays or draws, a target without variance, a link without conditional draws.
     """
     if len(z) < 2 or n_draws < 2:
-        raise ValueError(f"impute_scores: expected two or more stays and draws, got {len(z)} and {n_draws}")
+        raise InputError(f"impute_scores: expected two or more stays and draws, got {len(z)} and {n_draws}")
     is_target = torch.arange(z.shape[1]) == target
     given = given & ~is_target
     truth = z[:, target]
     unit = spread(truth)
     if not float(unit) > 0:
-        raise ValueError("impute_scores: the target's embedding is the same for all stays, so that there is nothing to tell apart")
+        raise InputError("impute_scores: the target's embedding is the same for all stays, so that there is nothing to tell apart")
     # the density of z / unit: its log Jacobian is d log(unit)
     likelihood = {how: value + truth.shape[1] * unit.log() for how, value in _log_likelihood(law, z, given, target).items()}
     points = {"mean": _mean(law, target), "zero": torch.zeros_like(truth[0])}

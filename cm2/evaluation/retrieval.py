@@ -25,6 +25,7 @@ from scipy.stats import hypergeom
 from torch import Tensor
 from torch.nn import functional as F
 
+from cm2.errors import InputError
 from cm2.joint import CopulaJointDistribution
 from cm2.metrics import Interval
 from cm2.uncertainty import Measured, interval_of, measure_mean, measure_median
@@ -92,7 +93,7 @@ class Standing:
         if among is None:
             return self.candidates
         if not 1 <= among <= self.candidates:
-            raise ValueError(f"among: {among} candidates of {self.candidates}; give a number from 1 to that")
+            raise InputError(f"among: {among} candidates of {self.candidates}; give a number from 1 to that")
         return among
 
 
@@ -126,7 +127,7 @@ def cosine_standings(z: Tensor, given: Tensor, candidates: Tensor, target: int) 
     """The same by the mean cosine with the modalities of the conditioning set; arguments as in ``standings``."""
     given = given & (torch.arange(z.shape[1]) != target)
     if not bool(given.any(dim=1).all()):
-        raise ValueError("given: a query has no modality beside the target; leave such stays out")
+        raise InputError("given: a query has no modality beside the target; leave such stays out")
     # a mean over m of cosines with y is one inner product with the mean direction
     direction = (F.normalize(torch.where(given[..., None], z, 0).double(), dim=-1).sum(1)) / given.sum(1, keepdim=True)
     unit = F.normalize(candidates.double(), dim=-1)
@@ -135,14 +136,14 @@ def cosine_standings(z: Tensor, given: Tensor, candidates: Tensor, target: int) 
 
 def _chunks(z: Tensor, candidates: Tensor) -> list[Tensor]:
     if not 0 < len(z) <= len(candidates):
-        raise ValueError(f"{len(candidates)} candidates for {len(z)} queries; each query's own comes first, in the queries' order")
+        raise InputError(f"{len(candidates)} candidates for {len(z)} queries; each query's own comes first, in the queries' order")
     return list(torch.arange(len(z)).split(max(1, PAIRS // len(candidates))))
 
 
 def _stand(score: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Numbers of better and of other equal candidates, from scores ``(q, c)`` of the queries at ``rows``."""
     if bool(score.isnan().any()):
-        raise ValueError("a score is NaN; the embeddings of a modality that is present hold NaN, or the law is broken")
+        raise InputError("a score is NaN; the embeddings of a modality that is present hold NaN, or the law is broken")
     own = score.gather(1, rows[:, None])
     return (score > own).sum(1), (score == own).sum(1) - 1
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cm2.errors import InputError
+
 
 @dataclass(frozen=True)
 class TwoSample:
@@ -39,7 +41,7 @@ def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
         ValueError: fewer than two draws, or shapes that disagree.
     """
     if draws.shape[1:] != truth.shape or len(draws) < 2:
-        raise ValueError(f"energy_score: expected draws (S, *{tuple(truth.shape)}) with S >= 2, got {tuple(draws.shape)}")
+        raise InputError(f"energy_score: expected draws (S, *{tuple(truth.shape)}) with S >= 2, got {tuple(draws.shape)}")
     many = draws.flatten(1, -2) if draws.ndim > 2 else draws[:, None]
     near = (many - truth.reshape(-1, truth.shape[-1])).norm(dim=-1).mean(0)
     by_stay = many.transpose(0, 1).contiguous()
@@ -60,7 +62,7 @@ def energy_test(x: Tensor, y: Tensor, permutations: int = 199, seed: int = 0) ->
         ValueError: samples that are not two-dimensional, differ in d or are too small.
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise ValueError(f"energy_test: expected (n, d) and (m, d) with n, m >= 2, got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise InputError(f"energy_test: expected (n, d) and (m, d) with n, m >= 2, got {tuple(x.shape)} and {tuple(y.shape)}")
     n, m = len(x), len(y)
     distance = torch.cdist(*(torch.cat((x, y)),) * 2)
     generator = torch.Generator().manual_seed(seed)

@@ -18,6 +18,7 @@ from torch import Tensor
 from cm2.cohorts import Cohort
 from cm2.config.names import choose
 from cm2.copulas import make
+from cm2.errors import InputError
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
 
@@ -37,7 +38,7 @@ class Truth:
 
     def __post_init__(self) -> None:
         if not (self.path / "truth.json").is_file():
-            raise ValueError(f"{self.path}: no truth.json; only simulated cohorts have a truth, see cm2.cohorts.simulated.embedded_cohort")
+            raise InputError(f"{self.path}: no truth.json; only simulated cohorts have a truth, see cm2.cohorts.simulated.embedded_cohort")
 
     @classmethod
     def of(cls, cohort: Cohort) -> Truth:
@@ -82,7 +83,7 @@ class Truth:
         """
         outcomes = self.described["outcomes"]
         if task not in outcomes:
-            raise ValueError(f"unknown task {task!r}; {choose(task, outcomes)}")
+            raise InputError(f"unknown task {task!r}; {choose(task, outcomes)}")
         x = self.factors(z).numpy()
         death, own = (expit(_logit(outcomes[name], x)) for name in ("in_hospital_mortality", task))
         return torch.from_numpy(death if task == "in_hospital_mortality" else 1 - (1 - death) * (1 - own))

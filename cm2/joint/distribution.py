@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from cm2.errors import InputError
 from cm2.joint.links import Link
 from cm2.joint.links.base import observed
 
@@ -116,9 +117,9 @@ class CopulaJointDistribution(Distribution):
             ValueError: ``how`` unknown, ``n_draws`` < 1, and as for `terms`.
         """
         if how not in ("conditional", "marginal"):
-            raise ValueError(f'impute: unknown how={how!r}; choose "conditional" or "marginal"')
+            raise InputError(f'impute: unknown how={how!r}; choose "conditional" or "marginal"')
         if n_draws < 1:
-            raise ValueError(f"impute: n_draws must be at least 1, got {n_draws}")
+            raise InputError(f"impute: n_draws must be at least 1, got {n_draws}")
         z = self._prepare(z, present)
         if how == "conditional":
             drawn = self.link.conditional(z, present, n_draws)
@@ -143,7 +144,7 @@ class CopulaJointDistribution(Distribution):
             ValueError: ``n_draws`` < 2, and as for `terms`.
         """
         if n_draws < 2:
-            raise ValueError(f"conditional_mean: n_draws must be at least 2, got {n_draws}")
+            raise InputError(f"conditional_mean: n_draws must be at least 2, got {n_draws}")
         z = self._prepare(z, present)
         mean, error = self.link.conditional_mean(z, present, n_draws)
         observed = present[..., None]
@@ -163,13 +164,13 @@ class CopulaJointDistribution(Distribution):
     def _check(self, z: Tensor, present: Tensor | None) -> None:
         if z.shape[-2:] != self.event_shape:
             modalities, dim = self.event_shape
-            raise ValueError(f"z: expected shape (..., {modalities}, {dim}), one row per modality, got {tuple(z.shape)}")
+            raise InputError(f"z: expected shape (..., {modalities}, {dim}), one row per modality, got {tuple(z.shape)}")
         if present is not None:
             if present.dtype != torch.bool or present.shape != z.shape[:-1]:
                 expected = tuple(z.shape[:-1])
-                raise ValueError(f"present: expected bool {expected}, got {present.dtype} {tuple(present.shape)}")
+                raise InputError(f"present: expected bool {expected}, got {present.dtype} {tuple(present.shape)}")
             if not bool(present.any(-1).all()):
-                raise ValueError("present: a stay has no modality; drop such stays")
+                raise InputError("present: a stay has no modality; drop such stays")
             z = torch.where(present[..., None], z, 0.0)  # missing rows may hold NaN
         if bool(z.isnan().any()):
-            raise ValueError("z: NaN in a present modality; mark it absent with present=False")
+            raise InputError("z: NaN in a present modality; mark it absent with present=False")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cm2.containers import ModulesInOrder
 from cm2.copulas import Copula
 from cm2.copulas.chosen import Chosen
+from cm2.errors import InputError
 from cm2.joint.checks import check_choice, check_copula, check_directions, check_marginals, check_sample
 from cm2.joint.directions import cross_moments, fold_directions, leading_directions, orthonormal, random_directions
 from cm2.joint.distribution import CopulaJointDistribution
@@ -131,7 +132,7 @@ class CopulaJoint(nn.Module):
         names = [str(m) for m in range(len(self.marginals))] if names is None else names
         self._check_pairs(present, names)
         if unseen := [name for name, seen in zip(names, present.any(0).tolist(), strict=True) if not seen]:
-            raise ValueError(f"fit: no stay has modality {unseen[0]}, so its margin cannot be fitted; leave the modality out")
+            raise InputError(f"fit: no stay has modality {unseen[0]}, so its margin cannot be fitted; leave the modality out")
         z = torch.where(present[..., None], z.detach().double().cpu(), 0.0)
         work = deepcopy(self).double().cpu()
         for m, (name, mixture) in enumerate(zip(names, work.marginals, strict=True)):
@@ -140,7 +141,7 @@ class CopulaJoint(nn.Module):
                     mixture.initialise(z[present[:, m], m], seed)
                 mixture.fit(z[present[:, m], m], shrinkage=shrinkage, iterations=iterations)
             except ValueError as error:
-                raise ValueError(f"modality {name}: {error}") from error
+                raise InputError(f"modality {name}: {error}") from error
         report = work._fit_dependence(z, present, seed, names)
         self.load_state_dict(work.state_dict())
         return report
@@ -154,7 +155,7 @@ class CopulaJoint(nn.Module):
         few = (with_another > 0) & (with_another < max(count, _FOLDS))
         if bool(few.any()):
             m = int(few.nonzero()[0])
-            raise ValueError(
+            raise InputError(
                 f"fit: {int(with_another[m])} stays have modality {names[m]} together with another one, too few for {count} directions; "
                 "give more stays or fewer directions"
             )
@@ -191,7 +192,7 @@ class CopulaJoint(nn.Module):
             total = sum(float(nats(part)) for part in parts)
             marginal = float(self(validate_args=False).marginal_log_prob(z, present).sum()) / len(z)
         if not math.isfinite(total):
-            raise ValueError(
+            raise InputError(
                 f"fit: the copula fitted to {len(pairs)} stays is singular: in some direction one modality determines another; "
                 "give more stays or fewer directions"
             )
@@ -259,7 +260,7 @@ class CopulaJoint(nn.Module):
         excess = None
         if self.table is not None:
             if log_weights is not None:
-                raise ValueError('log_weights replace the mixtures\' weights, types="joint" ties them by a table; use types="independent"')
+                raise InputError('log_weights replace the mixtures\' weights, types="joint" ties them by a table; use types="independent"')
             log_weights, excess = self._table_weights(self.table)
         elif log_weights is None:
             log_weights = torch.stack([mixture.logits for mixture in self.marginals]).log_softmax(-1)

@@ -3,6 +3,7 @@
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.config.names import choose, import_all
+from cm2.errors import InputError
 from cm2.kinds.contract import KINDS, ArrayKind, Data, Kind, Stored
 from cm2.networks.encoders import Encoder
 
@@ -18,7 +19,7 @@ def kind(name: str) -> Kind:
         ValueError: an unknown name.
     """
     if name not in KINDS:
-        raise ValueError(f"unknown kind of modality {name!r}; {choose(name, sorted(KINDS))}")
+        raise InputError(f"unknown kind of modality {name!r}; {choose(name, sorted(KINDS))}")
     return KINDS[name]()
 
 

@@ -21,6 +21,7 @@ from cm2.batch import Modality, Value
 from cm2.config import EncoderConfig
 from cm2.config.names import enter
 from cm2.durable import new_array
+from cm2.errors import InputError
 from cm2.networks.encoders import Encoder
 
 KINDS: dict[str, type[Kind]] = {}
@@ -167,11 +168,11 @@ class ArrayKind(Kind):
         try:
             array = stored.array(name)
         except ValueError as error:  # no array, or one of objects, which would have to be unpickled
-            raise ValueError(f"{file} is not an array of numbers ({error}); prepare the cohort again") from None
+            raise InputError(f"{file} is not an array of numbers ({error}); prepare the cohort again") from None
         if array.shape != expected:
-            raise ValueError(f"{file}: expected shape {expected}, got {array.shape}; prepare the cohort again")
+            raise InputError(f"{file}: expected shape {expected}, got {array.shape}; prepare the cohort again")
         if array.dtype != self.dtype:
-            raise ValueError(f"{file}: expected {np.dtype(self.dtype)}, got {array.dtype}; prepare the cohort again")
+            raise InputError(f"{file}: expected {np.dtype(self.dtype)}, got {array.dtype}; prepare the cohort again")
 
     def misplaced(self, stored: Stored, name: str, present: np.ndarray) -> tuple[str, str]:
         """Missing values are zeros."""

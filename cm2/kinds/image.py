@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
+from cm2.errors import InputError
 from cm2.kinds.contract import ArrayKind, Data, Stored
 from cm2.networks.encoders import Encoder, ResNetEncoder, ViTEncoder, imagenet_digest
 
@@ -48,7 +49,7 @@ class Image(ArrayKind):
         if c.kind == "resnet":
             return ResNetEncoder(c.depth, c.pretrained)
         if len(set(modality.shape)) != 1:
-            raise ValueError(
+            raise InputError(
                 f"modality {modality.name!r}: a Vision Transformer reads square images, got {modality.shape}; crop them or use resnet"
             )
         return ViTEncoder(modality.shape[0], c.vit, c.pretrained)

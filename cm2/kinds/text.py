@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
+from cm2.errors import InputError
 from cm2.kinds.contract import Data, Kind, Stored
 from cm2.networks.encoders import Encoder, TextEncoder, text_digest
 
@@ -43,11 +44,11 @@ class Text(Kind):
             content = parquet.ParquetFile(file)
             types = {field.name: str(field.type) for field in content.schema_arrow}
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{file} is not a table of texts ({error}); prepare the cohort again") from None
+            raise InputError(f"{file} is not a table of texts ({error}); prepare the cohort again") from None
         if types.get("stay_id") != "int64" or types.get("text") not in ("string", "large_string", "null"):
-            raise ValueError(f"{file}: expected stay_id (int64) and text, got {types}; prepare the cohort again")
+            raise InputError(f"{file}: expected stay_id (int64) and text, got {types}; prepare the cohort again")
         if content.metadata.num_rows != len(stored.stays):
-            raise ValueError(f"{file}: {content.metadata.num_rows} texts for {len(stored.stays)} stays; prepare the cohort again")
+            raise InputError(f"{file}: {content.metadata.num_rows} texts for {len(stored.stays)} stays; prepare the cohort again")
 
     def misplaced(self, stored: Stored, name: str, present: np.ndarray) -> tuple[str, str]:
         """A missing text is null, and no other."""

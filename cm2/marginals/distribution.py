@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from cm2.errors import InputError
 from cm2.marginals.rosenblatt import chain, implicit_reparameterise, invert
 from cm2.numerics.elementary import log1mexp
 from cm2.numerics.gamma import log_gamma_tails
@@ -50,7 +51,7 @@ class GaussianMixtureDistribution(Distribution):
         self.checked = Distribution._validate_args if validate_args is None else validate_args
         if log_weights.shape[-1:] != mean.shape[-2:-1] or self.scale.shape != mean.shape:
             shapes = [tuple(x.shape) for x in (log_weights, mean, scale)]
-            raise ValueError(
+            raise InputError(
                 f"Gaussian mixture: expected log_weights (..., K), mean (..., K, d), scale (..., K, d) or (..., K, d, d), got {shapes}"
             )
         batch = torch.broadcast_shapes(log_weights.shape[:-1], mean.shape[:-2])
@@ -139,7 +140,7 @@ class GaussianMixtureDistribution(Distribution):
         if self.checked:
             self._check_value(u, "u")
             if not bool(((u > 0) & (u < 1)).all()):
-                raise ValueError(f"inverse_rosenblatt: u must lie in (0, 1), got {float(u.min())} to {float(u.max())}; pass the log tails")
+                raise InputError(f"inverse_rosenblatt: u must lie in (0, 1), got {float(u.min())} to {float(u.max())}; pass the log tails")
         return self.inverse_rosenblatt_tails(u.log(), torch.log1p(-u))
 
     def inverse_rosenblatt_tails(self, log_u: Tensor, log1m_u: Tensor) -> Tensor:
@@ -188,20 +189,20 @@ class GaussianMixtureDistribution(Distribution):
 
     def _refuse_full(self) -> None:
         if self.scale_tril is not None:
-            raise ValueError('the joint distribution function has no closed form with full covariances; use covariance="diagonal"')
+            raise InputError('the joint distribution function has no closed form with full covariances; use covariance="diagonal"')
 
     def _check_parameters(self) -> None:
         if not bool((self.scale > 0).all()):
-            raise ValueError(f"Gaussian mixture: scale must be positive, got {float(self.scale.min())}")
+            raise InputError(f"Gaussian mixture: scale must be positive, got {float(self.scale.min())}")
         total = self.log_weights.logsumexp(-1)
         if not bool((total.abs() < 1e-3).all()):
-            raise ValueError("Gaussian mixture: log_weights must be logarithms of weights that sum to 1; pass them through log_softmax")
+            raise InputError("Gaussian mixture: log_weights must be logarithms of weights that sum to 1; pass them through log_softmax")
 
     def _check_value(self, z: Tensor, name: str) -> None:
         if z.shape[-1:] != self.event_shape:
-            raise ValueError(f"{name}: expected shape (..., {self.event_shape[0]}), got {tuple(z.shape)}")
+            raise InputError(f"{name}: expected shape (..., {self.event_shape[0]}), got {tuple(z.shape)}")
         if bool(z.isnan().any()):
-            raise ValueError(f"{name}: holds NaN; leave the stays that lack the modality out")
+            raise InputError(f"{name}: holds NaN; leave the stays that lack the modality out")
 
 
 def draw_labels(logits: Tensor, draws: int) -> Tensor:

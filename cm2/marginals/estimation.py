@@ -19,6 +19,8 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional as F
 
+from cm2.errors import InputError
+
 Estimate = tuple[Tensor, Tensor, Tensor]
 
 
@@ -66,7 +68,7 @@ def from_likelihood(points: Tensor, start: Estimate, floor: float, shrinkage: fl
             component with no more points than coordinates.
     """
     if constant := (points.std(0, correction=0) == 0).nonzero().flatten().tolist():
-        raise ValueError(f"fit: coordinate {constant[0]} of the embeddings is constant, a degenerate covariance; normalise by batch")
+        raise InputError(f"fit: coordinate {constant[0]} of the embeddings is constant, a degenerate covariance; normalise by batch")
     weights, mean, scale = (x.detach().double().cpu() for x in start)
     full = scale.ndim == 3
     precision = torch.cholesky_inverse(scale) if full else scale.square().reciprocal()
@@ -98,14 +100,14 @@ def _refuse_degenerate(members: Tensor, n: int, covariance: Tensor, floor: float
     collapsed = (members < 2) | (variance.amax(-1) < floor**2 * (1 + 1e-6))
     if bool(collapsed.any()):
         k = int(collapsed.nonzero()[0])
-        raise ValueError(
+        raise InputError(
             f"fit: component {k} has collapsed onto a single embedding (it has {float(members[k]):.2g} of {n}), a degenerate covariance; "
             "use fewer components or a larger minimum_scale"
         )
     dim = variance.shape[-1]
     if full and shrinkage == 0 and bool((members < dim).any()):
         k = int(members.argmin())
-        raise ValueError(
+        raise InputError(
             f"fit: component {k} has {float(members[k]):.3g} of {n} embeddings, too few for a full covariance of {dim} coordinates: it is "
             'degenerate; use covariance="diagonal", shrinkage, fewer components or fewer coordinates'
         )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cm2.errors import InputError
 from cm2.marginals.distribution import GaussianMixtureDistribution
 from cm2.marginals.estimation import from_clusters, from_likelihood
 from cm2.numerics.elementary import log_expm1
@@ -43,11 +44,11 @@ class GaussianMixture(nn.Module):
     def __init__(self, components: int, dim: int, *, minimum_scale: float = 1e-3, covariance: str = "diagonal") -> None:
         super().__init__()
         if components < 1 or dim < 1:
-            raise ValueError(f"GaussianMixture: expected components >= 1 and dim >= 1, got {components} and {dim}")
+            raise InputError(f"GaussianMixture: expected components >= 1 and dim >= 1, got {components} and {dim}")
         if not minimum_scale > 0:
-            raise ValueError(f"GaussianMixture: minimum_scale must be positive, got {minimum_scale}; leave it out for 1e-3")
+            raise InputError(f"GaussianMixture: minimum_scale must be positive, got {minimum_scale}; leave it out for 1e-3")
         if covariance not in COVARIANCES:
-            raise ValueError(f"GaussianMixture: unknown covariance {covariance!r}; choose {' or '.join(COVARIANCES)}")
+            raise InputError(f"GaussianMixture: unknown covariance {covariance!r}; choose {' or '.join(COVARIANCES)}")
         self.components, self.dim, self.minimum_scale, self.covariance = components, dim, minimum_scale, covariance
         self.logits = nn.Parameter(torch.zeros(components))
         # random: components that start equal receive equal gradients and stay equal
@@ -67,13 +68,13 @@ class GaussianMixture(nn.Module):
         full = scale.ndim == 3
         if mean.ndim != 2 or scale.shape != (*mean.shape, *mean.shape[1:] * full) or weights.shape != mean.shape[:1]:
             shapes = [tuple(x.shape) for x in (weights, mean, scale)]
-            raise ValueError(f"from_parameters: expected weights (K,), mean (K, d) and scale (K, d) or (K, d, d), got {shapes}")
+            raise InputError(f"from_parameters: expected weights (K,), mean (K, d) and scale (K, d) or (K, d, d), got {shapes}")
         if not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > 1e-4:
-            raise ValueError(f"from_parameters: weights must be positive and sum to 1, got {weights.tolist()}")
+            raise InputError(f"from_parameters: weights must be positive and sum to 1, got {weights.tolist()}")
         diagonal = scale.diagonal(dim1=-2, dim2=-1) if full else scale
         if not bool((diagonal > minimum_scale).all()):
             smallest = float(diagonal.min())
-            raise ValueError(f"from_parameters: scale {smallest} is not above minimum_scale {minimum_scale}; lower the floor")
+            raise InputError(f"from_parameters: scale {smallest} is not above minimum_scale {minimum_scale}; lower the floor")
         mixture = cls(*mean.shape, minimum_scale=minimum_scale, covariance="full" if full else "diagonal").to(mean)
         mixture._set(weights, mean, scale)
         return mixture
@@ -104,7 +105,7 @@ class GaussianMixture(nn.Module):
                 that is not shrunk.
         """
         if not 0 <= shrinkage <= 1:
-            raise ValueError(f"fit: shrinkage must lie in [0, 1], got {shrinkage}")
+            raise InputError(f"fit: shrinkage must lie in [0, 1], got {shrinkage}")
         law = self(validate_args=False)
         start = law.log_weights.exp(), law.mean, law.scale if law.scale_tril is None else law.scale_tril
         self._set(*from_likelihood(self._points(z, "fit"), start, self._floor, shrinkage, iterations))
@@ -118,12 +119,12 @@ class GaussianMixture(nn.Module):
         """Embeddings as ``(n, d)`` float64 on the CPU, checked."""
         points = z.detach().double().cpu()
         if points.ndim != 2 or points.shape[1] != self.dim:
-            raise ValueError(f"{caller}: expected embeddings (n, {self.dim}), got {tuple(points.shape)}")
+            raise InputError(f"{caller}: expected embeddings (n, {self.dim}), got {tuple(points.shape)}")
         if not bool(points.isfinite().all()):
-            raise ValueError(f"{caller}: an embedding is not finite; pass only rows of stays that have the modality")
+            raise InputError(f"{caller}: an embedding is not finite; pass only rows of stays that have the modality")
         distinct = len(points.unique(dim=0))
         if distinct < self.components:
-            raise ValueError(f"{caller}: {distinct} distinct embeddings for {self.components} components; pass a larger first batch")
+            raise InputError(f"{caller}: {distinct} distinct embeddings for {self.components} components; pass a larger first batch")
         return points
 
     def forward(self, log_weights: Tensor | None = None, validate_args: bool | None = None) -> GaussianMixtureDistribution:

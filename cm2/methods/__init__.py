@@ -10,6 +10,7 @@ import torch
 from cm2.cohorts import Cohort
 from cm2.config import Config
 from cm2.config.names import choose
+from cm2.errors import InputError
 from cm2.kinds import kind
 from cm2.methods import baselines, cm2  # the import registers their classes in METHODS
 from cm2.methods.contract import METHODS, Method
@@ -29,7 +30,7 @@ def build_method(config: Config, cohort: Cohort) -> Method:
         ValueError: an unknown method; the message lists the known ones.
     """
     if config.method not in METHODS:
-        raise ValueError(f"unknown method {config.method!r}; {choose(config.method, sorted(METHODS))}")
+        raise InputError(f"unknown method {config.method!r}; {choose(config.method, sorted(METHODS))}")
     torch.manual_seed(config.seed)
     return METHODS[config.method](config, cohort.modalities)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.config.names import enter
+from cm2.errors import InputError
 from cm2.joint import CopulaJoint
 
 METHODS: dict[str, type[Method]] = {}
@@ -60,7 +61,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         if len(modalities) < self.fewest:
             given = [m.name for m in modalities]
-            raise ValueError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; add one to the cohort")
+            raise InputError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; add one to the cohort")
         self.names = tuple(m.name for m in modalities)
         self.epoch = 0
         """Current epoch of the training, updated by the trainer."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.containers import ModulesByName
+from cm2.errors import InputError
 from cm2.joint.profile import profiled_dependence
 from cm2.kinds import kind
 from cm2.methods.task_loss import cross_entropy
@@ -64,7 +65,7 @@ class MaskedObjective(nn.Module):
         own = [m for m in modalities if kind(m.kind).standardised]
         if not own:
             kinds = ", ".join(m.kind for m in modalities)
-            raise ValueError(f"model.pretrain: masked predicts numbers of series and vectors, of which there are none among {kinds}")
+            raise InputError(f"model.pretrain: masked predicts numbers of series and vectors, of which there are none among {kinds}")
         self.heads = ModulesByName({m.name: nn.Linear(dim, prod(m.shape)) for m in own})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

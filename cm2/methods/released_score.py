@@ -29,6 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cm2.errors import InputError
+
 FAMILIES = ("gumbel", "frank", "gaussian")
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 _FLOOR = 1e-5
@@ -128,7 +130,7 @@ class ReleasedScore(nn.Module):
             ValueError: ``how`` other than ``"marginal"``, the program's only kind of draw.
         """
         if how != "marginal":
-            raise ValueError(f'impute: how={how!r}, the released program only draws from a modality\'s own mixture; use how="marginal"')
+            raise InputError(f'impute: how={how!r}, the released program only draws from a modality\'s own mixture; use how="marginal"')
         weights = self.weights.softmax(-1)
         if self.draws == "mixture":
             chosen = torch.distributions.Categorical(weights, validate_args=False).sample((n_draws, len(z)))
@@ -194,12 +196,12 @@ def _gaussian(log_u: Sequence[Tensor], rho: Tensor) -> Tensor:
 def _check(family: str, modalities: int, draws: str, detach_draws: bool) -> None:
     choose = f"choose one of {', '.join(FAMILIES)}"
     if family == "clayton":
-        raise ValueError(f"link released: the released program's Clayton density is empty, so there is no such score; {choose}")
+        raise InputError(f"link released: the released program's Clayton density is empty, so there is no such score; {choose}")
     if family not in FAMILIES:
-        raise ValueError(f"link released: the released program has no score of the family {family!r}; {choose}")
+        raise InputError(f"link released: the released program has no score of the family {family!r}; {choose}")
     if modalities < 2 or (modalities > 2 and family != "gumbel"):
-        raise ValueError(f"link released: the released program runs {family} for two modalities, got {modalities}; more only with gumbel")
+        raise InputError(f"link released: the released program runs {family} for two modalities, got {modalities}; more only with gumbel")
     if draws not in ("weighted_sum", "mixture"):
-        raise ValueError(f'link released: unknown draws={draws!r}; choose "weighted_sum" or "mixture"')
+        raise InputError(f'link released: unknown draws={draws!r}; choose "weighted_sum" or "mixture"')
     if draws == "mixture" and not detach_draws:
-        raise ValueError('link released: the choice of a component has no gradient; detach_draws=False goes with draws="weighted_sum"')
+        raise InputError('link released: the choice of a component has no gradient; detach_draws=False goes with draws="weighted_sum"')

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cm2.errors import InputError
+
 
 def cross_entropy(logits: Tensor, label: Tensor, present: Tensor | None = None) -> Tensor:
     """Mean binary cross entropy of the stays whose outcome is known; 0 if there are none.
@@ -25,4 +27,4 @@ def check_outcomes(method: str, label: Tensor) -> None:
     """Raises ValueError if all training stays with a known outcome have the same one."""
     known = label[~label.isnan()]
     if len(found := known.unique()) < 2:
-        raise ValueError(f"{method}: all {len(known)} training stays have the outcome {int(found[0])}; use a split that has both")
+        raise InputError(f"{method}: all {len(known)} training stays have the outcome {int(found[0])}; use a split that has both")

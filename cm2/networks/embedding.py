@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from cm2.batch import Batch, Modality, Value
 from cm2.config import EncoderConfig
 from cm2.containers import ModulesByName
+from cm2.errors import InputError
 from cm2.networks.encoders import Encoder
 
 
@@ -151,4 +152,4 @@ def is_complete(batch: Batch) -> bool:
 def check_modalities(batch: Batch, names: tuple[str, ...]) -> None:
     """Raises ValueError if the batch's modalities are not the ones a method was built for."""
     if batch.modalities != names:
-        raise ValueError(f"this method was built for the modalities {names}, the batch has {batch.modalities}")
+        raise InputError(f"this method was built for the modalities {names}, the batch has {batch.modalities}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cm2.containers import ModulesInOrder
+from cm2.errors import InputError
 from cm2.networks.encoders import orthogonal_lstm
 
 
@@ -53,7 +54,7 @@ class LSTMFusion(Fusion):
         """
         dim = self.lstm.input_size
         if z.ndim != 3 or z.shape[-1] != dim:
-            raise ValueError(f"fusion: expected embeddings (B, M, {dim}), got {tuple(z.shape)}; project every modality to the same d")
+            raise InputError(f"fusion: expected embeddings (B, M, {dim}), got {tuple(z.shape)}; project every modality to the same d")
         if present is None:
             return self.dropout(self.lstm(z)[1][0][-1])
         # observed modalities first, in their order: the state after the last of them does not depend on what follows
@@ -133,4 +134,4 @@ class ConcatFusion(Fusion):
 def check_shape(z: Tensor, modalities: int, dim: int) -> None:
     """Raises ValueError for embeddings that are not ``(B, modalities, dim)``."""
     if z.shape[1:] != (modalities, dim):
-        raise ValueError(f"fusion: expected embeddings (B, {modalities}, {dim}), got {tuple(z.shape)}")
+        raise InputError(f"fusion: expected embeddings (B, {modalities}, {dim}), got {tuple(z.shape)}")

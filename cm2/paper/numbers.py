@@ -30,6 +30,7 @@ from typing import Any
 import pandas as pd
 
 from cm2.config.names import choose
+from cm2.errors import InputError
 
 HERE = Path(__file__).parent
 TABLES = tuple(range(1, 12))
@@ -60,11 +61,11 @@ def printed(table: int | None = None, **where: str) -> pd.DataFrame:
     """
     frame = _all()
     if table is not None and table not in TABLES:
-        raise ValueError(f"the paper has no Table {table}; choose 1 to {TABLES[-1]}")
+        raise InputError(f"the paper has no Table {table}; choose 1 to {TABLES[-1]}")
     wanted: dict[str, Any] = where if table is None else {"table": table, **where}
     for name, value in wanted.items():
         if name not in frame:
-            raise ValueError(f"printed numbers have no column {name!r}; {choose(name, map(str, frame.columns))}")
+            raise InputError(f"printed numbers have no column {name!r}; {choose(name, map(str, frame.columns))}")
         frame = frame[frame[name] == value]
     return frame.reset_index(drop=True)
 

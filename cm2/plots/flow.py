@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from cm2.cohorts.disclosure import SUBSET
+from cm2.errors import InputError
 from cm2.plots.style import COLOURS, INK, style
 
 WIDTH, HEIGHT, PITCH = 3.7, 0.52, 0.8
@@ -31,7 +32,7 @@ def flow_chart(steps: Sequence[Mapping[str, Any]]) -> Figure:
         ValueError: there is no step.
     """
     if not steps:
-        raise ValueError("flow_chart: no step; give the flow of a manifest")
+        raise InputError("flow_chart: no step; give the flow of a manifest")
     with style():
         figure, ax = plt.subplots(figsize=(6.6, PITCH * len(steps) + 0.1))
         ax.set(xlim=(-0.1, 6.5), ylim=(-PITCH * (len(steps) - 1) - HEIGHT / 2 - 0.05, HEIGHT / 2 + 0.05), aspect="equal")

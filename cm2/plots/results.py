@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cm2.errors import InputError
 from cm2.plots.style import COLOURS, INK, style
 
 _TITLE = 32
@@ -86,7 +87,7 @@ def compared(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     frame = frame[frame["metric"] == metric]
     if "difference_estimate" not in frame or frame["difference_estimate"].isna().all():
-        raise ValueError(f"no row of the table was compared in {metric}; compute it with more than the reference row")
+        raise InputError(f"no row of the table was compared in {metric}; compute it with more than the reference row")
     return frame
 
 

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from cm2.durable import replaced
+from cm2.errors import InputError
 from cm2.runs.run import BEST, LAST, PRETRAINING
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
@@ -57,15 +58,15 @@ def read(path: Path, needed: Collection[str] = _ENTRIES) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()  # compares checksums, which torch does not
         if wrong is not None:
-            raise ValueError(f"wrong checksum of {wrong}")
+            raise InputError(f"wrong checksum of {wrong}")
         content = torch.load(path, map_location="cpu", weights_only=True)
         if missing := [name for name in needed if name not in content]:
-            raise ValueError(f"no {missing[0]}")
+            raise InputError(f"no {missing[0]}")
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever damage makes of the reader
         reason = str(error).partition("\n")[0][:80] or type(error).__name__
-        raise ValueError(f"{path} is damaged ({reason}); remove it and train again") from None
+        raise InputError(f"{path} is damaged ({reason}); remove it and train again") from None
     # as Lightning resolves its callbacks' folder, which it compares
     return _with_paths(content, lambda name: str(path.resolve().parent / Path(name).name) if name else "")
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from cm2.config.names import choose
 from cm2.environment.extras import require
+from cm2.errors import InputError
 
 BACKENDS = ("local", "dask")
 PATIENCE = 30.0
@@ -31,9 +32,9 @@ def backend(name: str = "local", scheduler: str = "", jobs: int = 1) -> Iterator
             no worker.
     """
     if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}; {choose(name, BACKENDS)}")
+        raise InputError(f"unknown backend {name!r}; {choose(name, BACKENDS)}")
     if (name == "dask") != bool(scheduler):
-        raise ValueError("--backend dask and --scheduler ADDRESS belong together; start one with `dask scheduler`")
+        raise InputError("--backend dask and --scheduler ADDRESS belong together; start one with `dask scheduler`")
     if name == "local":
         yield jobs
         return
@@ -45,10 +46,10 @@ def backend(name: str = "local", scheduler: str = "", jobs: int = 1) -> Iterator
     try:
         client = Client(**where, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        raise ValueError(f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`") from None
+        raise InputError(f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`") from None
     with client:
         threads = sum(client.nthreads().values())
         if not threads:
-            raise ValueError(f"the Dask scheduler at {scheduler} has no worker; start some with `dask worker {scheduler} --nthreads 1`")
+            raise InputError(f"the Dask scheduler at {scheduler} has no worker; start some with `dask worker {scheduler} --nthreads 1`")
         with parallel_config(backend="dask", client=client):
             yield max(jobs, threads)

@@ -15,6 +15,7 @@ from torch import Tensor, distributed
 
 from cm2.batch import Batch
 from cm2.config import Config
+from cm2.errors import InputError
 from cm2.methods.contract import Method, Pretraining
 from cm2.metrics import aupr, auroc
 from cm2.runs.batches import EpochSampler
@@ -168,7 +169,7 @@ class TrainingLoop(LightningModule):
         setting = next((setting for start, setting in _LOWER.items() if term.startswith(start)), "train.learning_rate")
         value, epoch = float(self._sums[term]), self.current_epoch + 1
         hint = f"lower {setting} or train.learning_rate, or set train.gradient_clip"
-        raise ValueError(
+        raise InputError(
             f"{self.config.method}: training diverged in epoch {epoch}: the term {term} is {value}; {hint}. Nothing of the run is stored"
         )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cm2.cohorts.disclosure import SMALLEST
+from cm2.errors import InputError
 from cm2.metrics import mean_over_seeds
 from cm2.results import record
 from cm2.runs.provenance import called
@@ -30,11 +31,11 @@ def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
     """
     configs = [replace(run.config, seed=0) for run in runs]
     if any(config != configs[0] for config in configs):
-        raise ValueError("record_over_seeds: the runs differ in more than their seed; record each configuration under its own name")
+        raise InputError("record_over_seeds: the runs differ in more than their seed; record each configuration under its own name")
     seeds = [run.config.seed for run in runs]
     source = runs[-1].environment | {"task": configs[0].task, "method": configs[0].method, "split": "test", "seeds": seeds}
     if any(run.metrics["test"]["auroc"] is None for run in runs):
-        raise ValueError(
+        raise InputError(
             f"record_over_seeds: fewer than {SMALLEST} of the test stays of {called(source)} are positive or negative, so no number of them"
             " may be recorded; prepare the cohort with more stays, or choose another task"
         )

@@ -17,6 +17,7 @@ from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import Disclosure
 from cm2.config import Config
 from cm2.durable import file_sha256, read_json
+from cm2.errors import InputError
 from cm2.methods import Method, build_method, tokenised
 
 CHECKSUMS = "checksums.json"
@@ -78,20 +79,20 @@ class Run:
         file = self.path / WEIGHTS
         known = self._read(CHECKSUMS) if (self.path / CHECKSUMS).is_file() else {}
         if known.get(WEIGHTS, "") not in ("", file_sha256(file)):
-            raise ValueError(f"{file} is damaged (wrong checksum); remove the run and train it again")
+            raise InputError(f"{file} is damaged (wrong checksum); remove the run and train it again")
         try:
             missing, unexpected = load_model(method, file, strict=False)
         except SafetensorError as error:
-            raise ValueError(f"{file} is damaged ({error}); remove the run and train it again") from None
+            raise InputError(f"{file} is damaged ({error}); remove the run and train it again") from None
         except RuntimeError as error:  # torch lists every tensor whose shape differs
             trained = self.environment["cohort"]
-            raise ValueError(
+            raise InputError(
                 f"{self.path}: the run was trained on {trained}, and its weights do not fit the shapes of {cohort.name} ({cohort.path}), "
                 "such as its vocabulary; give the cohort it was trained on, or train on this one"
             ) from error
         # a batch normalisation under two names is stored once: torch adds the other's count itself, which safetensors then reports
         if wrong := [name for name in (*missing, *unexpected) if not name.endswith("num_batches_tracked")]:
-            raise ValueError(f"{self.path}: its weights do not fit {self.config.method} ({wrong[0]}); remove the run and train it again")
+            raise InputError(f"{self.path}: its weights do not fit {self.config.method} ({wrong[0]}); remove the run and train it again")
         return method
 
     def damage(self) -> str:

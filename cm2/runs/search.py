@@ -26,6 +26,7 @@ from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config
 from cm2.durable import Lock, write_json, write_text
 from cm2.environment.extras import require
+from cm2.errors import InputError
 from cm2.methods import build_method, tokenised
 from cm2.progress import Progress
 from cm2.results import home
@@ -76,15 +77,15 @@ def read_grid(path: Path = GRID, method: str = "cm2") -> list[Parameter]:
         ValueError: a file that is missing or has no parameter, or a parameter without fields or values.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is not there; a grid is a TOML file with [[parameter]] entries, as {GRID.name} of the package")
+        raise InputError(f"{path} is not there; a grid is a TOML file with [[parameter]] entries, as {GRID.name} of the package")
     entries = tomllib.loads(path.read_text()).get("parameter", [])
     for entry in entries:
         if not {"name", "fields", "values"} <= set(entry) <= {"name", "fields", "values", "methods"} or not entry["values"]:
-            raise ValueError(f"{path.name}: a parameter has a name, fields and values, and may have methods; got {entry}")
+            raise InputError(f"{path.name}: a parameter has a name, fields and values, and may have methods; got {entry}")
     axes = [Parameter(e["name"], tuple(e["fields"]), tuple(e["values"]), tuple(e.get("methods", ()))) for e in entries]
     chosen = [axis for axis in axes if not axis.methods or method in axis.methods]
     if not chosen:
-        raise ValueError(f"{path.name}: no parameter is one of the method {method}")
+        raise InputError(f"{path.name}: no parameter is one of the method {method}")
     return chosen
 
 
@@ -164,7 +165,7 @@ def _check_shown(cohort: Cohort, config: Config) -> None:
     stays = cohort.split("valid", config.task, matched=config.matched)
     label = stays.label.numpy()
     if cohort.disclosure.metrics({"n": len(label), "positives": int(label.sum()), OBJECTIVE: 0.5})[OBJECTIVE] is None:
-        raise ValueError(
+        raise InputError(
             f"{cohort.name}: fewer than {SMALLEST} of the validation stays have a positive, or a negative, {config.task}: a search would"
             " choose by chance; prepare the cohort with more stays"
         )
@@ -221,7 +222,7 @@ def _study(folder: Path, key: str, seed: int) -> Iterator[Study]:
             study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=True)
             yield study
     except Timeout:
-        raise ValueError(f"another process continues this search ({folder / key}.log); wait for it, or raise its --jobs") from None
+        raise InputError(f"another process continues this search ({folder / key}.log); wait for it, or raise its --jobs") from None
 
 
 def _recover(study: Study, axes: Sequence[Parameter]) -> dict[tuple[float, ...], float]:
@@ -263,7 +264,7 @@ def _untried(axes: Sequence[Parameter], known: set[tuple[float, ...]], seed: int
         values = tuple(axis.values[i] for axis, i in zip(axes, np.unravel_index(flat, shape), strict=True))
         if values not in known:
             return dict(zip((axis.name for axis in axes), values, strict=True))
-    raise ValueError("every cell of the grid was tried")
+    raise InputError("every cell of the grid was tried")
 
 
 def _frame(study: Study, axes: Sequence[Parameter]) -> pd.DataFrame:

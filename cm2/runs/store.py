@@ -18,6 +18,7 @@ from safetensors.torch import save_model
 from cm2.cohorts import Cohort, Stays, load_cohort
 from cm2.config import Config
 from cm2.durable import Lock, file_sha256, move, replaced, set_aside, write_json
+from cm2.errors import InputError
 from cm2.methods import METHODS, Method, build_method, starts_from, tokenised
 from cm2.metrics import summary
 from cm2.progress import Progress
@@ -148,7 +149,7 @@ class RunStore:
             try:
                 cohort.check_unchanged()
                 if self.key(config, cohort) != key:
-                    raise ValueError(f"{config.method}: the pretrained weights were changed during the training; train it again")
+                    raise InputError(f"{config.method}: the pretrained weights were changed during the training; train it again")
             except ValueError:  # what was trained on, nobody knows
                 shutil.rmtree(folder)
                 raise
@@ -171,7 +172,7 @@ def _check_outcomes(config: Config, cohort: Cohort, stays: Mapping[str, Stays]) 
         known = split.label[~split.label.isnan()].unique()
         if len(known) < 2:
             value = f"are all {int(known[0])}" if len(known) else "are none"
-            raise ValueError(
+            raise InputError(
                 f"{cohort.name}: the known outcomes {config.task} of the {name} stays {value}; a method needs both there:"
                 " prepare the cohort with more stays, or choose another task"
             )

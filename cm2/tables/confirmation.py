@@ -15,6 +15,7 @@ from cm2.cohorts.disclosure import FABRICATED
 from cm2.cohorts.format import fabricated
 from cm2.config.reading import build
 from cm2.durable import write_json, write_text
+from cm2.errors import InputError
 from cm2.progress import Progress
 from cm2.runs.provenance import called, provenance
 from cm2.runs.store import RunStore
@@ -189,12 +190,12 @@ def _stored(out: Path, digest: str, cohort: Cohort) -> Confirmation | None:
         tree = dict(json.loads(path.read_text(encoding="utf-8")))
         return _same_decision(tree, digest, cohort, path)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no decision of a plan ({error!r:.80}); give another folder with --out") from None
+        raise InputError(f"{path} is no decision of a plan ({error!r:.80}); give another folder with --out") from None
 
 
 def _same_decision(tree: dict[str, Any], digest: str, cohort: Cohort, path: Path) -> Confirmation:
     if tree.pop("format", None) != FORMAT or tree["plan"] != digest or tree["provenance"]["cohort_checksum"] != cohort.checksum:
-        raise ValueError(f"{path} is the decision of another plan, or on another cohort; give another folder with --out")
+        raise InputError(f"{path} is the decision of another plan, or on another cohort; give another folder with --out")
     decided = tuple(
         Decided(build(Statement, one["statement"]), one["outcome"], tuple(Cell.from_dict(cell) for cell in one["cells"]))
         for one in tree.pop("decided")
@@ -217,5 +218,5 @@ def _commit(path: Path) -> str:
         return ""
     if changed:
         what = f"was changed since it was committed ({commit[:12]})" if commit else "was never committed"
-        raise ValueError(f"{path} {what}; a plan is frozen before it is run: commit it")
+        raise InputError(f"{path} {what}; a plan is frozen before it is run: commit it")
     return commit

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cm2.config.reading import build
+from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.loading import load_table
 from cm2.tables.spec import TableSpec, check_known
@@ -73,17 +74,17 @@ def read_plan(path: Path) -> ConfirmatoryPlan:
         ValueError: no such file, not TOML, or an unknown key, table, section, row, metric or direction, or a number that is missing.
     """
     if not path.is_file():
-        raise ValueError(f"there is no plan {path}; give a TOML file with a title, a profile, a number of seeds and statements")
+        raise InputError(f"there is no plan {path}; give a TOML file with a title, a profile, a number of seeds and statements")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path.name}: {error}") from None
+        raise InputError(f"{path.name}: {error}") from None
     blocks = tree.pop("statement", [])
     plan = _block(ConfirmatoryPlan, tree, path.name)
     if plan.seeds < 2:
-        raise ValueError(f"{path.name}: seeds = {plan.seeds}; a plan needs two or more, as one says nothing about another")
+        raise InputError(f"{path.name}: seeds = {plan.seeds}; a plan needs two or more, as one says nothing about another")
     if not blocks:
-        raise ValueError(f"{path.name}: no statement; add a block [[statement]]")
+        raise InputError(f"{path.name}: no statement; add a block [[statement]]")
     statements = []
     for n, block in enumerate(blocks, start=1):
         statements.append(_block(Statement, block, where := f"{path.name}, statement {n}"))
@@ -93,11 +94,11 @@ def read_plan(path: Path) -> ConfirmatoryPlan:
 
 def _block(cls: type[Block], tree: Mapping[str, Any], where: str) -> Block:
     if lacking := [f.name for f in fields(cls) if f.default is MISSING and f.name not in tree]:
-        raise ValueError(f"{where}: {lacking[0]} is missing")
+        raise InputError(f"{where}: {lacking[0]} is missing")
     try:
         return build(cls, tree)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
 
 
 def _check(one: Statement, where: str) -> None:
@@ -106,13 +107,13 @@ def _check(one: Statement, where: str) -> None:
     try:
         spec = load_table(one.table)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
     check_known(one.section, [section.label for section in spec.section], f"{where}: section")
     if not kind_of(spec.kind).predicted or spec.split != "test":
-        raise ValueError(f"{where}: table {one.table} is not computed from test predictions; choose a table of results on test stays")
+        raise InputError(f"{where}: table {one.table} is not computed from test predictions; choose a table of results on test stays")
     rows = [row.label for row in spec.row if not row.sections or one.section in row.sections]
     for label in (one.row, *one.against):
         check_known(label, rows, f"{where}: row")
     needed = {"equivalent": "margin", "at_least": "value"}.get(one.direction)
     if needed and getattr(one, needed) is None:
-        raise ValueError(f"{where}: direction {one.direction} needs a {needed}")
+        raise InputError(f"{where}: direction {one.direction} needs a {needed}")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from cm2.config.names import choose, enter
+from cm2.errors import InputError
 from cm2.tables.planning import TablePlan
 from cm2.tables.result import Cell, TableResult
 
@@ -100,5 +101,5 @@ def kind_of(name: str, where: str = "") -> TableKind:
         ValueError: no kind has this name.
     """
     if name not in TABLE_KINDS:
-        raise ValueError(f"{where}kind {name!r} is unknown; {choose(name, sorted(TABLE_KINDS))}")
+        raise InputError(f"{where}kind {name!r} is unknown; {choose(name, sorted(TABLE_KINDS))}")
     return TABLE_KINDS[name]()

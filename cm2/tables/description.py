@@ -15,6 +15,7 @@ import numpy as np
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.format import fabricated
 from cm2.durable import write_json
+from cm2.errors import InputError
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK
 from cm2.results import kept
@@ -73,10 +74,10 @@ def kept_description(name: str) -> dict[str, Any]:
     folder = kept()
     path = folder / name / "cohort.json" if folder else None
     if path is None or not path.is_file():
-        raise ValueError(f"no description of {name!r} under results/; write one with cm2.tables.description.write_description")
+        raise InputError(f"no description of {name!r} under results/; write one with cm2.tables.description.write_description")
     described = json.loads(path.read_text(encoding="utf-8"))
     if described.get("format") != FORMAT:
-        raise ValueError(f"{path}: format {described.get('format')!r}, this version of cm2 reads {FORMAT}; write it again")
+        raise InputError(f"{path}: format {described.get('format')!r}, this version of cm2 reads {FORMAT}; write it again")
     return described
 
 
@@ -100,7 +101,7 @@ def group(described: Mapping[str, Any], *modalities: str) -> dict[str, Any]:
     found = [entry for entry in described["groups"] if entry["modalities"] == list(modalities)]
     if not found:
         known = ", ".join(" | ".join(entry["modalities"]) or "all" for entry in described["groups"])
-        raise ValueError(f"the description of {described['name']} has no group {' | '.join(modalities)!r}; it has {known}")
+        raise InputError(f"the description of {described['name']} has no group {' | '.join(modalities)!r}; it has {known}")
     return found[0]
 
 

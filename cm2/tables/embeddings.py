@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cm2.cohorts import Cohort
 from cm2.copulas.inference.selection import selectable
+from cm2.errors import InputError
 from cm2.evaluation.embeddings import Embedded, cannot_embed, embed_stays
 from cm2.joint.diagnostics import describe
 from cm2.methods import Method, build_method, tokenised
@@ -99,13 +100,13 @@ class EmbeddingKind(TableKind):
             try:
                 method = build_method(entry.configs[0], tokenised(plan.cohort, entry.configs[0]))
             except ValueError as error:
-                raise ValueError(f"row {entry.row.label}: {error}") from None
+                raise InputError(f"row {entry.row.label}: {error}") from None
             if reason := self.cannot(method):
                 cannot[entry.row.label] = reason
         left = tuple(entry for entry in plan.entries if entry.row.label not in cannot)
         if not left:
             reasons = "; ".join(f"{label} {reason}" for label, reason in cannot.items())
-            raise ValueError(f"table {plan.spec.name}: no row can be evaluated: {reasons}; choose other rows")
+            raise InputError(f"table {plan.spec.name}: no row can be evaluated: {reasons}; choose other rows")
         return replace(plan, entries=left, cannot=cannot, version=5)
 
     def computed(self, plan: TablePlan, jobs: int = 1) -> tuple[list[Cell], dict[str, NDArray]]:
@@ -173,7 +174,7 @@ class EmbeddingKind(TableKind):
     def _again(self, cell: Cell, parts: Mapping[tuple[str, str, str], Mapping[str, NDArray]]) -> Cell:
         found = [parts.get((run, cell.section, cell.score)) for run in cell.runs]
         if None in found:
-            raise ValueError(f"the scores of {cell.row}, {cell.section}, are missing; compute the table again with `cm2 table`")
+            raise InputError(f"the scores of {cell.row}, {cell.section}, are missing; compute the table again with `cm2 table`")
         measured = [self.measured(cell.section, cell.metric, part) for part in found if part is not None]
         bare = Cell(cell.section, cell.row, cell.task, cell.metric, n=cell.n, runs=cell.runs, score=cell.score)
         return bare.with_seeds(measured, cell.deterministic, share=cell.metric in self.shares)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cm2.config.names import choose
 from cm2.config.schema import check, plain_name
+from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.spec import ABSENT, HERE, Row, Section, TableSpec, check_known, read_block
 from cm2.uncertainty import INFLUENCE
@@ -45,11 +46,11 @@ def load_table(name: str | int | Path) -> TableSpec:
     text, known = str(name), table_names()
     path = Path(text) if text.endswith(".toml") else HERE / f"{'table-' if text.isdigit() else ''}{text}.toml"
     if not path.is_file() or path.stem == "cohorts":
-        raise ValueError(f"there is no table {text!r}; {choose(text, known)}, or give a TOML file")
+        raise InputError(f"there is no table {text!r}; {choose(text, known)}, or give a TOML file")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: {error}") from None
+        raise InputError(f"{path.name}: {error}") from None
     check(tree, SCHEMA, path.name)
     tree["row"] = tuple(read_block(Row, block, path) for block in tree.get("row", ()))
     tree["section"] = tuple(read_block(Section, block, path) for block in tree.get("section", ()))
@@ -63,26 +64,26 @@ def _check(spec: TableSpec, path: Path) -> None:
     for section in spec.section:
         check_known(section.setting, SETTINGS, f"{path.name}: setting")
         if section.rate is not None and not (0 < section.rate <= 1 and section.setting in ABSENT):
-            raise ValueError(
+            raise InputError(
                 f"{path.name}: section {section.label}: rate {section.rate:g} under {section.setting}; give a share above 0 and at most 1"
                 f" of the stays that one of {', '.join(ABSENT)} masks"
             )
     for row in spec.row:
         if row.seeds is not None and row.seeds < 1:
-            raise ValueError(f"{path.name}: row {row.label}: seeds {row.seeds}; give 1 or more, or leave it out")
+            raise InputError(f"{path.name}: row {row.label}: seeds {row.seeds}; give 1 or more, or leave it out")
         for label in row.sections:
             check_known(label, [section.label for section in spec.section], f"{path.name}: row {row.label}: section")
     for metric in spec.metrics:
         check_known(metric, INFLUENCE, f"{path.name}: metric")
     check_known(spec.split, SPLITS, f"{path.name}: split")
     if spec.split != "test" and not kind.predicted:
-        raise ValueError(f"{path.name}: a table of {spec.kind} is computed on test stays; leave split = {spec.split!r} out")
+        raise InputError(f"{path.name}: a table of {spec.kind} is computed on test stays; leave split = {spec.split!r} out")
     labels = [row.label for row in spec.row]
     if len(set(labels)) < len(labels):
-        raise ValueError(f"{path.name}: two rows have the same label")
+        raise InputError(f"{path.name}: two rows have the same label")
     if labels and spec.reference not in labels:
-        raise ValueError(f"{path.name}: the reference {spec.reference!r} is not a row; {choose(spec.reference, labels)}")
+        raise InputError(f"{path.name}: the reference {spec.reference!r} is not a row; {choose(spec.reference, labels)}")
     if spec.margin is not None and not spec.margin > 0:
-        raise ValueError(f"{path.name}: margin {spec.margin:g} is not above 0; give the largest difference that does not matter")
+        raise InputError(f"{path.name}: margin {spec.margin:g} is not above 0; give the largest difference that does not matter")
     if kind.trained and not (spec.row and spec.section):
-        raise ValueError(f"{path.name}: a table of {spec.kind} needs rows and sections")
+        raise InputError(f"{path.name}: a table of {spec.kind} needs rows and sections")

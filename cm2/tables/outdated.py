@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cm2.errors import InputError
 from cm2.methods import METHODS
 from cm2.tables.entries import entries_of
 from cm2.tables.loading import load_table
@@ -27,7 +28,7 @@ def outdated(result: TableResult) -> list[str]:
         return []
     spec, role = load_table(result.name), roles().get(source["cohort"])
     if role is None or (modalities := choose_modalities(spec, role)) is None:
-        raise ValueError(f"table {result.name}: the cohort {source['cohort']!r} has no role in cohorts.toml that fits it")
+        raise InputError(f"table {result.name}: the cohort {source['cohort']!r} has no role in cohorts.toml that fits it")
     entries = entries_of(spec, role, modalities, source["profile"], source["seeds"], spec.row, role.tasks, {})
     expected = {(e.section.label, e.row.label, e.task): [c.digest() for c in e.configs] for e in entries}
     return list(dict.fromkeys([*_rows(result, {row for _, row, _ in expected}), *_settings(result, expected), *_versions(result)]))

@@ -14,6 +14,7 @@ import numpy as np
 from cm2.cohorts import Cohort
 from cm2.config import Config
 from cm2.config.names import choose
+from cm2.errors import InputError
 from cm2.methods import METHODS, build_method, tokenised
 from cm2.runs.run import Run
 from cm2.runs.store import RunStore
@@ -130,10 +131,10 @@ def resolve(
 ) -> TablePlan:
     """The plan of a table computed from runs. Arguments and errors are those of ``plan``; ``store`` holds the runs."""
     if seeds < 1:
-        raise ValueError(f"seeds: expected 1 or more, got {seeds}")
+        raise InputError(f"seeds: expected 1 or more, got {seeds}")
     role, modalities = require(spec, cohort)
     if partial := next((s for s in spec.section if masks_nothing(s, role, modalities, cohort, settings or {})), None):
-        raise ValueError(
+        raise InputError(
             f"no stay of the cohort {cohort.name} lacks one of {', '.join(modalities)}: {partial.label} would be the same as matched; "
             f"choose what to mask, for example --set absent.{modalities[-1]}=0.75 --set absent_test.{modalities[-1]}=0.75"
         )
@@ -163,7 +164,7 @@ def require(spec: TableSpec, cohort: Cohort) -> tuple[Role, tuple[str, ...]]:
     if modalities is None:
         can = ", ".join(name for name, other in roles().items() if choose_modalities(spec, other))
         has = ", ".join(f"{name} ({kind})" for name, kind in zip(role.modalities, role.kinds, strict=True))
-        raise ValueError(f"table {spec.name} needs {needs(spec)}, the cohort {cohort.name} has {has}; cohorts with what it needs: {can}")
+        raise InputError(f"table {spec.name} needs {needs(spec)}, the cohort {cohort.name} has {has}; cohorts with what it needs: {can}")
     return role, modalities
 
 
@@ -178,14 +179,14 @@ def check_methods(entries: Sequence[Entry], cohort: Cohort, store: RunStore) -> 
         try:
             build_method(entry.configs[0], tokenised(cohort, entry.configs[0]))
         except ValueError as error:
-            raise ValueError(f"row {entry.row.label}: {error}") from None
+            raise InputError(f"row {entry.row.label}: {error}") from None
 
 
 def _rows(spec: TableSpec, only: Sequence[str]) -> list[Row]:
     labels = [row.label for row in spec.row]
     for label in only:
         if label not in labels:
-            raise ValueError(f"table {spec.name} has no row {label!r}; {choose(label, labels)}")
+            raise InputError(f"table {spec.name} has no row {label!r}; {choose(label, labels)}")
     return [row for row in spec.row if not only or row.label in (*only, spec.reference)]
 
 
@@ -193,7 +194,7 @@ def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
     known = [*role.tasks, *role.tasks.values()]
     for task in tasks:
         if task not in known:
-            raise ValueError(f"the cohort {cohort.name} has no task {task!r}; {choose(task, known)}")
+            raise InputError(f"the cohort {cohort.name} has no task {task!r}; {choose(task, known)}")
     return {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
 
 
@@ -206,6 +207,6 @@ def _check_splits(entries: Sequence[Entry], cohort: Cohort) -> None:
             label = seen.split(split, task, matched=matched).label.numpy()
             if len(np.unique(label)) < 2:
                 which = f"stays with all of {', '.join(modalities)}" if matched else "stays"
-                raise ValueError(
+                raise InputError(
                     f"all {len(label)} {split} {which} of {cohort.name} have the same {task}; prepare the cohort with more stays"
                 )

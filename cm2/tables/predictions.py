@@ -22,6 +22,7 @@ from pyarrow import parquet
 from scipy.special import expit, logit
 
 from cm2.durable import Lock, replaced, set_aside
+from cm2.errors import InputError
 from cm2.runs.run import Run
 
 FORMAT = 1
@@ -83,16 +84,16 @@ def read_predictions(path: Path, runs: Iterable[str]) -> dict[str, Predicted]:
         ValueError: no such file, one of another format, or one that lacks a run.
     """
     if not path.is_file():
-        raise ValueError(f"there is no file {path} with the predictions of this table; compute the table again with `cm2 table`")
+        raise InputError(f"there is no file {path} with the predictions of this table; compute the table again with `cm2 table`")
     try:
         table = parquet.read_table(path)
         about = json.loads((table.schema.metadata or {})[b"cm2"])
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a file of predictions ({error}); compute its tables again with `cm2 table`") from None
+        raise InputError(f"{path} is not a file of predictions ({error}); compute its tables again with `cm2 table`") from None
     if about["format"] != FORMAT:
-        raise ValueError(f"{path}: format {about['format']!r}, this version of cm2 reads and writes {FORMAT}; compute its tables again")
+        raise InputError(f"{path}: format {about['format']!r}, this version of cm2 reads and writes {FORMAT}; compute its tables again")
     if missing := [key for key in runs if key not in about["tasks"]]:
-        raise ValueError(f"{path} lacks the predictions of {len(missing)} runs, such as {missing[0]}; compute the table again")
+        raise InputError(f"{path} lacks the predictions of {len(missing)} runs, such as {missing[0]}; compute the table again")
     return {key: _column(table, about["same"].get(key, key), about["tasks"][key]) for key in runs}
 
 
@@ -146,7 +147,7 @@ def _column(table: pa.Table, column: str, task: str) -> Predicted:
     here = logits.is_valid().to_numpy(zero_copy_only=False)
     label = table[f"{LABEL}{task}"].combine_chunks().filter(pa.array(here))
     if label.null_count:
-        raise ValueError(f"predictions of {column}: {label.null_count} of its stays have no label; compute the table again")
+        raise InputError(f"predictions of {column}: {label.null_count} of its stays have no label; compute the table again")
     return Predicted(
         task, table[STAY].to_numpy()[here], label.to_numpy(), logits.drop_null().to_numpy(zero_copy_only=False).astype(np.float16)
     )

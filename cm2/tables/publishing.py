@@ -10,6 +10,7 @@ from typing import Any
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.format import fabricated
 from cm2.durable import write_text
+from cm2.errors import InputError
 from cm2.results import kept
 from cm2.runs.provenance import called
 from cm2.tables.description import describe
@@ -50,7 +51,7 @@ def publish(name: str | int | Path, cohorts: Sequence[Cohort | Path | str], fold
     shelves = [folder / shelf(cohort) for cohort in opened]
     for cohort, place in zip(opened, shelves, strict=True):
         if shelves.count(place) > 1:
-            raise ValueError(f"two cohorts are called {place.name}; publish them into different folders")
+            raise InputError(f"two cohorts are called {place.name}; publish them into different folders")
         _check(cohort, place)
     results = []
     for cohort, place in zip(opened, shelves, strict=True):
@@ -99,4 +100,4 @@ def _check(cohort: Cohort, place: Path) -> None:
     for path, result in kept_tables(place) if place.is_dir() else ():
         if (other := result.provenance.get("cohort_checksum")) != cohort.checksum:
             versions = f"({str(other)[:12]}, not {cohort.checksum[:12]})"
-            raise ValueError(f"{path} is about another version of {cohort.name} {versions}; publish into another folder")
+            raise InputError(f"{path} is about another version of {cohort.name} {versions}; publish into another folder")

@@ -7,6 +7,7 @@ import math
 import pandas as pd
 from scipy.stats import studentized_range
 
+from cm2.errors import InputError
 from cm2.tables.result import TableResult
 
 
@@ -27,7 +28,7 @@ def mean_ranks(result: TableResult, metric: str = "auroc") -> tuple[pd.Series, i
     frame = frame[frame["metric"] == metric]
     wide = frame.pivot_table("value", ["section", "task"], "row", sort=False, dropna=False).dropna(axis="columns")
     if wide.shape[1] < 2:
-        raise ValueError(f"table {result.name}: {wide.shape[1]} rows have a value of {metric} in every block; ranks need two or more")
+        raise InputError(f"table {result.name}: {wide.shape[1]} rows have a value of {metric} in every block; ranks need two or more")
     return wide.rank(axis=1, ascending=metric == "brier").mean().sort_values(), len(wide)
 
 
@@ -43,6 +44,6 @@ def critical_difference(methods: int, blocks: int, level: float = 0.05) -> float
         ValueError: fewer than two methods, or no block.
     """
     if methods < 2 or blocks < 1:
-        raise ValueError(f"critical difference: expected two methods or more and a block, got {methods} and {blocks}")
+        raise InputError(f"critical difference: expected two methods or more and a block, got {methods} and {blocks}")
     quantile = studentized_range.isf(level, methods, math.inf) / math.sqrt(2)
     return float(quantile * math.sqrt(methods * (methods + 1) / (6 * blocks)))

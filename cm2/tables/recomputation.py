@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.planning import TablePlan
 from cm2.tables.predictions import column_of, file_name, predicted, read_predictions, write_predictions
@@ -85,9 +86,9 @@ def recompute(result: TableResult, folder: Path) -> list[Cell]:
         runs = dict.fromkeys(key for cell in result.cells for key in cell.runs)
         found = recomputed(result, read_predictions(folder / result.provenance["predictions"], runs))
     else:
-        raise ValueError(f"table {result.name} was stored without predictions and cannot be computed again; run `cm2 table` anew")
+        raise InputError(f"table {result.name} was stored without predictions and cannot be computed again; run `cm2 table` anew")
     if wrong := next((name for a, b in zip(result.cells, found, strict=True) for name in _differing(asdict(a), asdict(b))), ""):
-        raise ValueError(
+        raise InputError(
             f"table {result.name} in {folder} does not match its {stored_with(result)}: another {wrong}; compute the table again with"
             " `cm2 table`"
         )
@@ -105,7 +106,7 @@ def verify_tables(folder: Path) -> Iterator[tuple[str, str]]:
     """
     tables = kept_tables(folder)
     if not tables:
-        raise ValueError(f"{folder} holds no table; write one with `cm2 table --out {folder}`")
+        raise InputError(f"{folder} holds no table; write one with `cm2 table --out {folder}`")
     for path, table in tables:
         if not kind_of(table.kind).trained:
             yield f"{path.stem}: read", ""

@@ -14,6 +14,7 @@ import pandas as pd
 from cm2.cohorts.format import fabricated
 from cm2.config.schema import check, plain_name
 from cm2.durable import write_text
+from cm2.errors import InputError
 from cm2.tables.older import upgraded
 from cm2.uncertainty import Measured, over_seeds
 
@@ -189,7 +190,7 @@ class TableResult:
             wanted = ", ".join(
                 f"{name} {value}" for name, value in {"row": row, "metric": metric, "task": task, "section": section}.items()
             )
-            raise ValueError(f"table {self.name} has {len(found)} cells with {wanted}; see its frame()")
+            raise InputError(f"table {self.name} has {len(found)} cells with {wanted}; see its frame()")
         return found[0]
 
 
@@ -201,13 +202,13 @@ def read(path: Path | str) -> TableResult:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; write it with `cm2 table`")
+        raise InputError(f"there is no file {path}; write it with `cm2 table`")
     try:
         tree = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a table of results ({error}); remove it, or write elsewhere with --out") from None
+        raise InputError(f"{path} is not a table of results ({error}); remove it, or write elsewhere with --out") from None
     if (given := tree.pop("format", None)) not in (FORMAT, SUMMED):
-        raise ValueError(
+        raise InputError(
             f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; remove it, or write elsewhere with --out"
         )
     try:
@@ -215,9 +216,9 @@ def read(path: Path | str) -> TableResult:
         return _result(upgraded(tree) if given == SUMMED else tree)
     except ValueError as error:
         where = "" if str(error).startswith(str(path)) else f"{path}: "
-        raise ValueError(f"{where}{error}; remove it, or write elsewhere with --out") from None
+        raise InputError(f"{where}{error}; remove it, or write elsewhere with --out") from None
     except (TypeError, LookupError, StopIteration) as error:
-        raise ValueError(f"{path} is not a table of results ({error!r:.80}); remove it, or write elsewhere with --out") from None
+        raise InputError(f"{path} is not a table of results ({error!r:.80}); remove it, or write elsewhere with --out") from None
 
 
 def _result(tree: dict[str, Any]) -> TableResult:
@@ -227,7 +228,7 @@ def _result(tree: dict[str, Any]) -> TableResult:
     if tree["kind"] in ("results", "tests"):
         half = next((c for c in cells if c.value is not None and (c.low is None or c.high is None or not c.seeds)), None)
         if half is not None:
-            raise ValueError(f"{half.metric} of {half.row}, {half.section}, {half.task} has no interval or no value of a seed")
+            raise InputError(f"{half.metric} of {half.row}, {half.section}, {half.task} has no interval or no value of a seed")
     return TableResult(cells=cells, **tree)
 
 

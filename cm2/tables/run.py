@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.format import MANIFEST
 from cm2.config import Config
+from cm2.errors import InputError
 from cm2.progress import Progress, quiet_libraries
 from cm2.results import kept
 from cm2.runs.provenance import provenance
@@ -177,7 +178,7 @@ def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seed
     if (Path(cohort) / MANIFEST).is_file():
         return table(name, load_cohort(cohort), profile, seeds, jobs, progress=False)
     known = sorted(path.parent.name for path in folder.glob(f"*/{stem}.json")) if folder is not None else []
-    raise ValueError(
+    raise InputError(
         f"results/ has no table {name} for {str(cohort)!r} (it has one for: {', '.join(known) or 'none'}), which is not the folder of a"
         f" prepared cohort either; compute it with `cm2 table {name} --cohort DIR --out results/{Path(cohort).name}`, or give the folder"
     )

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyarrow import parquet
 
 from cm2.durable import replaced
+from cm2.errors import InputError
 
 FORMAT = b"1"
 SCORES = "scores"
@@ -37,7 +38,7 @@ def rounded(values: ArrayLike) -> NDArray:
     """
     exact = np.asarray(values, dtype=np.float32)
     if not np.isfinite(exact).all():
-        raise ValueError("a score of a stay is not finite; the embeddings or their law are broken")
+        raise InputError("a score of a stay is not finite; the embeddings or their law are broken")
     bits = exact.view(np.uint32)
     return ((bits + np.uint32(1 << (DROPPED - 1))) & np.uint32(0xFFFFFFFF << DROPPED & 0xFFFFFFFF)).view(np.float32)
 
@@ -76,12 +77,12 @@ def read_scores(path: Path) -> dict[str, NDArray]:
         ValueError: no such file, or one of another format.
     """
     if not path.is_file():
-        raise ValueError(f"there is no file {path} with the scores of this table; compute the table again with `cm2 table`")
+        raise InputError(f"there is no file {path} with the scores of this table; compute the table again with `cm2 table`")
     try:
         table = parquet.read_table(path)
         if (table.schema.metadata or {}).get(b"cm2") != FORMAT:
-            raise ValueError("it is of another format")
+            raise InputError("it is of another format")
         columns = table["names"].to_pylist(), table["values"].combine_chunks()
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a file of scores ({error}); compute its table again with `cm2 table`") from None
+        raise InputError(f"{path} is not a file of scores ({error}); compute its table again with `cm2 table`") from None
     return {name: values.values.to_numpy() for names, values in zip(*columns, strict=True) for name in names}

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from cm2.cohorts import Cohort
 from cm2.config.names import choose, did_you_mean
+from cm2.errors import InputError
 
 HERE = Path(__file__).parent
 ABSENT = {"partial": ("absent", "absent_test"), "partial_train": ("absent",), "partial_test": ("absent_test",)}
@@ -120,7 +121,7 @@ def read_block(cls: type[Block], block: Mapping[str, Any], path: Path) -> Block:
     """
     known = [f.name for f in fields(cls)]
     if unknown := sorted(set(block) - set(known)):
-        raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
+        raise InputError(f"{path.name}: unknown key {unknown[0]!r}; known here: {', '.join(known)}{did_you_mean(unknown[0], known)}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in block.items()}
     return cls(**values)
 
@@ -132,7 +133,7 @@ def check_known(given: str, known: Iterable[str], what: str) -> None:
         ValueError: it is not one of the known names.
     """
     if given not in (known := list(known)):
-        raise ValueError(f"{what} {given!r} is unknown; {choose(given, known)}")
+        raise InputError(f"{what} {given!r} is unknown; {choose(given, known)}")
 
 
 def roles() -> dict[str, Role]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from cm2.cohorts.disclosure import DIGITS, FABRICATED, SMALLEST
 from cm2.cohorts.format import fabricated
 from cm2.config.names import did_you_mean
+from cm2.errors import InputError
 from cm2.paper import printed
 from cm2.runs.provenance import called
 from cm2.tables.contract import kind_of
@@ -52,7 +53,7 @@ def as_printed(table: int) -> str:
     rows = printed(table)
     rows = rows[rows["column"].isin(("auroc", "aupr"))]
     if rows.empty:
-        raise ValueError(f"the paper's Table {table} prints no AUROC; choose one that does, for example 2")
+        raise InputError(f"the paper's Table {table} prints no AUROC; choose one that does, for example 2")
     cells = [
         Cell(COHORTS[row["cohort"]], row["row"], row["task"], row["column"], value=row["value"], low=row["low"], high=row["high"])
         for row in rows.to_dict("records")
@@ -73,7 +74,7 @@ def differences(result: TableResult, task: str = "") -> str:
     """
     compared = [cell for cell in _of_task(result, task) if cell.difference]
     if not compared:
-        raise ValueError(f"table {result.name} compares nothing{f' for {task}' if task else ''}")
+        raise InputError(f"table {result.name} compares nothing{f' for {task}' if task else ''}")
     kind = kind_of(result.kind)
     return _grid(compared, difference, kind.headings, paper=kind.differences_only)
 
@@ -102,7 +103,7 @@ def side_by_side(results: Sequence[TableResult]) -> str:
         ValueError: no table, or different ones.
     """
     if len({result.name for result in results}) != 1:
-        raise ValueError(f"side by side: expected one table on several cohorts, got {', '.join(r.name for r in results) or 'none'}")
+        raise InputError(f"side by side: expected one table on several cohorts, got {', '.join(r.name for r in results) or 'none'}")
     kind, first = kind_of(results[0].kind), results[0]
     parts = [f"# {_heading(first)}\n"]
     parts += [f"**{called(r.provenance)}: {FABRICATED}**\n" for r in results if fabricated(r.provenance)]
@@ -149,7 +150,7 @@ def _hidden(result: TableResult) -> list[str]:
 def _of_task(result: TableResult, task: str) -> list[Cell]:
     tasks = list(dict.fromkeys(cell.task for cell in result.cells))
     if task and task not in tasks:
-        raise ValueError(f"table {result.name} has no task {task!r}; it has {', '.join(tasks)}{did_you_mean(task, tasks)}")
+        raise InputError(f"table {result.name} has no task {task!r}; it has {', '.join(tasks)}{did_you_mean(task, tasks)}")
     return [cell for cell in result.cells if task in ("", cell.task)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from cm2.errors import InputError
 from cm2.tables.result import Cell, TableResult
 from cm2.tables.text import NAMES
 
@@ -40,7 +41,7 @@ def verdicts(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
         line |= {name: d[name] for name in ("estimate", "low", "high", "p_holm")}
         lines.append(line | {"verdict": verdict, "seeds": "seeds_low" in d and (d["seeds_low"] > 0 or d["seeds_high"] < 0)})
     if not lines:
-        raise ValueError(f"table {result.name} compares nothing; compute it with more than the reference row")
+        raise InputError(f"table {result.name} compares nothing; compute it with more than the reference row")
     return pd.DataFrame(lines)
 
 
@@ -71,7 +72,7 @@ def equivalences(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
         line |= {"estimate": d["estimate"], "p_equivalent_holm": d["p_equivalent_holm"], "margin": result.provenance["margin"]}
         lines.append(line | {"equivalent": d["p_equivalent_holm"] < level and repeated(d)})
     if not lines:
-        raise ValueError(f"table {result.name} tests nothing for equivalence; give its TOML file a margin and compute it again")
+        raise InputError(f"table {result.name} tests nothing for equivalence; give its TOML file a margin and compute it again")
     return pd.DataFrame(lines)
 
 
@@ -132,7 +133,7 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
     """
     compared = [(cell, d) for cell in result.cells if cell.metric == metric and (d := cell.difference)]
     if not compared:
-        raise ValueError(f"table {result.name} compares nothing in {metric}")
+        raise InputError(f"table {result.name} compares nothing in {metric}")
     ordered = sorted(compared, key=lambda pair: -abs(pair[1]["estimate"]))
     if not any(repeated(d) for _, d in compared):
         return f"One seed was trained, which decides none of the {len(compared)} differences in {NAMES[metric]} to “{result.reference}”."

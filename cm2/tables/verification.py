@@ -14,6 +14,7 @@ import pandas as pd
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.disclosure import FABRICATED
 from cm2.cohorts.format import MANIFEST, PRIVATE, SPLITS, read_exact
+from cm2.errors import InputError
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK
 from cm2.paper import printed
@@ -63,7 +64,7 @@ def verify_cohort(path: Path) -> Verification:
         ValueError: not a prepared cohort at all.
     """
     if not (path / MANIFEST).is_file():
-        raise ValueError(f"{path} is not a prepared cohort: it has no {MANIFEST}; write one with `cm2 prepare`")
+        raise InputError(f"{path} is not a prepared cohort: it has no {MANIFEST}; write one with `cm2 prepare`")
     with Progress(f"verifying {path.name}", 1 + len(CHECKS), even=False) as progress:
         try:
             cohort = load_cohort(path)

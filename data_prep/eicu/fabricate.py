@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cm2.errors import InputError
 from data_prep.eicu.sources import CHARTED, COLUMNS, FAHRENHEIT, LABS, SCORES
 from data_prep.made_up import mark
 from data_prep.writer import whole_or_nothing
@@ -51,9 +52,9 @@ def fabricate_eicu(out: Path | str, stays: int = 500, seed: int = 0) -> Path:
     """
     out = Path(out)
     if stays < LEAST or seed < 0:
-        raise ValueError(f"stays and seed: got {stays} and {seed}; give at least {LEAST} stays, and a seed of 0 or more")
+        raise InputError(f"stays and seed: got {stays} and {seed}; give at least {LEAST} stays, and a seed of 0 or more")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not an empty folder; remove it or choose another one")
+        raise InputError(f"{out} exists and is not an empty folder; remove it or choose another one")
     rng = np.random.default_rng((seed, 18))
     patient = _patients(stays, rng)
     ids = patient["patientunitstayid"].to_numpy()

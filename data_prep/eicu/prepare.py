@@ -12,6 +12,7 @@ import pandas as pd
 
 from cm2.cohorts.disclosure import FABRICATED, Disclosure
 from cm2.cohorts.missingness import stable_uniform
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.eicu.events import ENTRY, clean_events
@@ -119,7 +120,7 @@ def _cohort(
     stays["split"] = _splits(stays["uniquepid"])
     training = (stays["split"] == "train").to_numpy()
     if not training.any():
-        raise ValueError(f"no training stay among {len(stays)}: too few patients for a split by a hash; prepare more stays")
+        raise InputError(f"no training stay among {len(stays)}: too few patients for a split by a hash; prepare more stays")
     series, statistics = discretise(values, training, Quirks())
     counts |= {"events": used, "channels": channel_health(values, training, became, channels())}
     everyone = np.ones(len(stays), dtype=bool)
@@ -142,7 +143,7 @@ def _stays(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[pd.DataFr
         frame = connection.execute(f"SELECT {columns} FROM {source(path, EICU, 'patient')}").df()
     frame = frame.rename(columns={"patientunitstayid": "stay_id"})
     if frame["stay_id"].isna().any() or frame["stay_id"].duplicated().any():
-        raise ValueError("patient: a patientunitstayid is missing or occurs twice; use the official file")
+        raise InputError("patient: a patientunitstayid is missing or occurs twice; use the official file")
     flow = Flow(len(frame), "unit stays")
     alone = ~frame["patienthealthsystemstayid"].duplicated(keep=False)
     frame = flow.keep(frame, alone, "only unit stay of its hospital stay")
@@ -185,6 +186,6 @@ def _checked(connection: duckdb.DuckDBPyConnection, tables: dict[str, Path], all
                 problems.append(f"{tables[table]} has {found:,} rows, and eICU v2.0 has {ROWS[table]:,}")
         checked[tables[table].name] = "rows" if checked[tables[table].name] == "not checked" else checked[tables[table].name]
     if problems and not allow_incomplete:
-        raise ValueError(f"{problems[0]}; copy it again, or pass --allow-incomplete if you mean to prepare a part")
+        raise InputError(f"{problems[0]}; copy it again, or pass --allow-incomplete if you mean to prepare a part")
     title = f"eICU Collaborative Research Database {release}, {DOIS[release]}" if release else None
     return {"release": title, "checked": checked, "incomplete": [problem.rpartition("/")[2] for problem in problems]}

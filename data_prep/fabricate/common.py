@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.fabricate.charting import chart, simulate
 from data_prep.fabricate.dirt import Charted
@@ -52,14 +53,14 @@ def check(out: Path, stays: int, seed: int) -> None:
         ValueError: too few or too many stays, a negative seed, or an ``out`` that is not empty.
     """
     if not LEAST <= stays <= MOST:
-        raise ValueError(
+        raise InputError(
             f"stays: got {stays}; all cases together need at least {LEAST} ICU stays, and the identifiers suffice for {MOST}: "
             "give a number between"
         )
     if seed < 0:
-        raise ValueError(f"seed: got {seed}; give 0 or a positive integer")
+        raise InputError(f"seed: got {seed}; give 0 or a positive integer")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not an empty folder; remove it or choose another one")
+        raise InputError(f"{out} exists and is not an empty folder; remove it or choose another one")
 
 
 def admit(edition: int, stays: int, seed: int) -> Hospital:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cm2.durable import whole_or_nothing
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.fabricate import dictionaries
 from data_prep.fabricate.common import Hospital, admit, check, moments, numbers, shuffled
@@ -58,7 +59,7 @@ def fabricate_mimic4(out: Path | str, stays: int = 2000, seed: int = 0, image_si
     out = Path(out)
     check(out, stays, seed)
     if image_size < LEAST_SIZE:
-        raise ValueError(f"image_size: got {image_size}; anatomy needs at least {LEAST_SIZE} pixels")
+        raise InputError(f"image_size: got {image_size}; anatomy needs at least {LEAST_SIZE} pixels")
     with Progress("fabricating mimic4", 4, even=False) as progress, whole_or_nothing(out) as folder:
         progress.stage("people and events")
         hospital = admit(4, stays, seed)

@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.mimic.raw import FILMS, read_table
 from data_prep.mimic.stays import HOURS
@@ -91,18 +92,18 @@ def read_film(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path, formats=FORMATS) as film:
             if film.width * film.height > MOST_PIXELS:
-                raise ValueError(f"{film.width} x {film.height} pixels, more than {MOST_PIXELS:,}")
+                raise InputError(f"{film.width} x {film.height} pixels, more than {MOST_PIXELS:,}")
             film.draft("L", (2 * size, 2 * size))  # the JPEG decoder may downscale to no less than this, which is faster
             grey = _grey(ImageOps.exif_transpose(film))
     except Image.DecompressionBombError:
-        raise ValueError(f"more than {MOST_PIXELS:,} pixels") from None
+        raise InputError(f"more than {MOST_PIXELS:,} pixels") from None
     scale = round(size * SHORT_SIDE) / min(grey.size)
     shape = [max(round(side * scale), size) for side in grey.size]
     left, top = ((side - size) // 2 for side in shape)
     resized = grey.resize((shape[0], shape[1]), Image.Resampling.BILINEAR)
     square = np.asarray(resized.crop((left, top, left + size, top + size)))
     if int(square.max()) - int(square.min()) < LEAST_CONTRAST:
-        raise ValueError(f"next to no contrast: every pixel lies between {square.min()} and {square.max()}")
+        raise InputError(f"next to no contrast: every pixel lies between {square.min()} and {square.max()}")
     return square
 
 
@@ -149,5 +150,5 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
             pass
     if len(films) and len(failures) == len(films):
         reason = next(iter(failures.values()))
-        raise ValueError(f"none of the radiographs of these stays in {folder} can be read ({reason}); give the folder with files/")
+        raise InputError(f"none of the radiographs of these stays in {folder} can be read ({reason}); give the folder with files/")
     return dict(sorted(failures.items()))

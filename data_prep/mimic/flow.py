@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cm2.cohorts.disclosure import Disclosure
+from cm2.errors import InputError
 
 
 class Flow:
@@ -20,7 +21,7 @@ class Flow:
 
     def __init__(self, stays: int, step: str) -> None:
         if not stays:
-            raise ValueError(f"{step}: the table has no row; give the official files")
+            raise InputError(f"{step}: the table has no row; give the official files")
         self.steps: list[dict[str, Any]] = [{"step": step, "stays": stays, "dropped": 0, "note": ""}]
 
     def keep(self, frame: pd.DataFrame, mask: pd.Series, step: str, note: str = "") -> pd.DataFrame:
@@ -32,7 +33,7 @@ class Flow:
         kept = frame[mask.to_numpy(dtype=bool)].reset_index(drop=True)
         before = self.steps[-1]
         if kept.empty:
-            raise ValueError(
+            raise InputError(
                 f"no stay is left after the step {step!r} ({Disclosure().count(before['stays'])} before it);"
                 " check that the tables belong to one release"
             )

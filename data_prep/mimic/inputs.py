@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.mimic.editions import TELLING, Edition, recognised
 from data_prep.mimic.note_tables import NOTES, note_tables
@@ -71,7 +72,7 @@ def find_inputs(raw: Path, release: Release, modalities: Sequence[str], folders:
         metadata = find_table(folders["films"], FILMS, METADATA)
         if not (folders["films"] / "files").is_dir():
             remedy = "give the one that has, as the source serves it, or leave out the modality image"
-            raise ValueError(f"no radiographs: {folders['films']} has no folder files/; {remedy}")
+            raise InputError(f"no radiographs: {folders['films']} has no folder files/; {remedy}")
     if "report" in modalities:
         Reports(folders["reports"])
     for table, path in tables.items():
@@ -121,7 +122,7 @@ def check_inputs(connection: duckdb.DuckDBPyConnection, inputs: Inputs, allow_in
             name = inputs.tables[table].name
             checked[name] = "rows" if checked[name] == "not checked" else checked[name]
     if problems and not allow_incomplete:
-        raise ValueError(f"{problems[0]}; copy it again, or pass --allow-incomplete if you mean to prepare a part")
+        raise InputError(f"{problems[0]}; copy it again, or pass --allow-incomplete if you mean to prepare a part")
     return _described(edition, inputs, checked, problems)
 
 
@@ -148,13 +149,13 @@ def whole(path: Path) -> None:
         ValueError: it does not.
     """
     if not path.stat().st_size:
-        raise ValueError(f"{path} is empty; copy it again")
+        raise InputError(f"{path} is empty; copy it again")
     if path.suffix != ".csv":
         return
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         if file.read(1) not in (b"\n", b"\r"):
-            raise ValueError(f"{path} ends within a line, as a file does that was cut; copy it again (a whole file ends with a line end)")
+            raise InputError(f"{path} ends within a line, as a file does that was cut; copy it again (a whole file ends with a line end)")
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, inputs: Inputs, table: str) -> int:
@@ -180,7 +181,7 @@ def _sums(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         parts = line.split(maxsplit=1)
         if line.strip() and (len(parts) != 2 or len(parts[0]) != 64):
-            raise ValueError(f"{path}, line {number}: expected a checksum and a file; copy the official list again, or remove it")
+            raise InputError(f"{path}, line {number}: expected a checksum and a file; copy the official list again, or remove it")
         if parts:
             yield parts[1].lstrip("*").removeprefix("./"), parts[0].lower()
 

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.mimic.quirks import Quirks
 from data_prep.mimic.raw import MIMIC3, find_table, header, open_text, reading, source
@@ -76,7 +77,7 @@ def read_notes(
     try:
         notes["charttime"] = pd.to_datetime(notes["charttime"], format="%Y-%m-%d %H:%M:%S").astype("datetime64[us]")
     except ValueError:  # whose message quotes the time
-        raise ValueError(f"{path}: a charttime is not YYYY-MM-DD HH:MM:SS; use the official file") from None
+        raise InputError(f"{path}: a charttime is not YYYY-MM-DD HH:MM:SS; use the official file") from None
     empty = notes["text"] == ""
     counts["empty_after_cleaning"] = int(empty.sum())
     return notes[~empty].sort_values(["charttime", "row_id"], ignore_index=True), counts

@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 
 from cm2.config.names import did_you_mean
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.made_up import is_made_up
 from data_prep.mimic.full import one_error
@@ -142,7 +143,7 @@ def _prepare(
     lists = None if split_lists is None else (Path(split_lists[0]), Path(split_lists[1]))
     _check_modalities(release, modalities)
     if image_size < 1 or jobs < 1:
-        raise ValueError(f"image_size and jobs are 1 or more, got {image_size} and {jobs}")
+        raise InputError(f"image_size and jobs are 1 or more, got {image_size} and {jobs}")
     if lists is not None:
         split_subjects(np.empty(0, dtype=np.int64), release.name, lists)  # a list that cannot be read is found now
     inputs = find_inputs(raw, release, modalities, folders or {})
@@ -181,7 +182,7 @@ def connected(work: Path, memory_limit: str, jobs: int, progress: Progress) -> d
     try:
         connection.execute(f"SET memory_limit = {quoted(memory_limit)}")
     except duckdb.Error:
-        raise ValueError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
+        raise InputError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
     connection.execute(f"SET threads = {jobs}; SET preserve_insertion_order = false; SET temp_directory = {quoted(str(work / 'spill'))}")
     with suppress(duckdb.InvalidInputException):  # raised in a notebook without widgets, where DuckDB has no bar to configure
         connection.execute("SET enable_progress_bar_print = false")
@@ -192,9 +193,9 @@ def connected(work: Path, memory_limit: str, jobs: int, progress: Progress) -> d
 def _check_modalities(release: Release, modalities: Sequence[str]) -> None:
     known = MODALITIES[release.name]
     if strange := [name for name in modalities if name not in known]:
-        raise ValueError(f"unknown modality {strange[0]!r}; {release.title} has {', '.join(known)}{did_you_mean(strange[0], known)}")
+        raise InputError(f"unknown modality {strange[0]!r}; {release.title} has {', '.join(known)}{did_you_mean(strange[0], known)}")
     if "series" not in modalities or ("report" in modalities and "image" not in modalities):
-        raise ValueError(f"modalities: got {', '.join(modalities)}; series is always read, and a report belongs to an image")
+        raise InputError(f"modalities: got {', '.join(modalities)}; series is always read, and a report belongs to an image")
 
 
 def _used(modalities: Sequence[str], folders: Mapping[str, Path]) -> list[Path]:
@@ -206,4 +207,4 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        raise ValueError(f"{path} is not a file; give the benchmark's list, rows subject_id,flag") from None
+        raise InputError(f"{path} is not a file; give the benchmark's list, rows subject_id,flag") from None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from cm2.config.names import choose
+from cm2.errors import InputError
 
 VARIANTS = ("corrected", "released")
 
@@ -62,5 +63,5 @@ class Quirks:
         for what, given, known in (("variant", [variant], VARIANTS), ("quirk", list(switched or {}), names)):
             for name in given:
                 if name not in known:
-                    raise ValueError(f"unknown {what} {name!r}; {choose(name, known)}")
+                    raise InputError(f"unknown {what} {name!r}; {choose(name, known)}")
         return replace(cls(**dict.fromkeys(names, variant == "released")), **dict(switched or {}))

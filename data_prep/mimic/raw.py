@@ -18,6 +18,8 @@ from typing import IO, cast
 import duckdb
 import pandas as pd
 
+from cm2.errors import InputError
+
 IDS = ("row_id", "subject_id", "hadm_id", "icustay_id", "stay_id", "itemid", "study_id")
 TIMES = ("intime", "outtime", "admittime", "dischtime", "deathtime", "dob", "dod")
 NUMBERS = ("los", "anchor_age", "hospital_expire_flag", "first_wardid", "last_wardid", "iserror")
@@ -117,26 +119,26 @@ def find_table(raw: Path, release: Release, table: str) -> Path:
     if raw.suffix in DATABASES and raw.is_file():
         return raw
     if raw.is_file():
-        raise ValueError(_how_to_convert(raw))
+        raise InputError(_how_to_convert(raw))
     if not raw.is_dir():
-        raise ValueError(f"{raw} is not a folder; give the one that holds the tables of {release.title}")
+        raise InputError(f"{raw} is not a folder; give the one that holds the tables of {release.title}")
     found = []
     for folder in release.folders:
         here = {path.name.lower(): path for path in (raw / folder).iterdir()} if (raw / folder).is_dir() else {}
         found += [here[name] for name in (f"{table}{suffix}" for suffix in FORMATS) if name in here]
     if len(found) > 1:
-        raise ValueError(f"table {table} is there twice, {found[0]} and {found[1]}; remove the one that is not whole")
+        raise InputError(f"table {table} is there twice, {found[0]} and {found[1]}; remove the one that is not whole")
     if found:
         return found[0]
     shown = table.upper() if release.name == "mimic3" else table
     if release.name == "mimic3" and (raw / "hosp").is_dir():
-        raise ValueError(f"{raw} has a folder hosp/, as MIMIC-IV has; use `cm2 prepare mimic4` or another folder")
+        raise InputError(f"{raw} has a folder hosp/, as MIMIC-IV has; use `cm2 prepare mimic4` or another folder")
     if release.name == "mimic4" and (raw / "core").is_dir():
-        raise ValueError(f"{raw} has a folder core/, as MIMIC-IV had before v2.0, which is not read; download v2.2 or later")
+        raise InputError(f"{raw} has a folder core/, as MIMIC-IV had before v2.0, which is not read; download v2.2 or later")
     if other := _of_another_format(raw, release, table):
-        raise ValueError(f"table {shown} of {release.title}: {_how_to_convert(other)}")
+        raise InputError(f"table {shown} of {release.title}: {_how_to_convert(other)}")
     places = " or ".join(str(raw / folder) for folder in release.folders)
-    raise ValueError(
+    raise InputError(
         f"table {shown} of {release.title} is missing: no {shown}.csv, {shown}.csv.gz or {shown}.parquet in {places}; copy it there"
     )
 
@@ -198,14 +200,14 @@ def header(path: Path, release: Release, table: str) -> list[str]:
     if not lacking:
         return names
     if len(names) < 2 and any(mark in line for mark in ";\t|"):
-        raise ValueError(f"{path}, line 1: not separated by commas; use the official file")
+        raise InputError(f"{path}, line 1: not separated by commas; use the official file")
     if release.foreign & set(names):
         other, title = release.other
-        raise ValueError(f"{path} is a table of {title}, not of {release.title}; use `cm2 prepare {other}` or another folder")
+        raise InputError(f"{path} is a table of {title}, not of {release.title}; use `cm2 prepare {other}` or another folder")
     # without a header the first line is a row of the data, which no message quotes
     known = [name for name in names if name in " ".join(release.tables.values()).split()]
     found = f"; known columns there: {', '.join(known)[:200]}" if known else ", and no known one; is the header missing?"
-    raise ValueError(f"{path}, line 1: no column {lacking[0]!r}{found}; use the official file of {release.title}")
+    raise InputError(f"{path}, line 1: no column {lacking[0]!r}{found}; use the official file of {release.title}")
 
 
 def _first_line(path: Path) -> str:
@@ -231,7 +233,7 @@ def _in_database(path: Path, table: str) -> tuple[str, list[str]]:
         ).fetchall()
     if len(found) != 1:
         schemas = " and ".join(schema for schema, *_ in found)
-        raise ValueError(
+        raise InputError(
             f"{path}: the table {table} is " + (f"in the schemas {schemas}; drop one" if found else "not there; load it first")
         )
     schema, name, columns = found[0]
@@ -274,15 +276,15 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is damaged or cut ({error}); copy it again and compare its checksum with the official one") from None
+        raise InputError(f"{path} is damaged or cut ({error}); copy it again and compare its checksum with the official one") from None
     except csv.Error as error:
-        raise ValueError(f"{path}: {error}; use the official file") from None
+        raise InputError(f"{path}: {error}; use the official file") from None
     except duckdb.OutOfMemoryException as error:
-        raise ValueError(f"{path}: {reason(error)}; raise the memory limit or choose a temporary folder with more space") from None
+        raise InputError(f"{path}: {reason(error)}; raise the memory limit or choose a temporary folder with more space") from None
     except duckdb.Error as error:
         if "No space left" in str(error):
             raise OSError(errno.ENOSPC, f"{path}: {reason(error)}") from None
-        raise ValueError(f"{path} cannot be read: {reason(error)}; use the official file, undamaged") from None
+        raise InputError(f"{path} cannot be read: {reason(error)}; use the official file, undamaged") from None
 
 
 def described(paths: Sequence[Path]) -> dict[str, dict[str, int | str]]:

@@ -7,6 +7,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from cm2.errors import InputError
+
 ARCHIVE = "mimic-cxr-reports.zip"
 LONGEST = 1 << 20
 """Limit of a report in bytes as unpacked; real ones have a few thousand."""
@@ -62,11 +64,11 @@ class Reports:
         packed = place if place.is_file() else place / ARCHIVE
         if not packed.is_file():
             remedy = f"give the folder that has, or {ARCHIVE}, as the source serves it, or leave out the modality report"
-            raise ValueError(f"no reports: {place} has no folder files/; {remedy}")
+            raise InputError(f"no reports: {place} has no folder files/; {remedy}")
         try:
             self.archive = zipfile.ZipFile(packed)
         except (zipfile.BadZipFile, OSError) as error:
-            raise ValueError(f"{packed} is no whole zip archive ({error}); copy it again") from None
+            raise InputError(f"{packed} is no whole zip archive ({error}); copy it again") from None
         self.prefix = next((name.partition("files/")[0] for name in self.archive.namelist() if "files/p" in name), "")
 
     def read(self, path: str) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cm2.cohorts.disclosure import Disclosure
 from cm2.cohorts.missingness import stable_uniform
+from cm2.errors import InputError
 
 RATIOS = {"mimic3": (0.15, 0.18), "mimic4": (0.20, 0.10), "eicu": (0.15, 0.18)}
 """Fraction of test subjects, and of validation subjects among the others, as in the lists of the two benchmarks."""
@@ -37,7 +38,7 @@ def split_subjects(subject_id: np.ndarray, release: str, lists: tuple[Path, Path
         tables = [_read_list(path) for path in lists]
         if both := set(tables[0].index[tables[0] == 1]) & set(tables[1].index[tables[1] == 1]):
             count = Disclosure().count(len(both))
-            raise ValueError(f"{lists[1]}: {count} of its subjects are test subjects of {lists[0]}; give the lists of one benchmark")
+            raise InputError(f"{lists[1]}: {count} of its subjects are test subjects of {lists[0]}; give the lists of one benchmark")
         test, valid = (pd.Series(subject_id).map(table).to_numpy() == 1 for table in tables)
         unlisted = int((~np.isin(subject_id, np.concatenate([table.index.to_numpy() for table in tables]))).sum())
     return np.where(test, "test", np.where(valid, "valid", "train")).astype(object), unlisted
@@ -45,11 +46,11 @@ def split_subjects(subject_id: np.ndarray, release: str, lists: tuple[Path, Path
 
 def _read_list(path: Path) -> pd.Series:
     if not path.is_file():
-        raise ValueError(f"{path} is not a file; give the benchmark's list, rows subject_id,flag")
+        raise InputError(f"{path} is not a file; give the benchmark's list, rows subject_id,flag")
     try:
         frame = pd.read_csv(path, header=None, names=["subject_id", "flag"], encoding="utf-8-sig").astype("int64")
     except (ValueError, pd.errors.ParserError):  # whose message quotes a row
-        raise ValueError(f"{path}: rows subject_id,flag of whole numbers without a header are expected; use the benchmark's list") from None
+        raise InputError(f"{path}: rows subject_id,flag of whole numbers without a header are expected; use the benchmark's list") from None
     if not frame["flag"].isin((0, 1)).all() or frame["subject_id"].duplicated().any():
-        raise ValueError(f"{path}: a flag is not 0 or 1, or a subject occurs twice; use the benchmark's list, uncut")
+        raise InputError(f"{path}: a flag is not 0 or 1, or a subject occurs twice; use the benchmark's list, uncut")
     return frame.set_index("subject_id")["flag"]

@@ -15,6 +15,7 @@ import pandas as pd
 from cm2.cohorts.disclosure import FABRICATED, Disclosure
 from cm2.cohorts.format import SEPARATOR
 from cm2.durable import new_array
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.mimic.events import clean_events, known_channels, read_events
@@ -80,7 +81,7 @@ class Stages:
         stays, flow, values, became = self._stays()
         stays["split"], unlisted = split_subjects(stays["subject_id"].to_numpy(), self.release.name, self.lists)
         if not (stays["split"] == "train").any():
-            raise ValueError(
+            raise InputError(
                 f"no training stay among {self.disclosure.count(len(stays))}: the lists flag every subject; give the lists of this release"
             )
         self.counts["stays_whose_subject_no_list_names"] = unlisted
@@ -187,7 +188,7 @@ class Stages:
                 except (OSError, UnicodeDecodeError) as error:
                     counts["damaged"][path] = type(error).__name__
         if len(films) and counts["missing"] == len(films):
-            raise ValueError(
+            raise InputError(
                 f"none of {self.disclosure.count(len(films))} reports is below {self.folders['reports']};"
                 " give the whole of them, or leave out report"
             )

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from cm2.errors import InputError
 from data_prep.mimic.flow import Flow
 from data_prep.mimic.raw import Release, read_table
 
@@ -52,7 +53,7 @@ def patients_of_one_stay(
         _check_key(frame, key, name)
     lacking = stays[["subject_id", "hadm_id", "intime"]].isna().any(axis=1)
     if lacking.any():
-        raise ValueError(f"icustays: {int(lacking.sum())} stays lack an identifier or the time of entry; use the official file")
+        raise InputError(f"icustays: {int(lacking.sum())} stays lack an identifier or the time of entry; use the official file")
     one_unit = stays["first_careunit"] == stays["last_careunit"]
     if "first_wardid" in stays:
         one_unit &= stays["first_wardid"] == stays["last_wardid"]
@@ -81,9 +82,9 @@ def long_enough(connection: duckdb.DuckDBPyConnection, raw: Path, release: Relea
 
 def _check_key(frame: pd.DataFrame, key: str, table: str) -> None:
     if frame[key].isna().any():
-        raise ValueError(f"{table}: {int(frame[key].isna().sum())} rows have no {key}; use the official file")
+        raise InputError(f"{table}: {int(frame[key].isna().sum())} rows have no {key}; use the official file")
     if frame[key].duplicated().any():
-        raise ValueError(f"{table}: {key} occurs twice in {int(frame[key].duplicated().sum())} rows; use the official file")
+        raise InputError(f"{table}: {key} occurs twice in {int(frame[key].duplicated().sum())} rows; use the official file")
 
 
 def _age(stays: pd.DataFrame) -> np.ndarray:

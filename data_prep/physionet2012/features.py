@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cm2.errors import InputError
 from data_prep.filling import forward_fill
 from data_prep.physionet2012.raw import HOURS, RawSet
 from data_prep.physionet2012.variables import DESCRIPTORS, PLAUSIBLE_DESCRIPTORS, UNITS, VARIABLES, Variable
@@ -85,7 +86,7 @@ def standardise(values: np.ndarray, train: np.ndarray, variables: list[Variable]
     mask = ~np.isnan(values)
     seen = mask[train].sum(axis=(0, 1))
     if not seen.all():
-        raise ValueError(f"{variables[int(seen.argmin())].name}: never charted in the training split; train on more records")
+        raise InputError(f"{variables[int(seen.argmin())].name}: never charted in the training split; train on more records")
     mean = np.asarray(np.nanmean(values[train], axis=(0, 1), dtype=np.float64))
     std = np.asarray(np.nanstd(values[train], axis=(0, 1), dtype=np.float64))
     std[std == 0] = 1.0
@@ -119,7 +120,7 @@ def descriptor_vector(descriptors: pd.DataFrame, train: np.ndarray) -> tuple[np.
     seen = np.isfinite(values[train]).any(axis=0) & np.append(np.ones(len(names), bool), [(unit[train] == k).any() for k in UNITS])
     features = [*names, *(f"ICUType={k}" for k in UNITS)]
     if not seen.all():
-        raise ValueError(f"descriptors: no training stay has {features[int(seen.argmin())]}; train on more records, or leave them out")
+        raise InputError(f"descriptors: no training stay has {features[int(seen.argmin())]}; train on more records, or leave them out")
     mean, std = np.nanmean(values[train], axis=0), np.nanstd(values[train], axis=0)
     std[std == 0] = 1.0
     known = ~np.isnan(values[:, : len(names) + 1])  # one mask for all units
@@ -151,7 +152,7 @@ def _codes(raw: RawSet) -> tuple[list[str], np.ndarray]:
     here = [str(name).strip() for name in parameter.categories]
     if strange := sorted(set(here) - set(names) - {""}):
         where = raw.record_id[raw.rows["record"][(parameter.codes == here.index(strange[0])).to_numpy()].iloc[0]]
-        raise ValueError(f"set {raw.name}, record {where}: unknown parameter {strange[0]!r}; use the official files")
+        raise InputError(f"set {raw.name}, record {where}: unknown parameter {strange[0]!r}; use the official files")
     lookup = np.array([names.index(name) if name else -1 for name in here] + [-1])
     return names, lookup[parameter.codes.to_numpy()]
 
@@ -176,7 +177,7 @@ def _descriptors(raw: RawSet, rows: pd.DataFrame, names: list[str], counts: dict
     wrong = table["RecordID"].notna() & (table["RecordID"] != raw.record_id)
     if wrong.any():
         i = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
+        raise InputError(
             f"set {raw.name}: file {raw.record_id[i]}.txt holds record {table['RecordID'].iloc[i]:.0f}; use the official files"
         )
     odd = {}

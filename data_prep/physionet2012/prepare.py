@@ -12,6 +12,7 @@ import pandas as pd
 from cm2.cohorts.format import SPLITS
 from cm2.cohorts.missingness import stable_uniform
 from cm2.config.names import choose
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, descriptor_vector, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
@@ -71,7 +72,7 @@ def prepare_physionet2012(
     train_sets, test_sets = tuple(train_sets), tuple(test_sets)
     _check_arguments(train_sets, test_sets, valid_fraction)
     if not download and not raw.is_dir():
-        raise ValueError(f"{raw} is not a folder; give the one with the official files, or pass download=True to download them there")
+        raise InputError(f"{raw} is not a folder; give the one with the official files, or pass download=True to download them there")
     with Progress("preparing physionet2012", 4, even=False) as progress:
         if download:
             progress.stage("fetching")
@@ -127,7 +128,7 @@ def _charted(
     stays = pd.concat([_stays(part, part.name in train_sets, valid_fraction) for part in sets], ignore_index=True)
     if not stays["stay_id"].is_unique:
         twice = stays["stay_id"][stays["stay_id"].duplicated()].iloc[0]
-        raise ValueError(f"record {twice} is in two of the sets {', '.join(names)}; use the official files")
+        raise InputError(f"record {twice} is in two of the sets {', '.join(names)}; use the official files")
     modalities = _modalities(stays, charted, descriptors)
     counts = _counts(sets, charted, stays, modalities)
     return modalities, stays, _flow(names, counts, stays, modalities), counts
@@ -136,15 +137,15 @@ def _charted(
 def _check_arguments(train_sets: tuple[str, ...], test_sets: tuple[str, ...], valid_fraction: float) -> None:
     for role, names in (("train_sets", train_sets), ("test_sets", test_sets)):
         if not names:
-            raise ValueError(f"{role} is empty; name at least one of {', '.join(KNOWN_SETS)}")
+            raise InputError(f"{role} is empty; name at least one of {', '.join(KNOWN_SETS)}")
     names = train_sets + test_sets
     for name in names:
         if name not in KNOWN_SETS:
-            raise ValueError(f"unknown set {name!r}; {choose(name, KNOWN_SETS)}")
+            raise InputError(f"unknown set {name!r}; {choose(name, KNOWN_SETS)}")
         if names.count(name) > 1:
-            raise ValueError(f"set {name!r} is named twice in train_sets and test_sets; each set has one role")
+            raise InputError(f"set {name!r} is named twice in train_sets and test_sets; each set has one role")
     if not 0 < valid_fraction < 1:
-        raise ValueError(f"valid_fraction: got {valid_fraction}; give a fraction between 0 and 1")
+        raise InputError(f"valid_fraction: got {valid_fraction}; give a fraction between 0 and 1")
 
 
 def _stays(part: RawSet, training: bool, valid_fraction: float) -> pd.DataFrame:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from cm2.durable import FULL, replaced
+from cm2.errors import InputError
 from cm2.progress import Progress
 
 BASE_URL = "https://physionet.org/files/challenge-2012/1.0.0/"
@@ -58,7 +59,7 @@ def read_set(raw: Path, name: str) -> RawSet:
     sums = _checksums(raw / SUMS) if (raw / SUMS).is_file() else {}
     outcomes_file = raw / f"Outcomes-{name}.txt"
     if not outcomes_file.is_file():
-        raise ValueError(f"{outcomes_file} is missing; put the official file there or pass download=True")
+        raise InputError(f"{outcomes_file} is missing; put the official file there or pass download=True")
     contents = _records(raw, name, sums)
     digest = hashlib.sha256()
     parts, lines = [], []
@@ -92,7 +93,7 @@ def fetch(raw: Path, names: tuple[str, ...], base_url: str = BASE_URL) -> None:
     sums = _checksums(raw / SUMS)
     for file in missing:
         if file not in sums:
-            raise ValueError(f"{base_url + SUMS} does not list {file}; download it by hand to {raw} and check it")
+            raise InputError(f"{base_url + SUMS} does not list {file}; download it by hand to {raw} and check it")
         _download(base_url + file, raw / file, sums[file])
 
 
@@ -104,18 +105,18 @@ def _records(raw: Path, name: str, sums: dict[str, str]) -> list[tuple[int, byte
     elif folder.is_dir():
         members = ((path.name, path.read_bytes()) for path in folder.iterdir() if path.is_file())
     else:
-        raise ValueError(f"neither {archive} nor the folder {folder} exists; put one there or pass download=True")
+        raise InputError(f"neither {archive} nor the folder {folder} exists; put one there or pass download=True")
     found: dict[int, bytes] = {}
     for file, content in members:
         if file.startswith("."):
             continue
         if not re.fullmatch(r"\d+\.txt", file):
-            raise ValueError(f"set {name}: {file} is not a record; only <RecordID>.txt belongs there")
+            raise InputError(f"set {name}: {file} is not a record; only <RecordID>.txt belongs there")
         if int(file[:-4]) in found:
-            raise ValueError(f"set {name}: record {file[:-4]} occurs twice; remove one of the two files")
+            raise InputError(f"set {name}: record {file[:-4]} occurs twice; remove one of the two files")
         found[int(file[:-4])] = content
     if not found:
-        raise ValueError(f"set {name}: no record in {archive if archive.is_file() else folder}; fetch the official archive")
+        raise InputError(f"set {name}: no record in {archive if archive.is_file() else folder}; fetch the official archive")
     return sorted(found.items())
 
 
@@ -127,7 +128,7 @@ def _archive_members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 if member.isfile() and (file := tar.extractfile(member)) is not None:
                     yield Path(member.name).name, file.read()
     except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
-        raise ValueError(f"{archive} is truncated or not a tar.gz archive ({error}); fetch it again") from None
+        raise InputError(f"{archive} is truncated or not a tar.gz archive ({error}); fetch it again") from None
 
 
 def _body(record: int, content: bytes, where: str) -> bytes:
@@ -135,7 +136,7 @@ def _body(record: int, content: bytes, where: str) -> bytes:
     header, _, body = content.partition(b"\n")
     if header.strip() != HEADER:
         shown = header[:60].decode(errors="replace")
-        raise ValueError(f"{where}: expected the header {HEADER.decode()!r}, got {shown!r}; use the official file")
+        raise InputError(f"{where}: expected the header {HEADER.decode()!r}, got {shown!r}; use the official file")
     body = body.strip(b"\n")
     if b"\n\n" in body:
         body = re.sub(rb"\n{2,}", b"\n", body)
@@ -153,12 +154,12 @@ def _parse(text: bytes, lines: np.ndarray, record_id: np.ndarray, name: str) -> 
             convert_options=csv.ConvertOptions(column_types=columns, null_values=[""], strings_can_be_null=False),
         ).combine_chunks()
     except pa.ArrowInvalid as error:
-        raise ValueError(_first_bad_line(text, owner, record_id, name, str(error))) from None
+        raise InputError(_first_bad_line(text, owner, record_id, name, str(error))) from None
     frame = table.to_pandas()
     minutes = np.array([_minute(time) for time in frame["time"].cat.categories])[frame["time"].cat.codes]
     if (wrong := np.flatnonzero(minutes < 0)).size:
         given = frame["time"].iloc[wrong[0]]
-        raise ValueError(f"set {name}, record {record_id[owner[wrong[0]]]}: {given!r} is not a time HH:MM; use the official file")
+        raise InputError(f"set {name}, record {record_id[owner[wrong[0]]]}: {given!r} is not a time HH:MM; use the official file")
     return pd.DataFrame({"record": owner, "minute": minutes, "parameter": frame["parameter"], "value": frame["value"]})
 
 
@@ -179,23 +180,23 @@ def _minute(time: str) -> int:
 def _outcomes(path: Path, record_id: np.ndarray, name: str) -> pd.DataFrame:
     header = path.read_text(encoding="utf-8-sig").partition("\n")[0].strip()
     if header != ",".join(OUTCOMES):
-        raise ValueError(f"{path}: expected the header {','.join(OUTCOMES)!r}, got {header[:100]!r}; use the official file")
+        raise InputError(f"{path}: expected the header {','.join(OUTCOMES)!r}, got {header[:100]!r}; use the official file")
     try:
         frame = pd.read_csv(path, encoding="utf-8-sig").astype("int64")
     except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f"{path}: its rows are not whole numbers ({error}); use the official file") from None
+        raise InputError(f"{path}: its rows are not whole numbers ({error}); use the official file") from None
     if (twice := frame["RecordID"].duplicated()).any():
-        raise ValueError(f"{path}: record {frame['RecordID'][twice].iloc[0]} has two outcomes; use the official file")
+        raise InputError(f"{path}: record {frame['RecordID'][twice].iloc[0]} has two outcomes; use the official file")
     for have, need, what in (
         (frame["RecordID"], record_id, f"record {{}} of set {name} has no outcome in {path.name}"),
         (record_id, frame["RecordID"], f"{path.name} has an outcome for record {{}}, which is not in set {name}"),
     ):
         if lacking := sorted(set(map(int, need)) - set(map(int, have))):
-            raise ValueError(
+            raise InputError(
                 f"{what.format(lacking[0])} ({len(lacking)} such records); use archive and outcomes of the same set, unaltered"
             )
     if (odd := ~frame["In-hospital_death"].isin((0, 1))).any():
-        raise ValueError(f"{path}: In-hospital_death is {frame['In-hospital_death'][odd].iloc[0]}, not 0 or 1; use the official file")
+        raise InputError(f"{path}: In-hospital_death is {frame['In-hospital_death'][odd].iloc[0]}, not 0 or 1; use the official file")
     return frame.set_index("RecordID").loc[record_id].reset_index()
 
 
@@ -210,7 +211,7 @@ def _verify(path: Path, sums: dict[str, str]) -> None:
     with path.open("rb") as file:
         given = hashlib.file_digest(file, "sha256").hexdigest()
     if given != sums[path.name]:
-        raise ValueError(f"{path}: checksum {given}, but {SUMS} beside it lists {sums[path.name]}; delete the file and download it again")
+        raise InputError(f"{path}: checksum {given}, but {SUMS} beside it lists {sums[path.name]}; delete the file and download it again")
 
 
 def _download(url: str, path: Path, checksum: str | None) -> None:
@@ -224,8 +225,8 @@ def _download(url: str, path: Path, checksum: str | None) -> None:
                     file.write(block)
                     progress.advance(len(block))
             if checksum is not None and digest.hexdigest() != checksum:
-                raise ValueError(f"{url}: checksum {digest.hexdigest()}, expected {checksum}; nothing was saved, try again")
+                raise InputError(f"{url}: checksum {digest.hexdigest()}, expected {checksum}; nothing was saved, try again")
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        raise ValueError(f"{url} cannot be downloaded ({error}); check the network or put {path.name} into {path.parent} by hand") from None
+        raise InputError(f"{url} cannot be downloaded ({error}); check the network or put {path.name} into {path.parent} by hand") from None

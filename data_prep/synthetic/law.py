@@ -21,6 +21,7 @@ from scipy.linalg import helmert
 
 from cm2.config.names import choose
 from cm2.copulas import FAMILIES, Copula, make
+from cm2.errors import InputError
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
 
@@ -93,7 +94,7 @@ def make_law(
         ValueError: an unknown family or link, a parameter that the family does not have, or one outside its range.
     """
     if dim < 2:
-        raise ValueError(f"dim: got {dim}; an embedding of the simulator has at least 2 coordinates")
+        raise InputError(f"dim: got {dim}; an embedding of the simulator has at least 2 coordinates")
     parameters = copula_parameters(family, alpha, rho, nu)
     rng = np.random.default_rng(LAW_SEED)
     modalities = len(MODALITIES)
@@ -124,12 +125,12 @@ def copula_parameters(family: str, alpha: float | None = None, rho: float | None
         ValueError: an unknown family, or a parameter that the family does not have.
     """
     if family not in (known := simulated_families()):
-        raise ValueError(f"family: no cohort is simulated from {family!r}; {choose(family, known)}")
+        raise InputError(f"family: no cohort is simulated from {family!r}; {choose(family, known)}")
     own = inspect.signature(FAMILIES[family]).parameters
     takes = [name for name in own if name not in ("dim", "correlation")]  # the simulator's correlation is one number
     given = {name: value for name, value in (("alpha", alpha), ("rho", rho), ("nu", nu)) if value is not None}
     if stray := [name for name in given if name not in takes]:
-        raise ValueError(f"{stray[0]}: the {family} copula takes no {stray[0]}; it takes {' and '.join(takes) or 'no parameter'}")
+        raise InputError(f"{stray[0]}: the {family} copula takes no {stray[0]}; it takes {' and '.join(takes) or 'no parameter'}")
     return {name: given.get(name, PARAMETERS.get(name, own[name].default)) for name in takes}
 
 
@@ -139,7 +140,7 @@ def _copula(family: str, parameters: Mapping[str, float]) -> Copula:
         return make(family, dim, **others)
     rho = others.pop("rho")
     if not -1 / (dim - 1) < rho < 1:
-        raise ValueError(f"rho: got {rho}; {dim} modalities need a correlation above {-1 / (dim - 1):g} and below 1")
+        raise InputError(f"rho: got {rho}; {dim} modalities need a correlation above {-1 / (dim - 1):g} and below 1")
     return make(family, dim, correlation=torch.full((dim, dim), float(rho), dtype=torch.float64).fill_diagonal_(1.0), **others)
 
 

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from cm2.cohorts.format import SPLITS
 from cm2.cohorts.missingness import check, stable_uniform, take_away
+from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.channels import continuous_columns, feature_names, units
 from data_prep.synthetic.image import draw_images
@@ -101,9 +102,9 @@ def prepare_synthetic(
 
 def _check_sizes(stays: int, image_size: int) -> None:
     if stays < 20:
-        raise ValueError(f"stays: got {stays}; the three splits need at least 20")
+        raise InputError(f"stays: got {stays}; the three splits need at least 20")
     if image_size < 32:
-        raise ValueError(f"image_size: got {image_size}; anatomy needs at least 32 pixels")
+        raise InputError(f"image_size: got {image_size}; anatomy needs at least 32 pixels")
 
 
 def _simulate(law: Law, parameters: dict[str, Any], progress: Progress) -> PreparedCohort:

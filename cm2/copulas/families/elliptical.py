@@ -12,6 +12,7 @@ from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.law_dependence import check_tau
 from cm2.copulas.module import Copula, parameter
 from cm2.copulas.parameters import require_tensors
+from cm2.errors import InputError
 
 
 class EllipticalDistribution(CopulaDistribution):
@@ -116,7 +117,7 @@ class EllipticalCopula(Copula):
     def __init__(self, dim: int, rho: float | Tensor | None = None, correlation: Tensor | None = None) -> None:
         super().__init__(dim)
         if rho is not None and (correlation is not None or dim != 2):
-            raise ValueError(f"rho is for dim 2 and excludes correlation; for dim {dim} give correlation, a matrix ({dim}, {dim})")
+            raise InputError(f"rho is for dim 2 and excludes correlation; for dim {dim} give correlation, a matrix ({dim}, {dim})")
         if rho is not None:
             rho = parameter(rho, "rho", -1.0, 1.0, "(-1, 1)")
             raw = (rho / torch.sqrt((1 - rho) * (1 + rho))).unsqueeze(-1)
@@ -175,14 +176,14 @@ def _correlation(value: Tensor, dim: int) -> Tensor:
     matrix = torch.as_tensor(value)
     matrix = matrix.detach() if matrix.is_floating_point() else matrix.to(torch.get_default_dtype())
     if matrix.shape[-2:] != (dim, dim):
-        raise ValueError(f"correlation has shape {tuple(matrix.shape)}; give a matrix ({dim}, {dim})")
+        raise InputError(f"correlation has shape {tuple(matrix.shape)}; give a matrix ({dim}, {dim})")
     tolerance = 1e-5 if matrix.dtype == torch.float32 else 1e-10
     unit = (matrix.diagonal(dim1=-2, dim2=-1) - 1).abs().max() <= tolerance
     if not (unit and (matrix - matrix.mT).abs().max() <= tolerance):
-        raise ValueError("correlation must be symmetric with a unit diagonal, and free of NaN; divide by the standard deviations first")
+        raise InputError("correlation must be symmetric with a unit diagonal, and free of NaN; divide by the standard deviations first")
     least = torch.linalg.eigvalsh(matrix).min().item()
     if least <= 0 or torch.linalg.cholesky_ex(matrix).info.any():
-        raise ValueError(
+        raise InputError(
             f"correlation is not positive definite, its smallest eigenvalue is {least:.3g}; drop a coordinate that the others determine, "
             "or shrink the matrix towards the identity"
         )

@@ -13,6 +13,7 @@ from cm2.copulas.families.archimedean import ArchimedeanCopula, ArchimedeanDistr
 from cm2.copulas.law_dependence import check_tau, invert, unit_integral
 from cm2.copulas.module import parameter
 from cm2.copulas.tails import Tails, many
+from cm2.errors import InputError
 from cm2.numerics.elementary import LOG_HALF, exp_neg_exp_tails, langevin, log1mexp, log1pexp, log_expc, log_neg_log
 from cm2.numerics.roots import monotone_root
 
@@ -263,7 +264,7 @@ class Frank(ArchimedeanCopula):
         if dim == 2:
             alpha = parameter(alpha, "frank alpha", -torch.inf, torch.inf, "(-inf, inf)")
             if (alpha == 0).any():
-                raise ValueError("frank alpha is 0; it must lie in (-inf, 0) or (0, inf): for independence make('independence', dim)")
+                raise InputError("frank alpha is 0; it must lie in (-inf, 0) or (0, inf): for independence make('independence', dim)")
             self.raw = nn.Parameter(alpha)
         else:
             self.raw = nn.Parameter(torch.log(parameter(alpha, f"frank alpha in dim {dim}", 0.0, torch.inf, "(0, inf)")))

@@ -16,6 +16,7 @@ from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.law_dependence import between_pairs, kendall_tau
 from cm2.copulas.module import Copula, parameter
 from cm2.copulas.tails import Tails, uniform_tails
+from cm2.errors import InputError
 from cm2.numerics.elementary import summed
 from cm2.numerics.roots import monotone_root
 
@@ -268,12 +269,12 @@ class Mixture(Copula):
         super().__init__(dim)
         copulas = [Gumbel(dim), Clayton(dim), Gaussian(dim)] if copulas is None else list(copulas)
         if len(copulas) < 2:
-            raise ValueError(f"copulas holds {len(copulas)} copula; a mixture needs at least two")
+            raise InputError(f"copulas holds {len(copulas)} copula; a mixture needs at least two")
         for place, each in enumerate(copulas):
             if not isinstance(each, Copula):
-                raise ValueError(f"copulas[{place}] is a {type(each).__name__}; give modules, as make(...) returns them")
+                raise InputError(f"copulas[{place}] is a {type(each).__name__}; give modules, as make(...) returns them")
             if each.dim != dim:
-                raise ValueError(f"copulas[{place}] has dim {each.dim}; the components of this mixture need dim {dim}")
+                raise InputError(f"copulas[{place}] has dim {each.dim}; the components of this mixture need dim {dim}")
         self.copulas = ModulesInOrder(copulas)
         self.logits = nn.Parameter(_logits(weights, len(copulas)))
 
@@ -295,8 +296,8 @@ def _logits(weights: Sequence[float] | Tensor | None, count: int) -> Tensor:
         return torch.zeros(count - 1)
     weights = parameter(weights, "a weight", 0.0, torch.inf, "(0, inf)")
     if weights.dim() == 0 or weights.shape[-1] != count:
-        raise ValueError(f"weights has shape {tuple(weights.shape)}; give {count}, one per component")
+        raise InputError(f"weights has shape {tuple(weights.shape)}; give {count}, one per component")
     total = weights.sum(-1)
     if ((total - 1).abs() > 1e-5).any():
-        raise ValueError(f"the weights add up to {total[(total - 1).abs() > 1e-5][0].item():g}; divide them by their sum")
+        raise InputError(f"the weights add up to {total[(total - 1).abs() > 1e-5][0].item():g}; divide them by their sum")
     return torch.log(weights[..., :-1] / weights[..., -1:])

@@ -11,6 +11,7 @@ from cm2.copulas.families.independence import IndependenceDistribution
 from cm2.copulas.inference.estimation import Fit, check_sample
 from cm2.copulas.module import Copula
 from cm2.copulas.tails import Tails, open_unit_interval
+from cm2.errors import InputError
 
 ROTATIONS = (0, 90, 180, 270)
 
@@ -174,9 +175,9 @@ class Rotated(Copula):
 def check_rotation(rotation: int, dim: int) -> None:
     """Raises ValueError for a rotation other than 0, 90, 180 and 270, or a dimension other than 2."""
     if rotation not in ROTATIONS:
-        raise ValueError(f"rotation is {rotation!r}; a pair copula is turned by 0, 90, 180 or 270 degrees")
+        raise InputError(f"rotation is {rotation!r}; a pair copula is turned by 0, 90, 180 or 270 degrees")
     if dim != 2:
-        raise ValueError(f"rotation is {rotation} in dim {dim}; only a copula of dim 2 can be turned")
+        raise InputError(f"rotation is {rotation} in dim {dim}; only a copula of dim 2 can be turned")
 
 
 def turned_coordinates(rotation: int) -> tuple[bool, bool]:

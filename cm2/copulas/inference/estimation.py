@@ -25,6 +25,7 @@ from cm2.copulas.inference.likelihood import (
     standard_errors_of,
 )
 from cm2.copulas.sample_dependence import kendall_terms, mid_ranks, pairs_of
+from cm2.errors import InputError
 from cm2.numerics.maximise import hessian_of, maximise, maximise_scalar
 
 METHODS = ("maximum_likelihood", "kendall_tau")
@@ -104,9 +105,9 @@ def fit(copula: Fittable, u: Tensor, method: str = "maximum_likelihood", standar
             (0, 1) or a constant column; "kendall_tau" for a family whose parameters tau does not determine.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; {choose(method, METHODS)}")
+        raise InputError(f"unknown method {method!r}; {choose(method, METHODS)}")
     if copula(validate_args=False).batch_shape:
-        raise ValueError(f"the {copula.name} copula has parameters of batch shape {tuple(copula().batch_shape)}; fit them one by one")
+        raise InputError(f"the {copula.name} copula has parameters of batch shape {tuple(copula().batch_shape)}; fit them one by one")
     u = check_sample(u, copula.dim, sum(each.numel() for each in copula.parameters()))
     work = copy.deepcopy(copula).double()
     report = _by_likelihood(work, u, standard_errors, ranks) if method == "maximum_likelihood" else _by_tau(work, u, standard_errors)
@@ -125,9 +126,9 @@ def pseudo_observations(x: Tensor) -> Tensor:
         ValueError: not a matrix (n, dim), or NaN.
     """
     if x.dim() != 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; give a sample (n, dim)")
+        raise InputError(f"x has shape {tuple(x.shape)}; give a sample (n, dim)")
     if x.isnan().any():
-        raise ValueError("x holds NaN; drop or impute those rows first")
+        raise InputError("x holds NaN; drop or impute those rows first")
     return torch.stack([mid_ranks(column) for column in x.unbind(-1)], -1) / (len(x) + 1)
 
 
@@ -138,20 +139,20 @@ def check_sample(u: Tensor, dim: int | None, n_parameters: int) -> Tensor:
         ValueError: the wrong shape, too few rows, NaN, values outside (0, 1), or a constant column.
     """
     if u.dim() != 2 or u.shape[1] < 2 or (dim is not None and u.shape[1] != dim):
-        raise ValueError(f"u has shape {tuple(u.shape)}; give a sample (n, {'dim' if dim is None else dim}), one row per point")
+        raise InputError(f"u has shape {tuple(u.shape)}; give a sample (n, {'dim' if dim is None else dim}), one row per point")
     least = max(5, n_parameters + 2)
     if len(u) < least:
-        raise ValueError(f"u has {len(u)} rows; a fit of {n_parameters} parameters needs at least {least}")
+        raise InputError(f"u has {len(u)} rows; a fit of {n_parameters} parameters needs at least {least}")
     low, high = (each.tolist() for each in torch.aminmax(u, dim=0))
     for column, (least, most) in enumerate(zip(low, high, strict=True)):
         if math.isnan(least):
-            raise ValueError(f"column {column} of u holds NaN; drop those rows first")
+            raise InputError(f"column {column} of u holds NaN; drop those rows first")
         if least <= 0 or most >= 1:
-            raise ValueError(
+            raise InputError(
                 f"column {column} of u holds {least if least <= 0 else most:g}, outside (0, 1); map data to uniforms by pseudo_observations"
             )
         if least == most:
-            raise ValueError(f"column {column} of u is constant ({least:g}); it has no dependence to fit, leave it out")
+            raise InputError(f"column {column} of u is constant ({least:g}); it has no dependence to fit, leave it out")
     return u.detach().double()
 
 

@@ -14,6 +14,7 @@ from cm2.config.names import choose
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.inference.estimation import check_sample, pseudo_observations
 from cm2.copulas.module import Copula
+from cm2.errors import InputError
 
 STATISTICS = ("rosenblatt", "cramer_von_mises")
 _CELLS = 4_000_000  # comparisons in memory at a time
@@ -118,9 +119,9 @@ def goodness_of_fit_test(
         ValueError: unknown statistic; n_bootstrap below 1; a sample that `fit` would refuse.
     """
     if statistic not in STATISTICS:
-        raise ValueError(f"unknown statistic {statistic!r}; {choose(statistic, STATISTICS)}")
+        raise InputError(f"unknown statistic {statistic!r}; {choose(statistic, STATISTICS)}")
     if n_bootstrap < 1:
-        raise ValueError(f"n_bootstrap is {n_bootstrap}; a p-value needs at least one sample, and 200 to be of use")
+        raise InputError(f"n_bootstrap is {n_bootstrap}; a p-value needs at least one sample, and 200 to be of use")
     check_sample(u, copula.dim, sum(each.numel() for each in copula.parameters()))
     fitted = copy.deepcopy(copula).double()
     value = _statistic(fitted, u.double(), statistic, method, ranks)

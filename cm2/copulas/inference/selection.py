@@ -18,6 +18,7 @@ from cm2.copulas.inference.report import Candidate, Selection
 from cm2.copulas.module import FAMILIES, Copula
 from cm2.copulas.sample_dependence import sample_kendall_tau
 from cm2.copulas.tails import open_unit_interval
+from cm2.errors import InputError
 from cm2.metrics import holm
 
 CRITERIA = ("held_out", "aic", "bic")
@@ -170,22 +171,22 @@ def check_choice(names: Sequence[str | Copula], criterion: str) -> None:
     known = selectable()
     unknown = [name for name in names if not isinstance(name, Copula) and name not in known]
     if unknown:
-        raise ValueError(f"families names {unknown[0]!r}; {choose(unknown[0], known)}")
+        raise InputError(f"families names {unknown[0]!r}; {choose(unknown[0], known)}")
     if not names:
-        raise ValueError(f"families names nothing; choose out of {', '.join(known)}")
+        raise InputError(f"families names nothing; choose out of {', '.join(known)}")
     if criterion not in CRITERIA:
-        raise ValueError(f"unknown criterion {criterion!r}; {choose(criterion, CRITERIA)}")
+        raise InputError(f"unknown criterion {criterion!r}; {choose(criterion, CRITERIA)}")
 
 
 def _check(u: Tensor, names: Sequence[str | Copula], criterion: str, correction: str, folds: int) -> Tensor:
     check_choice(names, criterion)
     if correction not in CORRECTIONS:
-        raise ValueError(f"unknown correction {correction!r}; {choose(correction, CORRECTIONS)}")
+        raise InputError(f"unknown correction {correction!r}; {choose(correction, CORRECTIONS)}")
     u = check_sample(u, None, 1)
     if criterion == "held_out" and len(u) < 20:
-        raise ValueError(f"u has {len(u)} rows; held-out likelihood needs at least 20, two folds of 10; rank by aic or bic")
+        raise InputError(f"u has {len(u)} rows; held-out likelihood needs at least 20, two folds of 10; rank by aic or bic")
     if criterion == "held_out" and not 2 <= folds <= len(u) // 10:
-        raise ValueError(f"folds is {folds}; with {len(u)} points it must lie between 2 and {len(u) // 10}, to leave 10 points in each")
+        raise InputError(f"folds is {folds}; with {len(u)} points it must lie between 2 and {len(u) // 10}, to leave 10 points in each")
     return u
 
 

@@ -16,6 +16,7 @@ from cm2.copulas.vine.nodes import lattice
 from cm2.copulas.vine.patterns import draw_patterns, log_density_of_patterns
 from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.structure import VineStructure
+from cm2.errors import InputError
 from cm2.numerics.elementary import LOG_HALF
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ class VineDistribution(CopulaDistribution):
         self, structure: VineStructure, laws: Sequence[CopulaDistribution], validate_args: bool | None = None, like: Tensor | None = None
     ) -> None:
         if len(laws) != len(structure.edges):
-            raise ValueError(f"{len(laws)} pair copulas given for a vine of {len(structure.edges)} edges")
+            raise InputError(f"{len(laws)} pair copulas given for a vine of {len(structure.edges)} edges")
         for edge, law in zip(structure.edges, laws, strict=True):
             if law.dim != 2:
-                raise ValueError(f"the copula of edge {edge} has dim {law.dim}; pair copulas have dim 2")
+                raise InputError(f"the copula of edge {edge} has dim {law.dim}; pair copulas have dim 2")
         batch = torch.broadcast_shapes(*(law.batch_shape for law in laws))
         self.structure = structure
         self.like = torch.zeros(()) if like is None else like
@@ -107,7 +108,7 @@ class VineDistribution(CopulaDistribution):
     def conditional_sample_tails(self, log_u: Tensor, log1m_u: Tensor, present: Tensor, n_draws: int = 1) -> Tails:
         """`conditional_sample` from and to the tails: (log u, log(1 - u)), each (n_draws, ..., dim)."""
         if n_draws < 1:
-            raise ValueError(f"n_draws is {n_draws}; ask for at least one draw")
+            raise InputError(f"n_draws is {n_draws}; ask for at least one draw")
         shape = torch.broadcast_shapes(log_u.shape, present.shape, (*self.batch_shape, self.dim))
         present = present.expand(shape)
         safe, safe1m = (torch.where(present, tail, LOG_HALF) for tail in (log_u, log1m_u))

@@ -16,6 +16,7 @@ from cm2.copulas.tails import to_unit_interval
 from cm2.copulas.vine.law import VineDistribution
 from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.structure import VineStructure
+from cm2.errors import InputError
 
 
 class Vine(Copula):
@@ -95,7 +96,7 @@ class Vine(Copula):
         for name, what in (("matrix", "matrix"), ("edges", "edges, in the order of the pair copulas,")):
             given, own = state_dict.get(f"{prefix}{name}"), getattr(self, name)
             if given is not None and not torch.equal(given.cpu(), own.cpu()):
-                raise ValueError(
+                raise InputError(
                     f"the state is that of a vine with the {what} {given.tolist()}, this one has {own.tolist()}; "
                     "make it with the structure of the vine that was saved"
                 )
@@ -105,28 +106,28 @@ class Vine(Copula):
 def _pair_family(name: str) -> type[Copula]:
     known = {name: family for name, family in FAMILIES.items() if family.pair}
     if name not in known:
-        raise ValueError(f"unknown pair_family {name!r}; {choose(name, sorted(known))}")
+        raise InputError(f"unknown pair_family {name!r}; {choose(name, sorted(known))}")
     return known[name]
 
 
 def _structure(dim: int, structure: VineStructure | str | Any) -> VineStructure:
     if isinstance(structure, str):
         if structure not in ("c", "d"):
-            raise ValueError(f'structure is {structure!r}; give "c", "d", a VineStructure or an R-vine matrix')
+            raise InputError(f'structure is {structure!r}; give "c", "d", a VineStructure or an R-vine matrix')
         return VineStructure.c_vine(range(dim)) if structure == "c" else VineStructure.d_vine(range(dim))
     structure = structure if isinstance(structure, VineStructure) else VineStructure.from_matrix(structure)
     if structure.dim != dim:
-        raise ValueError(f"structure has {structure.dim} coordinates for a vine of dim {dim}")
+        raise InputError(f"structure has {structure.dim} coordinates for a vine of dim {dim}")
     return structure
 
 
 def _check(structure: VineStructure, pair_copulas: Sequence[Sequence[Copula]]) -> None:
     wanted, given = [len(tree) for tree in structure.trees], [len(tree) for tree in pair_copulas]
     if wanted != given:
-        raise ValueError(f"pair_copulas: trees of {given} copulas given, this structure has trees of {wanted} edges")
+        raise InputError(f"pair_copulas: trees of {given} copulas given, this structure has trees of {wanted} edges")
     for tree, copulas in zip(structure.trees, pair_copulas, strict=True):
         for edge, copula in zip(tree, copulas, strict=True):
             if not isinstance(copula, Copula):
-                raise ValueError(f"the copula of edge {edge} is a {type(copula).__name__}; give modules, as make(...) returns them")
+                raise InputError(f"the copula of edge {edge} is a {type(copula).__name__}; give modules, as make(...) returns them")
             if copula.dim != 2:
-                raise ValueError(f"the copula of edge {edge} has dim {copula.dim}; pair copulas have dim 2")
+                raise InputError(f"the copula of edge {edge} has dim {copula.dim}; pair copulas have dim 2")

@@ -13,6 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from cm2.errors import InputError
+
 _REACH, _BEND = 5.0, 0.7  # the largest |y| and kappa on a line: x up to 23.6
 _PRODUCTS = {1: (15, 41, _REACH, _BEND), 2: (11, 25, 4.6, 0.5), 3: (9, 13, 4.6, 0.4)}  # nodes on an axis, coarse and fine; reach; kappa
 _LATTICE_COUNTS = (512, 4096)
@@ -40,7 +42,7 @@ def lattice(count: int, dim: int, like: Tensor) -> Tensor:
         ValueError: more dimensions than components of the generating vector.
     """
     if dim > len(_GENERATOR):
-        raise ValueError(f"a lattice in {dim} dimensions is asked for; there is one for up to {len(_GENERATOR)}")
+        raise InputError(f"a lattice in {dim} dimensions is asked for; there is one for up to {len(_GENERATOR)}")
     return _lattice(count, dim).to(like)
 
 

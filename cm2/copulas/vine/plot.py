@@ -15,6 +15,7 @@ from cm2.copulas.vine.law import VineDistribution
 from cm2.copulas.vine.module import Vine
 from cm2.copulas.vine.report import VineSelection
 from cm2.copulas.vine.structure import Edge, VineStructure
+from cm2.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,9 +52,9 @@ def plot_trees(vine: VineSelection | Vine | VineDistribution | VineStructure, na
     structure, laws = _parts(vine)
     names = [str(v) for v in range(structure.dim)] if names is None else [str(name) for name in names]
     if len(names) != structure.dim:
-        raise ValueError(f"{len(names)} names given for a vine of {structure.dim} coordinates")
+        raise InputError(f"{len(names)} names given for a vine of {structure.dim} coordinates")
     if not structure.trees:
-        raise ValueError("the vine is truncated to no tree at all; there is nothing to draw")
+        raise InputError("the vine is truncated to no tree at all; there is nothing to draw")
     panels = [_Panel(structure, t, laws, names) for t in range(len(structure.trees))]
     rows = _rows([panel.size[0] for panel in panels])
     heights = [max(panels[k].size[1] for k in row) for row in rows]
@@ -134,7 +135,7 @@ def _parts(vine: object) -> tuple[VineStructure, dict[Edge, CopulaDistribution]]
     if not isinstance(law, VineDistribution):
         raise TypeError(f"plot_trees draws a VineSelection, Vine, VineDistribution or VineStructure; {type(vine).__name__} given")
     if law.batch_shape:
-        raise ValueError(f"the vine has batch shape {tuple(law.batch_shape)}; plot one vine of the batch, or the structure alone")
+        raise InputError(f"the vine has batch shape {tuple(law.batch_shape)}; plot one vine of the batch, or the structure alone")
     return law.structure, dict(zip(law.structure.edges, law.laws, strict=True))
 
 

@@ -27,6 +27,7 @@ from cm2.copulas.vine.module import Vine
 from cm2.copulas.vine.recursion import Recursion
 from cm2.copulas.vine.report import VinePair, VineSelection
 from cm2.copulas.vine.structure import Edge, VineStructure
+from cm2.errors import InputError
 
 _LEAST_SHARE = 10  # points, in the part fitted and in the part held out
 Chooser = Callable[[Edge, Tensor], tuple[Copula, Fit]]
@@ -170,7 +171,7 @@ def _seen(n: int, share: float, seed: int) -> Tensor:
     """Mask of the points to which families are fitted, bool (n,)."""
     unseen = round(share * n) if 0 < share < 1 else 0
     if not _LEAST_SHARE <= unseen <= n - _LEAST_SHARE:
-        raise ValueError(f"validation_share is {share:g} of {n} points; it must leave at least {_LEAST_SHARE} points on either side")
+        raise InputError(f"validation_share is {share:g} of {n} points; it must leave at least {_LEAST_SHARE} points on either side")
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed)) >= unseen
 
 
@@ -195,7 +196,7 @@ def _check_candidates(names: Sequence[str | Copula], criterion: str) -> None:
     check_choice(names, criterion)
     for each in names:
         if isinstance(each, Copula) and each.dim != 2:
-            raise ValueError(f"families holds a {each.name} copula of dim {each.dim}; pair copulas have dim 2")
+            raise InputError(f"families holds a {each.name} copula of dim {each.dim}; pair copulas have dim 2")
 
 
 def _refuse_copies(u: Tensor) -> None:
@@ -203,4 +204,4 @@ def _refuse_copies(u: Tensor) -> None:
     rank = u.argsort(dim=0, stable=True).argsort(0)
     for i, j in pairs_of(u.shape[1]):
         if torch.equal(rank[:, i], rank[:, j]) or torch.equal(rank[:, i], len(u) - 1 - rank[:, j]):
-            raise ValueError(f"columns {i} and {j} of u determine each other (Kendall's tau is 1 or -1); leave one of them out")
+            raise InputError(f"columns {i} and {j} of u determine each other (Kendall's tau is 1 or -1); leave one of them out")

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from cm2.copulas.vine.edge import Edge, as_edge, check_trees
+from cm2.errors import InputError
 
 
 @dataclass(frozen=True, init=False)
@@ -97,16 +98,16 @@ class VineStructure:
         matrix = np.asarray(matrix)
         dim = len(matrix)
         if matrix.shape != (dim, dim) or dim < 2 or not np.issubdtype(matrix.dtype, np.number) or (matrix != np.rint(matrix)).any():
-            raise ValueError(f"matrix has shape {matrix.shape} and dtype {matrix.dtype}; an R-vine matrix is square, of whole numbers")
+            raise InputError(f"matrix has shape {matrix.shape} and dtype {matrix.dtype}; an R-vine matrix is square, of whole numbers")
         matrix = matrix.astype(int)
         diagonal = [int(matrix[dim - 1 - e, e]) for e in range(dim)]
         if sorted(diagonal) != list(range(1, dim + 1)):
-            raise ValueError(f"matrix: the counter-diagonal is {diagonal}; it must hold 1 to {dim}, each once (counted from 1)")
+            raise InputError(f"matrix: the counter-diagonal is {diagonal}; it must hold 1 to {dim}, each once (counted from 1)")
         if any(matrix[i, e] for e in range(dim) for i in range(dim - e, dim)):
-            raise ValueError("matrix: the lower right triangle must be zero; a lower triangular matrix has to be turned upside down")
+            raise InputError("matrix: the lower right triangle must be zero; a lower triangular matrix has to be turned upside down")
         levels = next((t for t in range(dim - 1) if not matrix[t, : dim - 1 - t].all()), dim - 1)
         if any(matrix[t, e] for t in range(levels, dim - 1) for e in range(dim - 1 - t)):
-            raise ValueError(f"matrix: row {levels} holds a zero, so all rows from there to the counter-diagonal must be zero (truncation)")
+            raise InputError(f"matrix: row {levels} holds a zero, so all rows from there to the counter-diagonal must be zero (truncation)")
         column = lambda e, t: Edge(diagonal[e] - 1, int(matrix[t, e]) - 1, tuple(sorted(int(v) - 1 for v in matrix[:t, e])))
         trees = [[column(e, t) for e in range(dim - 1 - t)] for t in range(levels)]
         return cls(dim, trees, [v - 1 for v in reversed(diagonal)])
@@ -128,7 +129,7 @@ class VineStructure:
             ValueError: a truncation outside [0, dim - 1].
         """
         if truncation is not None and not 0 <= truncation <= self.dim - 1:
-            raise ValueError(f"truncation is {truncation}; a vine of {self.dim} coordinates has 0 to {self.dim - 1} trees")
+            raise InputError(f"truncation is {truncation}; a vine of {self.dim} coordinates has 0 to {self.dim - 1} trees")
         return self if truncation is None else VineStructure(self.dim, self.trees[:truncation], self.order)
 
     # queries
@@ -206,7 +207,7 @@ class VineStructure:
         """
         kept = frozenset(kept)
         if self.reduce(kept) != kept:
-            raise ValueError(f"the coordinates {sorted(kept)} cannot be drawn first; the smallest such set is {sorted(self.reduce(kept))}")
+            raise InputError(f"the coordinates {sorted(kept)} cannot be drawn first; the smallest such set is {sorted(self.reduce(kept))}")
         name = {v: i for i, v in enumerate(sorted(kept))}
         chosen = tuple(i for i, e in enumerate(self.edges) if e.union <= kept)
         renamed = [Edge(name[e.first], name[e.second], tuple(name[v] for v in e.given)) for e in (self.edges[i] for i in chosen)]
@@ -225,16 +226,16 @@ class VineStructure:
 
     def _check_order(self) -> None:
         if sorted(self.order) != list(range(self.dim)):
-            raise ValueError(f"order is {list(self.order)}; give the coordinates 0 to {self.dim - 1}, each once")
+            raise InputError(f"order is {list(self.order)}; give the coordinates 0 to {self.dim - 1}, each once")
         kept = frozenset(self.order)
         for v in reversed(self.order):
             if v not in (leaves := self.removable(kept)):
-                raise ValueError(f"order {list(self.order)}: {v} cannot be drawn last of {sorted(kept)} in these trees; {leaves} can")
+                raise InputError(f"order {list(self.order)}: {v} cannot be drawn last of {sorted(kept)} in these trees; {leaves} can")
             kept -= {v}
 
 
 def _permutation(order: Sequence[int]) -> tuple[int, ...]:
     order = tuple(int(v) for v in order)
     if sorted(order) != list(range(len(order))):
-        raise ValueError(f"order is {list(order)}; give the coordinates 0 to {len(order) - 1}, each once")
+        raise InputError(f"order is {list(order)}; give the coordinates 0 to {len(order) - 1}, each once")
     return order

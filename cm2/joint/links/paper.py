@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cm2.errors import InputError
 from cm2.joint.links.base import ALL_LINKS, Link, Parts, observed
 
 
@@ -32,7 +33,7 @@ class Paper(Link):
 
     def conditional(self, z: Tensor, present: Tensor, n_draws: int) -> Tensor:
         """Raises ValueError: no distribution to draw from."""
-        raise ValueError(
+        raise InputError(
             'link="paper" is no law of several embeddings, so none can be drawn from it; impute with how="marginal", or use an exact link: '
             + ", ".join(name for name, link in ALL_LINKS.items() if link.exact)
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 from cm2.batch import Batch, Modality
 from cm2.config import Config, EncoderConfig
 from cm2.config.names import choose
+from cm2.errors import InputError
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
 from cm2.methods.contract import Method
@@ -79,7 +80,7 @@ class Baseline(Method):
         """The modality named in the configuration, or the default. Raises ValueError for one that the cohort lacks."""
         name = self.config.modality or default
         if name not in self.names:
-            raise ValueError(f"baseline.modality: the cohort has no modality {name!r}; {choose(name, self.names)}")
+            raise InputError(f"baseline.modality: the cohort has no modality {name!r}; {choose(name, self.names)}")
         return name
 
 

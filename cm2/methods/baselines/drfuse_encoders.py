@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cm2.batch import Modality, Value
 from cm2.config import Config
+from cm2.errors import InputError
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
 from cm2.networks.encoders import Encoder, ResNetEncoder
@@ -52,7 +53,7 @@ class TwinTransformer(nn.Module):
     def __init__(self, features: int, steps: int, dim: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"drfuse: baseline.embedding_dim = {dim} is not a multiple of baseline.drfuse.heads = {heads}; change one")
+            raise InputError(f"drfuse: baseline.embedding_dim = {dim} is not a multiple of baseline.drfuse.heads = {heads}; change one")
         self.project = nn.Linear(features, dim)
         self.position = nn.Parameter(torch.empty(max(POSITIONS, steps), dim).uniform_(-0.1, 0.1))
         block = lambda: nn.TransformerEncoderLayer(dim, heads, feedforward, dropout, batch_first=True)

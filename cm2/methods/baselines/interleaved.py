@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cm2.batch import Batch, Modality, Value
 from cm2.config import Config, InterleavedConfig
 from cm2.containers import ModulesByName, ModulesInOrder
+from cm2.errors import InputError
 from cm2.kinds import build_encoder, kind
 from cm2.methods.baselines.attention import Attention
 from cm2.methods.baselines.base import Baseline
@@ -138,7 +139,7 @@ class Interleaved(Baseline):
         sizes, dropout = self.config.interleaved, self.config.dropout
         for name in ("width", "time"):
             if (width := getattr(sizes, name)) % sizes.heads:
-                raise ValueError(f"interleaved: {name} = {width} is not a multiple of heads = {sizes.heads}; change one of them")
+                raise InputError(f"interleaved: {name} = {width} is not a multiple of heads = {sizes.heads}; change one of them")
         read_raw = [m.name for m in modalities if kind(m.kind).named_steps and self.config.encoders == "own"]
         self.encoders = ModulesByName({m.name: build_encoder(m, config.encoder) for m in modalities if m.name not in read_raw})
         self.time = TimeEmbedding(sizes.time)

@@ -12,6 +12,7 @@ from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.containers import ModulesInOrder
 from cm2.copulas.families.gaussian import Gaussian
+from cm2.errors import InputError
 from cm2.joint import CopulaJoint
 from cm2.joint.diagnostics import describe
 from cm2.marginals import GaussianMixture
@@ -136,7 +137,7 @@ class Linear(Baseline):
         for m, (name, components) in enumerate(zip(self.names, self.components, strict=True)):
             own = columns[m][present[:, m]]
             if not components.fit(own):
-                raise ValueError(f"linear: the columns of {name} do not vary over its {len(own)} training stays; leave the modality out")
+                raise InputError(f"linear: the columns of {name} do not vary over its {len(own)} training stays; leave the modality out")
         width = min(self.config.embedding_dim, *(components.width for components in self.components))
         for components in self.components:
             components.keep(width)

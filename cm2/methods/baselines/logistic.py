@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
+from cm2.errors import InputError
 from cm2.methods.baselines.base import Baseline, history_row
 from cm2.methods.baselines.standardised import Standardised
 from cm2.methods.baselines.summaries import Summaries, chunks
@@ -59,7 +60,7 @@ class Logistic(Baseline):
         self.summaries.choose_tokens(chunks(train))
         x, other = (torch.cat([self._columns(batch) for batch in chunks(stays)]) for stays in (train, valid))
         if not self.scale.fit(x):
-            raise ValueError(f"{self.name}: no column varies over the {len(x)} training stays; use other modalities")
+            raise InputError(f"{self.name}: no column varies over the {len(x)} training stays; use other modalities")
         return [fit_logistic(self.classifier, self.scale(x), train.label, self.scale(other), valid.label)]
 
     def logits(self, batch: Batch) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cm2.config import LSMTConfig
+from cm2.errors import InputError
 from cm2.methods.baselines.attention import Attention
 from cm2.networks.encoders import FeatureNetwork, Features
 
@@ -81,7 +82,7 @@ class LatentTokens(FeatureNetwork):
         super().__init__()
         dim, heads = sizes.latent_width, sizes.latent_heads
         if dim % heads:
-            raise ValueError(f"lsmt: latent_width = {dim} is not a multiple of latent_heads = {heads}; change one of them")
+            raise InputError(f"lsmt: latent_width = {dim} is not a multiple of latent_heads = {heads}; change one of them")
         self.latents = nn.Parameter(torch.randn(sizes.latents, dim))
         self.blocks = nn.ModuleList([LatentBlock(dim, heads, features + 2 * BANDS + 1) for _ in range(sizes.latent_layers)])
         self.feature_dim = dim
@@ -115,11 +116,11 @@ class PatchTokens(FeatureNetwork):
         super().__init__()
         dim, heads, patch = sizes.width, sizes.image_heads, sizes.patch
         if any(side % patch for side in shape):
-            raise ValueError(
+            raise InputError(
                 f"lsmt: images of {shape} pixels do not fall into patches of {patch}; set baseline.lsmt.patch to a divisor of both sides"
             )
         if dim % heads:
-            raise ValueError(f"lsmt: width = {dim} is not a multiple of image_heads = {heads}; change one of them")
+            raise InputError(f"lsmt: width = {dim} is not a multiple of image_heads = {heads}; change one of them")
         self.shape = tuple(shape)
         count = (shape[0] // patch) * (shape[1] // patch)
         self.patches = nn.Conv2d(1, dim, patch, stride=patch)
@@ -132,7 +133,7 @@ class PatchTokens(FeatureNetwork):
     def features(self, x: Tensor) -> Features:
         """``(n, H, W)`` in [0, 1] to tokens ``(n, 1 + patches, width)``. Raises ValueError for images of another shape."""
         if x.shape[1:] != self.shape:
-            raise ValueError(
+            raise InputError(
                 f"image: expected (B, {self.shape[0]}, {self.shape[1]}), got {tuple(x.shape)}; build it for the cohort's images"
             )
         mean, deviation = GREY

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from cm2.errors import InputError
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.pretrained import load_imagenet
@@ -35,9 +36,9 @@ class ResNetEncoder(Encoder):
         from torchvision.models.resnet import BasicBlock
 
         if depth not in (10, 18, 34, 50):
-            raise ValueError(f"image encoder: unknown depth {depth}; choose 10, 18, 34 or 50")
+            raise InputError(f"image encoder: unknown depth {depth}; choose 10, 18, 34 or 50")
         if pretrained and depth == 10:
-            raise ValueError("image encoder: no pretrained weights for depth 10; use 18, 34 or 50, or a random start")
+            raise InputError("image encoder: no pretrained weights for depth 10; use 18, 34 or 50, or a random start")
         self.network = ResNet(BasicBlock, [1, 1, 1, 1]) if depth == 10 else get_model(f"resnet{depth}", weights=None)
         if pretrained:
             load_imagenet(self.network, f"resnet{depth}")
@@ -52,7 +53,7 @@ class ResNetEncoder(Encoder):
             ValueError: other axes, or an image below 32 pixels.
         """
         if x.ndim != 3 or min(x.shape[1:]) < self.smallest:
-            raise ValueError(f"image: expected (B, H, W) with H, W >= {self.smallest}, got {tuple(x.shape)}; prepare grey, larger images")
+            raise InputError(f"image: expected (B, H, W) with H, W >= {self.smallest}, got {tuple(x.shape)}; prepare grey, larger images")
         x = self.standardise(x)
         maps = self._maps(x) if not self.training or x.shape[0] > 1 else self._with_running_statistics(x)
         return Features(maps.movedim(1, -1))
@@ -99,13 +100,13 @@ class ViTEncoder(Encoder):
         from torchvision.models.vision_transformer import interpolate_embeddings
 
         if size not in ("b_16", "small"):
-            raise ValueError(f'image encoder: unknown Vision Transformer {size!r}; choose "b_16" or "small"')
+            raise InputError(f'image encoder: unknown Vision Transformer {size!r}; choose "b_16" or "small"')
         if side % (multiple := 16 if size == "b_16" else 8):
-            raise ValueError(
+            raise InputError(
                 f"image encoder: images of {side} pixels do not fall into patches; for {size} prepare a multiple of {multiple}"
             )
         if pretrained and size == "small":
-            raise ValueError('image encoder: no pretrained weights for the small Vision Transformer; use "b_16" or a random start')
+            raise InputError('image encoder: no pretrained weights for the small Vision Transformer; use "b_16" or a random start')
         patch, layers, heads, hidden, width = (16, 12, 12, 768, 3072) if size == "b_16" else (side // 8, 4, 4, 64, 128)
         self.network = VisionTransformer(side, patch, layers, heads, hidden, width)
         if pretrained:
@@ -122,7 +123,7 @@ class ViTEncoder(Encoder):
         """
         n = self.network
         if x.ndim != 3 or x.shape[1:] != (n.image_size, n.image_size):
-            raise ValueError(f"image: expected (B, {n.image_size}, {n.image_size}), got {tuple(x.shape)}; build the encoder for the cohort")
+            raise InputError(f"image: expected (B, {n.image_size}, {n.image_size}), got {tuple(x.shape)}; build the encoder for the cohort")
         patches = n.conv_proj(self.standardise(x)).flatten(2).mT
         return Features(n.encoder(torch.cat((n.class_token.expand(len(x), -1, -1), patches), dim=1)))
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cm2.durable import file_sha256
+from cm2.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,7 +46,7 @@ def _tokenizer(name: str, _: object) -> PreTrainedTokenizerBase | None:
     if Path(name).is_dir():
         warn_once(f"{name} has no tokenizer; one is trained on the cohort's texts")
         return None
-    raise ValueError(f"tokenizer of {name}: {absent('the hub', 'encoder.text.pretrained=')}")
+    raise InputError(f"tokenizer of {name}: {absent('the hub', 'encoder.text.pretrained=')}")
 
 
 def imagenet_weights(name: str) -> dict[str, Tensor]:
@@ -62,8 +63,8 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
             pass
         except Exception as error:  # whatever damage makes of the reader
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"{stored} is damaged ({reason}); remove it, and it is fetched again") from None
-    raise ValueError(f"ImageNet weights of {name}: {absent(weights.url, 'encoder.image.pretrained=false')}")
+            raise InputError(f"{stored} is damaged ({reason}); remove it, and it is fetched again") from None
+    raise InputError(f"ImageNet weights of {name}: {absent(weights.url, 'encoder.image.pretrained=false')}")
 
 
 def load_imagenet(network: nn.Module, name: str, convert: Callable[[Any], Any] | None = None) -> None:

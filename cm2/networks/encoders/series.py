@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from cm2.errors import InputError
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 
@@ -117,7 +118,7 @@ class TransformerEncoder(Encoder):
     def __init__(self, features: int, steps: int, hidden: int = 256, layers: int = 2, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         if hidden % heads:
-            raise ValueError(f"series encoder: hidden = {hidden} is not a multiple of heads = {heads}; change one of them")
+            raise InputError(f"series encoder: hidden = {hidden} is not a multiple of heads = {heads}; change one of them")
         self.project = nn.Linear(features, hidden)
         self.position = nn.Parameter(0.02 * torch.randn(steps, hidden))
         block = nn.TransformerEncoderLayer(hidden, heads, 4 * hidden, dropout, "gelu", batch_first=True, norm_first=True)
@@ -132,7 +133,7 @@ class TransformerEncoder(Encoder):
         """
         _check_series(x, self.project.in_features)
         if x.shape[1] > len(self.position):
-            raise ValueError(f"series: {x.shape[1]} steps for an encoder of {len(self.position)}; build it for the longest series")
+            raise InputError(f"series: {x.shape[1]} steps for an encoder of {len(self.position)}; build it for the longest series")
         return Features(self.blocks(self.project(x) + self.position[: x.shape[1]]))
 
     def pool(self, features: Features) -> Tensor:
@@ -142,4 +143,4 @@ class TransformerEncoder(Encoder):
 
 def _check_series(x: Tensor, features: int) -> None:
     if x.ndim != 3 or x.shape[-1] != features:
-        raise ValueError(f"series: expected (B, T, {features}), got {tuple(x.shape)}; build the encoder for the cohort's features")
+        raise InputError(f"series: expected (B, T, {features}), got {tuple(x.shape)}; build the encoder for the cohort's features")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cm2.errors import InputError
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.pretrained import absent, pretrained_tokenizer, reachable, stamp, warn_once
@@ -59,9 +60,9 @@ class TextEncoder(Encoder):
         super().__init__()
         self.pooling = pooling
         if vocabulary < 1:
-            raise ValueError(f"text encoder: a vocabulary of {vocabulary} ids; train the cohort's tokenizer before the model is built")
+            raise InputError(f"text encoder: a vocabulary of {vocabulary} ids; train the cohort's tokenizer before the model is built")
         if hidden % heads:
-            raise ValueError(f"text encoder: hidden = {hidden} is not a multiple of heads = {heads}; change one of them")
+            raise InputError(f"text encoder: hidden = {hidden} is not a multiple of heads = {heads}; change one of them")
         if pretrained:
             bert = _pretrained_bert(pretrained, vocabulary, max_length, dropout)
         else:
@@ -83,7 +84,7 @@ class TextEncoder(Encoder):
         """
         ids, positions = x["input_ids"], self.bert.config.max_position_embeddings
         if ids.ndim not in (2, 3) or ids.shape[-1] > positions:
-            raise ValueError(
+            raise InputError(
                 f"text: expected token ids (B, L) or (B, documents, L) with L <= {positions}, got {tuple(ids.shape)}; "
                 "cut the texts when tokenising"
             )
@@ -125,7 +126,7 @@ def _random_bert(vocabulary: int, hidden: int, layers: int, heads: int, intermed
 def _pretrained_bert(name: str, vocabulary: int, max_length: int, dropout: float) -> BertModel:
     bert = _load_bert(name, dropout)
     if bert.config.max_position_embeddings < max_length:
-        raise ValueError(f"{name} has {bert.config.max_position_embeddings} positions, max_length is {max_length}; lower max_length")
+        raise InputError(f"{name} has {bert.config.max_position_embeddings} positions, max_length is {max_length}; lower max_length")
     if bert.config.vocab_size != vocabulary:
         warn_once(
             f"{name} knows {bert.config.vocab_size} tokens, this cohort's tokenizer has {vocabulary}: the token embeddings start at "
@@ -166,10 +167,10 @@ def _load_bert(name: str, dropout: float) -> BertModel:
         return load(local_files_only=True)
     except OSError as error:
         if Path(name).is_dir():
-            raise ValueError(f"text encoder: no model in the folder {name}; give a folder written by save_pretrained") from error
+            raise InputError(f"text encoder: no model in the folder {name}; give a folder written by save_pretrained") from error
     try:
         if not constants.HF_HUB_OFFLINE and reachable(constants.ENDPOINT):
             return load()
     except OSError:
         pass
-    raise ValueError(f"pretrained text encoder {name}: {absent('the hub', 'encoder.text.pretrained=')}")
+    raise InputError(f"pretrained text encoder {name}: {absent('the hub', 'encoder.text.pretrained=')}")

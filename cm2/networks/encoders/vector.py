@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cm2.errors import InputError
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 
@@ -25,7 +26,7 @@ class VectorEncoder(Encoder):
     def features(self, x: Tensor) -> Features:
         """The hidden layer, ``(B, F) -> (B, output_dim)``: no positions. Raises ValueError for another shape."""
         if x.ndim != 2 or x.shape[-1] != self.width:
-            raise ValueError(f"vector: expected (B, {self.width}), got {tuple(x.shape)}; build the encoder for the cohort's features")
+            raise InputError(f"vector: expected (B, {self.width}), got {tuple(x.shape)}; build the encoder for the cohort's features")
         return Features(self.network(x))
 
     def pool(self, features: Features) -> Tensor:
