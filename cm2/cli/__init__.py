@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +9,7 @@ import typer
 
 from cm2.cli.about import show_version
 from cm2.cli.data import fabricate, prepare, prepare_sets, say_if_fabricated, verify
+from cm2.cli.failures import command_line, report, say, without_debug
 from cm2.cli.known import chapters, figures, one_of, tables
 from cm2.cli.options import (
     Absent,
@@ -34,11 +33,10 @@ from cm2.cli.options import (
     below,
     pairs,
 )
-from cm2.environment.extras import explain, require_extra
+from cm2.environment.extras import require_extra
 from cm2.errors import InputError
+from cm2.escape import terminal
 from cm2.progress import quiet_libraries
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(prepare, name="prepare")
@@ -47,32 +45,21 @@ app.command()(verify)
 
 
 def main() -> None:
-    """Runs the command line. A wrong value, a missing file or library, or a full disk gives one line on stderr and exit code 2."""
+    """Runs the command line. What the user can mend gives one line on stderr and exit code 2; see `cm2.cli.failures`."""
     quiet_libraries()
+    arguments, debug = without_debug(command_line())
     try:
-        app(_papermill_style(sys.argv[1:]), prog_name="cm2")  # shell completion is registered under this name, also for `python -m cm2`
-    except (ValueError, OSError, ImportError) as error:
-        if (message := _in_one_line(error)) is None:
-            raise
-        typer.secho(f"cm2: {message}", err=True, fg=typer.colors.RED)
-        raise SystemExit(2) from None
-
-
-def _in_one_line(error: Exception) -> str | None:
-    """The message of an error that the user can act on; None for one whose traceback is needed to understand it."""
-    if isinstance(error, ImportError):
-        return explain(error)
-    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-        where = f": {error.filename}" if error.filename else ""
-        return f"no space left on the device{where}; free some and call again" if error.errno in _FULL else None
-    # importing it takes seconds, and an error before anybody imported it is about no cohort
-    disclosure = sys.modules.get("cm2.cohorts.disclosure")
-    return str(error) if disclosure is None else disclosure.guard_text(str(error))
+        # shell completion is registered under this name, also for `python -m cm2`
+        code = app(_papermill_style(arguments), prog_name="cm2", standalone_mode=False)
+    except Exception as error:
+        code = report(error, arguments, debug)
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 @app.callback()
 def versions(
     version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the versions and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
     """Options of ``cm2`` itself."""
 
@@ -107,11 +94,11 @@ def train(
         runs = fit_all(configs, stays, RunStore(out), at_once, progress=True, devices=devices)
     say_if_fabricated(stays.disclosure)
     for run in runs:
-        typer.echo(run.path)
+        say(run.path)
         for split, metrics in run.metrics.items():
-            typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
+            say(f"{split:>5}  {_metrics_line(metrics)}")
     if record:
-        typer.echo(record_over_seeds(runs, record, Path("results")))
+        say(record_over_seeds(runs, record, Path("results")))
 
 
 @app.command()
@@ -138,7 +125,7 @@ def evaluate(
     stays = load_cohort(cohort)
     metrics = evaluate_run(Run(found), stays, split, pairs(absent), mechanism, seed, progress=True)
     say_if_fabricated(stays.disclosure)
-    typer.echo(f"{split:>5}  {_metrics_line(metrics)}")
+    say(f"{split:>5}  {_metrics_line(metrics)}")
 
 
 @app.command()
@@ -153,7 +140,7 @@ def runs(store: Store = None) -> None:
     for run in RunStore(store).runs():
         config, where = run.config, run.environment
         name = f"{config.method} {called(where)} {config.task} seed {config.seed}"
-        typer.echo(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(run.metrics['test'])}")
+        say(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(run.metrics['test'])}")
 
 
 @app.command(epilog=below("Tables", tables()))
@@ -204,7 +191,7 @@ def table(
         else:
             made = publish(name, cohort, publish_to, jobs=at_once, **options)
     for result in made:
-        typer.echo(markdown(result))
+        say(markdown(result))
 
 
 @app.command()
@@ -233,7 +220,7 @@ def confirm(
     read_plan(plan)  # what is wrong with it is said before the stays are prepared
     if cohort is None:
         cohort = prepare_sets(raw, out / "cohort", train_sets, test_sets)
-    typer.echo(text(decide(plan, load_cohort(cohort), out, jobs, RunStore(store))))
+    say(text(decide(plan, load_cohort(cohort), out, jobs, RunStore(store))))
 
 
 @app.command(epilog=below("Figures", figures()))
@@ -255,7 +242,7 @@ def figure(
     from cm2.runs.store import RunStore
 
     for path in regenerate(int(number), cohort, profile, out, seeds, jobs, pairs(settings, convert=str), RunStore(store)):
-        typer.echo(path)
+        say(path)
 
 
 @app.command()
@@ -298,10 +285,10 @@ def search(
             store=RunStore(store),
         )
     say_if_fabricated(stays.disclosure)
-    typer.echo(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
-    typer.echo(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))
+    say(found.trials.drop(columns=["runs"]).head(5).to_string(index=False))
+    say(f"{len(found.trials)} of {found.cells} cells; best: " + " ".join(f"--set {k}={v}" for k, v in found.settings.items()))
     for path in searching.write(found, out):
-        typer.echo(path)
+        say(path)
 
 
 @app.command()
@@ -332,16 +319,16 @@ def book(
 
     given = pairs(parameter, convert=str)
     try:
-        page = build(only or None, given, profile, jobs, report=typer.echo, strict=strict, limit=limit)
+        page = build(only or None, given, profile, jobs, report=say, strict=strict, limit=limit)
     except ChapterError as error:
         if error.page is not None:
-            typer.echo(error.page)
-        typer.secho(f"cm2: chapters that failed: {len(error.failures)}\n{error}", err=True, fg=typer.colors.RED)
+            say(error.page)
+        typer.secho(terminal(f"cm2: chapters that failed: {len(error.failures)}\n{error}"), err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from None
     except RenderError as error:
-        typer.secho(f"cm2: {error}", err=True, fg=typer.colors.RED)
+        typer.secho(terminal(f"cm2: {error}"), err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from None
-    typer.echo(page)
+    say(page)
 
 
 def _papermill_style(arguments: list[str]) -> list[str]:

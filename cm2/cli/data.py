@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cm2.cli.failures import say
 from cm2.cli.options import Absent, Mechanism, TestSets, TrainSets, pairs, separate
 from cm2.errors import InputError
 
@@ -161,7 +162,7 @@ def quirks() -> None:
     Example: cm2 prepare quirks
     """
     for name, sentence in _quirks().SENTENCES.items():
-        typer.echo(f"{name:<27} {sentence}")
+        say(f"{name:<27} {sentence}")
 
 
 @fabricate.command("mimic3")
@@ -170,7 +171,7 @@ def fabricated_mimic3(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
 
     Example: cm2 fabricate mimic3 --stays 2000 --out raw/mimic3
     """
-    typer.echo(_data_prep().fabricate_mimic3(out, stays=stays, seed=seed))
+    say(_data_prep().fabricate_mimic3(out, stays=stays, seed=seed))
 
 
 @fabricate.command("mimic4")
@@ -179,7 +180,7 @@ def fabricated_mimic4(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
 
     Example: cm2 fabricate mimic4 --stays 2000 --out raw/mimic4
     """
-    typer.echo(_data_prep().fabricate_mimic4(out, stays=stays, seed=seed))
+    say(_data_prep().fabricate_mimic4(out, stays=stays, seed=seed))
 
 
 @fabricate.command("eicu")
@@ -188,7 +189,7 @@ def fabricated_eicu(out: RawOut, stays: Stays = 2000, seed: Seed = 0) -> None:
 
     Example: cm2 fabricate eicu --stays 500 --out raw/eicu
     """
-    typer.echo(_data_prep().fabricate_eicu(out, stays=stays, seed=seed))
+    say(_data_prep().fabricate_eicu(out, stays=stays, seed=seed))
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="Folder of a prepared cohort, or of tables.")]) -> None:
@@ -203,11 +204,11 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder of a prepared coh
     tables = not (folder / MANIFEST).is_file() and bool(kept_tables(folder))
     found = Verification.of(verify_tables(folder)) if tables else verify_cohort(folder)
     for line in found.lines():
-        typer.echo(line)
+        say(line)
     if found.health:
-        typer.echo("\n" + found.health)
+        say("\n" + found.health)
     if len(found.comparison):
-        typer.echo("\n" + comparison_text(found.comparison))
+        say("\n" + comparison_text(found.comparison))
     if found.problems:
         raise typer.Exit(1)
 
@@ -257,7 +258,7 @@ def say_if_fabricated(disclosure: Disclosure) -> None:
     from cm2.cohorts.disclosure import FABRICATED
 
     if disclosure.fabricated:
-        typer.echo(FABRICATED)
+        say(FABRICATED)
 
 
 def _report(folder: Path) -> None:
@@ -271,12 +272,12 @@ def _report(folder: Path) -> None:
     say_if_fabricated(shown)
     for step in shown.flow(manifest["flow"]):
         note = f"  {step['note']}" if step.get("note") else ""
-        typer.echo(f"{step['stays']:>8,}  {step['step']}{note}")
-    typer.echo(folder)
+        say(f"{step['stays']:>8,}  {step['step']}{note}")
+    say(folder)
     for line, problem in health_findings(load_cohort(folder, verify=False)):
         if problem:
-            typer.echo(f"WARNING  {line}: {problem}; `cm2 verify {folder}` shows the table", err=True)
+            say(f"WARNING  {line}: {problem}; `cm2 verify {folder}` shows the table", err=True)
     from cm2.tables.verification import compare_with_paper, comparison_text
 
     if len(compared := compare_with_paper(folder)):
-        typer.echo(comparison_text(compared))
+        say(comparison_text(compared))

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from tqdm import tqdm
 
+from cm2.escape import terminal
 from cm2.progress.words import duration
 
 INTERVAL = 30.0
@@ -122,7 +123,7 @@ def bar(root: Root) -> Reporter:
             return
         if counted.key not in shown:
             shown[counted.key] = _Bar(
-                desc=", ".join(words),
+                desc=terminal(", ".join(words), lines=False),
                 total=counted.total,
                 initial=counted.first,
                 unit=counted.unit or "it",
@@ -134,8 +135,8 @@ def bar(root: Root) -> Reporter:
             shown[counted.key].start_t -= counted.seconds
         here = shown[counted.key]
         here.n = counted.done
-        here.set_description(", ".join(words), refresh=False)
-        here.set_postfix_str(counted.within, refresh=False)
+        here.set_description(terminal(", ".join(words), lines=False), refresh=False)
+        here.set_postfix_str(terminal(counted.within, lines=False), refresh=False)
         here.refresh()
 
     def end(how: str) -> None:
@@ -176,5 +177,5 @@ def _write_end(root: Root, how: str) -> None:
 
 
 def _write(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{terminal(line, lines=False)}\n")
     sys.stderr.flush()

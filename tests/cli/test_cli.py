@@ -1,6 +1,5 @@
 """The command line a newcomer types."""
 
-import errno
 import json
 import os
 import platform
@@ -207,18 +206,3 @@ def test_figure_2_is_written_with_data_and_provenance(tmp_path, monkeypatch, cap
     assert code == 0
     assert {p.name for p in tmp_path.iterdir()} == {f"figure-2.{e}" for e in ("svg", "pdf", "png", "csv", "json")}
     assert json.loads((tmp_path / "figure-2.json").read_text())["kendall_tau"] == 0.6
-
-
-@pytest.mark.parametrize(("number", "shown"), [(errno.ENOSPC, "cm2: no space left on the device: folder; free some"), (errno.EACCES, None)])
-def test_a_full_disk_is_one_line(number, shown, monkeypatch, capsys):
-    def refuse(*_, **__):
-        raise OSError(number, os.strerror(number), "folder")
-
-    monkeypatch.setattr("cm2.book.build", refuse)
-    if shown is None:
-        monkeypatch.setattr("sys.argv", ["cm2", "book"])
-        with pytest.raises(PermissionError):
-            cli.main()
-        return
-    code, out = run(monkeypatch, capsys, "book")
-    assert code == 2 and out.err.startswith(shown) and len(out.err.strip().splitlines()) == 1
