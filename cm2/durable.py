@@ -23,8 +23,6 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike
 
-from cm2.errors import InputError
-
 if sys.platform != "win32":
     import fcntl
 
@@ -113,23 +111,6 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, content: Any, **options: Any) -> Path:
     """Replaces a file by a JSON text; see ``json.dumps`` for the options."""
     return write_text(path, json.dumps(content, **({"indent": 1} | options)) + "\n")
-
-
-def read_json(path: Path, remedy: str) -> Any:
-    """The content of a JSON file.
-
-    Args:
-        path: of the file.
-        remedy: what to do if it is damaged, the end of the error.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON or of UTF-8
-        raise InputError(f"{path} is not valid JSON ({error}); {remedy}") from None
 
 
 def new_array(path: Path, dtype: DTypeLike, shape: Sequence[int]) -> np.memmap:

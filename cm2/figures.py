@@ -23,6 +23,7 @@ from cm2.config import Config
 from cm2.copulas import CopulaDistribution, make
 from cm2.durable import replaced, write_json
 from cm2.errors import InputError
+from cm2.escape import csv
 from cm2.methods import METHODS, Method
 from cm2.methods.cm2 import CM2
 from cm2.methods.released_score import ReleasedScore
@@ -192,7 +193,7 @@ def save(drawing: Drawing, out: Path, name: str) -> list[Path]:
             continue
         with replaced(path) as part:
             if path.suffix == ".csv":
-                drawing.data.to_csv(part, index=False, float_format="%.6g")
+                csv(drawing.data).to_csv(part, index=False, float_format="%.6g")
                 continue
             # without a date, equal figures are equal files
             undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[path.suffix[1:]]

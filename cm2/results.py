@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from cm2.durable import Lock, read_json, write_json
+from cm2.config.files import read_json
+from cm2.durable import Lock, write_json
 from cm2.environment.machine import describe
 from cm2.errors import InputError
+
+SCHEMA = {"*": {"value": (float, str), "format?": str, "provenance?": dict}}
+"""What a file of results holds; see `cm2.config.schema`."""
+REMEDY = "remove it, and execute the chapter again"
 
 
 def home() -> Path:
@@ -81,7 +86,7 @@ def read(chapter: str, name: str) -> float | int | str:
     found: dict[str, Any] = {}
     for path in (*([at / f"{chapter}.json"] if (at := kept()) else []), folder() / f"{chapter}.json"):
         if path.is_file():
-            found |= read_json(path, "remove it and execute that chapter again")
+            found |= read_json(path, SCHEMA, REMEDY)
     if name not in found:
         known = ", ".join(sorted(found)) or "none: execute that chapter first"
         raise InputError(f"chapter {chapter!r} has no result {name!r}; recorded: {known}")
@@ -110,5 +115,5 @@ def _update(path: Path, entries: Mapping[str, Any]) -> None:
     """Add entries to a file of results, atomically and under a lock: several processes may write to the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with Lock(path.with_name(f".{path.name}.lock")):
-        stored = read_json(path, "remove it and record its numbers again") if path.is_file() else {}
+        stored = read_json(path, SCHEMA, REMEDY) if path.is_file() else {}
         write_json(path, stored | dict(entries), ensure_ascii=False, sort_keys=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cm2.book.chapters import Chapter
-from cm2.durable import file_sha256, move, read_json, write_json
+from cm2.config.files import read_json
+from cm2.durable import file_sha256, move, write_json
 
 KEPT = 6
 """Executions kept per chapter; older ones are removed when a new one is stored."""
@@ -43,7 +44,7 @@ class Execution:
     @cached_property
     def meta(self) -> dict[str, Any]:
         """``key``, ``parameters``, ``seconds`` (wall time), ``commit``, ``machine``, ``without`` (chapters whose results it lacked)."""
-        return read_json(self.folder / META, "execute the chapter again")
+        return read_json(self.folder / META, remedy="execute the chapter again")
 
     def readable(self) -> bool:
         """Whether its ``meta.json`` can be read."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from cm2.book.chapters import Chapter
 from cm2.book.pages import exception, place, reader_notebook, stopped_at
 from cm2.book.worker import CELL_RAISED, KERNEL_DIED
-from cm2.durable import read_json, write_json
+from cm2.config.files import read_json
+from cm2.durable import write_json
 
 _NO_SPACE = os.strerror(errno.ENOSPC)
 
@@ -59,7 +60,7 @@ class Failures:
     def get(self, chapter: Chapter, key: str) -> Failure | None:
         """How the execution with this key failed, if it did."""
         try:
-            failure = Failure(**read_json(self.folder / f"{chapter.name}.json", ""))
+            failure = Failure(**read_json(self.folder / f"{chapter.name}.json"))
             failure = replace(failure, notebook=str(self.folder / Path(failure.notebook).name))
         except (FileNotFoundError, ValueError, TypeError):
             return None

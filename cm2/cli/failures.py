@@ -102,9 +102,9 @@ def _write_log(error: BaseException, arguments: list[str]) -> Path | None:
     return path
 
 
-def say(text: object) -> None:
-    """Prints a result. Names and paths in it cannot steer the terminal."""
-    typer.echo(terminal(text))
+def say(text: object, err: bool = False) -> None:
+    """Prints a result, or on stderr a warning. Names and paths in it cannot steer the terminal."""
+    typer.echo(terminal(text), err=err)
 
 
 def without_debug(arguments: list[str]) -> tuple[list[str], bool]:

@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from cm2.config.files import read_json
 from cm2.config.schema import check, plain_name
-from cm2.durable import read_json, write_json
+from cm2.durable import write_json
 from cm2.errors import InputError
 
 FORMAT = 1
@@ -45,6 +46,8 @@ def _checksum(value: Any) -> None:
         raise InputError(f"expected 64 hexadecimal digits, got {value!r:.80}")
 
 
+AGAIN = "prepare the cohort again"
+"""What to do about a cohort that cannot be read."""
 _COUNT = (int, None)  # None: a small count that is not shown
 SCHEMA = {
     "name": plain_name,
@@ -110,7 +113,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.is_file():
         raise InputError(f"{path} is not a prepared cohort: it has no {MANIFEST}; write one with `cm2 prepare`")
-    manifest = read_json(file, "prepare the cohort again")
+    manifest = read_json(file, object, AGAIN)
     given = manifest.get("format") if isinstance(manifest, dict) else None
     if given != FORMAT:
         raise InputError(f"{file}: format {given!r} is not supported, this version reads {FORMAT}; prepare the cohort again")
@@ -118,7 +121,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         check(manifest, SCHEMA, str(file))
         _check_files(manifest, str(file))
     except ValueError as error:
-        raise InputError(f"{error}; prepare the cohort again") from None
+        raise InputError(f"{error}; {AGAIN}") from None
     return manifest
 
 
@@ -137,7 +140,7 @@ def read_exact(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
     if PRIVATE not in manifest["sizes"]:
         return manifest
-    private = read_json(path / PRIVATE, "prepare the cohort again")
+    private = read_json(path / PRIVATE, remedy=AGAIN)
     return manifest | private | {"counts": manifest.get("counts", {}) | private.get("counts", {})}
 
 

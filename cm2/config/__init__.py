@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from cm2.config.baselines import BaselineConfig, DrFuseConfig, InterleavedConfig, LSMTConfig
 from cm2.config.checks import one_of
 from cm2.config.encoders import EncoderConfig, ImageEncoderConfig, SeriesEncoderConfig, TextEncoderConfig, VectorEncoderConfig
+from cm2.config.files import read_toml
 from cm2.config.model import ModelConfig
 from cm2.config.names import choose, did_you_mean
 from cm2.config.reading import build, keyed, later, merge
@@ -41,6 +41,7 @@ __all__ = [
 PROFILES = Path(__file__).parent / "profiles"
 RECIPES = Path(__file__).parent / "recipes"
 """Settings of CM² by name, ``v3.toml`` and so on, on top of a profile's sizes."""
+LARGEST_SEED = 2**63
 MECHANISMS = ("mcar", "mar", "mnar")
 """Missingness mechanisms; see `cm2.cohorts.missingness`."""
 
@@ -80,6 +81,8 @@ class Config:
 
     def __post_init__(self) -> None:
         one_of("mechanism", self.mechanism, MECHANISMS)
+        if not 0 <= self.seed < LARGEST_SEED:
+            raise InputError(f"seed: expected a whole number from 0 to below 2^63, got {self.seed:g}")
         if not 0 < self.labels <= 1:
             raise InputError(f"labels: expected a share above 0 and at most 1, got {self.labels}")
 
@@ -100,7 +103,7 @@ class Config:
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
             raise InputError(f"unknown profile {profile!r}; choose one of {known}, or give the path of a TOML file")
-        tree = tomllib.loads(path.read_text())
+        tree = read_toml(path)
         overrides = dict(overrides or {})
         recipe = overrides.pop("recipe", None)
         if recipe is not None:
@@ -150,7 +153,7 @@ def _recipe(name: str) -> dict[str, Any]:
     path = RECIPES / f"{name}.toml"
     if not path.is_file():
         raise InputError(f"unknown recipe {name!r}; {choose(name, sorted(p.stem for p in RECIPES.glob('*.toml')))}")
-    return tomllib.loads(path.read_text())
+    return read_toml(path)
 
 
 def _cut_directions(model: dict[str, Any]) -> None:

@@ -17,11 +17,16 @@ def one_of(name: str, value: str, known: Iterable[str]) -> None:
         raise InputError(f"{name}: unknown value {value!r}; {choose(value, known)}")
 
 
+LARGEST_WHOLE, LARGEST_RATE = 2**31, 1e30
+"""What the libraries below can count with, and what a step of 32 bits can be multiplied by."""
+
+
 def positive(**values: float) -> None:
     """Raises ValueError for the first value that is not above 0 and finite."""
     for name, value in values.items():
         if not 0 < value < math.inf:
             raise InputError(f"{name}: expected a positive number, got {value}")
+        _not_absurd(name, value)
 
 
 def not_negative(**values: float) -> None:
@@ -29,6 +34,13 @@ def not_negative(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < math.inf:
             raise InputError(f"{name}: expected 0 or a positive number, got {value}")
+        _not_absurd(name, value)
+
+
+def _not_absurd(name: str, value: float) -> None:
+    limit = LARGEST_WHOLE if isinstance(value, int) else LARGEST_RATE
+    if value >= limit:
+        raise InputError(f"{name}: expected a number below {limit:g}, got {value:g}")
 
 
 def rates(**values: float) -> None:

@@ -56,19 +56,38 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
             return None
         kind = next(k for k in get_args(kind) if k is not type(None))
     if get_origin(kind) is dict:
-        pairs = json.loads(value) if isinstance(value, str) else value
-        return {str(k): float(v) for k, v in pairs.items()}
+        return _rates(value, name)
     if get_origin(kind) is tuple:
         parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        return tuple(str(part) for part in parts)
-    if kind is bool and isinstance(value, str):
-        if value.lower() not in ("true", "false"):
-            raise InputError(f"{name}: expected true or false, got {value!r}")
-        return value.lower() == "true"
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            raise InputError(f"{name}: expected names, got {value!r:.60}")
+        return tuple(parts)
+    if kind is bool:
+        if str(value).lower() not in ("true", "false"):
+            raise InputError(f"{name}: expected true or false, got {value!r:.60}")
+        return str(value).lower() == "true"
+    return _scalar(kind, value, name)
+
+
+def _scalar(kind: Any, value: Any, name: str) -> Any:
     try:
+        if isinstance(value, bool | Mapping | list | tuple | None):
+            raise TypeError
         converted = kind(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected {kind.__name__}, got {value!r}") from error
-    if kind is int and float(value) != converted:
+        whole = kind is not int or isinstance(value, str) or float(value) == converted
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name}: expected {kind.__name__}, got {value!r:.60}") from error
+    if not whole:
         raise InputError(f"{name}: expected a whole number, got {value!r}")
+    if kind is str and not converted.isprintable():
+        raise InputError(f"{name}: expected text without control characters, got {value!r:.60}")
     return converted
+
+
+def _rates(value: Any, name: str) -> dict[str, float]:
+    """Numbers by name, given as such or as JSON."""
+    try:
+        pairs = json.loads(value) if isinstance(value, str) else value
+        return {str(key): float(number) for key, number in pairs.items()}
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+        raise InputError(f'{name}: expected a number for each name, as in {{"image": 0.5}}, got {value!r:.60}') from None

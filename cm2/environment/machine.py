@@ -35,6 +35,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def memory() -> int:
+    """Bytes of this machine's memory; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
 def describe(facts: dict[str, Any] | None = None) -> str:
     """One line: ``AMD EPYC, x86_64, AVX512, 1 thread, Linux, Python 3.11.7, torch 2.15.0``.
 

@@ -12,8 +12,12 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cm2.batch import Batch
-from cm2.cohorts import Stays
-from cm2.config import TrainConfig
+from cm2.cohorts import Cohort, Stays
+from cm2.config import Config, TrainConfig
+from cm2.environment.machine import memory
+from cm2.errors import InputError
+from cm2.methods import Method
+from cm2.networks.encoders import TextEncoder
 
 
 class EpochSampler(Sampler[list[int]]):
@@ -41,6 +45,27 @@ class EpochSampler(Sampler[list[int]]):
     def _rank() -> tuple[int, int]:
         ready = distributed.is_available() and distributed.is_initialized()
         return (distributed.get_rank(), distributed.get_world_size()) if ready else (0, 1)
+
+
+def check_memory(method: Method, config: Config, cohort: Cohort) -> None:
+    """Estimates the memory of a batch of texts: attention holds a number for every pair of tokens, in each head and layer.
+
+    Raises:
+        InputError: the scores alone, which training keeps for the gradient, do not fit into the memory of the machine.
+    """
+    bert = next((module.bert.config for module in method.modules() if isinstance(module, TextEncoder)), None)
+    room = memory()
+    if bert is None or not room or torch.accelerator.is_available():
+        return
+    for modality in (modality for modality in cohort.modalities if modality.vocabulary):
+        *documents, length = modality.shape
+        texts = min(config.train.batch_size, len(cohort.stays)) * math.prod(documents)
+        needed = 4 * texts * bert.num_hidden_layers * bert.num_attention_heads * length**2
+        if needed > room:
+            raise InputError(
+                f"{modality.name}: texts of {length:,} tokens need {needed / 1e9:,.0f} GB or more in a batch of {config.train.batch_size},"
+                f" this machine has {room / 1e9:,.0f}; lower encoder.text.max_length = {config.encoder.text.max_length} or train.batch_size"
+            )
 
 
 def loader(stays: Stays, config: TrainConfig, seed: int = 0, shuffle: bool = False) -> DataLoader[Batch]:

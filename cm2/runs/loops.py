@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 
 from cm2.batch import Batch
 from cm2.config import Config
-from cm2.errors import InputError
+from cm2.errors import DivergedError
 from cm2.methods.contract import Method, Pretraining
 from cm2.metrics import aupr, auroc
 from cm2.runs.batches import EpochSampler
@@ -28,6 +28,10 @@ _LOWER = {
     "alignment": "model.lambda_alignment",
 }
 """Setting that weighs a term of the loss, for the error of a training that diverges."""
+LARGEST = 2.0**24
+"""Above it 32 bits do not resolve a change of the loss by 1."""
+_LIMITS = {"task": 87.0}
+"""Of a mean cross-entropy: it belongs to probabilities that 32 bits cannot hold."""
 for _name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # they log device lists, advertisements and every process that starts
 
@@ -128,6 +132,8 @@ class TrainingLoop(LightningModule):
             distributed.all_gather_object(everyone, (probability, label))
             probability, label = (torch.cat(parts) for parts in zip(*everyone, strict=True))
         truth, predicted = label.numpy(), probability.numpy()
+        if not np.isfinite(predicted).all():
+            raise diverged(self.config, self.current_epoch + 1, "predicted probability", float("nan"))
         self._valid = {"valid_auroc": auroc(truth, predicted), "valid_aupr": aupr(truth, predicted)}
         self.log("valid_auroc", self._valid["valid_auroc"], sync_dist=self.trainer.world_size > 1)
         # averaged parameters are swapped out again by now, and training goes on with the fitted ones
@@ -161,21 +167,51 @@ class TrainingLoop(LightningModule):
             self.sampler.epoch = checkpoint["epoch"] + 1
 
     def _check_divergence(self) -> None:
-        """Stops before anything is stored, where a term of the loss is no longer a number."""
-        broken = [name for name, total in self._sums.items() if not math.isfinite(float(total))]
-        if not broken:
-            return
-        term = next((name for name in broken if name != "loss"), "loss")
-        setting = next((setting for start, setting in _LOWER.items() if term.startswith(start)), "train.learning_rate")
-        value, epoch = float(self._sums[term]), self.current_epoch + 1
-        hint = f"lower {setting} or train.learning_rate, or set train.gradient_clip"
-        raise InputError(
-            f"{self.config.method}: training diverged in epoch {epoch}: the term {term} is {value}; {hint}. Nothing of the run is stored"
-        )
+        """Stops before anything is stored, where a term of the loss is no longer a number, or so large that nothing can be learnt."""
+        means = {name: float(total) / max(self._steps, 1) for name, total in self._sums.items()}
+        broken = [name for name, mean in means.items() if not abs(mean) < _LIMITS.get(name, LARGEST)]
+        if broken:
+            term = next((name for name in broken if name != "loss"), "loss")
+            raise diverged(self.config, self.current_epoch + 1, term, means[term], means)
 
     def _seed(self, epoch: int, step: int) -> None:
         state = np.random.SeedSequence((self.config.seed, epoch, step)).generate_state(1)[0]
         torch.manual_seed(int(state))
+
+
+def diverged(config: Config, epoch: int, term: str, value: float, terms: Mapping[str, float] | None = None) -> DivergedError:
+    """The error of a training that led nowhere: epoch, term and value, and the settings to change with their values.
+
+    Args:
+        config: of the run.
+        epoch: counted from 1.
+        term: of the loss, or a prediction.
+        value: of the term.
+        terms: all of the loss, by name; the weight whose part of it is largest is named.
+    """
+    train, names = config.train, []
+    weighed = {of: setting for of in terms or () for start, setting in _LOWER.items() if of.startswith(start)}
+    if config.method == "cm2" and weighed:
+        share = {setting: abs((terms or {})[of] * _value(config, setting)) for of, setting in weighed.items() if _value(config, setting)}
+        if broken := weighed.get(term) or (term == "loss" and share and max(share, key=lambda setting: _rank(share[setting]))):
+            names.append(broken)
+    names += ["train.learning_rate", *(["train.law_learning_rate"] if train.law_learning_rate > train.learning_rate else [])]
+    clip = "" if train.gradient_clip else ", or set train.gradient_clip"
+    settings = " or ".join(f"{name} = {_value(config, name):g}" for name in names)
+    return DivergedError(
+        f"training diverged in epoch {epoch} ({config.method}, seed {config.seed}): the {'term ' if terms else ''}{term} is {value:g};"
+        f" lower {settings}{clip}."
+        " Nothing of the run is stored"
+    )
+
+
+def _value(config: Config, setting: str) -> float:
+    group, name = setting.split(".")
+    return float(getattr(getattr(config, group), name))
+
+
+def _rank(share: float) -> float:
+    return math.inf if math.isnan(share) else share
 
 
 class PretrainingLoop(TrainingLoop):

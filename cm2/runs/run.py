@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from pyarrow import parquet
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 
 from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import Disclosure
+from cm2.cohorts.format import SPLITS
 from cm2.config import Config
-from cm2.durable import file_sha256, read_json
+from cm2.config.files import read_json, read_text
+from cm2.config.schema import Schema, plain_name
+from cm2.durable import file_sha256
 from cm2.errors import InputError
+from cm2.escape import one_line
 from cm2.methods import Method, build_method, tokenised
 
 CHECKSUMS = "checksums.json"
@@ -26,6 +33,13 @@ BEST, LAST, PRETRAINING = "best.ckpt", "last.ckpt", "pretraining.ckpt"
 """Among a run's checkpoints: the best epoch, the last one, the last one of a pre-training."""
 WEIGHTS = "model.safetensors"
 _PARTS = ("predictions.parquet", "history.csv", WEIGHTS)
+REMEDY = "remove the run and train it again"
+SCHEMAS: Mapping[str, Schema] = {
+    "config.json": dict,
+    "metrics.json": {split: {"auroc": float, "aupr": float, "n": float, "positives": float, "*": float} for split in ("valid", "test")},
+    "environment.json": {"cohort": plain_name, "cohort_checksum": str, "date": str, "device?": str, "seconds?": float, "weights?": str},
+}
+"""What the JSON files of a run hold; see `cm2.config.schema`."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +51,25 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """Configuration of the run."""
-        return Config.from_dict(self._read("config.json"))
+        tree = self._read("config.json")
+        try:
+            return Config.from_dict(tree)
+        except ValueError as error:
+            raise InputError(f"{self.path / 'config.json'}: {error}; {REMEDY}") from None
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row per epoch: loss terms, validation metrics, the copula's α and τ."""
-        return pd.read_csv(self.path / "history.csv")
+        path = self.path / "history.csv"
+        try:
+            frame = pd.read_csv(StringIO(read_text(path, REMEDY)))
+        except pd.errors.EmptyDataError:  # a method that is fitted in one go
+            return pd.DataFrame()
+        except (ValueError, pd.errors.ParserError) as error:
+            raise InputError(f"{path}: not a table of epochs ({error}); {REMEDY}") from None
+        if strange := [str(name) for name in frame if not is_numeric_dtype(frame[name])]:
+            raise InputError(f"{path}: column {strange[0]}: expected numbers; {REMEDY}")
+        return frame
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
@@ -61,7 +88,16 @@ class Run:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """``split``, ``stay_id``, ``label``, ``probability``, ``variance``."""
-        return pd.read_parquet(self.path / "predictions.parquet")
+        path = self.path / "predictions.parquet"
+        try:
+            frame = pd.read_parquet(path)
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing; {REMEDY}") from None
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: not a file of predictions ({one_line(error):.80}); {REMEDY}") from None
+        if wrong := _wrong(frame):
+            raise InputError(f"{path}: {wrong}; {REMEDY}")
+        return frame
 
     def load_method(self, cohort: Cohort) -> Method:
         """The trained method, in evaluation mode.
@@ -82,8 +118,8 @@ class Run:
             raise InputError(f"{file} is damaged (wrong checksum); remove the run and train it again")
         try:
             missing, unexpected = load_model(method, file, strict=False)
-        except SafetensorError as error:
-            raise InputError(f"{file} is damaged ({error}); remove the run and train it again") from None
+        except (SafetensorError, OSError, KeyError) as error:
+            raise InputError(f"{file} is damaged ({one_line(error):.80}); {REMEDY}") from None
         except RuntimeError as error:  # torch lists every tensor whose shape differs
             trained = self.environment["cohort"]
             raise InputError(
@@ -110,4 +146,19 @@ class Run:
         return f"wrong checksum of {changed[0]}" if changed else ""
 
     def _read(self, name: str) -> dict[str, Any]:
-        return read_json(self.path / name, "remove the run and train it again")
+        return read_json(self.path / name, SCHEMAS[name], REMEDY)
+
+
+def _wrong(frame: pd.DataFrame) -> str:
+    """What is wrong with a frame of predictions; empty if nothing is."""
+    if missing := [name for name in ("split", "stay_id", "label", "probability", "variance") if name not in frame]:
+        return f"the column {missing[0]} is missing"
+    if strange := set(frame["split"].astype(str)) - set(SPLITS):
+        return f"column split: unknown split {min(strange)!r:.40}"
+    if not is_integer_dtype(frame["stay_id"]):
+        return "column stay_id: expected whole numbers"
+    if not all(is_numeric_dtype(frame[name]) for name in ("label", "probability", "variance")):
+        return "columns label, probability and variance: expected numbers"
+    if not frame["label"].isin((0, 1)).all():
+        return "column label: expected 0 or 1"
+    return "" if frame["probability"].between(0, 1).all() else "column probability: expected numbers from 0 to 1"

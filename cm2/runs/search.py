@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,9 +23,12 @@ from filelock import Timeout
 from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config
+from cm2.config.files import read_toml
+from cm2.config.schema import plain_name
 from cm2.durable import Lock, write_json, write_text
 from cm2.environment.extras import require
 from cm2.errors import InputError
+from cm2.escape import csv
 from cm2.methods import build_method, tokenised
 from cm2.progress import Progress
 from cm2.results import home
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 GRID = Path(__file__).with_suffix(".toml")
+SCHEMA = {"parameter?": [{"name": plain_name, "fields": [str], "values": [(float, str, bool)], "methods?": [str]}]}
+"""What a grid's TOML file holds; see `cm2.config.schema`."""
 OBJECTIVE = "auroc"
 """Metric to maximise on the validation stays, as in the paper."""
 
@@ -78,10 +82,10 @@ def read_grid(path: Path = GRID, method: str = "cm2") -> list[Parameter]:
     """
     if not path.is_file():
         raise InputError(f"{path} is not there; a grid is a TOML file with [[parameter]] entries, as {GRID.name} of the package")
-    entries = tomllib.loads(path.read_text()).get("parameter", [])
+    entries = read_toml(path, SCHEMA).get("parameter", [])
     for entry in entries:
-        if not {"name", "fields", "values"} <= set(entry) <= {"name", "fields", "values", "methods"} or not entry["values"]:
-            raise InputError(f"{path.name}: a parameter has a name, fields and values, and may have methods; got {entry}")
+        if not set(entry) <= {"name", "fields", "values", "methods"} or not entry["fields"] or not entry["values"]:
+            raise InputError(f"{path.name}: a parameter has a name, fields and values, and may have methods; got {entry!r:.80}")
     axes = [Parameter(e["name"], tuple(e["fields"]), tuple(e["values"]), tuple(e.get("methods", ()))) for e in entries]
     chosen = [axis for axis in axes if not axis.methods or method in axis.methods]
     if not chosen:
@@ -177,7 +181,7 @@ def write(found: Found, out: Path) -> list[Path]:
     best = {"valid_auroc": float(found.trials.iloc[0]["valid_auroc"]), "tried": len(found.trials), "cells": found.cells}
     content = {"settings": found.settings, **best, "provenance": found.provenance}
     return [
-        write_text(out / f"{stem}.csv", found.trials.to_csv(index=False, float_format="%.6g")),
+        write_text(out / f"{stem}.csv", csv(found.trials).to_csv(index=False, float_format="%.6g")),
         write_json(out / f"{stem}.json", content, ensure_ascii=False),
     ]
 

@@ -18,11 +18,13 @@ from safetensors.torch import save_model
 from cm2.cohorts import Cohort, Stays, load_cohort
 from cm2.config import Config
 from cm2.durable import Lock, file_sha256, move, replaced, set_aside, write_json
-from cm2.errors import InputError
+from cm2.errors import DivergedError, InputError
 from cm2.methods import METHODS, Method, build_method, starts_from, tokenised
+from cm2.methods.contract import FitsStays
 from cm2.metrics import summary
 from cm2.progress import Progress
 from cm2.results import home
+from cm2.runs.batches import check_memory
 from cm2.runs.provenance import provenance
 from cm2.runs.run import CHECKSUMS, PRETRAINING, WEIGHTS, Run
 
@@ -114,7 +116,11 @@ class RunStore:
         name = f"training {config.method} seed {config.seed}"
         with Progress(name, show=progress) as shown, Lock(self.root / f".{key}.lock"), _ONE_AT_A_TIME:
             if (run := self.find(config, cohort)) is None:
-                run = self._compute(config, cohort, key, shown, devices)
+                try:
+                    run = self._compute(config, cohort, key, shown, devices)
+                except DivergedError:  # from its checkpoint it would go on to the same end
+                    shutil.rmtree(self.root / f".{key}.partial", ignore_errors=True)
+                    raise
         return run
 
     def _compute(self, config: Config, cohort: Cohort, key: str, progress: Progress, devices: int) -> Run:
@@ -123,6 +129,7 @@ class RunStore:
         method = build_method(config, cohort)
         stays = _stays(config, cohort)
         _check_outcomes(config, cohort, stays)
+        check_memory(method, config, cohort)
         complete = all(bool(stays[name].present.all()) for name in ("train", "valid"))
         # of two processes that need the same weights the second waits for the first
         with Lock(self.root / f".{config.in_training(complete).digest()[:16]}.training.lock"):
@@ -186,6 +193,8 @@ def _save(method: Method, config: Config, cohort: Cohort, stays: Mapping[str, St
     from cm2.runs.trainer import predictions
 
     frames = {name: predictions(method, config, stays[name], progress=True) for name in ("valid", "test")}
+    if not isinstance(method, FitsStays):
+        _check_collapse(config, frames["valid"]["probability"], Run(folder).history)
     with replaced(folder / "predictions.parquet") as part:
         pd.concat(frames, names=["split"]).reset_index("split").to_parquet(part, index=False)
     with replaced(folder / WEIGHTS) as part:
@@ -203,6 +212,15 @@ def _metrics(frame: pd.DataFrame, cohort: Cohort, task: str, split: str) -> dict
     """Metrics of predictions as far as they may be shown, also beside all stays of the split."""
     found = summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
     return cohort.disclosure.metrics(found, cohort.outcomes(task), cohort.outcomes(task, split))
+
+
+def _check_collapse(config: Config, probability: pd.Series, history: pd.DataFrame) -> None:
+    """Raises DivergedError for a network that predicts the same for every stay in its best epoch: its AUROC is exactly 0.5."""
+    if len(probability) > 1 and probability.nunique() == 1:
+        from cm2.runs.loops import diverged
+
+        epoch = int(history["valid_auroc"].argmax()) + 1 if "valid_auroc" in history else 1
+        raise diverged(config, epoch, "predicted probability of every validation stay", float(probability.iloc[0]))
 
 
 def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = None, progress: bool = True, devices: int = 1) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import FABRICATED
 from cm2.cohorts.format import fabricated
+from cm2.config.files import read_json
 from cm2.config.reading import build
 from cm2.durable import write_json, write_text
 from cm2.errors import InputError
@@ -187,9 +187,8 @@ def _stored(out: Path, digest: str, cohort: Cohort) -> Confirmation | None:
     if not path.is_file():
         return None
     try:
-        tree = dict(json.loads(path.read_text(encoding="utf-8")))
-        return _same_decision(tree, digest, cohort, path)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        return _same_decision(read_json(path), digest, cohort, path)
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no decision of a plan ({error!r:.80}); give another folder with --out") from None
 
 

@@ -5,13 +5,14 @@ A plan is a TOML file with a block for each statement, committed before it is ru
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cm2.config.files import read_toml
 from cm2.config.reading import build
+from cm2.config.schema import plain_name
 from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.loading import load_table
@@ -64,6 +65,8 @@ class ConfirmatoryPlan:
     statement: tuple[Statement, ...] = ()
 
 
+SCHEMA = {"title": plain_name, "statement?": [{"*": (str, float, [str])}]}
+"""What a plan's TOML file holds, beside the types of the fields; see `cm2.config.schema`."""
 Block = TypeVar("Block", Statement, ConfirmatoryPlan)
 
 
@@ -75,10 +78,7 @@ def read_plan(path: Path) -> ConfirmatoryPlan:
     """
     if not path.is_file():
         raise InputError(f"there is no plan {path}; give a TOML file with a title, a profile, a number of seeds and statements")
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path.name}: {error}") from None
+    tree = read_toml(path, SCHEMA)
     blocks = tree.pop("statement", [])
     plan = _block(ConfirmatoryPlan, tree, path.name)
     if plan.seeds < 2:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.format import fabricated
+from cm2.config.files import read_json
 from cm2.durable import write_json
 from cm2.errors import InputError
 from cm2.kinds import kind
@@ -75,7 +75,7 @@ def kept_description(name: str) -> dict[str, Any]:
     path = folder / name / "cohort.json" if folder else None
     if path is None or not path.is_file():
         raise InputError(f"no description of {name!r} under results/; write one with cm2.tables.description.write_description")
-    described = json.loads(path.read_text(encoding="utf-8"))
+    described = read_json(path)
     if described.get("format") != FORMAT:
         raise InputError(f"{path}: format {described.get('format')!r}, this version of cm2 reads {FORMAT}; write it again")
     return described

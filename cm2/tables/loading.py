@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
+from cm2.config.files import read_toml
 from cm2.config.names import choose
-from cm2.config.schema import check, plain_name
+from cm2.config.schema import plain_name
 from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.spec import ABSENT, HERE, Row, Section, TableSpec, check_known, read_block
@@ -47,11 +47,7 @@ def load_table(name: str | int | Path) -> TableSpec:
     path = Path(text) if text.endswith(".toml") else HERE / f"{'table-' if text.isdigit() else ''}{text}.toml"
     if not path.is_file() or path.stem == "cohorts":
         raise InputError(f"there is no table {text!r}; {choose(text, known)}, or give a TOML file")
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name}: {error}") from None
-    check(tree, SCHEMA, path.name)
+    tree = read_toml(path, SCHEMA)
     tree["row"] = tuple(read_block(Row, block, path) for block in tree.get("row", ()))
     tree["section"] = tuple(read_block(Section, block, path) for block in tree.get("section", ()))
     spec = read_block(TableSpec, tree | {"name": path.stem.removeprefix("table-")}, path)

@@ -21,11 +21,16 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from scipy.special import expit, logit
 
+from cm2.config.schema import check
 from cm2.durable import Lock, replaced, set_aside
 from cm2.errors import InputError
+from cm2.escape import one_line
 from cm2.runs.run import Run
 
 FORMAT = 1
+SCHEMA = {"format": int, "tasks": {"*": str}, "same": {"*": str}}
+"""What its metadata hold; see `cm2.config.schema`."""
+AGAIN = "compute its tables again with `cm2 table`"
 STAY = "stay_id"
 LABEL = "label "
 """What a column of labels is called before the name of its task."""
@@ -88,13 +93,17 @@ def read_predictions(path: Path, runs: Iterable[str]) -> dict[str, Predicted]:
     try:
         table = parquet.read_table(path)
         about = json.loads((table.schema.metadata or {})[b"cm2"])
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a file of predictions ({error}); compute its tables again with `cm2 table`") from None
+        check(about, SCHEMA, "its metadata")
+    except (pa.ArrowException, OSError, KeyError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a file of predictions ({one_line(error):.100}); {AGAIN}") from None
     if about["format"] != FORMAT:
         raise InputError(f"{path}: format {about['format']!r}, this version of cm2 reads and writes {FORMAT}; compute its tables again")
     if missing := [key for key in runs if key not in about["tasks"]]:
         raise InputError(f"{path} lacks the predictions of {len(missing)} runs, such as {missing[0]}; compute the table again")
-    return {key: _column(table, about["same"].get(key, key), about["tasks"][key]) for key in runs}
+    try:
+        return {key: _column(table, about["same"].get(key, key), about["tasks"][key]) for key in runs}
+    except (pa.ArrowException, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not hold what it lists ({one_line(error):.100}); {AGAIN}") from None
 
 
 def write_predictions(path: Path, found: Mapping[str, Predicted], keep: Collection[str] = ()) -> None:

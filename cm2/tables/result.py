@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts.format import fabricated
+from cm2.config.files import read_json
 from cm2.config.schema import check, plain_name
 from cm2.durable import write_text
 from cm2.errors import InputError
+from cm2.escape import csv
 from cm2.tables.older import upgraded
 from cm2.uncertainty import Measured, over_seeds
 
@@ -63,6 +65,7 @@ SCHEMA = {
     ],
 }
 """What a table's JSON file holds; see `cm2.config.schema`."""
+ELSEWHERE = "remove it, or write elsewhere with --out"
 _SCORES = ("density", "dependence", "cosine", "conditional", "marginal", "mean", "zero")
 """How labels of rows of alignment and imputation end in results stored before a score had a field of its own."""
 
@@ -204,21 +207,19 @@ def read(path: Path | str) -> TableResult:
     if not path.is_file():
         raise InputError(f"there is no file {path}; write it with `cm2 table`")
     try:
-        tree = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is not a table of results ({error}); remove it, or write elsewhere with --out") from None
+        tree = read_json(path, remedy=ELSEWHERE)
+    except InputError as error:
+        raise InputError(f"not a table of results: {error}") from None
     if (given := tree.pop("format", None)) not in (FORMAT, SUMMED):
-        raise InputError(
-            f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; remove it, or write elsewhere with --out"
-        )
+        raise InputError(f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; {ELSEWHERE}")
     try:
         check(tree, SCHEMA, str(path))
         return _result(upgraded(tree) if given == SUMMED else tree)
     except ValueError as error:
         where = "" if str(error).startswith(str(path)) else f"{path}: "
-        raise InputError(f"{where}{error}; remove it, or write elsewhere with --out") from None
+        raise InputError(f"{where}{error}; {ELSEWHERE}") from None
     except (TypeError, LookupError, StopIteration) as error:
-        raise InputError(f"{path} is not a table of results ({error!r:.80}); remove it, or write elsewhere with --out") from None
+        raise InputError(f"{path} is not a table of results ({error!r:.80}); {ELSEWHERE}") from None
 
 
 def _result(tree: dict[str, Any]) -> TableResult:
@@ -235,8 +236,8 @@ def _result(tree: dict[str, Any]) -> TableResult:
 def is_table(path: Path) -> bool:
     """Whether a JSON file is one of a table: other results lie beside tables."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        tree = read_json(path)
+    except InputError:
         return False
     return isinstance(tree, dict) and {"cells", "kind", "key"} <= tree.keys()
 
@@ -245,7 +246,7 @@ def write(result: TableResult, markdown: str, folder: Path, stem: str) -> list[P
     """Writes ``stem`` as CSV, JSON and Markdown into a folder; each file is replaced atomically."""
     tree = {"format": FORMAT, **{name: value for name, value in vars(result).items() if name != "cells"}}
     texts = {
-        "csv": result.frame().to_csv(index=False, float_format="%.6g"),
+        "csv": csv(result.frame()).to_csv(index=False, float_format="%.6g"),
         "json": _one_line_a_cell(tree, result.cells),
         "md": markdown,
     }

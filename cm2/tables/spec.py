@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cm2.cohorts import Cohort
+from cm2.config.files import read_toml
 from cm2.config.names import choose, did_you_mean
 from cm2.errors import InputError
 
@@ -143,7 +143,7 @@ def roles() -> dict[str, Role]:
         ValueError: an unknown key, or a modality that the cohort does not have.
     """
     path = HERE / "cohorts.toml"
-    found = {name: read_block(Role, block, path) for name, block in tomllib.loads(path.read_text()).items()}
+    found = {name: read_block(Role, block, path) for name, block in read_toml(path).items()}
     for name, role in found.items():
         for modality in (*role.partial, *(part for group in role.counted for part in group.split(" | ") if group != "all")):
             check_known(modality, role.modalities, f"{path.name}: {name}: modality")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cm2.cohorts.disclosure import Disclosure
 from cm2.errors import InputError
+from cm2.escape import html
 
 
 class Flow:
@@ -55,7 +56,7 @@ def draw_flow(steps: list[dict[str, Any]], path: Path, note: str = "") -> None:
     for i, step in enumerate(steps):
         y = 10 + i * (height + gap)
         parts.append(f'<rect x="10" y="{y}" width="{width}" height="{height}" rx="6" fill="none" stroke="#767676"/>')
-        parts.append(f'<text x="{10 + width / 2}" y="{y + 19}">{_escaped(step["step"])}</text>')
+        parts.append(f'<text x="{10 + width / 2}" y="{y + 19}">{html(step["step"])}</text>')
         parts.append(f'<text x="{10 + width / 2}" y="{y + 37}" font-weight="bold">{step["stays"]:,}</text>')
         if i:
             x = 10 + width / 2
@@ -63,14 +64,10 @@ def draw_flow(steps: list[dict[str, Any]], path: Path, note: str = "") -> None:
         if step["dropped"]:
             parts.append(f'<text x="{10 + width + 14}" y="{y + 28}" text-anchor="start">\N{MINUS SIGN}{step["dropped"]:,}</text>')
     if note:
-        parts.append(f'<text x="10" y="{total - 12}" text-anchor="start" font-size="8.5">{_escaped(note)}</text>')
+        parts.append(f'<text x="10" y="{total - 12}" text-anchor="start" font-size="8.5">{html(note)}</text>')
     arrow = '<path d="M0 0L6 3L0 6z" fill="#767676"/>'
     head = f'<marker id="head" markerWidth="7" markerHeight="7" refX="5" refY="3" orient="auto">{arrow}</marker>'
     style = 'font-family="sans-serif" font-size="14" fill="#767676" text-anchor="middle"'
     box = f'viewBox="0 0 {width + 130} {total}" width="{width + 130}" height="{total}"'
     title = f"<title>Flow chart: {steps[0]['stays']:,} to {steps[-1]['stays']:,} stays</title>"
     path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" {box} {style}>{title}<defs>{head}</defs>{"".join(parts)}</svg>\n')
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -64,7 +64,9 @@ def test_any_other_error_is_a_fault_of_ours(fails, error, tmp_path):
     code, _, err = fails(error)
     (log,) = (tmp_path / "home" / "errors").iterdir()
     assert code == 70 and len(err.strip().splitlines()) == 1
-    assert err.startswith(f"cm2: this is a fault of cm2, not of what you gave: {type(error).__name__} in cm2/cli/__init__.py, line ")
+    assert err.strip().startswith(
+        f"cm2: this is a fault of cm2, not of what you gave: {type(error).__name__} in cm2/cli/__init__.py, line "
+    )
     assert str(log) in err and "--debug" in err and "SECURITY.md" in err
     assert "30012345" not in err, "a message may quote data"
     text = log.read_text()
