@@ -10,7 +10,7 @@ QUICK := $(addprefix tests/,test_house_rules.py test_layers.py test_readme.py bo
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check portable mutants lint format figures env lock clean
+.PHONY: help book test check portable mutants lint format figures env lock sbom clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,9 +52,13 @@ env: $(STAMP)  ## Create .venv from requirements.lock and install this package i
 $(STAMP): requirements.lock pyproject.toml .ci/environment.sh
 	@sh .ci/environment.sh $(VENV) "$(PYTHON)"
 
-lock: $(STAMP)  ## Write requirements.lock from what is installed in .venv.
+lock: $(STAMP)  ## Write requirements.lock, with hashes, from what is installed in .venv; needs uv.
 	@$(VENV)/bin/python .ci/lock.py > requirements.lock.part && mv requirements.lock.part requirements.lock
 	@touch $(STAMP)
+
+sbom: $(STAMP)  ## Write sbom.json, the software bill of materials (CycloneDX) of what is installed in .venv.
+	@$(VENV)/bin/python .ci/sbom.py > sbom.json.part && mv sbom.json.part sbom.json
+	@echo "wrote sbom.json"
 
 clean:  ## Remove the rendered book and executed chapters; trained runs (.cm2) and .venv stay.
 	@rm -rf _build

@@ -1,4 +1,4 @@
-"""Text from elsewhere at the borders it crosses: one function each for Markdown, HTML, tables of a spreadsheet and the terminal.
+"""Text from elsewhere at the borders it crosses: one function each for Markdown, HTML, figures, spreadsheets and the terminal.
 
 Names of cohorts, modalities, tasks and rows, and paths, come from files that anyone may have written. They are checked where they are read
 (`cm2.config.schema.plain_name`), and escaped where they are written.
@@ -38,6 +38,11 @@ def one_line(text: object) -> str:
 def markdown(text: object) -> str:
     """A name inside Markdown or MyST: shown as it is, never as markup, HTML, a role, mathematics or the end of a table's cell."""
     return _MARKDOWN.sub(r"\\\g<0>", one_line(text)).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def drawn(text: object) -> str:
+    """Text in a figure, where a dollar sign would begin a formula."""
+    return terminal(text).replace("$", r"\$")
 
 
 def html(text: object) -> str:

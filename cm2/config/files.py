@@ -43,10 +43,11 @@ def read_json(path: Path, schema: Schema = dict, remedy: str = REMEDY) -> Any:
     Raises:
         InputError: a file that is missing or no JSON, or an entry that is not as the schema says.
     """
+    text = read_text(path, remedy)
     try:
-        tree = json.loads(read_text(path, remedy))
-    except InputError:
-        raise
+        tree = json.loads(text)
+        if "\\ud" in text.lower():  # half a pair of UTF-16, which nothing can write
+            json.dumps(tree, ensure_ascii=False).encode()
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from None
     except RecursionError:
@@ -56,10 +57,9 @@ def read_json(path: Path, schema: Schema = dict, remedy: str = REMEDY) -> Any:
 
 def read_toml(path: Path, schema: Schema = dict, remedy: str = REMEDY) -> Any:
     """What a TOML file holds; arguments and errors are those of `read_json`."""
+    text = read_text(path, remedy)
     try:
-        tree = tomllib.loads(read_text(path, remedy))
-    except InputError:
-        raise
+        tree = tomllib.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: not valid TOML ({error}); {remedy}") from None
     except RecursionError:

@@ -61,7 +61,7 @@ def plain_name(name: Any, what: str = "") -> str:
     before = f"{what}: " if what else ""
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{before}{name!r:.60} is no name; give a text that is not empty")
-    wrong = next((character for character in name if not character.isprintable() or character in "<`{}"), None)
+    wrong = next((character for character in name if not character.isprintable() or character in "<`{}$"), None)
     if wrong is None and name[0] in "=+-@":
         wrong = name[0]
     if wrong is not None:

@@ -12,6 +12,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from cm2.cohorts.disclosure import SUBSET
 from cm2.errors import InputError
+from cm2.escape import drawn
 from cm2.plots.style import COLOURS, INK, style
 
 WIDTH, HEIGHT, PITCH = 3.7, 0.52, 0.8
@@ -51,7 +52,7 @@ def flow_chart(steps: Sequence[Mapping[str, Any]]) -> Figure:
                     linestyle="--" if subset else "-",
                 )
             )
-            said = "\n".join([*textwrap.wrap(step["step"], LETTERS), f"{step['stays']:,}"])
+            said = "\n".join([*textwrap.wrap(drawn(step["step"]), LETTERS), f"{step['stays']:,}"])
             size, spacing = (9, 1.25) if said.count("\n") < 2 else (7.5, 1.15)
             ax.text(WIDTH / 2, y, said, ha="center", va="center", fontsize=size, color=INK, linespacing=spacing)
             if place:

@@ -16,6 +16,7 @@ from cm2.config.files import read_json
 from cm2.config.reading import build
 from cm2.durable import write_json, write_text
 from cm2.errors import InputError
+from cm2.escape import markdown as escape
 from cm2.progress import Progress
 from cm2.runs.provenance import called, provenance
 from cm2.runs.store import RunStore
@@ -123,14 +124,15 @@ def outcome(statement: Statement, cells: Sequence[Cell], level: float = LEVEL) -
 
 def text(result: Confirmation) -> str:
     """The decisions as Markdown."""
-    parts = [f"# {result.title}\n", *([f"**{FABRICATED}**\n"] if fabricated(result.provenance) else [])]
+    parts = [f"# {escape(result.title)}\n", *([f"**{FABRICATED}**\n"] if fabricated(result.provenance) else [])]
     for n, one in enumerate(result.decided, start=1):
         s, own = one.statement, one.cells[0]
         value = "too few stays" if own.value is None else f"{own.value:.4f}, sd {own.sd or 0:.4f}"
-        parts.append(f"## {n}. {s.says}\n\n**{one.outcome.capitalize()}.** Confirmed if {_rule(s)}.\n")
-        parts.append(f"{s.row} ({s.section}, {s.task}, {s.metric}; {counted(own)}): {value}.\n")
+        parts.append(f"## {n}. {escape(s.says)}\n\n**{one.outcome.capitalize()}.** Confirmed if {_rule(s)}.\n")
+        parts.append(f"{escape(s.row)} ({escape(s.section)}, {escape(s.task)}, {escape(s.metric)}; {counted(own)}): {value}.\n")
         lines = [
-            f"| {cell.row} | {-d['estimate']:+.4f} | [{-d['high']:+.4f}, {-d['low']:+.4f}] | {p_text(d['p'])} | {p_text(d['p_holm'])} |"
+            f"| {escape(cell.row)} | {-d['estimate']:+.4f} | [{-d['high']:+.4f}, {-d['low']:+.4f}] |"
+            f" {p_text(d['p'])} | {p_text(d['p_holm'])} |"
             for cell in one.cells[1:]
             if (d := cell.difference) is not None
         ]
@@ -140,7 +142,7 @@ def text(result: Confirmation) -> str:
     committed = f"committed in {result.commit[:12]}" if result.commit else "not in a repository"
     parts.append(
         "Intervals and p-values from both stays and seeds; Holm's correction over all comparisons of the plan.\n\n"
-        f"Plan {result.plan[:12]}, {committed}. Source: cohort {called(p)} ({p['cohort_checksum'][:12]}), profile {p['profile']},"
+        f"Plan {result.plan[:12]}, {committed}. Source: cohort {escape(called(p))} ({p['cohort_checksum'][:12]}), profile {p['profile']},"
         f" seeds 0 to {p['seeds'] - 1}, cm2 {p['cm2']}, {p['date']}, {p['device']}.\n"
     )
     return "\n".join(parts)

@@ -10,6 +10,7 @@ from cm2.cohorts.disclosure import DIGITS, FABRICATED, SMALLEST
 from cm2.cohorts.format import fabricated
 from cm2.config.names import did_you_mean
 from cm2.errors import InputError
+from cm2.escape import markdown as escape
 from cm2.paper import printed
 from cm2.runs.provenance import called
 from cm2.tables.contract import kind_of
@@ -28,7 +29,7 @@ def markdown(result: TableResult) -> str:
     if not kind_of(result.kind).differences_only:
         parts.append(values(result))
     if any(cell.difference for cell in result.cells):
-        parts += [f"## Differences to {result.reference}\n", differences(result)]
+        parts += [f"## Differences to {escape(result.reference)}\n", differences(result)]
     return "\n".join([*parts, _told(result)])
 
 
@@ -205,7 +206,7 @@ def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper:
         rows.setdefault((cell.section, cell.row), {})[cell.task, cell.metric] = cell
     scored = any(cell.score for cell in cells)
     labels = [score] if scored else []
-    lines = [["", *labels, *(f"{task} {headings.get(metric, metric)}".strip() for task, metric in columns)]]
+    lines = [["", *labels, *(f"{escape(task)} {headings.get(metric) or escape(metric)}".strip() for task, metric in columns)]]
     blank = [""] * len(labels)
     lines.append(["---"] * len(lines[0]))
     section = None
@@ -213,14 +214,14 @@ def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper:
         if block != section:
             section = block
             sizes = _sizes([cell for cell in cells if cell.section == block])
-            lines.append([f"**{block}**", *blank, *(sizes.pop(task, "") for task, _ in columns)])
+            lines.append([f"**{escape(block)}**", *blank, *(sizes.pop(task, "") for task, _ in columns)])
         first = next(iter(found.values()))
-        labels = [first.method, first.score] if scored else [label]
+        labels = [*map(escape, (first.method, first.score) if scored else (label,))]
         lines.append([*labels, *(show(found[c]) if c in found else "" for c in columns)])
         if paper and (cohort := next((c.printed["cohort"] for c in found.values() if c.printed), None)) is not None:
             words = (_printed(found[c]) if c in found else "" for c in columns)
-            lines.append([f"*paper, {COHORTS.get(cohort, cohort)}*", *blank, *words])
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines) + "\n"
+            lines.append([f"*paper, {COHORTS.get(cohort) or escape(cohort)}*", *blank, *words])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _sizes(cells: Sequence[Cell]) -> dict[str, str]:
@@ -239,7 +240,7 @@ def _range(counts: Sequence[int]) -> str:
 
 
 def _heading(result: TableResult) -> str:
-    return f"Table {result.name}. {result.title}" if result.name.isdigit() else result.title
+    return f"Table {result.name}. {escape(result.title)}" if result.name.isdigit() else escape(result.title)
 
 
 def intervals(result: TableResult) -> str:
@@ -263,4 +264,4 @@ def _source(result: TableResult) -> str:
     words = [f"cohort {called(p)} ({p['cohort_checksum'][:12]})", f"cm2 {p['cm2']}", p["date"], p["device"]]
     words += [p["machine"]] if "machine" in p else []
     words[1:1] = [f"profile {p['profile']}", f"seeds 0 to {p['seeds'] - 1}" if p["seeds"] > 1 else "seed 0"] if "profile" in p else []
-    return f"Source: {', '.join(words)}.\n"
+    return f"Source: {', '.join(map(escape, words))}.\n"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from cm2.errors import InputError
+from cm2.escape import markdown as escape
 from cm2.tables.result import Cell, TableResult
 from cm2.tables.text import NAMES
 
@@ -106,11 +107,11 @@ def verdict_grid(result: TableResult, level: float = LEVEL) -> str:
     columns = list(dict.fromkeys(zip(found["section"], found["task"], strict=True)))
     at = found.set_index(["row", "metric", "section", "task"])["verdict"]
     metrics = list(dict.fromkeys(found["metric"]))
-    head = f"{result.reference} against, in {' / '.join(NAMES.get(metric, metric) for metric in metrics)}"
-    lines = [[head, *(f"{section}, {task}" for section, task in columns)], ["---"] * (len(columns) + 1)]
+    head = f"{escape(result.reference)} against, in {' / '.join(NAMES.get(metric, metric) for metric in metrics)}"
+    lines = [[head, *(f"{escape(section)}, {escape(task)}" for section, task in columns)], ["---"] * (len(columns) + 1)]
     for row in dict.fromkeys(found["row"]):
         words = [[at.get((row, metric, *column), "") for metric in metrics] for column in columns]
-        lines.append([row, *(_both(pair) for pair in words)])
+        lines.append([escape(row), *(_both(pair) for pair in words)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -136,9 +137,10 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
         raise InputError(f"table {result.name} compares nothing in {metric}")
     ordered = sorted(compared, key=lambda pair: -abs(pair[1]["estimate"]))
     if not any(repeated(d) for _, d in compared):
-        return f"One seed was trained, which decides none of the {len(compared)} differences in {NAMES[metric]} to “{result.reference}”."
+        none = f"which decides none of the {len(compared)} differences in {NAMES[metric]} to “{escape(result.reference)}”"
+        return f"One seed was trained, {none}."
     distinct = [(cell, d) for cell, d in ordered if d["p_holm"] < level and repeated(d)]
-    what = f"{NAMES[metric]} to “{result.reference}”"
+    what = f"{NAMES[metric]} to “{escape(result.reference)}”"
     if not distinct:
         few, article = ("The only difference", "no") if len(compared) == 1 else (f"None of the {len(compared)} differences", "a")
         cell, d = ordered[0]
@@ -155,4 +157,4 @@ def _side(cell: Cell, estimate: float) -> str:
 
 
 def _place(cell: Cell, what: str) -> str:
-    return f"“{cell.row}” {what} ({', '.join(word for word in (cell.task, cell.section) if word)})"
+    return f"“{escape(cell.row)}” {what} ({', '.join(escape(word) for word in (cell.task, cell.section) if word)})"

@@ -19,8 +19,10 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from cm2.config.files import read_text
 from cm2.durable import FULL, replaced
 from cm2.errors import InputError
+from cm2.escape import one_line
 from cm2.progress import Progress
 
 BASE_URL = "https://physionet.org/files/challenge-2012/1.0.0/"
@@ -28,6 +30,9 @@ SUMS = "SHA256SUMS.txt"
 HEADER = b"Time,Parameter,Value"
 OUTCOMES = ["RecordID", "SAPS-I", "SOFA", "Length_of_stay", "Survival", "In-hospital_death"]
 HOURS = 48
+LARGEST_RECORD, LARGEST_SET, MOST_MEMBERS, DEEPEST = 1 << 20, 1 << 28, 100_000, 3
+"""Bytes of a record and of a set as unpacked, files and depth of an archive: far above the official ones, which have 4,000 records of
+15 KB at most."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def _records(raw: Path, name: str, sums: dict[str, str]) -> list[tuple[int, byte
         _verify(archive, sums)
         members = _archive_members(archive)
     elif folder.is_dir():
-        members = ((path.name, path.read_bytes()) for path in folder.iterdir() if path.is_file())
+        members = ((path.name, _small(path)) for path in folder.iterdir() if path.is_file())
     else:
         raise InputError(f"neither {archive} nor the folder {folder} exists; put one there or pass download=True")
     found: dict[int, bytes] = {}
@@ -121,14 +126,57 @@ def _records(raw: Path, name: str, sums: dict[str, str]) -> list[tuple[int, byte
 
 
 def _archive_members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files in an archive, which is read as a stream and never as a whole: a small one may unpack to anything.
+
+    Raises:
+        InputError: an archive that is cut off or no tar.gz, or a member that is no file, lies elsewhere, or is too large for a record.
+    """
+    members = total = 0
     try:
-        unpacked = gzip.decompress(archive.read_bytes())
-        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+        _check_size(archive)
+        with tarfile.open(archive, mode="r|gz") as tar:
             for member in tar:
+                members += 1
+                total += member.size
+                _check_member(archive, member, members, total)
                 if member.isfile() and (file := tar.extractfile(member)) is not None:
                     yield Path(member.name).name, file.read()
-    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
-        raise InputError(f"{archive} is truncated or not a tar.gz archive ({error}); fetch it again") from None
+    except PermissionError:  # not a damaged archive
+        raise
+    except (EOFError, OSError, zlib.error, tarfile.TarError, ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{archive} is truncated or not a tar.gz archive ({one_line(error)}); fetch it again") from None
+
+
+def _check_member(archive: Path, member: tarfile.TarInfo, members: int, total: int) -> None:
+    name = f"{archive}: its member {member.name!r:.80}"
+    if not (member.isfile() or member.isdir()):
+        raise InputError(f"{name} is a link or a device, not a record; fetch the official archive")
+    parts = Path(member.name).parts
+    if member.name.startswith("/") or ".." in parts or len(parts) > DEEPEST:
+        raise InputError(f"{name} lies outside the folder of its set; fetch the official archive")
+    if member.size > LARGEST_RECORD:
+        raise InputError(f"{name} has {member.size:,} bytes, a record at most {LARGEST_RECORD:,}; fetch the official archive")
+    if members > MOST_MEMBERS or total > LARGEST_SET:
+        most = f"{MOST_MEMBERS:,} files or {LARGEST_SET:,} bytes"
+        raise InputError(f"{archive} unpacks to more than {most}, a set has 4,000 records; fetch the official archive")
+
+
+def _check_size(archive: Path) -> None:
+    """Unpacks to nowhere: a header of a tar is read whole, whatever its size, and the checksum of gzip is behind the tar's end."""
+    size = 0
+    with gzip.open(archive) as file:
+        while block := file.read(1 << 20):
+            size += len(block)
+            if size > LARGEST_SET:
+                raise InputError(f"{archive} unpacks to more than {LARGEST_SET:,} bytes; fetch the official archive")
+
+
+def _small(path: Path) -> bytes:
+    if (size := path.stat().st_size) > LARGEST_RECORD:
+        raise InputError(f"{path} has {size:,} bytes, a record at most {LARGEST_RECORD:,}; use the official file")
+    return path.read_bytes()
 
 
 def _body(record: int, content: bytes, where: str) -> bytes:
@@ -178,13 +226,14 @@ def _minute(time: str) -> int:
 
 
 def _outcomes(path: Path, record_id: np.ndarray, name: str) -> pd.DataFrame:
-    header = path.read_text(encoding="utf-8-sig").partition("\n")[0].strip()
+    text = read_text(path, "use the official file", "utf-8-sig")
+    header = text.partition("\n")[0].strip()
     if header != ",".join(OUTCOMES):
         raise InputError(f"{path}: expected the header {','.join(OUTCOMES)!r}, got {header[:100]!r}; use the official file")
     try:
-        frame = pd.read_csv(path, encoding="utf-8-sig").astype("int64")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise InputError(f"{path}: its rows are not whole numbers ({error}); use the official file") from None
+        frame = pd.read_csv(io.StringIO(text)).astype("int64")
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        raise InputError(f"{path}: its rows are not whole numbers ({one_line(error)}); use the official file") from None
     if (twice := frame["RecordID"].duplicated()).any():
         raise InputError(f"{path}: record {frame['RecordID'][twice].iloc[0]} has two outcomes; use the official file")
     for have, need, what in (
@@ -201,8 +250,14 @@ def _outcomes(path: Path, record_id: np.ndarray, name: str) -> pd.DataFrame:
 
 
 def _checksums(path: Path) -> dict[str, str]:
-    pairs = (line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip())
-    return {name.strip().lstrip("*./"): checksum.lower() for checksum, name in pairs}
+    found = {}
+    for number, line in enumerate(read_text(path, "delete it, or download it again").splitlines(), start=1):
+        checksum, _, name = line.strip().partition(" ")
+        if line.strip() and not (re.fullmatch("[0-9a-fA-F]{64}", checksum) and name.strip()):
+            raise InputError(f"{path}: line {number}: expected a SHA-256 and a name, got {line!r:.60}; delete it, or download it again")
+        if line.strip():
+            found[name.strip().lstrip("*./")] = checksum.lower()
+    return found
 
 
 def _verify(path: Path, sums: dict[str, str]) -> None:

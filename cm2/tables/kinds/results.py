@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from cm2.escape import markdown as escape
 from cm2.runs.run import Run
 from cm2.tables.contract import TableKind
 from cm2.tables.law_warnings import FAR
@@ -51,8 +52,8 @@ class Results(TableKind):
             counted = sum("se_seeds" in d for d in compared)
             chance = "both stays and seeds" if counted == len(compared) else "the stays alone, as one seed cannot say what another would"
             parts.append(
-                f"Differences: row minus {result.reference}, with the 95 % interval and p-value from {chance}; Holm's correction over the"
-                f" {len(compared)} tests of the table."
+                f"Differences: row minus {escape(result.reference)}, with the 95 % interval and p-value from {chance};"
+                f" Holm's correction over the {len(compared)} tests of the table."
             )
         if any("p_equivalent" in d for d in compared):
             margin = result.provenance["margin"]
