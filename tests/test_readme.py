@@ -130,7 +130,7 @@ def test_the_lock_fits_the_ranges():
 
 def test_conda_users_get_the_same_lock():
     text = (ROOT / "environment.yml").read_text()
-    assert "-r requirements.lock" in text and "--no-deps --no-build-isolation -e ." in text.partition("name:")[0] and "==" not in text
+    assert "-r requirements.lock" in text and "-e . --no-deps --no-build-isolation" in text.partition("name:")[0] and "==" not in text
 
 
 def test_the_citation_names_the_papers_authors():

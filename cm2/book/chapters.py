@@ -9,6 +9,7 @@ from typing import Any
 
 from cm2.config.names import choose
 from cm2.errors import InputError
+from cm2.escape import one_line
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def resolve_parameters(
         if name not in chapters:
             raise InputError(f"there is no chapter {name!r}; {choose(name, chapters)}")
     known = sorted(path.stem for path in (Path(__file__).parents[1] / "config" / "profiles").glob("*.toml"))
-    given = {"profile": profile} | {name: _scalar(value) for name, value in (parameters or {}).items()}
+    given = {"profile": profile} | {name: _scalar(name, value) for name, value in (parameters or {}).items()}
     if given["profile"] not in known:
         raise InputError(f"there is no profile {given['profile']!r}; {choose(str(given['profile']), known)}")
     for name in parameters or ():
@@ -204,10 +205,13 @@ def _known(parameter: str, known: Sequence[str]) -> str:
     return choose(parameter, known) if known else "there is none"
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(name: str, value: Any) -> Any:
     import yaml
 
-    return yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date with a month 13
+        raise InputError(f"parameter {name}: {value!r:.60} is no YAML scalar ({one_line(error):.80}); quote it, or give another") from None
 
 
 def _checked(name: str, value: Any, chapter: Chapter) -> Any:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from cm2.batch import Modality
 from cm2.cohorts.disclosure import Disclosure, Group
-from cm2.cohorts.format import MANIFEST, PRESENT, SPLITS, read_stays
+from cm2.cohorts.files import read_array, read_frame, read_stays
+from cm2.cohorts.format import MANIFEST, PRESENT, SPLITS, STAYS
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
@@ -50,9 +50,8 @@ class Cohort:
         self.manifest = manifest
         self.max_length = max_length
         self.vocabulary_size = vocabulary_size
-        self.stays = read_stays(path, manifest)
-        columns = [f"{PRESENT}{name}" for name in manifest["modalities"]]
-        self.present = self.stays[columns].to_numpy(dtype=bool)
+        self.stays = read_stays(path / STAYS, manifest)
+        self.present = self.stays[[f"{PRESENT}{name}" for name in manifest["modalities"]]].to_numpy(dtype=bool)
         self._given = tokenizer
         self._cache: dict[tuple[str, str], Any] = {}
         self._stamps = _stamps(path, manifest)
@@ -176,7 +175,7 @@ class Cohort:
 
     def array(self, name: str) -> np.ndarray:
         """Memory map of all stays of a series, image or vector modality: ``(n, T, F)``, ``(n, H, W)`` uint8 or ``(n, F)``."""
-        return self._cached("array", name, lambda: np.load(self.path / self._entry(name)["file"], mmap_mode="r"))
+        return self._cached("array", name, lambda: read_array(self.path / self._entry(name)["file"]))
 
     def texts(self, name: str) -> list[str | None]:
         """Texts of a modality, all stays; None where missing."""
@@ -261,7 +260,7 @@ class Cohort:
         return kind(entry["kind"]).modality(self, name, entry)
 
     def _read_texts(self, name: str) -> list[str | None]:
-        frame = pd.read_parquet(self.path / self._entry(name)["file"])
+        frame = read_frame(self.path / self._entry(name)["file"], ("stay_id", "text"))
         if not frame["stay_id"].equals(self.stays["stay_id"]):
             raise InputError(f"{self._entry(name)['file']}: its stays are not those of stays.parquet in the same order; prepare again")
         return [text if isinstance(text, str) else None for text in frame["text"]]

@@ -13,9 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-
 from cm2.config.files import read_json
 from cm2.config.schema import check, plain_name
 from cm2.durable import write_json
@@ -155,25 +152,3 @@ def _check_files(manifest: Mapping[str, Any], where: str) -> None:
         check(name, _file_name, where)
         if name not in manifest["sizes"] or name not in manifest["checksums"]:
             raise InputError(f"{where}: the file {name} has no size or no checksum")
-
-
-def read_stays(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Reads the table of the stays of a prepared cohort, one row each.
-
-    Raises:
-        ValueError: it is no table, lacks a column or has one of another type, repeats a stay, or has a split or an outcome that is none.
-    """
-    file = path / STAYS
-    try:
-        stays = pd.read_parquet(file)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file} is not a table of stays ({error}); prepare the cohort again") from None
-    tasks, present = list(manifest["tasks"]), [f"{PRESENT}{name}" for name in manifest["modalities"]]
-    if missing := [name for name in ("stay_id", "split", *tasks, *present) if name not in stays]:
-        raise InputError(f"{file} lacks the column {missing[0]}; prepare the cohort again")
-    kinds = {"stay_id": "i", **dict.fromkeys(tasks, "i"), **dict.fromkeys(present, "b")}
-    if wrong := [name for name, kind in kinds.items() if stays[name].dtype.kind != kind]:
-        raise InputError(f"{file}: the column {wrong[0]} is of type {stays[wrong[0]].dtype}; prepare the cohort again")
-    if not stays["stay_id"].is_unique or not stays["split"].isin(SPLITS).all() or not stays[tasks].isin((-1, 0, 1)).all(axis=None):
-        raise InputError(f"{file}: a stay occurs twice, or a split or an outcome is none that there is; prepare the cohort again")
-    return stays

@@ -189,7 +189,7 @@ def _stored(out: Path, digest: str, cohort: Cohort) -> Confirmation | None:
     if not path.is_file():
         return None
     try:
-        return _same_decision(read_json(path), digest, cohort, path)
+        return _same_decision(read_json(path, remedy="give another folder with --out"), digest, cohort, path)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no decision of a plan ({error!r:.80}); give another folder with --out") from None
 

@@ -80,13 +80,16 @@ def recompute(result: TableResult, folder: Path) -> list[Cell]:
     Raises:
         ValueError: a table stored without predictions, or predictions that are missing or do not match the table.
     """
-    if SCORES in result.provenance:
-        found = kind_of(result.kind).recomputed(result, read_scores(folder / result.provenance[SCORES]))
-    elif keeps_predictions(result):
-        runs = dict.fromkeys(key for cell in result.cells for key in cell.runs)
-        found = recomputed(result, read_predictions(folder / result.provenance["predictions"], runs))
-    else:
+    if not stored_with(result):
         raise InputError(f"table {result.name} was stored without predictions and cannot be computed again; run `cm2 table` anew")
+    path = folder / Path(result.provenance[stored_with(result)]).name
+    try:
+        if SCORES in result.provenance:
+            found = kind_of(result.kind).recomputed(result, read_scores(path))
+        else:
+            found = recomputed(result, read_predictions(path, dict.fromkeys(key for cell in result.cells for key in cell.runs)))
+    except (LookupError, TypeError) as error:
+        raise InputError(f"table {result.name} in {folder} lacks what its numbers depend on ({error!r:.60}); compute it again") from None
     if wrong := next((name for a, b in zip(result.cells, found, strict=True) for name in _differing(asdict(a), asdict(b))), ""):
         raise InputError(
             f"table {result.name} in {folder} does not match its {stored_with(result)}: another {wrong}; compute the table again with"

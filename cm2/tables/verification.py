@@ -184,7 +184,7 @@ def _counts(cohort: Cohort) -> Iterator[Finding]:
 
 
 def _flow(cohort: Cohort) -> Iterator[Finding]:
-    charts = [one["flow"] for one in _told(cohort)]
+    charts = [one.get("flow", []) for one in _told(cohort)]
     gaps = dict.fromkeys(b["step"] for steps in charts for a, b in pairwise(steps) if a["stays"] - b["dropped"] != b["stays"])
     yield "each step of the flow chart leaves what it does not drop", f"not so at {', '.join(gaps)}" if gaps else ""
     ends = all(any(step["stays"] == len(cohort.stays) for step in steps) for steps in charts)
@@ -215,7 +215,7 @@ def _series(cohort: Cohort) -> Iterator[Finding]:
         masks = [i for i, feature in enumerate(features) if feature.startswith(MASK)]
         one_hot = [i for i, feature in enumerate(features) if "->" in feature and i not in masks]
         yield f"{name}: masks and categories are 0 or 1", "" if _binary(values, masks + one_hot) else "other values"
-        statistics = cohort.manifest["normalisation"].get(name)
+        statistics = cohort.manifest.get("normalisation", {}).get(name)
         if statistics and "features" in statistics and "split" in statistics:
             yield _standardised(cohort, name, statistics)
 

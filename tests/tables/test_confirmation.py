@@ -78,7 +78,7 @@ def test_a_plan_is_decided_once(tiny, store, tmp_path, fast, monkeypatch):
     assert confirm(path, tiny, out, store=store, progress=False) == result
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "confirmation.json").write_text("[1")
-    with pytest.raises(ValueError, match=r"confirmation\.json is no decision of a plan"):
+    with pytest.raises(ValueError, match=r"confirmation\.json: not valid JSON"):
         confirm(path, tiny, tmp_path / "broken", store=store, progress=False)
     with pytest.raises(ValueError, match="is the decision of another plan"):
         confirm(written(tmp_path / "other", PLAN.replace("0.1", "0.2")), tiny, out, store=store, progress=False)

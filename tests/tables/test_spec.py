@@ -1,6 +1,5 @@
 """Tables as data: every one reads, points at rows that the paper prints, and says what is wrong before anything is trained."""
 
-import json
 import random
 import tomllib
 
@@ -12,7 +11,7 @@ from cm2.tables import load_table, plan, table, table_names
 from cm2.tables.planning import check_methods, resolve
 from cm2.tables.spec import HERE, choose_modalities, role_of, roles
 from cm2.tables.text import intervals
-from tests.mutations import mutated
+from tests.mutations import as_toml, mutated
 from tests.tables.conftest import FAST, write
 
 PRINTED = {**dict.fromkeys((2, 3, 7), 6), 4: 3, 5: 4, 6: 3, 9: 3, 10: 8, 11: 5}
@@ -263,15 +262,3 @@ def test_a_mutated_table_file_is_read_or_refused_in_one_line(tmp_path, tiny, mon
             refused += 1
             assert "\n" not in str(error), error
     assert refused > 100
-
-
-def as_toml(tree) -> str:
-    """Plain values as TOML; JSON's texts, numbers and lists are TOML's, but for null and NaN."""
-    word = lambda value: (
-        "{ " + ", ".join(f"{json.dumps(k)} = {word(v)}" for k, v in value.items()) + " }"
-        if isinstance(value, dict)
-        else "[" + ", ".join(map(word, value)) + "]"
-        if isinstance(value, list)
-        else json.dumps("null" if value is None else value).replace("NaN", "nan")
-    )
-    return "".join(f"{json.dumps(key)} = {word(value)}\n" for key, value in tree.items())
