@@ -1,8 +1,8 @@
 """Print requirements.lock from an environment in which everything is installed: ``.venv/bin/python .ci/lock.py > requirements.lock``.
 
-The lock holds what ``cm2[prep,search,cluster,book,test]`` needs, directly or not, and the build tools of an editable install without isolation: the
-installed versions, what other systems and versions of Python need beside them, and the SHA-256 of every file of each, from the index. pip
-then refuses a file that is another. uv finds them out without downloading a package: ``pip install uv`` first.
+The lock holds what ``cm2[prep,search,cluster,book,test]`` needs, directly or not, and the build tools of an editable install without
+isolation: the installed versions, what other systems and versions of Python need beside them, and the SHA-256 of every file of each, from
+the index. pip then refuses a file that is another. uv finds them out without downloading a package: ``pip install uv`` first.
 """
 
 import re

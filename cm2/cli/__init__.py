@@ -35,7 +35,7 @@ from cm2.cli.options import (
 )
 from cm2.environment.extras import require_extra
 from cm2.errors import InputError
-from cm2.escape import terminal
+from cm2.escape import one_line, terminal
 from cm2.progress import quiet_libraries
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -138,9 +138,13 @@ def runs(store: Store = None) -> None:
     from cm2.runs.store import RunStore
 
     for run in RunStore(store).runs():
-        config, where = run.config, run.environment
+        try:
+            config, where, metrics = run.config, run.environment, run.metrics["test"]
+        except InputError as error:  # one of many: the others are listed
+            say(f"{run.path.name}  cannot be read: {one_line(error)}")
+            continue
         name = f"{config.method} {called(where)} {config.task} seed {config.seed}"
-        say(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(run.metrics['test'])}")
+        say(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(metrics)}")
 
 
 @app.command(epilog=below("Tables", tables()))

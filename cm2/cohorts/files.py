@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def read_array(path: Path) -> np.ndarray:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError, SyntaxError, TypeError, OverflowError, KeyError, RecursionError) as error:
+    except (OSError, EOFError, ValueError, SyntaxError, TokenError, TypeError, OverflowError, KeyError, RecursionError) as error:
         said = of_the_system(error) if isinstance(error, OSError) else None
         raise InputError(said or f"{path}: not a whole array of numbers ({one_line(error):.100}); {AGAIN}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":

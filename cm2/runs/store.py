@@ -26,7 +26,7 @@ from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.batches import check_memory
 from cm2.runs.provenance import provenance
-from cm2.runs.run import CHECKSUMS, PRETRAINING, WEIGHTS, Run
+from cm2.runs.run import CHECKSUMS, PRETRAINING, REMEDY, WEIGHTS, Run
 
 _ONE_AT_A_TIME = threading.RLock()
 """Of the threads of a process only one trains: all draw from torch's one generator."""
@@ -276,4 +276,6 @@ def evaluate(
         cohort = tokenised(cohort, run.config)
         stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
         frame = predictions(run.load_method(cohort), run.config, stays, progress=True)
+        if not frame["probability"].between(0, 1).all():
+            raise InputError(f"{run.path}: its weights give no probabilities; {REMEDY}")
         return _metrics(frame, cohort, run.config.task, split)

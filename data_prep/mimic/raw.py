@@ -283,8 +283,10 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {reason(error)}; raise the memory limit or choose a temporary folder with more space") from None
     except duckdb.Error as error:
         if "No space left" in str(error):
-            raise OSError(errno.ENOSPC, f"{path}: {reason(error)}") from None
+            raise OSError(errno.ENOSPC, reason(error), str(path)) from None
         raise InputError(f"{path} cannot be read: {reason(error)}; use the official file, undamaged") from None
+    except RuntimeError as error:  # of the C++ below DuckDB, at some bytes that are no UTF-8
+        raise InputError(f"{path} cannot be read ({error}); use the official file, undamaged") from None
 
 
 def described(paths: Sequence[Path]) -> dict[str, dict[str, int | str]]:
