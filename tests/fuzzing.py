@@ -11,6 +11,7 @@ import shutil
 import sys
 import tarfile
 import tomllib
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -56,7 +57,9 @@ def tried(use: Callable[[], object]) -> str:
         Fault: a bare traceback.
     """
     try:
-        use()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of arithmetic with strange numbers
+            use()
     except Exception as error:
         message = in_one_line(error)
         if message is None or "\n" in message:
@@ -200,7 +203,7 @@ def checkpoint(at: Ground, dice: random.Random) -> str:
     folder = at.copy(f"runs/{at.run.path.name}/checkpoints") if source.is_dir() else at.folder / "no checkpoint"
     for path in folder.glob("*.ckpt"):
         path.write_bytes(mangled(path.read_bytes(), dice))
-    return tried(lambda: checkpoints.to_continue_from(folder))
+    return tried(lambda: checkpoints.to_continue_from(folder))  # a damaged one gives way to an earlier one, or to the start
 
 
 def chapter_result(at: Ground, dice: random.Random) -> str:

@@ -28,4 +28,4 @@ def test_none_ends_in_a_bare_traceback(name, ground, monkeypatch, tmp_path):
             refused += bool(case(ground, random.Random(f"{name} {seed}")))
         except AssertionError as fault:
             pytest.fail(f"{name}, case {seed}: {fault}")
-    assert number < 20 or 0 < refused <= number, "mutations that nothing notices, or a good input that is refused"
+    assert number <= 20 or refused > 0, "mutations that nothing notices"

@@ -67,7 +67,7 @@ class Run:
         except pd.errors.EmptyDataError:  # a method that is fitted in one go
             return pd.DataFrame()
         except (ValueError, pd.errors.ParserError) as error:
-            raise InputError(f"{path}: not a table of epochs ({error}); {REMEDY}") from None
+            raise InputError(f"{path}: not a table of epochs ({one_line(error):.100}); {REMEDY}") from None
         if strange := [str(name) for name in frame if not is_numeric_dtype(frame[name])]:
             raise InputError(f"{path}: column {strange[0]}: expected numbers; {REMEDY}")
         return frame
