@@ -206,10 +206,7 @@ def read(path: Path | str) -> TableResult:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}; write it with `cm2 table`")
-    try:
-        tree = read_json(path, remedy=ELSEWHERE)
-    except InputError as error:
-        raise InputError(f"not a table of results: {error}") from None
+    tree = read_json(path, remedy=ELSEWHERE)
     if (given := tree.pop("format", None)) not in (FORMAT, SUMMED):
         raise InputError(f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; {ELSEWHERE}")
     try:
