@@ -37,6 +37,7 @@ REMEDY = "remove the run and train it again"
 _METRICS = {f"{metric}{end}": float for metric in ("auroc", "aupr") for end in ("", "_low", "_high")}
 SCHEMAS: Mapping[str, Schema] = {
     "config.json": dict,
+    "checksums.json": {"*": str},
     "metrics.json": {split: _METRICS | {"n": float, "positives": float, "*": float} for split in ("valid", "test")},
     "environment.json": {"cohort": plain_name, "cohort_checksum": str, "date": str, "device?": str, "seconds?": float, "weights?": str},
 }
