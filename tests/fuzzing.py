@@ -25,8 +25,9 @@ from cm2 import Config, RunStore, cli, load_cohort, results
 from cm2.book.chapters import read_chapters, resolve_parameters
 from cm2.cli import known
 from cm2.cli.failures import in_one_line
-from cm2.cohorts.format import MANIFEST, combined_checksum, file_sha256
+from cm2.cohorts.format import MANIFEST, combined_checksum
 from cm2.config import PROFILES
+from cm2.durable import file_sha256
 from cm2.errors import InputError
 from cm2.methods import build_method, tokenised
 from cm2.runs.run import Run

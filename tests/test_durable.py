@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from filelock import Timeout
 
+from cm2.config.files import read_json
 from cm2.durable import (
     FULL,
     Lock,
     file_sha256,
     full_disk,
     new_array,
-    read_json,
     replaced,
     set_aside,
     whole_or_nothing,
@@ -36,7 +36,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         raise KeyError
     assert path.read_text() == "before" and names(path.parent) == ["a.txt"]
     write_json(path, {"ä": 1}, ensure_ascii=False)
-    assert read_json(path, "") == {"ä": 1} and names(path.parent) == ["a.txt"]
+    assert read_json(path) == {"ä": 1} and names(path.parent) == ["a.txt"]
 
 
 def test_files_and_folders_have_the_permissions_that_the_user_asks_for(tmp_path):
@@ -146,8 +146,8 @@ def test_a_lock_leaves_no_file_and_holds_while_others_wait(tmp_path):
 def test_what_is_damaged_is_named_and_set_aside(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'{"a": \xff')
-    with pytest.raises(ValueError, match=r"a\.json is not valid JSON .*; remove it"):
-        read_json(path, "remove it")
+    with pytest.raises(ValueError, match=r"a\.json: not UTF-8 at byte 6; remove it"):
+        read_json(path, remedy="remove it")
     sum_before = file_sha256(path)
     with pytest.warns(UserWarning, match=r"a\.json is damaged \(no JSON\) and computed again"):
         set_aside(path, "no JSON")

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from cm2.cli.known import backends, figures, listed, mechanisms, methods, one_of, profiles, splits, tables, tasks
+from cm2.environment.extras import require_extra
 from cm2.errors import InputError
+
+
+def _backend(given: str) -> str:
+    """A known backend whose libraries are there: said before anything else is done."""
+    one_of("backend", backends)(given)
+    if given == "dask":
+        require_extra("cluster")
+    return given
+
 
 CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
 CohortPaths = Annotated[
@@ -71,9 +81,7 @@ Settings = Annotated[
 Store = Annotated[Path | None, typer.Option(help="Folder of the run store; default .cm2/runs.")]
 Backend = Annotated[
     str,
-    typer.Option(
-        help=f"Where runs are trained: {listed(backends(), 'or')}.", callback=one_of("backend", backends), autocompletion=backends
-    ),
+    typer.Option(help=f"Where runs are trained: {listed(backends(), 'or')}.", callback=_backend, autocompletion=backends),
 ]
 Scheduler = Annotated[str, typer.Option(metavar="ADDRESS", help="Address of Dask's scheduler; its workers share this file system.")]
 Absent = Annotated[

@@ -34,11 +34,11 @@ BEST, LAST, PRETRAINING = "best.ckpt", "last.ckpt", "pretraining.ckpt"
 WEIGHTS = "model.safetensors"
 _PARTS = ("predictions.parquet", "history.csv", WEIGHTS)
 REMEDY = "remove the run and train it again"
-_METRICS = {f"{metric}{end}": float for metric in ("auroc", "aupr") for end in ("", "_low", "_high")}
+_METRICS = {f"{metric}{end}": (float, None) for metric in ("auroc", "aupr") for end in ("", "_low", "_high")}
 SCHEMAS: Mapping[str, Schema] = {
     "config.json": dict,
     "checksums.json": {"*": str},
-    "metrics.json": {split: _METRICS | {"n": float, "positives": float, "*": float} for split in ("valid", "test")},
+    "metrics.json": {split: _METRICS | {"n": (float, None), "positives": (float, None), "*": (float, None)} for split in ("valid", "test")},
     "environment.json": {"cohort": plain_name, "cohort_checksum": str, "date": str, "device?": str, "seconds?": float, "weights?": str},
 }
 """What the JSON files of a run hold; see `cm2.config.schema`."""

@@ -206,7 +206,7 @@ def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper:
         rows.setdefault((cell.section, cell.row), {})[cell.task, cell.metric] = cell
     scored = any(cell.score for cell in cells)
     labels = [score] if scored else []
-    lines = [["", *labels, *(f"{escape(task)} {headings.get(metric) or escape(metric)}".strip() for task, metric in columns)]]
+    lines = [["", *labels, *(f"{escape(task)} {headings.get(metric, escape(metric))}".strip() for task, metric in columns)]]
     blank = [""] * len(labels)
     lines.append(["---"] * len(lines[0]))
     section = None

@@ -86,7 +86,7 @@ def test_every_failure_is_named_with_heading_cell_and_line(broken):
 
 def test_a_chapter_that_reads_the_results_says_whose_are_missing(broken):
     root, (error, _), _ = broken
-    assert "(without the results of tails): ValueError: chapter 'tails' has no result 'correlation'" in str(error)
+    assert "(without the results of tails): InputError: chapter 'tails' has no result 'correlation'" in str(error)
     assert re.search(r"It lacked the results of .*Tails of a copula", page(root, "preface"))
     assert "<h1>Preface" in page(root, "preface") and 'title="tails stopped before it computed this">missing<' in page(root, "preface")
 

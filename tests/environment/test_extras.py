@@ -28,6 +28,7 @@ COMMANDS = {
     "PIL": [MIMIC4, ["fabricate", "mimic3", "--out", "raw"], ["fabricate", "mimic4", "--out", "raw"]],
     "optuna": [["search", "--cohort", "cohort"]],
     **{library: [["book"]] for library in modules()["book"]},
+    **{library: [["train", "--cohort", "cohort", "--task", "y", "--backend", "dask"]] for library in modules()["cluster"]},
 }
 """What a newcomer types, by the library it needs. A library that the package imports and that stands nowhere here fails a test below."""
 OURS = {"cm2", "data_prep", "worker", "warm"}
