@@ -35,7 +35,7 @@ def heat_map(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2",
     )
     limit = np.nanmax(np.abs(values)) or 1.0
     with style():
-        figure, ax = plt.subplots(figsize=(2.0 + 1.05 * len(blocks), 1.2 + 0.3 * len(rows)))
+        figure, ax = plt.subplots(figsize=(max(2.0 + 1.05 * len(blocks), 4.8), 1.2 + 0.3 * len(rows)))
         image = ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
         for i, row in enumerate(rows):
             for j, block in enumerate(blocks):
@@ -51,7 +51,8 @@ def heat_map(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2",
         ax.tick_params(length=0)
         ax.xaxis.tick_top()
         bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.7, pad=0.03)
-        bar.set_label(f"{TITLES[metric]} minus that of {reference}")
+        bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:+.3f}", "0", f"{limit:+.3f}"])
+        bar.set_label(f"{TITLES[metric]} minus that of\n{reference}")
     return figure
 
 
