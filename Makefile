@@ -42,9 +42,8 @@ format: $(STAMP)  ## Put the code into the project's format.
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-figures: $(STAMP)  ## Draw the paper's Figures 1 and 2 again (figures/figure-2.{svg,pdf,png,json}); 3 to 5 need a cohort: cm2 figure --help.
+figures: $(STAMP)  ## Draw the paper's Figure 1 again (figures/figure-1.{svg,pdf,png,csv,json}); the others need a cohort: cm2 figure --help.
 	@$(VENV)/bin/cm2 figure 1
-	@$(VENV)/bin/cm2 figure 2
 
 env: $(STAMP)  ## Create .venv from requirements.lock and install this package into it.
 	@echo "environment: $(VENV) is up to date"

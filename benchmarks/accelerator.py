@@ -37,7 +37,7 @@ class Levers:
     compiled: bool = False
     channels_last: bool = False
     bucketed: bool = False
-    """All texts of a batch as long as the shortest of a mixed one, or all long: here the mean length."""
+    """All texts of a batch have one length, the mean of a mixed batch's."""
     resident: bool = False
     """Values are on the device before the step."""
     bytes: bool = False

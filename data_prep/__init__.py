@@ -1,4 +1,4 @@
-"""Preparation of cohorts from raw files (``prepare_*``), and synthetic raw files of MIMIC with known answers (``fabricate_*``)."""
+"""Preparation of cohorts from raw files (``prepare_*``), and synthetic raw files in official layouts (``fabricate_*``)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cm2.environment.extras import require
 
 if TYPE_CHECKING:
-    from data_prep.eicu import fabricate_eicu, prepare_eicu
-    from data_prep.fabricate import fabricate_mimic3, fabricate_mimic4
+    from data_prep.eicu import prepare_eicu
+    from data_prep.fabricate import fabricate_eicu, fabricate_mimic3, fabricate_mimic4
     from data_prep.mimic.prepare import prepare_mimic3, prepare_mimic4
     from data_prep.physionet2012 import prepare_physionet2012
     from data_prep.synthetic import prepare_synthetic
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fabricate_eicu": "data_prep.eicu",
+    "fabricate_eicu": "data_prep.fabricate",
     "prepare_eicu": "data_prep.eicu",
     "fabricate_mimic3": "data_prep.fabricate",
     "fabricate_mimic4": "data_prep.fabricate",

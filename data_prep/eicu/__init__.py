@@ -1,4 +1,4 @@
-"""Preparation of the eICU Collaborative Research Database, a second hospital system, as the channels of MIMIC; and raw files made up."""
+"""Preparation of the eICU Collaborative Research Database, a second hospital system, as the channels of MIMIC. Needs DuckDB."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING, Any
 from cm2.environment.extras import require
 
 if TYPE_CHECKING:
-    from data_prep.eicu.fabricate import fabricate_eicu
     from data_prep.eicu.prepare import prepare_eicu
 
-__all__ = ["fabricate_eicu", "prepare_eicu"]
-
-_HOMES = {"fabricate_eicu": "data_prep.eicu.fabricate", "prepare_eicu": "data_prep.eicu.prepare"}
+__all__ = ["prepare_eicu"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports on first use: raw files can be made up without DuckDB.
+    """Imports the preparation on first use.
 
     Raises:
         MissingExtraError: DuckDB is not installed.
     """
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'data_prep.eicu' has no attribute {name!r}")
-    require(*(["duckdb"] if name.startswith("prepare") else []))
-    return getattr(import_module(_HOMES[name]), name)
+    require("duckdb")
+    return getattr(import_module("data_prep.eicu.prepare"), name)

@@ -165,7 +165,7 @@ def test_stays_labels_and_health(raw, cohort):
 def test_equal_arguments_give_equal_tables(raw, tmp_path):
     again = fabricate_eicu(tmp_path / "again", stays=STAYS, seed=1)
     assert all(read(raw, path.name.partition(".")[0]).equals(read(again, path.name.partition(".")[0])) for path in raw.glob("*.csv.gz"))
-    with pytest.raises(ValueError, match="give at least 50 stays"):
+    with pytest.raises(ValueError, match="need at least 50 ICU stays"):
         fabricate_eicu(tmp_path / "few", stays=10)
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cm2.errors import InputError
 from data_prep.eicu.sources import CHARTED, COLUMNS, FAHRENHEIT, LABS, SCORES
+from data_prep.fabricate.common import check
 from data_prep.made_up import mark
 from data_prep.writer import whole_or_nothing
 
-LEAST = 50
 DAY = 24 * 60
 USUAL = {
     "Temperature": (37, 0.7),
@@ -51,10 +50,7 @@ def fabricate_eicu(out: Path | str, stays: int = 500, seed: int = 0) -> Path:
         ValueError: an argument outside its range, or an ``out`` that is not empty.
     """
     out = Path(out)
-    if stays < LEAST or seed < 0:
-        raise InputError(f"stays and seed: got {stays} and {seed}; give at least {LEAST} stays, and a seed of 0 or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder; remove it or choose another one")
+    check(out, stays, seed)
     rng = np.random.default_rng((seed, 18))
     patient = _patients(stays, rng)
     ids = patient["patientunitstayid"].to_numpy()
