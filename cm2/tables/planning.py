@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from cm2.methods import METHODS, build_method, tokenised
 from cm2.runs.run import Run
 from cm2.runs.store import RunStore
 from cm2.tables.entries import Entry, entries_of, masks_nothing
+from cm2.tables.predictions import Predicted, column_of, predicted
 from cm2.tables.result import FORMAT
 from cm2.tables.spec import Role, Row, TableSpec, choose_modalities, needs, role_of, roles
 
@@ -45,11 +46,25 @@ class TablePlan:
     """Reasons for the rows left out, by label."""
     version: int = 1
     """Of the way in which the table's kind computes numbers."""
+    earlier: Mapping[str, Predicted] = field(default_factory=dict)
+    """Predictions kept in the folder that receives the table, by column of their file: these runs are not trained again."""
 
     @cached_property
     def runs(self) -> dict[str, Run]:
         """Every run's folder in the store, by the digest of its configuration, trained or not."""
         return places(configurations(self.entries), self.cohort, self.store)
+
+    @cached_property
+    def predictions(self) -> dict[str, Predicted]:
+        """Predictions of every run for the table's split, by column of the file that keeps them."""
+        split, runs = self.spec.split, self.runs.values()
+        return {column: self.earlier.get(column) or predicted(run, split) for run in runs for column in [column_of(run, split)]}
+
+    @cached_property
+    def untrained(self) -> dict[str, Config]:
+        """Configurations whose predictions are not kept, by digest."""
+        split = self.spec.split
+        return {d: c for d, c in configurations(self.entries).items() if column_of(self.runs[d], split) not in self.earlier}
 
     @cached_property
     def key(self) -> str:
@@ -168,12 +183,19 @@ def require(spec: TableSpec, cohort: Cohort) -> tuple[Role, tuple[str, ...]]:
     return role, modalities
 
 
-def check_methods(entries: Sequence[Entry], cohort: Cohort, store: RunStore) -> None:
-    """Builds every method with a run to train once: one that does not fit the cohort fails here, before the first run is trained."""
+def check_methods(entries: Sequence[Entry], cohort: Cohort, store: RunStore, earlier: Collection[str] = ()) -> None:
+    """Builds every method with a run to train once: one that does not fit the cohort fails here, before the first run is trained.
+
+    Args:
+        entries: rows of a plan.
+        cohort: a prepared cohort.
+        store: where runs are found.
+        earlier: digests of configurations whose runs are not needed.
+    """
     seen: set[str] = set()
     for entry in entries:
         anything = replace(entry.configs[0], task="")  # how a method is built does not depend on the task
-        if str(anything) in seen or all(store.find(config, cohort) for config in entry.configs):
+        if str(anything) in seen or all(config.digest() in earlier or store.find(config, cohort) for config in entry.configs):
             continue
         seen.add(str(anything))
         try:

@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -88,22 +89,18 @@ def read_predictions(path: Path, runs: Iterable[str]) -> dict[str, Predicted]:
     Raises:
         ValueError: no such file, one of another format, or one that lacks a run.
     """
-    if not path.is_file():
-        raise InputError(f"there is no file {path} with the predictions of this table; compute the table again with `cm2 table`")
-    try:
-        table = parquet.read_table(path)
-        about = json.loads((table.schema.metadata or {})[b"cm2"])
-        check(about, SCHEMA, "its metadata")
-    except (pa.ArrowException, OSError, KeyError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a file of predictions ({one_line(error):.100}); {AGAIN}") from None
-    if about["format"] != FORMAT:
-        raise InputError(f"{path}: format {about['format']!r}, this version of cm2 reads and writes {FORMAT}; compute its tables again")
+    table, about = _read(path)
     if missing := [key for key in runs if key not in about["tasks"]]:
         raise InputError(f"{path} lacks the predictions of {len(missing)} runs, such as {missing[0]}; compute the table again")
     try:
         return {key: _column(table, about["same"].get(key, key), about["tasks"][key]) for key in runs}
     except (pa.ArrowException, KeyError, TypeError) as error:
         raise InputError(f"{path} does not hold what it lists ({one_line(error):.100}); {AGAIN}") from None
+
+
+def known_runs(path: Path) -> set[str]:
+    """Keys of the runs whose predictions a file holds. Errors are those of `read_predictions`."""
+    return set(_read(path)[1]["tasks"])
 
 
 def write_predictions(path: Path, found: Mapping[str, Predicted], keep: Collection[str] = ()) -> None:
@@ -119,6 +116,21 @@ def write_predictions(path: Path, found: Mapping[str, Predicted], keep: Collecti
         kept = _kept(path, set(keep)) if path.is_file() else {}
         # the bits of a logit split into streams of bytes, of which the upper one compresses well
         parquet.write_table(_table({**kept, **found}), part, compression="zstd", use_dictionary=False, use_byte_stream_split=True)
+
+
+def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """The table, and what its metadata say of it."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path} with the predictions of this table; compute the table again with `cm2 table`")
+    try:
+        table = parquet.read_table(path)
+        about = json.loads((table.schema.metadata or {})[b"cm2"])
+        check(about, SCHEMA, "its metadata")
+    except (pa.ArrowException, OSError, KeyError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a file of predictions ({one_line(error):.100}); {AGAIN}") from None
+    if about["format"] != FORMAT:
+        raise InputError(f"{path}: format {about['format']!r}, this version of cm2 reads and writes {FORMAT}; compute its tables again")
+    return table, about
 
 
 def _kept(path: Path, keep: set[str]) -> dict[str, Predicted]:

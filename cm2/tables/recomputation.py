@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.planning import TablePlan
-from cm2.tables.predictions import column_of, file_name, predicted, read_predictions, write_predictions
+from cm2.tables.predictions import column_of, file_name, known_runs, read_predictions, write_predictions
 from cm2.tables.result import Cell, TableResult, is_table, read
 from cm2.tables.scores import SCORES, read_scores
 from cm2.tables.statistics import recomputed
@@ -45,6 +45,48 @@ def check_folder(folder: Path, checksum: str) -> None:
         read_predictions(path, ())
 
 
+def with_kept(plan: TablePlan, folder: Path) -> TablePlan:
+    """The plan with the predictions of its runs that other tables in a folder, or an earlier version of the table, were computed from.
+
+    A table then grows by seeds, tasks and rows over several calls, on several machines too, and none of its runs is trained twice.
+
+    Args:
+        plan: of a table whose numbers follow from predictions.
+        folder: that receives the table.
+
+    Raises:
+        ValueError: a table or file of predictions in the folder that cannot be read.
+    """
+    path = folder / file_name(plan.cohort.checksum)
+    if not path.is_file():
+        return plan
+    kept = known_runs(path) & {column_of(run, plan.spec.split) for run in plan.runs.values()}
+    return replace(plan, earlier=read_predictions(path, sorted(kept)))
+
+
+def earlier_runs(plan: TablePlan, folder: Path) -> tuple[dict[str, str], dict[str, float]]:
+    """Where the runs come from whose predictions were kept, and which rows' laws lay beside the embeddings then.
+
+    Args:
+        plan: see `with_kept`.
+        folder: that receives the table.
+
+    Returns:
+        Date, commit and machine by run, and the largest distance of the law by row, as the tables in the folder have them.
+    """
+    made: dict[str, str] = {}
+    far: dict[str, float] = {}
+    for _, table in kept_tables(folder) if plan.earlier else ():
+        source = table.provenance
+        made_now = ", ".join(str(source[name]) for name in ("date", "commit", "machine") if source.get(name))
+        for cell in table.cells:
+            if mine := plan.earlier.keys() & set(cell.runs):
+                made |= {run: source.get("earlier", {}).get(run, made_now) for run in sorted(mine) if run not in made}
+                if (distance := source.get("far_laws", {}).get(cell.row)) is not None:
+                    far[cell.row] = max(distance, far.get(cell.row, 0.0))
+    return made, far
+
+
 def keep_predictions(plan: TablePlan, result: TableResult, folder: Path, stem: str) -> None:
     """Stores the predictions of a table's runs in its folder, and removes those that no table of the folder needs.
 
@@ -56,9 +98,7 @@ def keep_predictions(plan: TablePlan, result: TableResult, folder: Path, stem: s
     """
     others = [table for path, table in kept_tables(folder) if path.stem != stem]
     needed = {key for table in others for cell in table.cells for key in cell.runs}
-    split = plan.spec.split
-    found = {column_of(run, split): predicted(run, split) for run in plan.runs.values()}
-    write_predictions(folder / result.provenance["predictions"], found, needed)
+    write_predictions(folder / result.provenance["predictions"], plan.predictions, needed)
     used = {table.provenance.get("predictions") for table in (*others, result)}
     for path in folder.glob(file_name("*")):
         if path.name not in used:

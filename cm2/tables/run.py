@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from cm2.tables.entries import Entry
 from cm2.tables.loading import load_table
 from cm2.tables.planning import TablePlan, check_methods, configurations, places, require, resolve
 from cm2.tables.predictions import file_name
-from cm2.tables.recomputation import check_folder, keep_predictions, keeps_predictions, kept_tables
+from cm2.tables.recomputation import check_folder, earlier_runs, keep_predictions, keeps_predictions, kept_tables, with_kept
 from cm2.tables.release import released
 from cm2.tables.result import ENDINGS, TableResult, read, write
 from cm2.tables.scores import SCORES, write_scores
@@ -49,7 +49,8 @@ def table(
 ) -> TableResult:
     """A table of the paper on a cohort; runs already in the store are reused, the others are trained.
 
-    An interrupted call resumes where it stopped, and tables share runs.
+    An interrupted call resumes where it stopped, and tables share runs. A table of results also takes the predictions of runs from the
+    tables in ``out`` that share them, so it can be extended by seeds, tasks and rows in several calls.
 
     Args:
         name: 1 to 11, the name of another table, or the path of a TOML file; see ``cm2.tables.load_table``.
@@ -82,15 +83,16 @@ def table(
         store = store or RunStore()
         if kind.trained:
             plan = resolve(spec, cohort, store, profile, seeds, settings, only, tasks)
-            check_methods(plan.entries, cohort, store)
+            plan = with_kept(plan, out) if out is not None and kind.predicted else plan
+            check_methods(plan.entries, cohort, store, plan.runs.keys() - plan.untrained.keys())
             plan = kind.able(plan)
-            fit_entries(plan.entries, cohort, store, jobs)
+            fit_entries(plan.entries, cohort, store, jobs, plan.untrained)
         else:
             plan = TablePlan(spec, cohort, store, *require(spec, cohort))
         beside = [] if out is None else [other for path, other in kept_tables(out) if path.stem != stem]
         current = stored is not None and kind.trained and stored.key == plan.key
         known = stored is not None and current and _scored(stored, out)
-        result, scores = (stored, {}) if stored is not None and known else _computed(kind, plan, jobs, stem, beside)
+        result, scores = (stored, {}) if stored is not None and known else _computed(kind, plan, jobs, stem, beside, out)
         if out is not None and (result is not stored or not _whole(result, out, stem)):
             if keeps_predictions(result):  # before the table, which is then never without them
                 keep_predictions(plan, result, out, stem)
@@ -105,7 +107,9 @@ def stem_of(spec: TableSpec, only: Sequence[str] = ()) -> str:
     return "-".join([spec.file, *(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in only)])[:100]
 
 
-def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs: int = 1) -> dict[str, Run]:
+def fit_entries(
+    entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs: int = 1, wanted: Collection[str] | None = None
+) -> dict[str, Run]:
     """Every run of a plan by the digest of its configuration; those missing from the store are trained.
 
     The first seed of all configurations comes before the second of any, which gives an early estimate of the time left.
@@ -115,9 +119,11 @@ def fit_entries(entries: Sequence[Entry], cohort: Cohort, store: RunStore, jobs:
         cohort: a prepared cohort.
         store: where runs are found and stored.
         jobs: number of runs trained in parallel, through joblib's backend.
+        wanted: digests of the configurations whose runs are needed; None: all.
     """
     configs = configurations(entries)
-    missing = [config for config in configs.values() if store.find(config, cohort) is None]
+    needed = [config for digest, config in configs.items() if wanted is None or digest in wanted]
+    missing = [config for config in needed if store.find(config, cohort) is None]
     # reversed: a run that several rows share is named after the first of them
     labels = {c.digest(): f"{entry.row.label} {entry.task}" for entry in reversed(entries) for c in entry.configs}
     with Progress("", len(missing), "run") as progress:
@@ -147,9 +153,12 @@ def _scored(result: TableResult, out: Path | None) -> bool:
 
 
 def _computed(
-    kind: TableKind, plan: TablePlan, jobs: int, stem: str, beside: Sequence[TableResult]
+    kind: TableKind, plan: TablePlan, jobs: int, stem: str, beside: Sequence[TableResult], out: Path | None
 ) -> tuple[TableResult, dict[str, NDArray]]:
     spec, source = plan.spec, {**provenance(plan.cohort), **plan.source, **kind.source(plan)}
+    if plan.earlier and out is not None:
+        source["earlier"], far = earlier_runs(plan, out)
+        source |= {"far_laws": far | source.get("far_laws", {})} if far else {}
     found, scores = kind.computed(plan, jobs)
     if not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
         source |= {"predictions": file_name(plan.cohort.checksum)} if kind.predicted else {}

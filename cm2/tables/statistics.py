@@ -15,7 +15,7 @@ from cm2.paper import printed
 from cm2.tables.comparison import described, smaller_class
 from cm2.tables.entries import Entry
 from cm2.tables.planning import TablePlan
-from cm2.tables.predictions import Predicted, column_of, predicted
+from cm2.tables.predictions import Predicted, column_of
 from cm2.tables.result import Cell, TableResult
 from cm2.uncertainty import FEWEST, Measured, difference, measure
 
@@ -48,8 +48,7 @@ def result_cells(plan: TablePlan, tests: bool = False) -> list[Cell]:
         for metric in plan.spec.metrics:
             cell = Cell(entry.section.label, entry.row.label, entry.task, metric, runs=runs)
             cells.append(_beside_printed(cell, f"{metric}_p" if tests else metric, plan, entry))
-    found = {column_of(run, split): predicted(run, split) for run in plan.runs.values()}
-    return computed(cells, found, plan.spec.reference, plan.masked, plan.spec.margin, tests)
+    return computed(cells, plan.predictions, plan.spec.reference, plan.masked, plan.spec.margin, tests)
 
 
 def recomputed(result: TableResult, predictions: Mapping[str, Predicted]) -> list[Cell]:

@@ -100,14 +100,14 @@ def test_a_method_that_no_seed_changes_shows_one_number(tiny, store):
 
 def test_too_few_positives_have_no_number(tiny, store, tmp_path, monkeypatch):
     """A cohort with nine positives among its test stays, eight of them matched."""
-    from cm2.tables import statistics
+    from cm2.tables import planning
 
     def few(run, split):
         one = predicted(run)
         positives = np.flatnonzero(one.label)[:9]
         return replace(one, label=np.isin(np.arange(len(one.label)), positives).astype(np.int8))
 
-    monkeypatch.setattr(statistics, "predicted", few)
+    monkeypatch.setattr(planning, "predicted", few)
     result = table(6, tiny, "smoke", seeds=2, settings=FAST, store=store, tasks=["long_stay"])
     for cell in result.cells:
         assert cell.value is None and cell.difference is None and not cell.seeds and cell.positives == 9
@@ -119,6 +119,30 @@ def test_too_few_positives_have_no_number(tiny, store, tmp_path, monkeypatch):
     assert all(cell.positives is None for cell in hidden.cells)
     assert "positive |" not in (tmp_path / "table-6.md").read_text()
     assert pd.read_csv(tmp_path / "table-6.csv")["positives"].isna().all()
+
+
+def test_a_table_grows_by_seeds_and_tasks_without_the_store_it_began_with(families, tiny, store, tmp_path, monkeypatch):
+    """What its folder keeps is not trained again, on whatever machine it goes on; the numbers are those of one call."""
+    whole, _ = families
+    begun = table(6, tiny, "smoke", seeds=1, settings=FAST, store=store, only=(), tasks=["death"], out=tmp_path)
+    assert "earlier" not in begun.provenance
+    trained = []
+    fit = RunStore.fit
+    monkeypatch.setattr(RunStore, "fit", lambda self, config, cohort: trained.append(config) or fit(self, config, cohort))
+    elsewhere = RunStore(tmp_path / "elsewhere")
+    grown = table(6, tiny, "smoke", seeds=2, settings=FAST, store=elsewhere, out=tmp_path)
+    kept = {run for cell in begun.cells for run in cell.runs}
+    assert set(grown.provenance["earlier"]) == kept and {c.digest() for c in trained}.isdisjoint(
+        begun.provenance["configurations"].values()
+    )
+    assert len(trained) == len({run for cell in whole.cells for run in cell.runs}) - len(kept)
+    assert [c.value for c in grown.cells] == [c.value for c in whole.cells] and grown.key == whole.key
+    assert f"taken from there: {len(kept)} of" in (tmp_path / "table-6.md").read_text()
+    recompute(grown, tmp_path)
+    trained.clear()
+    again = table(6, tiny, "smoke", seeds=2, settings=FAST, store=RunStore(tmp_path / "nowhere"), only=["Frank"], out=tmp_path)
+    assert not trained and again.cell("Frank", "auroc", "death", "partially matched").runs in {c.runs for c in grown.cells}
+    assert set(again.provenance["earlier"]) > kept & set(again.provenance["earlier"])
 
 
 def test_the_command_prints_no_number_for_one_positive(tmp_path):

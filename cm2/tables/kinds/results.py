@@ -30,10 +30,14 @@ class Results(TableKind):
         return result_cells(plan, tests=self.differences_only)
 
     def source(self, plan: TablePlan) -> dict[str, Any]:
-        """Rows whose law lies beside its embeddings, with the largest distance, ``far_laws``; only where there are any."""
+        """Rows whose law lies beside its embeddings, with the largest distance, ``far_laws``; only where there are any.
+
+        Runs of which only the predictions are kept have no history; see `cm2.tables.recomputation.earlier_runs`.
+        """
         far: dict[str, float] = {}
         for entry in plan.entries:
-            largest = max(_law_distance(plan.runs[config.digest()]) for config in entry.configs)
+            trained = [config.digest() for config in entry.configs if config.digest() in plan.untrained]
+            largest = max((_law_distance(plan.runs[digest]) for digest in trained), default=0.0)
             if largest > FAR:
                 far[entry.row.label] = max(largest, far.get(entry.row.label, 0.0))
         return {"far_laws": far} if far else {}
@@ -60,6 +64,11 @@ class Results(TableKind):
             parts.append(
                 f"Equivalent: Holm-corrected p-value of two one-sided tests for a difference of less than {margin:g} in either direction."
             )
+        if earlier := result.provenance.get("earlier"):
+            of = len({run for cell in result.cells for run in cell.runs})
+            dates = sorted({each.partition(",")[0] for each in earlier.values()})
+            listed = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+            parts.append(f"Trained for an earlier version of this folder's tables ({listed}), and taken from there: {len(earlier)} of {of} runs.")
         if any(cell.value is None for cell in result.cells):
             parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} positives or negatives among the {stays_of(result)}.")
         return f"{' '.join(parts)}{self.remark}{_warning(result.provenance.get('far_laws', {}))}\n"
