@@ -68,7 +68,7 @@ class Results(TableKind):
             of = len({run for cell in result.cells for run in cell.runs})
             dates = sorted({each.partition(",")[0] for each in earlier.values()})
             listed = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-            parts.append(f"Trained for an earlier version of this folder's tables ({listed}), and taken from there: {len(earlier)} of {of} runs.")
+            parts.append(f"Trained for an earlier table of this folder ({listed}), and taken from there: {len(earlier)} of {of} runs.")
         if any(cell.value is None for cell in result.cells):
             parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} positives or negatives among the {stays_of(result)}.")
         return f"{' '.join(parts)}{self.remark}{_warning(result.provenance.get('far_laws', {}))}\n"
