@@ -138,13 +138,13 @@ def test_the_package_knows_nothing_of_data_preparation():
 
 
 def test_data_preparation_uses_what_lies_below_the_networks():
-    allowed = {*OPEN_TO_PREPARATION, "kinds", "cohorts"}  # of cohorts the format, which writer and reader share
+    allowed = {*OPEN_TO_PREPARATION, "kinds", "cohorts"}  # of cohorts the format and the writer
 
     def other(module):
         return {name for name in of("cm2", imported(module)) if room(name) not in allowed} - {"cm2"}
 
     assert {module: names for module in SOURCES if module not in PACKAGE and (names := other(module))} == {}
-    shared = {f"cm2.cohorts.{name}" for name in ("disclosure", "format", "missingness")}
+    shared = {f"cm2.cohorts.{name}" for name in ("disclosure", "format", "missingness", "workplace", "writing")}
     readers = {module: of("cm2.cohorts", imported(module)) - shared for module in SOURCES}
     assert {module: names for module, names in readers.items() if module not in PACKAGE and names} == {}
 

@@ -1,4 +1,4 @@
-"""File format of a prepared cohort, shared by writer (``data_prep``) and reader.
+"""File format of a prepared cohort, shared by writer (``cm2.cohorts.writing``) and reader.
 
 A cohort is a folder with ``manifest.json``, ``stays.parquet`` (``stay_id``, ``split``, a column for each outcome with 0, 1 or -1 for
 unknown, and ``present_<modality>``) and one file for each modality, all in the row order of ``stays.parquet``. Missing values are

@@ -178,7 +178,7 @@ def test_killed_and_called_again(stage, raw, tmp_path):
     code = (
         "import os, signal, sys\nfrom data_prep.mimic import prepare_mimic3, stages\n"
         "def die(*a, **k):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"import data_prep.writer as w\n{'w._write_manifest = die' if stage == 'write_cohort' else f'stages.{stage} = die'}\n"
+        f"import cm2.cohorts.writing as w\n{'w._write_manifest = die' if stage == 'write_cohort' else f'stages.{stage} = die'}\n"
         "prepare_mimic3(sys.argv[1], sys.argv[2], modalities=['series'])\n"
     )
     out = tmp_path / "out"
