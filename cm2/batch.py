@@ -23,8 +23,8 @@ class Modality:
 
     Args:
         name: unique within a cohort, for example ``"series"`` or ``"laboratory"``.
-        kind: one of ``cm2.kinds``: ``"series"`` (steps, features), ``"image"`` (height, width) in [0, 1], ``"text"`` (token ids),
-            ``"vector"`` (features).
+        kind: one of ``cm2.kinds``: ``"series"`` (steps, features), ``"image"`` (height, width), or (height, width, 3) in colour, in [0, 1],
+            ``"text"`` (token ids), ``"vector"`` (features).
         shape: shape of one stay's value without the batch dimension; for text ``(max_length,)``.
         vocabulary: number of token ids; only for text.
         masks: of a series, for each feature the number of the feature that is 1 where it was measured and 0 where its value is filled

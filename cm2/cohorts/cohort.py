@@ -174,7 +174,7 @@ class Cohort:
         return train_tokenizer(texts, vocabulary_size, max_length)
 
     def array(self, name: str) -> np.ndarray:
-        """Memory map of all stays of a series, image or vector modality: ``(n, T, F)``, ``(n, H, W)`` uint8 or ``(n, F)``."""
+        """Memory map of all stays: series ``(n, T, F)``, images ``(n, H, W)`` or ``(n, H, W, 3)`` uint8, vectors ``(n, F)``."""
         return self._cached("array", name, lambda: read_array(self.path / self._entry(name)["file"]))
 
     def texts(self, name: str) -> list[str | None]:

@@ -76,8 +76,8 @@ class Stays(Dataset[Batch]):
             indices: B positions in ``range(len(self))``.
 
         Returns:
-            Series ``(B, T, F)`` float32, images ``(B, H, W)`` float32 in [0, 1], text ids and masks ``(B, L)``, or
-            ``(B, documents, L)``, with L the longest document of the batch.
+            Series ``(B, T, F)`` float32, images ``(B, H, W)`` or ``(B, H, W, 3)`` float32 in [0, 1], text ids and masks ``(B, L)``,
+            or ``(B, documents, L)``, with L the longest document of the batch.
         """
         at = np.asarray(indices, dtype=np.int64)
         where = torch.from_numpy(at)

@@ -26,7 +26,8 @@ class PreparedModality:
     """One modality of a cohort to be written.
 
     Args:
-        kind: one of ``cm2.kinds``: ``series`` (n, T, F), ``image`` (n, H, W), ``vector`` (n, F), ``text`` (n strings or None).
+        kind: one of ``cm2.kinds``: ``series`` (n, T, F), ``image`` (n, H, W) or (n, H, W, 3), ``vector`` (n, F), ``text`` (n strings or
+            None).
         data: the values, in the order of the stays.
         present: ``(n,)`` bool, where the modality is observed.
         features: names of the features, for series and vectors.
@@ -122,7 +123,8 @@ def write_cohort(out: Path, cohort: PreparedCohort) -> Path:
 
     Raises:
         ValueError: numbers of rows that disagree, a repeated stay, an unknown split, a label other than -1, 0 and 1, a stay without any
-            modality, or a value that is not finite in an observed modality.
+            modality, or a modality that its kind does not store: another shape or type, an image that no encoder reads, a value that is not
+            finite where it is observed.
     """
     _check(cohort)
     with whole_or_nothing(out) as folder:
@@ -148,16 +150,27 @@ def _check(cohort: PreparedCohort) -> None:
         if not stays[task].isin((-1, 0, 1)).all():
             raise InputError(f"{task}: labels are 0, 1 or -1 (unknown), got {sorted(set(stays[task]) - {-1, 0, 1})[0]}")
     for name, modality in cohort.modalities.items():
-        if len(modality.data) != len(stays) or modality.present.shape != (len(stays),):
-            raise InputError(f"{name}: {len(modality.data)} rows and {modality.present.shape} present for {len(stays)} stays")
-        if isinstance(modality.data, np.ndarray) and modality.data.dtype.kind == "f":
-            finite = np.isfinite(modality.data).reshape(len(stays), -1).all(axis=1)
-            if (modality.present & ~finite).any():
-                stay = _named(cohort, modality.present & ~finite)
-                raise InputError(f"{name}: {stay} has a value that is not finite; impute it or mark the modality as missing")
+        _check_modality(cohort, name, modality)
     empty = ~np.any([modality.present for modality in cohort.modalities.values()], axis=0)
     if empty.any():
         raise InputError(f"{_named(cohort, empty)} has no modality; drop and count such stays")
+
+
+def _check_modality(cohort: PreparedCohort, name: str, modality: PreparedModality) -> None:
+    stays = len(cohort.stays)
+    if name == "" or "/" in name or name.startswith("."):
+        raise InputError(f"a modality is called {name!r}, and a file after it; give it a name without slashes that begins with a letter")
+    if len(modality.data) != stays or modality.present.shape != (stays,):
+        raise InputError(f"{name}: {len(modality.data)} rows and {modality.present.shape} present for {stays} stays")
+    for what, names in (("features", modality.features), ("units", modality.units)):
+        width = np.shape(modality.data)[-1] if isinstance(modality.data, np.ndarray) else 0
+        if names and len(names) != width:
+            raise InputError(f"{name}: {len(names)} {what} for values of width {width}; give one for each, or none")
+    fault = kind(modality.kind).fault(modality.data, modality.present)
+    if fault is not None:
+        row, said = fault
+        stay = "" if row is None else f"{_named(cohort, np.arange(stays) == row)} "
+        raise InputError(f"{name}: {stay}{said}")
 
 
 def _named(cohort: PreparedCohort, wrong: np.ndarray | pd.Series) -> str:

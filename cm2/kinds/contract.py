@@ -72,6 +72,9 @@ class Stored(Protocol):
 MASK = "mask->"
 """How the name of a feature begins that says where another one was measured."""
 
+Fault = tuple[int | None, str]
+"""What is wrong with values that are to be written: the first row where it is, or None for all of them, and a sentence with the remedy."""
+
 
 class Kind(ABC):
     """A kind of modality. Instances have no state; get one from `kind`."""
@@ -94,6 +97,10 @@ class Kind(ABC):
     @abstractmethod
     def example(self, n: int, rng: np.random.Generator) -> Data:
         """Synthetic values of n stays, small enough for a test."""
+
+    @abstractmethod
+    def fault(self, data: Data, present: np.ndarray) -> Fault | None:
+        """The first thing wrong with the values of n stays that are to be written, ``present`` ``(n,)`` where they are observed."""
 
     @abstractmethod
     def write(self, folder: Path, name: str, data: Data, present: np.ndarray, stay_id: pd.Series) -> tuple[str, list[int]]:
@@ -149,6 +156,45 @@ class ArrayKind(Kind):
 
     dtype: ClassVar[type[np.generic]] = np.float32
     """Data type of the file."""
+    axes: ClassVar[tuple[str, ...]] = ()
+    """Shapes of the array in words, for example ``"n, T, F"``; empty: any."""
+
+    def fault(self, data: Data, present: np.ndarray) -> Fault | None:
+        """Values that are no array of numbers of a known shape, not finite, or beyond the range of the file's type."""
+        if not isinstance(data, np.ndarray):
+            return None, f"a {self.name} is one array {self._expected}, got a {type(data).__name__}; give arrays of one shape, stacked"
+        if data.dtype.kind not in "biuf":
+            return None, f"expected numbers, got an array of {data.dtype}; convert them"
+        if data.ndim < 2 or 0 in data.shape[1:] or (self.axes and data.ndim not in [axes.count(",") + 1 for axes in self.axes]):
+            return None, f"a {self.name} has the shape {self._expected}, got {data.shape}; give it that shape, or another kind"
+        for rows in blocks(len(data)):
+            block = data[rows][present[rows]]
+            if (found := self._fault_of_numbers(block)) is not None:
+                return int(np.flatnonzero(present[rows])[found[0]]) + rows.start, found[1]
+            forget(data)
+        return None
+
+    @property
+    def _expected(self) -> str:
+        return " or ".join(f"({axes})" for axes in self.axes) or "(n, ...)"
+
+    def _fault_of_numbers(self, block: np.ndarray) -> tuple[int, str] | None:
+        """The first row of ``(rows, ...)`` with a number that the file cannot hold."""
+        by_row = lambda wrong: wrong.reshape(len(block), -1).any(axis=1)
+        if block.dtype.kind == "f" and (bad := by_row(~np.isfinite(block))).any():
+            return int(bad.argmax()), "has a value that is not finite; impute it or mark the modality as missing"
+        if np.can_cast(block.dtype, self.dtype) or not block.size:
+            return None
+        whole = np.issubdtype(self.dtype, np.integer)
+        file = np.dtype(self.dtype)
+        limits: Any = np.iinfo(file) if whole else np.finfo(file)
+        outside = (block < limits.min) | (block > limits.max)
+        if whole and block.dtype.kind == "f":
+            outside |= block != np.floor(block)
+        if not (bad := by_row(outside)).any():
+            return None
+        numbers = "whole numbers" if whole else "numbers"
+        return int(bad.argmax()), f"has a value that is not stored: {numbers} from {limits.min:.4g} to {limits.max:.4g} are; rescale them"
 
     def write(self, folder: Path, name: str, data: Data, present: np.ndarray, stay_id: pd.Series) -> tuple[str, list[int]]:
         """Writes blocks of rows: ``data`` may be a memory map larger than memory."""

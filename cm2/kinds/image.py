@@ -1,4 +1,4 @@
-"""Images: radiographs."""
+"""Images: radiographs, photographs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,36 @@ from torch.nn import functional as F
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.errors import InputError
-from cm2.kinds.contract import ArrayKind, Data, Stored
-from cm2.networks.encoders import Encoder, ResNetEncoder, ViTEncoder, imagenet_digest
+from cm2.kinds.contract import ArrayKind, Data, Fault, Stored
+from cm2.networks.encoders import Encoder, ResNetEncoder, ViTEncoder, channels_first, imagenet_digest
 
 GRID = 8
 
 
+COLOURS = 3
+PATCHES = 8
+
+
 class Image(ArrayKind):
-    """Grey images ``(H, W)``: stored as uint8, read as numbers in [0, 1]."""
+    """Grey images ``(H, W)`` or colour images ``(H, W, 3)``, red, green, blue: stored as uint8, read as numbers in [0, 1]."""
 
     name: ClassVar[str] = "image"
+    axes: ClassVar[tuple[str, ...]] = ("n, H, W", "n, H, W, 3")
     dtype: ClassVar[type[np.generic]] = np.uint8
 
     def example(self, n: int, rng: np.random.Generator) -> Data:
         """32 x 32 pixels of noise."""
         return rng.integers(0, 256, size=(n, 32, 32), dtype=np.uint8)
+
+    def fault(self, data: Data, present: np.ndarray) -> Fault | None:
+        """Another number of channels than 1 or 3, images that no encoder reads, or values that are not 0 to 255."""
+        if isinstance(data, np.ndarray) and data.ndim == 4 and data.shape[3] != COLOURS:
+            channels = f"an image has three channels, the last axis, or none, got shape {data.shape}"
+            return None, f"{channels}; {'move the channels to the end' if data.shape[1] == COLOURS else 'choose three, or make it grey'}"
+        if isinstance(data, np.ndarray) and data.ndim in (3, 4) and not _readable(*data.shape[1:3]):
+            sides = f"images of {data.shape[1]} x {data.shape[2]} pixels are read by no encoder"
+            return None, f"{sides}; make them at least {ResNetEncoder.smallest} pixels wide and high"
+        return super().fault(data, present)
 
     def scaled(self, data: Tensor) -> Tensor:
         """Maps 0 to 255 to 0 to 1."""
@@ -37,18 +52,22 @@ class Image(ArrayKind):
         return self.mean_of(stored, name, lambda grey: grey)
 
     def columns(self, value: Tensor) -> Tensor:
-        """Means over an 8 x 8 grid; mean, standard deviation, minimum and maximum of all pixels."""
-        grid = F.adaptive_avg_pool2d(value[:, None], GRID).flatten(1)
-        pixels = value.flatten(1)
-        moments = torch.stack([pixels.mean(1), pixels.std(1, correction=0), pixels.amin(1), pixels.amax(1)], dim=1)
-        return torch.cat([grid, moments], dim=1)
+        """Means over an 8 x 8 grid; mean, standard deviation, minimum and maximum of all pixels; of each channel."""
+        planes = channels_first(value)
+        grid = F.adaptive_avg_pool2d(planes, GRID).flatten(1)
+        pixels = planes.flatten(2)
+        moments = torch.stack([pixels.mean(2), pixels.std(2, correction=0), pixels.amin(2), pixels.amax(2)], dim=1)
+        return torch.cat([grid, moments.flatten(1)], dim=1)
 
     def build_encoder(self, modality: Modality, config: EncoderConfig) -> Encoder:
         """A residual network (paper), or a Vision Transformer (paper, Table 10), which reads square images only."""
-        c = config.image
+        c, (height, width) = config.image, modality.shape[:2]
         if c.kind == "resnet":
+            if min(height, width) < ResNetEncoder.smallest:
+                smallest = f"a residual network reads images from {ResNetEncoder.smallest} pixels on, got {height} x {width}"
+                raise InputError(f"modality {modality.name!r}: {smallest}; prepare larger images, or set encoder.image.kind=vit")
             return ResNetEncoder(c.depth, c.pretrained)
-        if len(set(modality.shape)) != 1:
+        if height != width:
             raise InputError(
                 f"modality {modality.name!r}: a Vision Transformer reads square images, got {modality.shape}; crop them or use resnet"
             )
@@ -64,3 +83,8 @@ class Image(ArrayKind):
     def feature_ndim(self, config: EncoderConfig) -> int:
         """Feature map of a residual network ``(B, H, W, C)``, or patches ``(B, L, C)``."""
         return 4 if config.image.kind == "resnet" else 3
+
+
+def _readable(height: int, width: int) -> bool:
+    """A residual network reads images from 32 pixels on, a small Vision Transformer squares of 8 x 8 patches."""
+    return min(height, width) >= ResNetEncoder.smallest or (height == width and height % PATCHES == 0 and height > 0)

@@ -20,6 +20,7 @@ class Series(ArrayKind):
     """Time series ``(T, F)`` on a time grid, float32; some features may be masks of others."""
 
     name: ClassVar[str] = "series"
+    axes: ClassVar[tuple[str, ...]] = ("n, T, F",)
     named_steps: ClassVar[bool] = True
     sequence: ClassVar[bool] = True
     standardised: ClassVar[bool] = True

@@ -15,7 +15,7 @@ from torch import Tensor
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
 from cm2.errors import InputError
-from cm2.kinds.contract import Data, Kind, Stored
+from cm2.kinds.contract import Data, Fault, Kind, Stored
 from cm2.networks.encoders import Encoder, TextEncoder, text_digest
 
 
@@ -29,6 +29,15 @@ class Text(Kind):
     def example(self, n: int, rng: np.random.Generator) -> Data:
         """Three to six words."""
         return [" ".join(rng.choice(["lungs", "clear", "no", "effusion"], size=rng.integers(3, 7))) for _ in range(n)]
+
+    def fault(self, data: Data, present: np.ndarray) -> Fault | None:
+        """Anything but a text where it is observed."""
+        if isinstance(data, np.ndarray) and data.ndim != 1:
+            return None, f"texts are a list of n strings, got an array of shape {data.shape}; join the documents of a stay with form feeds"
+        for row in np.flatnonzero(present):
+            if not isinstance(data[row], str):
+                return int(row), f"has no text but {_article(data[row])}; give a string, or mark the modality as missing"
+        return None
 
     def write(self, folder: Path, name: str, data: Data, present: np.ndarray, stay_id: pd.Series) -> tuple[str, list[int]]:
         """Writes a null for a missing text."""
@@ -91,3 +100,7 @@ class Text(Kind):
     def feature_ndim(self, config: EncoderConfig) -> int:
         """A vector for each token, ``(B, L, C)``."""
         return 3
+
+
+def _article(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

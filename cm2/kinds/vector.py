@@ -17,6 +17,7 @@ class Vector(ArrayKind):
     """Feature vectors ``(F,)``, float32."""
 
     name: ClassVar[str] = "vector"
+    axes: ClassVar[tuple[str, ...]] = ("n, F",)
     standardised: ClassVar[bool] = True
 
     def example(self, n: int, rng: np.random.Generator) -> Data:

@@ -22,7 +22,7 @@ def prepared(values: np.ndarray, mean: float = 37.0, std: float = 0.5, **differe
     modalities = {
         "series": PreparedModality("series", series, np.ones(4, bool), FEATURES, ["standard deviations of °C", "1"], statistics),
         "note": PreparedModality("text", ["a", None, "c", "d"], np.array([True, False, True, True])),
-        "image": PreparedModality("image", np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((4, 2, 2), np.uint8), np.ones(4, bool)),
+        "image": PreparedModality("image", np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((4, 8, 8), np.uint8), np.ones(4, bool)),
     }
     return replace(PreparedCohort("tiny", "made up", "1", {"seed": 0}, stays, modalities, {"death": "died"}, [], {}), **different)
 
@@ -82,7 +82,7 @@ def test_an_image_that_differs(tmp_path, values):
     second.modalities["image"] = replace(second.modalities["image"], data=image)
     cohorts = [written(tmp_path, name, cohort) for name, cohort in (("a", first), ("b", second))]
     assert changes(*cohorts).other == {"note": 0, "image": 1}
-    second.modalities["image"] = replace(second.modalities["image"], data=image[:, :1])
+    second.modalities["image"] = replace(second.modalities["image"], data=np.ascontiguousarray(np.tile(image, (1, 2, 2))))
     assert changes(cohorts[0], written(tmp_path, "c", second)).other["image"] == 4
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cm2 import Config, load_cohort
+from cm2.batch import Modality
 from cm2.cohorts import Cohort
 from cm2.kinds import KINDS, ArrayKind, build_encoder, kind
 from cm2.methods import METHODS, build_method, tokenised
@@ -17,6 +18,10 @@ from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 N = 24
 ABSENT = (4, 9)
+COLOUR = np.random.default_rng(1).integers(0, 256, size=(N, 32, 32, 3), dtype=np.uint8)
+FORMS = {name: {} for name in sorted(KINDS)} | {"image in colour": {"image": COLOUR}}
+"""Every kind with the values of its example, and the forms in which one has other shapes."""
+every_form = pytest.mark.parametrize("form", FORMS)
 every_kind = pytest.mark.parametrize("name", sorted(KINDS))
 
 
@@ -33,9 +38,15 @@ def write(out, *names: str, **changes) -> Cohort:
     return load_cohort(write_cohort(out, made))
 
 
-@every_kind
-def test_written_and_read(name, tmp_path):
-    cohort = write(tmp_path / "c", name, "series" if name != "series" else "vector")
+def write_form(out, form: str) -> tuple[str, Cohort]:
+    """The kind of a form, and a cohort in which its modality comes first."""
+    name = form.split()[0]
+    return name, write(out, name, "series" if name != "series" else "vector", **FORMS[form])
+
+
+@every_form
+def test_written_and_read(form, tmp_path):
+    name, cohort = write_form(tmp_path / "c", form)
     own, entry = kind(name), cohort.manifest["modalities"][f"my_{name}"]
     assert entry["kind"] == name == own.name
     own.check(cohort, f"my_{name}", entry)
@@ -56,9 +67,10 @@ def test_two_preparations_are_compared(name, tmp_path):
     assert set(np.flatnonzero(~changed)) <= {5, 6} and not changed.all()
 
 
-@every_kind
-def test_absent_rows_of_a_batch_are_placeholders(name, tmp_path):
-    cohort = tokenised(write(tmp_path / "c", name, "series" if name != "series" else "vector"), Config.from_profile("smoke"))
+@every_form
+def test_absent_rows_of_a_batch_are_placeholders(form, tmp_path):
+    name, cohort = write_form(tmp_path / "c", form)
+    cohort = tokenised(cohort, Config.from_profile("smoke"))
     stays = cohort.split("train", "death")
     batch = stays.batch(range(len(stays)))
     value = batch.values[f"my_{name}"]
@@ -68,10 +80,11 @@ def test_absent_rows_of_a_batch_are_placeholders(name, tmp_path):
     assert torch.equal(there, batch.present[:, 0]) and not there.all()
 
 
-@every_kind
-def test_its_encoder_reads_it(name, tmp_path):
+@every_form
+def test_its_encoder_reads_it(form, tmp_path):
     config = Config.from_profile("smoke")
-    cohort = tokenised(write(tmp_path / "c", name, "series" if name != "series" else "vector"), config)
+    name, cohort = write_form(tmp_path / "c", form)
+    cohort = tokenised(cohort, config)
     batch = cohort.split("train", "death").batch(range(6))
     encoder = build_encoder(cohort.modalities[0], config.encoder).eval()
     value = batch.values[f"my_{name}"]
@@ -81,11 +94,11 @@ def test_its_encoder_reads_it(name, tmp_path):
     assert features.values.shape[-1] == encoder.feature_dim
 
 
-@every_kind
+@every_form
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_takes_it(name, method, tmp_path):
+def test_every_method_takes_it(form, method, tmp_path):
     config = Config.from_profile("smoke", {"method": method})
-    cohort = tokenised(write(tmp_path / "c", name, "series" if name != "series" else "vector"), config)
+    cohort = tokenised(write_form(tmp_path / "c", form)[1], config)
     probability, _ = build_method(config, cohort).predictive(cohort.split("train", "death").batch(range(6)))
     assert probability.shape == (6,) and ((probability >= 0) & (probability <= 1)).all()
 
@@ -116,3 +129,56 @@ def test_an_unknown_kind_is_named_with_the_nearest(tmp_path):
         kind("serie")
     with pytest.raises(ValueError, match="unknown kind of modality 'imag'"):
         write(tmp_path / "c", "imag", "vector")
+
+
+def test_colours_reach_the_batch_as_they_were_written(tmp_path):
+    _, cohort = write_form(tmp_path / "c", "image in colour")
+    assert cohort.modalities[0].shape == (32, 32, 3)
+    stays = cohort.split("train", "death")
+    batch = stays.batch(range(len(stays)))
+    seen = batch.present[:, 0].numpy()
+    np.testing.assert_array_equal(np.rint(255 * batch.values["my_image"].numpy()[seen]), COLOUR[stays.rows[seen]])
+
+
+@pytest.mark.parametrize("kind_of_network", ["resnet", "vit"])
+def test_planes_may_come_first_or_last_and_equal_ones_are_grey(kind_of_network):
+    config = Config.from_profile("smoke", {"encoder.image.kind": kind_of_network, "encoder.image.vit": "small"}).encoder
+    encoder = build_encoder(Modality("film", "image", (32, 32, 3)), config).eval()
+    grey, colour = torch.rand(2, 32, 32), torch.rand(2, 32, 32, 3)
+    assert torch.allclose(encoder(colour), encoder(colour.movedim(3, 1)), atol=1e-5)
+    assert torch.allclose(encoder(grey), encoder(grey[..., None].expand(-1, -1, -1, 3)), atol=1e-5)
+    with pytest.raises(ValueError, match=r"expected \(B, .*got \(2, 32, 32, 4\)"):
+        encoder(torch.rand(2, 32, 32, 4))
+
+
+def test_a_residual_network_says_before_training_that_images_are_too_small():
+    with pytest.raises(ValueError, match=r"'film': a residual network reads images from 32 pixels on, got 24 x 24"):
+        build_encoder(Modality("film", "image", (24, 24)), Config.from_profile("smoke").encoder)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("series", np.zeros((N, 4)), r"my_series: a series has the shape \(n, T, F\), got \(24, 4\)"),
+        ("series", [np.zeros((2, 1))] * N, r"my_series: a series is one array \(n, T, F\), got a list"),
+        ("series", np.full((N, 2, 1), 1e300), r"my_series: stay 0 has a value that is not stored: numbers from .* rescale"),
+        ("vector", np.array([["a"]] * N), "my_vector: expected numbers, got an array of <U1"),
+        ("vector", np.zeros((N, 0)), r"my_vector: a vector has the shape \(n, F\), got \(24, 0\)"),
+        ("image", np.zeros((N, 3, 32, 32), np.uint8), r"three channels, the last axis.*got shape \(24, 3, 32, 32\); move the channels"),
+        ("image", np.zeros((N, 28, 28), np.uint8), "my_image: images of 28 x 28 pixels are read by no encoder; make them at least 32"),
+        ("image", np.full((N, 32, 32), 0.5), "my_image: stay 0 has a value that is not stored: whole numbers from 0 to 255"),
+        ("image", np.full((N, 32, 32), 300), "my_image: stay 0 has a value that is not stored"),
+        ("text", [3.0] * N, "my_text: stay 0 has no text but a float"),
+        ("text", [None] * N, "my_text: stay 0 has no text but None"),
+    ],
+)
+def test_what_a_kind_does_not_store_is_refused_by_the_writer(name, data, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "c", name, "series" if name != "series" else "vector", **{name: data})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_that_is_missing_may_be_anything(tmp_path):
+    data = np.zeros((N, 3))
+    data[list(ABSENT)] = np.nan
+    assert write(tmp_path / "c", "vector", "series", vector=data).array("my_vector").any() == np.False_

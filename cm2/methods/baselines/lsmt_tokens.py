@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cm2.config import LSMTConfig
 from cm2.errors import InputError
 from cm2.methods.baselines.attention import Attention
-from cm2.networks.encoders import FeatureNetwork, Features
+from cm2.networks.encoders import FeatureNetwork, Features, channels_first
 
 BANDS, HIGHEST = 6, 10
 """Fourier bands of a step's position in the series, and the highest sampling rate that they resolve."""
@@ -102,10 +102,10 @@ class PatchTokens(FeatureNetwork):
     """A Vision Transformer's class token and patches after its last block (Dosovitskiy et al., ICLR 2021).
 
     The original is ViT-S/16 for 384 pixels, pretrained on ImageNet, with three colour channels. This one is randomly initialised and has
-    one channel: three equal channels would only add up three random maps.
+    one channel for grey images: three equal channels would only add up three random maps.
 
     Args:
-        shape: height and width of the images.
+        shape: height and width of the images; a third number, their channels, for images in colour.
         sizes: patch, width, blocks, heads.
 
     Raises:
@@ -115,7 +115,7 @@ class PatchTokens(FeatureNetwork):
     def __init__(self, shape: tuple[int, ...], sizes: LSMTConfig) -> None:
         super().__init__()
         dim, heads, patch = sizes.width, sizes.image_heads, sizes.patch
-        if any(side % patch for side in shape):
+        if any(side % patch for side in shape[:2]):
             raise InputError(
                 f"lsmt: images of {shape} pixels do not fall into patches of {patch}; set baseline.lsmt.patch to a divisor of both sides"
             )
@@ -123,7 +123,7 @@ class PatchTokens(FeatureNetwork):
             raise InputError(f"lsmt: width = {dim} is not a multiple of image_heads = {heads}; change one of them")
         self.shape = tuple(shape)
         count = (shape[0] // patch) * (shape[1] // patch)
-        self.patches = nn.Conv2d(1, dim, patch, stride=patch)
+        self.patches = nn.Conv2d(shape[2] if len(shape) == 3 else 1, dim, patch, stride=patch)
         self.first = nn.Parameter(0.02 * torch.randn(dim))
         self.position = nn.Parameter(0.02 * torch.randn(1 + count, dim))
         block = nn.TransformerEncoderLayer(dim, heads, 4 * dim, 0.0, "gelu", batch_first=True, norm_first=True)
@@ -131,12 +131,11 @@ class PatchTokens(FeatureNetwork):
         self.feature_dim = dim
 
     def features(self, x: Tensor) -> Features:
-        """``(n, H, W)`` in [0, 1] to tokens ``(n, 1 + patches, width)``. Raises ValueError for images of another shape."""
+        """``(n, *shape)`` in [0, 1] to tokens ``(n, 1 + patches, width)``. Raises ValueError for images of another shape."""
         if x.shape[1:] != self.shape:
-            raise InputError(
-                f"image: expected (B, {self.shape[0]}, {self.shape[1]}), got {tuple(x.shape)}; build it for the cohort's images"
-            )
+            expected = ", ".join(map(str, ("B", *self.shape)))
+            raise InputError(f"image: expected ({expected}), got {tuple(x.shape)}; build it for the cohort's images")
         mean, deviation = GREY
-        patches = self.patches((x[:, None] - mean) / deviation).flatten(2).mT
+        patches = self.patches((channels_first(x) - mean) / deviation).flatten(2).mT
         tokens = torch.cat((self.first.expand(len(x), 1, -1), patches), dim=1)
         return Features(self.blocks(tokens + self.position))

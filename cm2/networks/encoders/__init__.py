@@ -8,7 +8,7 @@ vector; ``encoder(x)`` is ``encoder.pool(encoder.features(x))``.
 
 from cm2.networks.encoders.base import Encoder, FeatureNetwork
 from cm2.networks.encoders.features import Features
-from cm2.networks.encoders.image import ResNetEncoder, ViTEncoder
+from cm2.networks.encoders.image import ResNetEncoder, ViTEncoder, channels_first
 from cm2.networks.encoders.pretrained import imagenet_digest, pretrained_tokenizer
 from cm2.networks.encoders.series import FullPrecisionLSTM, LSTMEncoder, TransformerEncoder, orthogonal_lstm
 from cm2.networks.encoders.summary import SummaryPath
@@ -27,6 +27,7 @@ __all__ = [
     "TransformerEncoder",
     "VectorEncoder",
     "ViTEncoder",
+    "channels_first",
     "imagenet_digest",
     "orthogonal_lstm",
     "pretrained_tokenizer",

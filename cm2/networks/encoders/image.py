@@ -1,4 +1,4 @@
-"""Image encoders."""
+"""Image encoders: grey images ``(B, H, W)``, and colour images ``(B, H, W, 3)`` or ``(B, 3, H, W)``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cm2.networks.encoders.pretrained import load_imagenet
 
 
 class ResNetEncoder(Encoder):
-    """Residual network of torchvision on grey images (He, Zhang, Ren, Sun, CVPR 2016).
+    """Residual network of torchvision on grey or colour images (He, Zhang, Ren, Sun, CVPR 2016).
 
-    Images are repeated over three channels and normalised with ImageNet's statistics by the encoder. A training batch with a single
-    image uses the running statistics of batch normalisation: the batch statistics of one image are poor, and with 32 pixels, where the
-    last map is 1 x 1, they do not exist.
+    Grey images are repeated over three channels, and all are normalised with ImageNet's statistics by the encoder. A training batch with a
+    single image uses the running statistics of batch normalisation: the batch statistics of one image are poor, and with 32 pixels, where
+    the last map is 1 x 1, they do not exist.
 
     Args:
         depth: 18, 34 (paper) or 50; or 10, one block for each width, for small images on a CPU.
@@ -47,14 +47,15 @@ class ResNetEncoder(Encoder):
         self.standardise = _Standardise()
 
     def features(self, x: Tensor) -> Features:
-        """The last residual block's maps, ``(B, H, W)`` in [0, 1] ``-> (B, H', W', output_dim)``.
+        """The last residual block's maps, ``(B, H, W)`` or ``(B, H, W, 3)`` in [0, 1] ``-> (B, H', W', output_dim)``.
 
         Raises:
             ValueError: other axes, or an image below 32 pixels.
         """
-        if x.ndim != 3 or min(x.shape[1:]) < self.smallest:
-            raise InputError(f"image: expected (B, H, W) with H, W >= {self.smallest}, got {tuple(x.shape)}; prepare grey, larger images")
-        x = self.standardise(x)
+        if x.ndim not in (3, 4) or min((planes := channels_first(x)).shape[2:]) < self.smallest:
+            sides = f"(B, H, W) or (B, H, W, 3) with H, W >= {self.smallest}"
+            raise InputError(f"image: expected {sides}, got {tuple(x.shape)}; prepare grey or colour images of that size")
+        x = self.standardise(planes)
         maps = self._maps(x) if not self.training or x.shape[0] > 1 else self._with_running_statistics(x)
         return Features(maps.movedim(1, -1))
 
@@ -79,7 +80,7 @@ class ResNetEncoder(Encoder):
 
 
 class ViTEncoder(Encoder):
-    """Vision Transformer of torchvision on grey images (Dosovitskiy et al., ICLR 2021; paper, Table 10).
+    """Vision Transformer of torchvision on grey or colour images (Dosovitskiy et al., ICLR 2021; paper, Table 10).
 
     Grey images become three channels as in ``ResNetEncoder``; the state of the class token is the embedding.
 
@@ -116,15 +117,18 @@ class ViTEncoder(Encoder):
         self.standardise = _Standardise()
 
     def features(self, x: Tensor) -> Features:
-        """Class token and patches after the last block, ``(B, side, side)`` in [0, 1] ``-> (B, 1 + patches, output_dim)``.
+        """Class token and patches after the last block, ``(B, side, side)`` in [0, 1] ``-> (B, 1 + patches, output_dim)``, in colour
+        ``(B, side, side, 3)``.
 
         Raises:
             ValueError: images of another shape.
         """
         n = self.network
-        if x.ndim != 3 or x.shape[1:] != (n.image_size, n.image_size):
-            raise InputError(f"image: expected (B, {n.image_size}, {n.image_size}), got {tuple(x.shape)}; build the encoder for the cohort")
-        patches = n.conv_proj(self.standardise(x)).flatten(2).mT
+        side = n.image_size
+        if x.ndim not in (3, 4) or (planes := channels_first(x)).shape[2:] != (side, side):
+            expected = f"(B, {side}, {side}) or (B, {side}, {side}, 3)"
+            raise InputError(f"image: expected {expected}, got {tuple(x.shape)}; build the encoder for the cohort")
+        patches = n.conv_proj(self.standardise(planes)).flatten(2).mT
         return Features(n.encoder(torch.cat((n.class_token.expand(len(x), -1, -1), patches), dim=1)))
 
     def pool(self, features: Features) -> Tensor:
@@ -132,8 +136,23 @@ class ViTEncoder(Encoder):
         return features.values[:, 0]
 
 
+def channels_first(x: Tensor) -> Tensor:
+    """Images as planes ``(B, C, H, W)``: of grey ``(B, H, W)`` one, of colour ``(B, H, W, 3)`` or ``(B, 3, H, W)`` three.
+
+    Raises:
+        ValueError: other axes.
+    """
+    if x.ndim == 3:
+        return x.unsqueeze(1)
+    if x.ndim == 4 and x.shape[3] == 3:
+        return x.movedim(3, 1)
+    if x.ndim == 4 and x.shape[1] == 3:
+        return x
+    raise InputError(f"image: expected (B, H, W), (B, H, W, 3) or (B, 3, H, W), got {tuple(x.shape)}; prepare grey or colour images")
+
+
 class _Standardise(nn.Module):
-    """Grey images ``(B, H, W)`` as three channels with ImageNet's statistics, ``(B, 3, H, W)``."""
+    """Planes ``(B, 1, H, W)`` or ``(B, 3, H, W)`` as three channels with ImageNet's statistics, ``(B, 3, H, W)``."""
 
     mean: Tensor
     std: Tensor
@@ -144,4 +163,4 @@ class _Standardise(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x.unsqueeze(1) - self.mean) / self.std
+        return (x - self.mean) / self.std
