@@ -47,12 +47,13 @@ class Batch:
             dictionary with ``input_ids`` and ``attention_mask``, both ``(B, L)``, or ``(B, documents, L)`` where a text is
             several documents.
         present: ``(B, M)`` bool, whether stay ``i`` has modality ``m``.
-        label: ``(B,)`` float, 0 or 1, or NaN where the outcome is unknown.
+        label: ``(B,)`` float, or ``(B, L)`` where a label has several numbers; NaN where the outcome is unknown. What they may be is
+            the matter of a task (``cm2.tasks``).
         stay_id: ``(B,)`` int64.
 
     Raises:
         ValueError: shapes that disagree, a stay with no modality, a value that is not finite where a modality is present,
-            or a label that is neither 0 nor 1 nor NaN.
+            or a label that is infinite.
     """
 
     values: dict[str, Value]
@@ -117,16 +118,17 @@ class Batch:
                 if tensor.shape[:1] != (stays,):
                     label = f"{name}.{part}" if part else name
                     raise InputError(f"{label}: expected {stays} rows as in present, got shape {tuple(tensor.shape)}")
-        for name, tensor in (("label", self.label), ("stay_id", self.stay_id)):
-            if tensor.shape != (stays,):
-                raise InputError(f"{name}: expected shape ({stays},), got {tuple(tensor.shape)}")
+        if self.label.shape[:1] != (stays,) or self.label.ndim > 2:
+            raise InputError(f"label: expected shape ({stays},) or ({stays}, L), got {tuple(self.label.shape)}")
+        if self.stay_id.shape != (stays,):
+            raise InputError(f"stay_id: expected shape ({stays},), got {tuple(self.stay_id.shape)}")
 
     def _check_values(self) -> None:
         empty = ~self.present.any(dim=1)
         if bool(empty.any()):
             raise InputError(f"stay {int(self.stay_id[empty][0])} has no modality; drop such stays when the cohort is prepared")
-        if not bool(((self.label == 0) | (self.label == 1) | self.label.isnan()).all()):
-            raise InputError("label: expected 0 or 1 for every stay, or NaN where its outcome is unknown")
+        if bool(self.label.isinf().any()):
+            raise InputError("label: expected a finite number for every stay, or NaN where its outcome is unknown; one is infinite")
         for name, value in self.values.items():
             if isinstance(value, dict) or not value.is_floating_point():
                 continue

@@ -45,12 +45,11 @@ def test_a_batch_is_frozen():
         ({"present": PRESENT[:, 0]}, r"present: expected bool \(B, M\), got torch.bool \(4,\)"),
         ({"present": PRESENT[:, :2]}, r"present has 2 columns for 3 modalities \['series', 'image', 'note'\]"),
         ({"present": PRESENT[:3]}, r"series: expected 3 rows as in present, got shape \(4, 3, 2\)"),
-        ({"label": torch.zeros(3)}, r"label: expected shape \(4,\), got \(3,\)"),
-        ({"label": torch.zeros(4, 1)}, r"label: expected shape \(4,\), got \(4, 1\)"),
+        ({"label": torch.zeros(3)}, r"label: expected shape \(4,\) or \(4, L\), got \(3,\)"),
+        ({"label": torch.zeros(4, 1, 1)}, r"label: expected shape \(4,\) or \(4, L\), got \(4, 1, 1\)"),
         ({"stay_id": torch.arange(5)}, r"stay_id: expected shape \(4,\), got \(5,\)"),
         ({"present": PRESENT & (torch.arange(4) != 2)[:, None]}, "stay 102 has no modality; drop such stays"),
-        ({"label": torch.tensor([0.0, 1, 0.5, 1])}, "label: expected 0 or 1 for every stay"),
-        ({"label": torch.tensor([0.0, 1, torch.inf, 1])}, "label: expected 0 or 1 for every stay, or NaN"),
+        ({"label": torch.tensor([0.0, 1, torch.inf, 1])}, "label: expected a finite number for every stay, or NaN"),
     ],
 )
 def test_parts_that_disagree_are_refused(change, message):

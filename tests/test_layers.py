@@ -26,6 +26,7 @@ ROOMS = (
         "results",
         "metrics",
         "uncertainty",
+        "tasks",
     ),
     *("copulas", "marginals", "joint"),
     *("networks", "kinds", "cohorts", "methods"),

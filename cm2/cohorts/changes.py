@@ -63,7 +63,8 @@ def changes(first: Cohort, second: Cohort) -> Changes:
         ValueError: a series whose features differ between the two.
     """
     _, a, b = np.intersect1d(first.stays["stay_id"], second.stays["stay_id"], return_indices=True)
-    labels = {task: first.stays[task].to_numpy()[a] != second.stays[task].to_numpy()[b] for task in first.tasks if task in second.tasks}
+    common = [task for task in first.tasks if task in second.tasks]
+    labels = {task: _differ(first.label(task)[a], second.label(task)[b]) for task in common}
     frames, in_unit, in_read, moved = [], np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool)
     gained, lost, other = {}, {}, {}
     for name in (name for name in first.manifest["modalities"] if name in second.manifest["modalities"]):
@@ -137,6 +138,13 @@ def _series(first: Cohort, second: Cohort, name: str, a: np.ndarray, b: np.ndarr
     frame["mean"] = sums["sum"] / np.maximum(sums["cells"], 1)
     frame["read_mean"] = sums["read_sum"] / np.maximum(sums["read_cells"], 1)
     return frame, in_unit, in_read
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Stays ``(n,)`` whose labels differ; unknown ones are alike."""
+    if a.shape != b.shape:
+        return np.ones(len(a), dtype=bool)
+    return ~((a == b) | (np.isnan(a) & np.isnan(b))).reshape(len(a), -1).all(axis=1)
 
 
 def _present(cohort: Cohort, name: str) -> np.ndarray:

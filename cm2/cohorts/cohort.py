@@ -20,6 +20,7 @@ from cm2.cohorts.text import tokenise, train_tokenizer
 from cm2.config.names import choose
 from cm2.errors import InputError
 from cm2.kinds import kind
+from cm2.tasks import Task, known_stays, task_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,15 +109,32 @@ class Cohort:
         return Disclosure.of(self.manifest)
 
     def outcomes(self, task: str, split: str | None = None) -> Group:
-        """How many stays of a split, or of all, have a known outcome and how many a positive one, whatever their modalities."""
-        label = self.stays[task].to_numpy()
-        here = (label >= 0) & (True if split is None else (self.stays["split"] == split).to_numpy())
-        return Group(int(here.sum()), int((label[here] == 1).sum()))
+        """How many stays of a split, or of all, have a known outcome and how many a positive one, whatever their modalities.
+
+        Of a task that is not binary, how many have a known outcome.
+        """
+        label = self.label(task)
+        known = label[known_stays(label) & (True if split is None else (self.stays["split"] == split).to_numpy())]
+        return Group(len(known), self.task(task).positives(known))
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the outcomes."""
         return tuple(self.manifest["tasks"])
+
+    def task(self, name: str) -> Task:
+        """What is predicted under this name.
+
+        Raises:
+            ValueError: the cohort has no such task.
+        """
+        if name not in self.tasks:
+            raise InputError(f"unknown task {name!r}; the cohort {self.name} has {', '.join(self.tasks)}")
+        return task_of(name, self.manifest["tasks"][name])
+
+    def label(self, name: str) -> np.ndarray:
+        """Labels of all stays for a task ``(n,)`` or ``(n, L)`` float64, NaN where unknown. Raises ValueError as `task`."""
+        return self.task(name).read(self.stays)
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:
@@ -228,14 +246,12 @@ class Cohort:
         """
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r}; {choose(split, SPLITS)}")
-        if task not in self.tasks:
-            raise InputError(f"unknown task {task!r}; the cohort {self.name} has {', '.join(self.tasks)}")
+        label = self.label(task)
         names = list(self.manifest["modalities"])
         absent = dict(absent or {})
         check(names, absent, mechanism)
-        label = self.stays[task].to_numpy()
         has = self.present.all(axis=1) if matched else self.present.any(axis=1)
-        rows = np.flatnonzero((self.stays["split"] == split).to_numpy() & (label >= 0) & has)
+        rows = np.flatnonzero((self.stays["split"] == split).to_numpy() & known_stays(label) & has)
         if not len(rows):
             lacking = f" and all of {', '.join(names)}" if matched else ""
             raise InputError(
@@ -243,7 +259,7 @@ class Cohort:
             )
         stay_id = self.stays["stay_id"].to_numpy()[rows]
         present, kept = take_away(self.present[rows], stay_id, names, absent, mechanism, seed, lambda name: self.summary(name)[rows])
-        return Stays(self, rows, label[rows], present, kept)
+        return Stays(self, rows, label[rows], present, kept, self.task(task))
 
     def _cached(self, what: str, name: str, compute: Callable[[], T]) -> T:
         if (what, name) not in self._cache:

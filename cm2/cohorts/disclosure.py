@@ -189,16 +189,8 @@ def guard_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest whose counts may be shown. Positives by split are left out, as more than one outcome could be set against them."""
     stays, splits = manifest["stays"], guard(manifest["splits"])
     sizes = guard_groups({name: Group(entry["present"]) for name, entry in manifest["modalities"].items()}, [Group(stays)])
-    known = {task: Group(stays - entry["unknown"], entry["positives"]) for task, entry in manifest["tasks"].items()}
-    outcomes = guard_groups(known, [Group(stays)])
-    tasks = {
-        task: {
-            "description": entry["description"],
-            "positives": outcomes[task].positives,
-            "unknown": None if few(entry["unknown"]) else entry["unknown"],
-        }
-        for task, entry in manifest["tasks"].items()
-    }
+    outcomes = guard_groups(_outcomes(stays, manifest["tasks"]), [Group(stays)])
+    tasks = {task: _guarded_task(entry, task, outcomes) for task, entry in manifest["tasks"].items()}
     return {
         **manifest,
         "splits": splits,
@@ -207,6 +199,29 @@ def guard_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "flow": guard_flow(manifest["flow"]),
         "counts": guard_counts(manifest["counts"]),
     }
+
+
+def _outcomes(stays: int, tasks: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Group]:
+    """Stays with a known outcome and with a positive one, by task, and by class or label."""
+    found = {}
+    for task, entry in tasks.items():
+        if "counts" not in entry:
+            found[task, ""] = Group(stays - entry["unknown"], entry["positives"])
+        for name, count in entry.get("counts", {}).items():
+            found[task, name] = Group(count["known"], count["positives"])
+    return found
+
+
+def _guarded_task(entry: Mapping[str, Any], task: str, shown: Mapping[tuple[str, str], Group]) -> dict[str, Any]:
+    unknown = None if few(entry["unknown"]) else entry["unknown"]
+    if "counts" not in entry:
+        return {"description": entry["description"], "positives": shown[task, ""].positives, "unknown": unknown}
+    positives = {name: shown[task, name].positives for name in entry["counts"]}
+    if "classes" in entry:  # they add up, so what is hidden must not be what is left
+        exact = {name: count["positives"] for name, count in entry["counts"].items()}
+        positives = guard(exact, [name for name, value in positives.items() if value is None])
+    counts = {name: {"known": shown[task, name].n, "positives": positives[name]} for name in entry["counts"]}
+    return {**entry, "unknown": unknown, "counts": counts}
 
 
 def guard_text(text: str) -> str:

@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api.types import is_bool_dtype, is_integer_dtype
 
-from cm2.cohorts.format import AGAIN, PRESENT, SPLITS
+from cm2.cohorts.disclosure import Disclosure
+from cm2.cohorts.format import AGAIN, PRESENT, SPLITS, tasks_of
 from cm2.errors import InputError, of_the_system
 from cm2.escape import one_line
 
@@ -42,8 +43,10 @@ def read_frame(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
 def read_stays(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """The table of stays. Errors are those of `read_frame`, and columns of other types or values than the format has."""
     masks = [f"{PRESENT}{name}" for name in manifest["modalities"]]
-    stays = read_frame(path, ("stay_id", "split", *manifest["tasks"], *masks))
-    numbers = [name for name in ("stay_id", *manifest["tasks"]) if not is_integer_dtype(stays[name].dtype)]
+    tasks = tasks_of(manifest)
+    stays = read_frame(path, ("stay_id", "split", *(column for task in tasks.values() for column in task.columns), *masks))
+    whole = ("stay_id", *(column for task in tasks.values() for column in task.columns if task.stored.startswith("int")))
+    numbers = [name for name in whole if not is_integer_dtype(stays[name].dtype)]
     if wrong := [*numbers, *(name for name in masks if not is_bool_dtype(stays[name].dtype))]:
         what = "whole numbers" if wrong[0] in numbers else "true or false"
         raise InputError(f"{path}: column {wrong[0]}: expected {what}; {AGAIN}")
@@ -51,8 +54,12 @@ def read_stays(path: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
         raise InputError(f"{path}: column split: unknown split {min(strange)!r:.40}; {AGAIN}")
     if not stays["stay_id"].is_unique:
         raise InputError(f"{path}: column stay_id: a stay occurs twice; {AGAIN}")
-    if wrong := [name for name in manifest["tasks"] if not stays[name].isin((-1, 0, 1)).all()]:
-        raise InputError(f"{path}: column {wrong[0]}: expected 0, 1, or -1 where the outcome is unknown; {AGAIN}")
+    record = Disclosure.of(manifest).record
+    for task in tasks.values():
+        try:
+            task.check(stays, lambda row: f"stay {record(stays['stay_id'].iloc[row], row)}")
+        except ValueError as error:
+            raise InputError(f"{path}: column {str(error).rpartition(';')[0]}; {AGAIN}") from None
     return stays
 
 

@@ -1,7 +1,7 @@
 """File format of a prepared cohort, shared by writer (``cm2.cohorts.writing``) and reader.
 
-A cohort is a folder with ``manifest.json``, ``stays.parquet`` (``stay_id``, ``split``, a column for each outcome with 0, 1 or -1 for
-unknown, and ``present_<modality>``) and one file for each modality, all in the row order of ``stays.parquet``. Missing values are
+A cohort is a folder with ``manifest.json``, ``stays.parquet`` (``stay_id``, ``split``, the columns of each task's labels,
+and ``present_<modality>``) and one file for each modality, all in the row order of ``stays.parquet``. Missing values are
 placeholders: zeros, or a null text.
 """
 
@@ -17,6 +17,7 @@ from cm2.config.files import read_json
 from cm2.config.schema import check, plain_name
 from cm2.durable import write_json
 from cm2.errors import InputError
+from cm2.tasks import Task, task_of
 
 FORMAT = 1
 """Version of the format; a reader refuses any other."""
@@ -63,7 +64,16 @@ SCHEMA = {
             "variables?": dict,
         }
     },
-    "tasks": {"*": {"description": str, "positives?": _COUNT, "unknown?": _COUNT, "positives_by_split?": dict.fromkeys(SPLITS, int)}},
+    "tasks": {
+        "*": {
+            "description": str,
+            "type?": str,
+            "unknown?": _COUNT,
+            "positives?": _COUNT,
+            "positives_by_split?": dict.fromkeys(SPLITS, int),
+            "counts?": {"*": {"known": _COUNT, "positives": _COUNT}},
+        }
+    },
     "flow?": [{"step": str, "stays": _COUNT, "dropped": _COUNT, "note?": str}],
     "sizes": {"*": int},
     "checksums": {"*": _checksum},
@@ -84,6 +94,15 @@ def credentialed(manifest: Mapping[str, Any]) -> bool:
 def fabricated(manifest: Mapping[str, Any]) -> bool:
     """Whether a cohort's data are made up in the layout of a credentialed source, so that no number of it is about a patient."""
     return manifest.get("fabricated") is True
+
+
+def tasks_of(manifest: Mapping[str, Any]) -> dict[str, Task]:
+    """The tasks of a manifest by name; one without a type is binary.
+
+    Raises:
+        ValueError: an unknown type, or an entry that its type lacks.
+    """
+    return {name: task_of(name, entry) for name, entry in manifest["tasks"].items()}
 
 
 def combined_checksum(checksums: Mapping[str, str]) -> str:
@@ -116,6 +135,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise InputError(f"{file}: format {given!r} is not supported, this version reads {FORMAT}; prepare the cohort again")
     try:
         check(manifest, SCHEMA, str(file))
+        tasks_of(manifest)
         _check_files(manifest, str(file))
     except ValueError as error:
         raise InputError(f"{error}; {AGAIN}") from None

@@ -16,6 +16,7 @@ from cm2.cohorts.disclosure import Disclosure
 from cm2.cohorts.missingness import stable_uniform
 from cm2.errors import InputError
 from cm2.kinds import Stored, kind
+from cm2.tasks import Binary, Task, known_stays
 
 
 class StaySource(Stored, Protocol):
@@ -41,15 +42,19 @@ class Stays(Dataset[Batch]):
     Args:
         cohort: the prepared cohort.
         rows: ``(n,)`` rows of the cohort.
-        label: ``(n,)`` 0 or 1, or NaN where the outcome is unknown.
+        label: ``(n,)``, or ``(n, L)`` where a label has several numbers, NaN where the outcome is unknown.
         present: ``(n, M)`` bool, after masking.
         kept: number of stays in which one modality was left unmasked because none would have remained.
+        task: what the labels are; None: binary.
     """
 
-    def __init__(self, cohort: StaySource, rows: np.ndarray, label: np.ndarray, present: np.ndarray, kept: int = 0) -> None:
+    def __init__(
+        self, cohort: StaySource, rows: np.ndarray, label: np.ndarray, present: np.ndarray, kept: int = 0, task: Task | None = None
+    ) -> None:
         self.cohort = cohort
         self.rows = rows
         self.kept = kept
+        self.task = task or Binary()
         self.label = torch.from_numpy(label.astype(np.float32))
         self.present = torch.from_numpy(np.ascontiguousarray(present))
         self.stay_id = torch.from_numpy(cohort.stays["stay_id"].to_numpy()[rows])
@@ -100,19 +105,20 @@ class Stays(Dataset[Batch]):
         if not 0 < share <= 1:
             raise InputError(f"labels: expected a share above 0 and at most 1, got {share}")
         label, place = self.label.numpy().copy(), stable_uniform(seed, self.stay_id.numpy(), "label")
-        for outcome in (0, 1):
-            own = np.flatnonzero(label == outcome)
+        groups = np.where(known_stays(label), self.task.strata(label), np.nan)
+        for outcome in np.unique(groups[~np.isnan(groups)]):
+            own = np.flatnonzero(groups == outcome)
             keep = round(share * len(own))
             if len(own) and not keep:
                 count = self.cohort.disclosure.count(len(own))
-                raise InputError(f"labels: {share} of {count} stays with outcome {outcome} is none; give a larger share")
+                raise InputError(f"labels: {share} of {count} stays {self.task.stratum(outcome)} is none; give a larger share")
             label[own[np.argsort(place[own], kind="stable")[keep:]]] = np.nan
-        return Stays(self.cohort, self.rows, label, self.present.numpy(), self.kept)
+        return Stays(self.cohort, self.rows, label, self.present.numpy(), self.kept, self.task)
 
     def labelled(self) -> Stays:
         """The stays whose outcome is known."""
-        known = ~self.label.isnan().numpy()
-        return Stays(self.cohort, self.rows[known], self.label.numpy()[known], self.present.numpy()[known], self.kept)
+        known = known_stays(self.label.numpy())
+        return Stays(self.cohort, self.rows[known], self.label.numpy()[known], self.present.numpy()[known], self.kept, self.task)
 
     def collate(self, samples: Batch | Sequence[Batch]) -> Batch:
         """Concatenates batches; returns a single batch unchanged."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cm2.config.names import choose
 from cm2.durable import file_sha256, whole_or_nothing
 from cm2.errors import InputError
 from cm2.kinds import Data, kind
+from cm2.tasks import Binary, Task
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,10 @@ class PreparedCohort:
         source: where the data come from, one sentence with an address or a citation.
         version: version of the source or of the program that made it.
         parameters: everything the result depends on; two cohorts with equal name, version and parameters are the same.
-        stays: ``stay_id`` (unique int64), ``split`` and one column for each task (0, 1, or -1 where the outcome is unknown).
+        stays: ``stay_id`` (unique int64), ``split`` and the columns of each task: of a binary one 0, 1, or -1 where the outcome is unknown;
+            of others see ``cm2.tasks``.
         modalities: by name, in the order of the columns of ``present``.
-        tasks: the definition of a positive, by name.
+        tasks: by name: what is predicted, or for a binary outcome the definition of a positive alone.
         flow: the flow chart, one ``{"step", "stays", "dropped", "note"}`` after another.
         counts: further counts.
         extra: writes further files (the simulator's truth) below the folder it receives.
@@ -72,7 +74,7 @@ class PreparedCohort:
     parameters: dict[str, Any]
     stays: pd.DataFrame
     modalities: dict[str, PreparedModality]
-    tasks: dict[str, str]
+    tasks: Mapping[str, str | Task]
     flow: list[dict[str, Any]]
     counts: dict[str, Any]
     extra: Callable[[Path], None] | None = None
@@ -84,6 +86,11 @@ class PreparedCohort:
     def disclosure(self) -> Disclosure:
         """What may be shown of it."""
         return Disclosure(self.credentialed, self.fabricated)
+
+    @property
+    def outcomes(self) -> list[Task]:
+        """Its tasks, under the names that they have here."""
+        return [Binary(name, task) if isinstance(task, str) else replace(task, name=name) for name, task in self.tasks.items()]
 
 
 def already_prepared(
@@ -125,11 +132,15 @@ def write_cohort(out: Path, cohort: PreparedCohort) -> Path:
         ValueError: numbers of rows that disagree, a repeated stay, an unknown split, a label other than -1, 0 and 1, a stay without any
             modality, or a modality that its kind does not store: another shape or type, an image that no encoder reads, a value that is not
             finite where it is observed.
+
+
+        ValueError: numbers of rows that disagree, a repeated stay, an unknown split, a label that its task does not have, a stay without
+            any modality, or a value that is not finite in an observed modality.
     """
     _check(cohort)
     with whole_or_nothing(out) as folder:
         columns = {f"{PRESENT}{name}": modality.present.astype(bool) for name, modality in cohort.modalities.items()}
-        labels = {task: cohort.stays[task].astype("int8") for task in cohort.tasks}
+        labels = {column: values for task in cohort.outcomes for column, values in task.written(cohort.stays).items()}
         stays = cohort.stays[["stay_id", "split"]].assign(**labels, **columns)
         stays.to_parquet(folder / STAYS, index=False)
         described = {name: _write_modality(folder, name, modality, stays) for name, modality in cohort.modalities.items()}
@@ -146,9 +157,7 @@ def _check(cohort: PreparedCohort) -> None:
         raise InputError(f"{twice} occurs twice; a cohort has one row per stay")
     if unknown := sorted(set(stays["split"]) - set(SPLITS)):
         raise InputError(f"unknown split {unknown[0]!r}; {choose(str(unknown[0]), SPLITS)}")
-    for task in cohort.tasks:
-        if not stays[task].isin((-1, 0, 1)).all():
-            raise InputError(f"{task}: labels are 0, 1 or -1 (unknown), got {sorted(set(stays[task]) - {-1, 0, 1})[0]}")
+    _check_tasks(cohort)
     for name, modality in cohort.modalities.items():
         _check_modality(cohort, name, modality)
     empty = ~np.any([modality.present for modality in cohort.modalities.values()], axis=0)
@@ -173,9 +182,22 @@ def _check_modality(cohort: PreparedCohort, name: str, modality: PreparedModalit
         raise InputError(f"{name}: {stay}{said}")
 
 
+def _check_tasks(cohort: PreparedCohort) -> None:
+    taken = {"stay_id": "the stays", "split": "the splits"} | {f"{PRESENT}{name}": f"the modality {name}" for name in cohort.modalities}
+    for task in cohort.outcomes:
+        task.check(cohort.stays, lambda row: _called(cohort, row))
+        for column in task.columns:
+            if column in taken:
+                raise InputError(f"{task.name}: its column {column} is that of {taken[column]}; give the task another name")
+            taken[column] = f"the task {task.name}"
+
+
 def _named(cohort: PreparedCohort, wrong: np.ndarray | pd.Series) -> str:
     """What an error calls the first stay where something is wrong."""
-    row = int(np.flatnonzero(wrong)[0])
+    return _called(cohort, int(np.flatnonzero(wrong)[0]))
+
+
+def _called(cohort: PreparedCohort, row: int) -> str:
     record = cohort.disclosure.record(cohort.stays["stay_id"].iloc[row], row)
     return f"the stay {record}" if cohort.disclosure.credentialed else f"stay {record}"
 
@@ -187,15 +209,11 @@ def _write_modality(folder: Path, name: str, modality: PreparedModality, stays: 
 
 
 def _write_manifest(folder: Path, cohort: PreparedCohort, stays: pd.DataFrame, described: dict[str, Any]) -> None:
-    tasks = {
-        task: {
-            "description": text,
-            "positives": int((stays[task] == 1).sum()),
-            "unknown": int((stays[task] == -1).sum()),
-            "positives_by_split": {split: int(((stays[task] == 1) & (stays["split"] == split)).sum()) for split in SPLITS},
-        }
-        for task, text in cohort.tasks.items()
-    }
+    split = stays["split"].to_numpy()
+    tasks = {}
+    for task in cohort.outcomes:
+        label = task.read(stays)
+        tasks[task.name] = task.fitted(label[split == "train"]).entry(label, split, SPLITS)
     exact = {
         "format": FORMAT,
         "name": cohort.name,

@@ -23,13 +23,19 @@ def choose(given: str, known: Iterable[str]) -> str:
     return "choose one of " + ", ".join(known) + did_you_mean(given, known)
 
 
-def enter(registry: dict[str, Any], cls: type[Any], what: str) -> None:
+def enter(registry: dict[str, Any], cls: type[Any], what: str, by: str = "name") -> None:
     """Enters a class that sets ``name`` into a registry; a class defined again, as in a notebook's cell, takes its own place.
+
+    Args:
+        registry: classes by name.
+        cls: the class.
+        what: what such a class is, for the error.
+        by: the attribute that holds the name.
 
     Raises:
         ValueError: another class has the name.
     """
-    name = vars(cls).get("name")
+    name = vars(cls).get(by)
     if not isinstance(name, str):
         return
     known = registry.get(name)

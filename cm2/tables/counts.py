@@ -9,6 +9,7 @@ from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import SMALLEST, guard
 from cm2.cohorts.format import SPLITS
 from cm2.tables.spec import Role, role_of
+from cm2.tasks import known_stays
 
 
 def count_groups(cohort: Cohort, role: Role | None = None) -> list[dict[str, Any]]:
@@ -36,8 +37,10 @@ def _count(cohort: Cohort, names: Sequence[str]) -> dict[str, Any]:
     by_split = lambda chosen: {name: int((chosen & (split == name)).sum()) for name in SPLITS} | {"total": int(chosen.sum())}
     tasks = {}
     for task in cohort.tasks:
-        label = cohort.stays[task].to_numpy()
-        tasks[task] = {"known": by_split(has & (label >= 0)), "positives": by_split(has & (label == 1))}
+        label = cohort.label(task)
+        # only a binary outcome has positives
+        positives = by_split(has & (label == 1)) if cohort.task(task).positives(label) is not None else dict.fromkeys((*SPLITS, "total"))
+        tasks[task] = {"known": by_split(has & known_stays(label)), "positives": positives}
     return {"modalities": list(names), "stays": by_split(has), "tasks": tasks}
 
 
@@ -55,6 +58,9 @@ def _withheld(counted: dict[str, Any], everyone: dict[str, Any]) -> dict[str, An
     earlier: list[int] = []
     for task, entry in counted["tasks"].items():
         known, positives = entry["known"]["total"], entry["positives"]["total"]
+        if positives is None:
+            tasks[task] = {"known": stays if known == parts["total"] else nothing, "positives": nothing}
+            continue
         lacking = everyone["tasks"][task]["positives"]["total"] - positives
         # one outcome may include another (a death counts as a readmission): the difference of two shown counts is then a group as well
         near = [abs(positives - other) for other in earlier]

@@ -123,6 +123,8 @@ def comparison_text(frame: pd.DataFrame) -> str:
 
 
 Finding = tuple[str, str]
+COUNTED = ("positives", "unknown", "positives_by_split", "counts")
+"""Counts of a task in a manifest."""
 
 
 def _shown(group: dict[str, Any], column: str, task: str | None) -> int | None:
@@ -141,15 +143,8 @@ def _found(cohort: Cohort, exact: dict[str, Any]) -> dict[str, Any]:
     stays = cohort.stays
     by_split = lambda chosen: {split: int((chosen & (stays["split"] == split)).sum()) for split in SPLITS}
     present = dict(zip(exact["modalities"], cohort.present.T, strict=True))
-    tasks = {
-        task: {
-            "description": entry["description"],
-            "positives": int((stays[task] == 1).sum()),
-            "unknown": int((stays[task] == -1).sum()),
-            "positives_by_split": by_split(stays[task] == 1),
-        }
-        for task, entry in exact["tasks"].items()
-    }
+    split = stays["split"].to_numpy()
+    tasks = {name: cohort.task(name).entry(cohort.label(name), split, SPLITS) for name in exact["tasks"]}
     modalities = {name: {**entry, "present": int(present[name].sum())} for name, entry in exact["modalities"].items()}
     return {**exact, "stays": len(stays), "splits": by_split(stays["split"].notna()), "modalities": modalities, "tasks": tasks}
 
@@ -178,7 +173,7 @@ def _counts(cohort: Cohort) -> Iterator[Finding]:
     for name in told[0]["modalities"]:
         yield same(f"stays with {name}", "modalities", name, "present")
     for task in told[0]["tasks"]:
-        for entry in ("positives", "unknown", "positives_by_split"):
+        for entry in (entry for entry in COUNTED if entry in told[0]["tasks"][task]):
             yield same(f"{entry.replace('_', ' ')} of {task}", "tasks", task, entry)
     yield "every stay once", "" if cohort.stays["stay_id"].is_unique else "a stay occurs twice"
 
@@ -192,9 +187,10 @@ def _flow(cohort: Cohort) -> Iterator[Finding]:
 
 
 def _labels(cohort: Cohort) -> Iterator[Finding]:
-    for task in cohort.tasks:
-        strange = sorted(set(cohort.stays[task].unique()) - {-1, 0, 1})
-        yield f"labels of {task} are 0, 1 or unknown", f"got {strange}" if strange else ""
+    for name in cohort.tasks:  # the labels' range was checked when the cohort was opened
+        task = cohort.task(name)
+        fits = task == task.fitted(cohort.label(name)[(cohort.stays["split"] == "train").to_numpy()])
+        yield f"labels of {name} are {task.expected}", "" if fits else "its settings in the manifest are incomplete"
     if {"in_hospital_mortality", "readmission"} <= set(cohort.tasks):
         dead = cohort.stays["in_hospital_mortality"] == 1
         missed = int((cohort.stays.loc[dead, "readmission"] == 0).sum())
