@@ -172,7 +172,7 @@ class Task(ABC):
 
     def written(self, stays: pd.DataFrame) -> dict[str, pd.Series]:
         """Columns of labels as they are stored."""
-        return {column: stays[column].astype(self.stored) for column in self.columns}
+        return {column: stays[column].astype(np.dtype(self.stored)) for column in self.columns}
 
     def read(self, stays: pd.DataFrame) -> NDArray:
         """Labels ``(n, *label_shape)`` float64 of stored columns, NaN where unknown."""
