@@ -10,7 +10,7 @@ QUICK := $(addprefix tests/,test_house_rules.py test_layers.py test_readme.py bo
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check portable mutants lint format figures env lock sbom clean
+.PHONY: help book test check portable mutants lint format figures env dist lock sbom clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ env: $(STAMP)  ## Create .venv from requirements.lock and install this package i
 
 $(STAMP): requirements.lock pyproject.toml .ci/environment.sh
 	@sh .ci/environment.sh $(VENV) "$(PYTHON)"
+
+dist: $(STAMP)  ## Build the sdist and the wheel from the tracked files, into dist/.
+	@$(VENV)/bin/python .ci/release.py
 
 lock: $(STAMP)  ## Write requirements.lock, with hashes, from what is installed in .venv; needs uv.
 	@$(VENV)/bin/python .ci/lock.py > requirements.lock.part && mv requirements.lock.part requirements.lock

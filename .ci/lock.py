@@ -1,6 +1,6 @@
 """Print requirements.lock from an environment in which everything is installed: ``.venv/bin/python .ci/lock.py > requirements.lock``.
 
-The lock holds what ``cm2[prep,search,cluster,book,test]`` needs, directly or not, and the build tools of an editable install without
+The lock holds what ``cm2[all,test]`` needs, directly or not, and the build tools of an editable install without
 isolation: the installed versions, what other systems and versions of Python need beside them, and the SHA-256 of every file of each, from
 the index. pip then refuses a file that is another. uv finds them out without downloading a package: ``pip install uv`` first.
 """
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS, TOOLS = ("prep", "search", "cluster", "book", "test"), ("setuptools", "wheel")
+EXTRAS, TOOLS = ("all", "test"), ("setuptools", "wheel")
 OLDEST = "3.11.5"
 """The first Python that every locked version supports."""
 PLATFORMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))

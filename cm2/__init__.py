@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cm2.environment import moved
+from cm2.environment.extras import require_extra
+from cm2.environment.version import version
 
 if TYPE_CHECKING:
     from cm2.cohorts import load_cohort
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from cm2.runs.run import Run
     from cm2.runs.store import RunStore, evaluate, fit, fit_all
 
-__all__ = ["CM2", "Config", "Run", "RunStore", "evaluate", "fit", "fit_all", "load_cohort"]
+    __version__: str
+
+__all__ = ["CM2", "Config", "Run", "RunStore", "__version__", "evaluate", "fit", "fit_all", "load_cohort"]
 
 moved.install()
 
@@ -32,7 +36,14 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a front-door name on first use: the copulas alone should not wait for the training stack."""
+    """Imports a front-door name on first use: the copulas alone should not wait for the training stack, nor need it.
+
+    Raises:
+        MissingExtraError: the extra ``train`` is not installed.
+    """
+    if name == "__version__":
+        return version()
     if name not in _HOMES:
         raise AttributeError(f"module 'cm2' has no attribute {name!r}")
+    require_extra("train")
     return getattr(import_module(_HOMES[name]), name)

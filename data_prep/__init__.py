@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cm2.environment.extras import require
+from cm2.environment.extras import require, require_extra
 
 if TYPE_CHECKING:
     from data_prep.eicu import prepare_eicu
@@ -46,5 +46,6 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'data_prep' has no attribute {name!r}")
+    require_extra("train")
     require(*_NEEDS.get(_HOMES[name], ()))
     return getattr(import_module(_HOMES[name]), name)

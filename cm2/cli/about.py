@@ -7,20 +7,16 @@ from pathlib import Path
 
 import typer
 
+from cm2.environment.version import version
+
 
 def version_line() -> str:
     """Versions of this package, Python and torch, with the commit in a checkout: ``cm2 0.1.0, commit 0123abcdef, Python ...``."""
     from importlib import metadata
 
-    def of(distribution: str) -> str:
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            return "(not installed)"
-
     commit = _commit(Path(__file__).resolve().parents[2])
-    parts = [f"cm2 {of('cm2')}", *([f"commit {commit}"] if commit else []), f"Python {platform.python_version()}", f"torch {of('torch')}"]
-    return ", ".join(parts)
+    parts = [f"cm2 {version()}", *([f"commit {commit}"] if commit else []), f"Python {platform.python_version()}"]
+    return ", ".join([*parts, f"torch {metadata.version('torch')}"])
 
 
 def show_version(wanted: bool) -> None:

@@ -1,12 +1,16 @@
 """Optional libraries: which extra installs which library, and the error for a library that is missing.
 
-The libraries of an extra are declared in ``pyproject.toml`` and read from the metadata of the installed package; nothing is listed twice.
+Without an extra the package brings torch, NumPy and SciPy, which is all that ``cm2.copulas``, ``cm2.marginals`` and ``cm2.joint`` need;
+what the rest needs are the extras. The libraries of an extra are declared in ``pyproject.toml`` and read from the metadata of the
+installed package; nothing is listed twice.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 PACKAGE = "cm2"
 # distributions whose import name is not their own name with underscores
@@ -15,10 +19,12 @@ _IMPORTED_AS = {
     "pillow": "PIL",
     "pyyaml": "yaml",
     "pytest-xdist": "xdist",
+    "scikit-learn": "sklearn",
     "sphinx-mathjax-offline": "sphinx-mathjax-offline",
     "sphinxcontrib-bibtex": "sphinxcontrib.bibtex",
     "types-pyyaml": "yaml-stubs",
 }
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class MissingExtraError(ImportError):
@@ -26,21 +32,23 @@ class MissingExtraError(ImportError):
 
 
 def install_command(extra: str) -> str:
-    """The command that installs an extra from the root of a checkout; the package is not on a package index."""
-    return f"pip install -e '.[{extra}]'"
+    """The command that installs an extra from where this package came from: the checkout, a file or address, or a package index."""
+    if (_CHECKOUT / "pyproject.toml").is_file():
+        return f"pip install -e '.[{extra}]'"
+    origin = _origin()
+    return f"pip install '{PACKAGE}[{extra}]{f' @ {origin}' if origin else ''}'"
 
 
 @cache
 def modules() -> Mapping[str, tuple[str, ...]]:
-    """Import names of the libraries of each extra; empty where this package is not installed."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
+    """Import names of the libraries that each extra adds; empty where this package is not installed.
 
+    An extra that only stands for others is left out.
+    """
     found: dict[str, list[str]] = {}
-    for requirement in map(Requirement, _requirements()):
-        if extra := re.search(r'extra == "([^"]+)"', str(requirement.marker)):
-            name = canonicalize_name(requirement.name)
-            found.setdefault(extra[1], []).append(_IMPORTED_AS.get(name, name.replace("-", "_")))
+    for name, _, extra in _requirements():
+        if extra and name != PACKAGE:
+            found.setdefault(extra, []).append(_IMPORTED_AS.get(name, name.replace("-", "_")))
     return {extra: tuple(names) for extra, names in found.items()}
 
 
@@ -60,7 +68,8 @@ def require(*names: str) -> None:
 
 def require_extra(extra: str) -> None:
     """Checks that every library of an extra can be imported. Raises MissingExtraError for the first that cannot."""
-    require(*modules().get(extra, ()))
+    for each in _with_those_it_includes(extra):
+        require(*modules().get(each, ()))
 
 
 def explain(error: ImportError) -> str | None:
@@ -70,13 +79,37 @@ def explain(error: ImportError) -> str | None:
     return _remedy(error.name) if isinstance(error, ModuleNotFoundError) and error.name and _extra_of(error.name) else None
 
 
-def _requirements() -> list[str]:
+def _requirements() -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """What this package declares: a distribution, its extras, and the extra of this package that asks for it, or nothing."""
     from importlib import metadata  # imported late: a third of the start-up time of the command line
 
     try:
-        return metadata.requires(PACKAGE) or []
+        declared = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:
-        return []
+        return
+    for text in declared:  # packaging would parse them, but is itself the library of an extra
+        name, brackets = re.match(r"([\w.-]+)\s*(?:\[([^]]*)\])?", text).groups()  # type: ignore[union-attr]  # a name always begins it
+        extra = re.search(r"""extra == ["']([^"']+)["']""", text)
+        wanted = tuple(word.strip() for word in (brackets or "").split(",") if word)
+        yield re.sub(r"[-_.]+", "-", name).lower(), wanted, extra[1] if extra else ""
+
+
+def _with_those_it_includes(extra: str) -> list[str]:
+    """Extras that an extra stands for: those that it includes, in their order, and itself."""
+    included = [each for name, wanted, of in _requirements() if of == extra and name == PACKAGE for each in wanted]
+    return [*(one for each in included for one in _with_those_it_includes(each)), extra]
+
+
+def _origin() -> str:
+    """Address that the installed package came from, as pip writes it behind ``@``; empty if it was an index."""
+    from importlib import metadata
+
+    try:
+        told = json.loads(metadata.distribution(PACKAGE).read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        return ""
+    vcs = told.get("vcs_info")
+    return f"{vcs['vcs']}+{told['url']}@{vcs['commit_id']}" if vcs else told.get("url", "")
 
 
 def _is_installed(name: str) -> bool:
@@ -92,5 +125,6 @@ def _extra_of(name: str) -> str | None:
 
 def _remedy(name: str) -> str:
     extra = _extra_of(name)
-    how = f"type in the checkout: {install_command(extra)}" if extra else "install it with pip"
+    where = " in the checkout" if (_CHECKOUT / "pyproject.toml").is_file() else ""
+    how = f"type{where}: {install_command(extra)}" if extra else "install it with pip"
     return f"this needs the library {name}, which is not installed; {how}"

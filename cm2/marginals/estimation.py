@@ -1,7 +1,7 @@
 r"""Estimates of a Gaussian mixture: from clusters, and by maximum likelihood.
 
 Both return weights ``(K,)``, means ``(K, d)`` and the standard deviations ``(K, d)`` or, with full covariances, their Cholesky factors
-``(K, d, d)``, in float64 on the CPU.
+``(K, d, d)``, in float64 on the CPU. scikit-learn is imported where it is used: distributions and their densities do without it.
 
 References:
     Arthur, Vassilvitskii (2007), k-means++: the advantages of careful seeding, SODA
@@ -12,13 +12,10 @@ References:
 import warnings
 
 import torch
-from sklearn.cluster import KMeans
-from sklearn.covariance import ledoit_wolf
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional as F
 
+from cm2.environment.extras import require
 from cm2.errors import InputError
 
 Estimate = tuple[Tensor, Tensor, Tensor]
@@ -36,7 +33,13 @@ def from_clusters(points: Tensor, components: int, floor: float, full: bool, see
         floor: of the standard deviations.
         full: full covariances.
         seed: of the random choice of starting centres.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
     """
+    require("sklearn")
+    from sklearn.cluster import KMeans
+
     labels = torch.from_numpy(KMeans(components, n_init=4, random_state=seed).fit(points.numpy()).labels_).long()
     member = F.one_hot(labels, components).to(points)
     count = member.sum(0)
@@ -64,9 +67,14 @@ def from_likelihood(points: Tensor, start: Estimate, floor: float, shrinkage: fl
         iterations: at most this many.
 
     Raises:
+        MissingExtraError: scikit-learn is not installed.
         ValueError: a constant coordinate; a component that has collapsed onto a single point; full covariances without shrinkage of a
             component with no more points than coordinates.
     """
+    require("sklearn")
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     if constant := (points.std(0, correction=0) == 0).nonzero().flatten().tolist():
         raise InputError(f"fit: coordinate {constant[0]} of the embeddings is constant, a degenerate covariance; normalise by batch")
     weights, mean, scale = (x.detach().double().cpu() for x in start)
@@ -117,5 +125,7 @@ def _pooled(residuals: Tensor, total: Tensor) -> Tensor:
     """Covariance of a cluster's residuals ``(n, d)``, shrunk, and by one pseudo-observation with the variances `total` ``(d,)``."""
     if len(residuals) < 2:  # a cluster of one point has no covariance of its own
         return torch.diag(total) / 2
+    from sklearn.covariance import ledoit_wolf
+
     covariance, _ = ledoit_wolf(residuals.numpy(), assume_centered=True)
     return (len(residuals) * torch.from_numpy(covariance) + torch.diag(total)) / (len(residuals) + 1)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
 
 _LIMIT = 80
 
@@ -121,6 +120,8 @@ def maximise(
         hessian: second derivatives near the maximum, if known; they save most of the steps.
         tolerance: largest component of the gradient that counts as zero.
     """
+    from scipy import optimize  # imported late: a sixth of the time that importing the copulas takes
+
     calls = 0
 
     def descent(x: np.ndarray) -> tuple[float, np.ndarray]:

@@ -6,7 +6,6 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from cm2.cohorts import Cohort
 from cm2.cohorts.format import fabricated
 from cm2.environment.machine import describe
+from cm2.environment.version import version
 
 
 def provenance(cohort: Cohort | None = None) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def provenance(cohort: Cohort | None = None) -> dict[str, Any]:
         }
     return {
         **of_cohort,
-        "cm2": version("cm2"),
+        "cm2": version(),
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -50,7 +50,9 @@ def called(source: Mapping[str, Any]) -> str:
 
 def _commit() -> str:
     """Commit of the checkout this package runs from, with ``+`` if its files have been changed; empty outside a checkout."""
-    folder = Path(__file__).parents[1]
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder.parent / ".git").exists():  # git would report the commit of any repository further up
+        return ""
     git = ["git", "-C", str(folder)]
     try:
         commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

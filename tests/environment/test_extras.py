@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cm2 import cli
+from cm2.__main__ import main
 from cm2.environment.extras import MissingExtraError, explain, install_command, modules, require, require_extra
 from tests.test_layers import SOURCES, imported
 
@@ -27,6 +29,7 @@ COMMANDS = {
     "duckdb": [MIMIC3, MIMIC4],
     "PIL": [MIMIC4, ["fabricate", "mimic3", "--out", "raw"], ["fabricate", "mimic4", "--out", "raw"]],
     "optuna": [["search", "--cohort", "cohort"]],
+    **{library: [["train", "--cohort", "cohort"], ["prepare", "synthetic", "--out", "out"]] for library in modules()["train"]},
     **{library: [["book"]] for library in modules()["book"]},
     **{library: [["train", "--cohort", "cohort", "--task", "y", "--backend", "dask"]] for library in modules()["cluster"]},
 }
@@ -62,7 +65,7 @@ def test_the_installed_metadata_are_those_of_the_checkout():
 
 
 def test_every_library_of_every_extra_is_found_under_its_name():
-    assert set(modules()) == set(PROJECT["optional-dependencies"])
+    assert set(modules()) == set(PROJECT["optional-dependencies"]) - {"all"}
     strange = [name for names in modules().values() for name in names if find_spec(name) is None]
     assert not strange, f"{strange}: not the names that are imported; add them to cm2.environment.extras._IMPORTED_AS"
 
@@ -98,7 +101,7 @@ def test_a_command_without_its_library_says_which_extra(library, tmp_path, monke
     for arguments in COMMANDS[library]:
         monkeypatch.setattr("sys.argv", ["cm2", *arguments])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main()
         assert (stopped.value.code, capsys.readouterr()) == (2, ("", sentence(library)))
     assert not list(tmp_path.iterdir())
 
@@ -109,7 +112,7 @@ def test_a_command_without_its_library_says_which_extra(library, tmp_path, monke
 def test_a_new_process_says_so_before_anything_heavy_is_imported(library, tmp_path):
     code = f"""
 import sys
-from cm2.cli import main
+from cm2.__main__ import main
 sys.argv = ["cm2", *{COMMANDS[library][0]!r}]
 try:
     main()
@@ -120,12 +123,12 @@ finally:
     assert (done.returncode, done.stdout, done.stderr) == (2, "set()\n", sentence(library))
 
 
-def test_what_needs_no_extra_works_without_them(tmp_path):
-    """Help, versions and the list of quirks; none of them waits for torch."""
+def test_what_needs_no_further_extra_works_without_them(tmp_path):
+    """Help, versions and the list of quirks need no extra but the training stack; none of them waits for torch."""
     commands = [command for found in COMMANDS.values() for command in found]
     groups = [[*command[: 1 + (command[0] in ("prepare", "fabricate"))], "--help"] for command in commands]
     code = f"""
-from cm2.cli import main
+from cm2.__main__ import main
 for arguments in [["--version"], ["--help"], ["prepare", "quirks"], ["train", "--help"], ["table", "--help"], *{groups!r}]:
     sys.argv = ["cm2", *arguments]
     try:
@@ -134,7 +137,7 @@ for arguments in [["--version"], ["--help"], ["prepare", "quirks"], ["train", "-
         assert not stopped.code, arguments
 assert "torch" not in sys.modules
 """
-    done = without(set().union(*modules().values()), f"exec({code!r})", tmp_path)
+    done = without(set().union(*modules().values()) - set(modules()["train"]), f"exec({code!r})", tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
@@ -159,10 +162,12 @@ for package in ("data_prep", "data_prep.mimic"):
 
 def test_require(monkeypatch):
     require("json", "PIL", "sphinxcontrib.bibtex")
-    require_extra("prep")
+    require_extra("all")
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ImportError, match="duckdb"):
-        require_extra("prep")
+    for extra in ("prep", "all", "test"):  # those that include it, too
+        with pytest.raises(ImportError, match=r"duckdb.*'\.\[prep\]'"):
+            require_extra(extra)
+    require_extra("search")
     with pytest.raises(MissingExtraError, match="no_such_library, which is not installed; install it with pip"):
         require("no_such_library")
 
@@ -184,3 +189,30 @@ def test_any_import_of_an_extra_that_fails_is_one_line(monkeypatch, capsys):
         cli.main()
     assert stopped.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "command"),
+    [
+        (None, "pip install 'cm2[prep]'"),
+        (
+            {"url": "file:///downloads/cm2-0.1.0-py3-none-any.whl", "archive_info": {}},
+            "pip install 'cm2[prep] @ file:///downloads/cm2-0.1.0-py3-none-any.whl'",
+        ),
+        (
+            {"url": "https://example.org/cm2.git", "vcs_info": {"vcs": "git", "commit_id": "0123abcd"}},
+            "pip install 'cm2[prep] @ git+https://example.org/cm2.git@0123abcd'",
+        ),
+    ],
+)
+def test_outside_a_checkout_the_command_names_where_the_package_came_from(told, command, tmp_path, monkeypatch):
+    """An index is named only to those who have the package from an index."""
+    folder = tmp_path / "cm2-0.1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text('Metadata-Version: 2.4\nName: cm2\nVersion: 0.1.0\nRequires-Dist: duckdb>=1.2; extra == "prep"\n')
+    if told:
+        (folder / "direct_url.json").write_text(json.dumps(told))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("cm2.environment.extras._CHECKOUT", tmp_path)
+    assert install_command("prep") == command
+    assert explain(ModuleNotFoundError("duckdb", name="duckdb")).endswith(f"; type: {command}")

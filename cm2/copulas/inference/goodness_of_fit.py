@@ -14,6 +14,7 @@ from cm2.config.names import choose
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.inference.estimation import check_sample, pseudo_observations
 from cm2.copulas.module import Copula
+from cm2.environment.extras import require
 from cm2.errors import InputError
 
 STATISTICS = ("rosenblatt", "cramer_von_mises")
@@ -129,6 +130,7 @@ def goodness_of_fit_test(
     if n_jobs == 1:
         values = [draws(k) for k in range(n_bootstrap)]
     else:
+        require("joblib")
         from joblib import Parallel, delayed
 
         values = Parallel(n_jobs)(delayed(draws)(k) for k in range(n_bootstrap))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cm2.copulas.inference.estimation import Fit
 from cm2.copulas.module import Copula
+from cm2.environment.extras import require
 
 if TYPE_CHECKING:
     import pandas
@@ -88,6 +89,7 @@ class Selection:
 
     def table(self) -> pandas.DataFrame:
         """The report as a data frame, one row per candidate."""
+        require("pandas")
         import pandas
 
         return pandas.DataFrame(self.rows())

@@ -15,6 +15,7 @@ from cm2.copulas.vine.law import VineDistribution
 from cm2.copulas.vine.module import Vine
 from cm2.copulas.vine.report import VineSelection
 from cm2.copulas.vine.structure import Edge, VineStructure
+from cm2.environment.extras import require
 from cm2.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def plot_trees(vine: VineSelection | Vine | VineDistribution | VineStructure, na
         TypeError: a vine of another type.
         ValueError: a number of names other than that of the coordinates, a vine without trees, or a distribution with a batch shape.
     """
+    require("matplotlib")
     from matplotlib import pyplot as plt
 
     structure, laws = _parts(vine)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cm2.copulas.vine.module import Vine
 from cm2.copulas.vine.structure import Edge
+from cm2.environment.extras import require
 
 if TYPE_CHECKING:
     import pandas
@@ -98,6 +99,7 @@ class VineSelection:
 
     def table(self) -> pandas.DataFrame:
         """The report as a data frame, one row per edge."""
+        require("pandas")
         import pandas
 
         return pandas.DataFrame(self.rows())
