@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cm2.cli.about import show_version
-from cm2.cli.data import fabricate, prepare, prepare_sets, say_if_fabricated, verify
+from cm2.cli.data import fabricate, prepare_sets, say_if_fabricated, verify
 from cm2.cli.failures import command_line, report, say, without_debug
 from cm2.cli.known import chapters, figures, one_of, tables
 from cm2.cli.options import (
@@ -33,6 +33,7 @@ from cm2.cli.options import (
     below,
     pairs,
 )
+from cm2.cli.own import prepare
 from cm2.environment.extras import require_extra
 from cm2.errors import InputError
 from cm2.escape import one_line, terminal

@@ -61,7 +61,7 @@ def synthetic(
     """
     options = {"absent": pairs(absent)} if absent else {}
     law = {"family": family, "alpha": alpha, "rho": rho, "nu": nu}
-    _report(_data_prep().prepare_synthetic(out, stays=stays, seed=seed, mechanism=mechanism, **law, **options))
+    report(_data_prep().prepare_synthetic(out, stays=stays, seed=seed, mechanism=mechanism, **law, **options))
 
 
 @prepare.command()
@@ -82,7 +82,7 @@ def physionet2012(
     Example: cm2 prepare physionet2012 --raw raw/physionet2012 --train-sets a --test-sets b --out cohorts/physionet2012
     """
     sets = {"train_sets": separate(train_sets), "test_sets": separate(test_sets)}
-    _report(_data_prep().prepare_physionet2012(raw, out, **sets, download=download, descriptors=descriptors))
+    report(_data_prep().prepare_physionet2012(raw, out, **sets, download=download, descriptors=descriptors))
 
 
 def prepare_sets(raw: Path | None, out: Path, train_sets: list[str], test_sets: list[str]) -> Path:
@@ -109,7 +109,7 @@ def mimic3(
     Example: cm2 prepare mimic3 --raw mimiciii/1.4 --out cohorts/mimic3
     """
     options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary, allow_incomplete)
-    _report(_data_prep().prepare_mimic3(raw, out, **options))
+    report(_data_prep().prepare_mimic3(raw, out, **options))
 
 
 @prepare.command()
@@ -135,7 +135,7 @@ def mimic4(
     Example: cm2 prepare mimic4 --raw mimiciv/2.2 --films mimic-cxr-jpg/2.0.0 --reports mimic-cxr/2.0.0 --out cohorts/mimic4
     """
     options = _mimic_options(modalities, variant, quirk, test_list, valid_list, memory_limit, jobs, temporary, allow_incomplete)
-    _report(_data_prep().prepare_mimic4(raw, out, films=films, reports=reports, notes=notes, image_size=image_size, **options))
+    report(_data_prep().prepare_mimic4(raw, out, films=films, reports=reports, notes=notes, image_size=image_size, **options))
 
 
 @prepare.command()
@@ -152,7 +152,7 @@ def eicu(
     Example: cm2 prepare eicu --raw eicu-crd-demo/2.0.1 --out cohorts/eicu
     """
     options = {"memory_limit": memory_limit, "jobs": jobs, "temporary": temporary, "allow_incomplete": allow_incomplete}
-    _report(_data_prep().prepare_eicu(raw, out, **options))
+    report(_data_prep().prepare_eicu(raw, out, **options))
 
 
 @prepare.command()
@@ -261,7 +261,8 @@ def say_if_fabricated(disclosure: Disclosure) -> None:
         say(FABRICATED)
 
 
-def _report(folder: Path) -> None:
+def report(folder: Path) -> None:
+    """What a preparation says when it is done: the flow chart, the folder, channels that lack values, the paper's counts."""
     from cm2.cohorts.disclosure import Disclosure
     from cm2.cohorts.format import read_manifest
     from cm2.cohorts.opening import load_cohort

@@ -28,6 +28,8 @@ PRIVATE = "private.json"
 STAYS = "stays.parquet"
 PRESENT = "present_"
 """Prefix of the columns with the mask of a modality."""
+MEASURED = "measured values"
+"""Entry ``of`` of a modality's ``normalisation`` where mean and deviation are those of what was measured, without what was filled in."""
 SEPARATOR = "\f"
 """Separator of the documents of a stay's text."""
 

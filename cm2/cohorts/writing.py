@@ -167,8 +167,8 @@ def _check(cohort: PreparedCohort) -> None:
 
 def _check_modality(cohort: PreparedCohort, name: str, modality: PreparedModality) -> None:
     stays = len(cohort.stays)
-    if name == "" or "/" in name or name.startswith("."):
-        raise InputError(f"a modality is called {name!r}, and a file after it; give it a name without slashes that begins with a letter")
+    if not name or name.startswith(".") or any(character in name for character in "/\\") or name in (Path(STAYS).stem, "ids"):
+        raise InputError(f"a modality is called {name!r}, and a file would be after it; give it another name, without slashes")
     if len(modality.data) != stays or modality.present.shape != (stays,):
         raise InputError(f"{name}: {len(modality.data)} rows and {modality.present.shape} present for {stays} stays")
     for what, names in (("features", modality.features), ("units", modality.units)):

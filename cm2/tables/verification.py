@@ -13,7 +13,7 @@ import pandas as pd
 
 from cm2.cohorts import Cohort, load_cohort
 from cm2.cohorts.disclosure import FABRICATED
-from cm2.cohorts.format import MANIFEST, PRIVATE, SPLITS, read_exact
+from cm2.cohorts.format import MANIFEST, MEASURED, PRIVATE, SPLITS, read_exact
 from cm2.errors import InputError
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK
@@ -220,10 +220,21 @@ def _standardised(cohort: Cohort, name: str, statistics: dict[str, Any]) -> Find
     fitted = cohort.stays["split"].isin(statistics["split"].split(" and ")).to_numpy()
     columns = [cohort.manifest["modalities"][name]["features"].index(feature) for feature in statistics["features"]]
     values = cohort.array(name)[fitted][:, :, columns].astype(np.float64)
-    mean, std = np.abs(values.mean(axis=(0, 1))).max(), values.std(axis=(0, 1), ddof=1)
+    if statistics.get("of") == MEASURED:
+        values = np.where(_measured(cohort, name, statistics["features"], fitted), values, np.nan)
+    mean, std = np.abs(np.nanmean(values, axis=(0, 1))).max(), np.nanstd(values, axis=(0, 1), ddof=statistics.get("of") != MEASURED)
     least = np.isin(statistics["features"], statistics.get("least_deviation", []))  # divided by more than their deviation
     off = mean > 1e-3 or not np.all((np.abs(std - 1) < 1e-3) | (std == 0) | (least & (std < 1)))  # 0: a feature that never varies
     return f"{name}: mean 0 and standard deviation 1 over the {statistics['split']} stays", f"means up to {mean:.2g}" if off else ""
+
+
+def _measured(cohort: Cohort, name: str, features: list[str], rows: np.ndarray) -> np.ndarray:
+    """Where features were measured ``(rows, steps, features)``: everywhere in observed stays, if there are no masks."""
+    names: list[str] = cohort.manifest["modalities"][name]["features"]
+    if f"{MASK}{features[0]}" in names:
+        return cohort.array(name)[rows][:, :, [names.index(f"{MASK}{feature}") for feature in features]] == 1
+    present = cohort.present[rows, list(cohort.manifest["modalities"]).index(name)]
+    return np.broadcast_to(present[:, None, None], (len(present), *cohort.array(name).shape[1:2], len(features)))
 
 
 def _binary(values: np.ndarray, columns: list[int]) -> bool:
