@@ -103,14 +103,15 @@ def read_columns(frame: pd.DataFrame, names: Sequence[str], place: Place, units:
     """
     if not names:
         raise InputError(f"{place.name}: no column is left to be read; give columns=, or leave the modality out")
-    if strange := [unit for unit in units if unit not in names]:
+    called = {name: str(name) for name in names}
+    if strange := [unit for unit in units if unit not in called.values()]:
         raise InputError(f"{place.name}: units are given for {strange[0]!r}, which is not among its columns")
     found = []
-    for name in names:
-        if LEVEL in plain_name(name, place.name):
-            raise InputError(f"{place.name}: the column {name!r} has {LEVEL!r} in its name, which means masks and levels; rename it")
-        column = read_column(frame[name], str(name), place)
-        found.append(replace(column, unit=units[name]) if name in units else column)
+    for name, text in called.items():
+        if LEVEL in plain_name(text, place.name):
+            raise InputError(f"{place.name}: the column {text!r} has {LEVEL!r} in its name, which means masks and levels; rename it")
+        column = read_column(frame[name], text, place)
+        found.append(replace(column, unit=units[text]) if text in units else column)
     return found
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.own.build import from_frames
 from cm2.cohorts.own.declared import Images, Table, Texts, TimeSeries
+from cm2.cohorts.own.incoming import frame_of
 from cm2.config.names import choose
 from cm2.errors import InputError
 
@@ -76,7 +77,7 @@ def from_samples(
         labels |= columns
     if id is not None:
         labels[id] = [row.get(id) for row in rows]
-        modalities = {name: _with_ids(value, labels[id]) for name, value in modalities.items()}
+        modalities = {name: _with_ids(value, pd.Index(labels[id], name=id)) for name, value in modalities.items()}
     groups = options.pop("groups", [row[subject] for row in rows] if all(subject in row for row in rows) else None)
     return from_frames(modalities, pd.DataFrame(labels), out=out, id=id, groups=groups, tasks=tasks, **options)
 
@@ -130,8 +131,8 @@ def _output(values: list[Any], name: str, what: str) -> tuple[dict[str, Any], An
     return columns, "multilabel"
 
 
-def _with_ids(value: Any, ids: list[Any]) -> Any:
-    """The same modality as a mapping by id, or a frame with these ids."""
+def _with_ids(value: Any, ids: pd.Index) -> Any:
+    """The same modality as a mapping by id, or as a frame with this index."""
     if isinstance(value, Table):
-        return Table(pd.DataFrame(value.data, index=ids))
+        return Table(frame_of(value.data, None, "samples").set_axis(ids))
     return type(value)(dict(zip(ids, value.data, strict=True)))

@@ -103,20 +103,21 @@ def drawn_splits(roster: Roster, groups: Sequence[str], strata: np.ndarray, frac
     numbers = Roster(list(first["group"]), True, roster.protected).stay_id
     first = first.assign(drawn=stable_uniform(seed, numbers, "split")).sort_values(["drawn", "group"])
     chosen: dict[str, str] = {}
+    owed = np.zeros(len(SPLITS))
     for _, members in first.groupby("rank", sort=True):
-        bounds = np.cumsum(_shares(len(members), fractions))
-        names = np.array(SPLITS)[np.searchsorted(bounds, np.arange(len(members)), side="right")]
+        counts = _shares(len(members), fractions, owed)
+        owed += len(members) * np.asarray(fractions) - counts  # what rounding took from a split, the next stratum gives back
+        names = np.repeat(SPLITS, counts)
         chosen |= dict(zip(members["group"], names, strict=True))
     return np.array([chosen[group] for group in groups])
 
 
-def _shares(n: int, fractions: Sequence[float]) -> np.ndarray:
+def _shares(n: int, fractions: Sequence[float], owed: np.ndarray) -> np.ndarray:
     """How many of n go to each split: the largest remainders round up, and of three or more each has one."""
-    wanted = n * np.asarray(fractions)
-    least = int(n >= len(SPLITS))
-    counts = np.maximum(np.floor(wanted), least).astype(np.int64)
-    for _ in range(n - counts.sum()):
+    wanted = n * np.asarray(fractions) + owed
+    counts = np.maximum(np.floor(wanted), int(n >= len(SPLITS))).astype(np.int64)
+    while counts.sum() < n:
         counts[int((wanted - counts).argmax())] += 1
     while counts.sum() > n:
-        counts[int(counts.argmax())] -= 1
+        counts[int(np.where(counts > int(n >= len(SPLITS)), counts - wanted, -np.inf).argmax())] -= 1
     return counts
