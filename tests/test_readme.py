@@ -1,5 +1,6 @@
 """What the README and the files beside it promise: commands that exist, files that are there, versions named once."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -105,11 +106,18 @@ def test_its_papermill_line_names_a_chapter():
         assert name.removesuffix(".ipynb") in (ROOT / "_toc.yml").read_text()
 
 
-def test_its_example_runs():
+def test_its_examples_run(tmp_path):
     code = "\n".join(text for kind, text in BLOCKS if kind == "python")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CM2_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "0.6" in done.stdout
+    assert "1,797 stays" in done.stdout and "multiclass (1797, 32)" in done.stdout and "0.6" in done.stdout
+    assert (tmp_path / "cohorts" / "digits" / "manifest.json").is_file()
+
+
+def test_a_cohort_of_ones_own_takes_ten_lines():
+    (code,) = [text for kind, text in BLOCKS if kind == "python" and "from_frames(" in text]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
 
 
 def test_make_explains_its_targets():

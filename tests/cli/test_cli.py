@@ -35,7 +35,16 @@ def run(monkeypatch, capsys, *arguments):
 @pytest.mark.parametrize(
     "command",
     [
-        *([], ["prepare", "synthetic"], ["prepare", "physionet2012"], ["prepare", "mimic3"], ["prepare", "mimic4"], ["prepare", "quirks"]),
+        *(
+            [],
+            ["prepare", "synthetic"],
+            ["prepare", "physionet2012"],
+            ["prepare", "mimic3"],
+            ["prepare", "mimic4"],
+            ["prepare", "quirks"],
+            ["prepare", "own"],
+            ["prepare", "meds"],
+        ),
         *(["fabricate", "mimic3"], ["fabricate", "mimic4"], ["verify"], ["train"], ["evaluate"], ["runs"]),
         *(["table"], ["figure"], ["search"], ["book"]),
     ],

@@ -1,4 +1,4 @@
-"""Cohorts from events in the layout of the Medical Event Data Standard (MEDS, https://github.com/Medical-Event-Data-Standard/meds).
+"""Cohorts from events in the layout of the Medical Event Data Standard (MEDS, https://medical-event-data-standard.github.io).
 
 Events are rows ``subject_id, time, code, numeric_value`` (and ``text_value``), static ones without a time. Labels are rows ``subject_id,
 prediction_time`` and one of ``boolean_value, integer_value, float_value, categorical_value``. What is known at ``prediction_time`` makes
