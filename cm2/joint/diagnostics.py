@@ -6,6 +6,7 @@ References:
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import combinations
 
 import torch
@@ -21,7 +22,7 @@ _FOLDS = 5
 
 def effective_rank(z: Tensor) -> float:
     """exp of the entropy of the covariance's eigenvalues, from 1 to d (Roy, Vetterli 2007); ``z`` ``(n, d)``."""
-    values = torch.linalg.eigvalsh(torch.cov(z.double().T)).clamp(min=0)
+    values = torch.linalg.eigvalsh(_covariance(z.double())).clamp(min=0)
     share = values / values.sum()
     return float(torch.special.entr(share).sum().exp())
 
@@ -58,12 +59,17 @@ def gaussian_nats(x: Tensor, y: Tensor, shrinkage: float = 0.05, seed: int = 0) 
     return total / n
 
 
+def _covariance(z: Tensor) -> Tensor:
+    """``(d, d)`` of ``(n, d)``, a matrix for d = 1 as well."""
+    return torch.cov(z.T).view(z.shape[1], z.shape[1])
+
+
 def _standardised(train: Tensor, held_out: Tensor, d: int, shrinkage: float) -> tuple[Tensor, Tensor]:
     """Both halves of the columns with mean 0 and covariance I over the first sample."""
     parts = []
     for columns in (slice(0, d), slice(d, None)):
         own = train[:, columns]
-        covariance = torch.cov(own.T)
+        covariance = _covariance(own)
         factor = torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * torch.diag(covariance.diagonal().clamp(min=1e-12)))
         parts.append([torch.linalg.solve_triangular(factor, (x[:, columns] - own.mean(0)).T, upper=False).T for x in (train, held_out)])
     first, second = (torch.cat(pair, 1) for pair in zip(*parts, strict=True))
@@ -74,16 +80,22 @@ def _standardised(train: Tensor, held_out: Tensor, d: int, shrinkage: float) -> 
 def describe(joint: CopulaJoint, z: Tensor, present: Tensor) -> dict[str, float]:
     """Diagnostics of a joint distribution on embeddings ``(n, M, d)`` with mask ``(n, M)``.
 
+    It is computed on the host, whatever device the embeddings are on, and without random numbers.
+
     Returns:
         ``effective_rank``, the least of the modalities; ``law_distance``, the largest; and of the pairs of modalities, in the mean over
         them, nats per stay: ``law_nats``, the law's dependence term, and ``gaussian_nats``, what a full Gaussian copula sees at margins
         that fit. The last two are left out where no pair has enough stays. Of a law whose families a fit chose, ``family_gaussian`` and
-        so on, the number of directions with each.
+        so on, the number of directions with each. Modalities of fewer than two stays are passed over.
     """
-    own = [z[present[:, m], m] for m in range(z.shape[1])]
+    joint, z, present = deepcopy(joint).cpu(), z.detach().cpu(), present.cpu()
+    own = [(mixture(validate_args=False), z[present[:, m], m]) for m, mixture in enumerate(joint.marginals)]
+    own = [(mixture, rows) for mixture, rows in own if len(rows) > 1]
+    if not own:
+        return {}
     found = {
-        "effective_rank": min(effective_rank(rows) for rows in own),
-        "law_distance": max(distance(mixture(validate_args=False), rows) for mixture, rows in zip(joint.marginals, own, strict=True)),
+        "effective_rank": min(effective_rank(rows) for _, rows in own),
+        "law_distance": max(distance(mixture, rows) for mixture, rows in own),
     }
     if not isinstance(joint.copula, Copula):
         found |= counted([copula for copula in joint.copula if isinstance(copula, Chosen)])

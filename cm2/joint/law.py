@@ -133,8 +133,9 @@ class CopulaJoint(nn.Module):
         self._check_pairs(present, names)
         if unseen := [name for name, seen in zip(names, present.any(0).tolist(), strict=True) if not seen]:
             raise InputError(f"fit: no stay has modality {unseen[0]}, so its margin cannot be fitted; leave the modality out")
-        z = torch.where(present[..., None], z.detach().double().cpu(), 0.0)
-        work = deepcopy(self).double().cpu()
+        # to the host first: not every device has double precision
+        z = torch.where(present[..., None], z.detach().cpu().double(), 0.0)
+        work = deepcopy(self).cpu().double()
         for m, (name, mixture) in enumerate(zip(names, work.marginals, strict=True)):
             try:
                 if start:

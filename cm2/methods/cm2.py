@@ -195,8 +195,7 @@ class CM2(Method):
         with averages_of_a_pass(self.eval()):
             for batch in batches:
                 self.embed(batch)
-        parts = [self.embed(batch) for batch in batches]
-        z, present = torch.cat([z for z, _ in parts]), torch.cat([present for _, present in parts])
+        z, present = self._embed_all(batches)
         with torch.autocast(z.device.type, enabled=False):
             report = self.joint.fit(z, present, names=self.names)
             self._diagnostics = describe(self.joint, z, present) | {"law_nats": report.dependence}
@@ -204,8 +203,25 @@ class CM2(Method):
         return True
 
     @torch.no_grad()
+    def describe_law(self, batches: Iterable[Batch]) -> None:
+        """Diagnostics of a law that gradient steps train, beside the embeddings of evaluation mode, which is what it imputes."""
+        self._diagnostics = {}
+        if (law := self.embedding_law()) is None:
+            return
+        training = self.training
+        z, present = self.eval()._embed_all(batches)
+        self.train(training)
+        if bool(z.isfinite().all()):  # else the predictions of this validation are none either, which ends the training
+            with torch.autocast(z.device.type, enabled=False):
+                self._diagnostics = describe(law, z, present)
+
+    def _embed_all(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        parts = [self.embed(batch) for batch in batches]
+        return torch.cat([z for z, _ in parts]), torch.cat([present for _, present in parts])
+
+    @torch.no_grad()
     def state_of_law(self) -> dict[str, float]:
-        """Columns of the history: α (or ρ) and Kendall's τ of the copula, mean scale of the mixtures."""
+        """Columns of the history: α (or ρ) and Kendall's τ of the copula, mean scale of the mixtures, and `describe` of the law."""
         return law_state(self.joint) | self._diagnostics
 
     def embedding_law(self) -> CopulaJoint | None:

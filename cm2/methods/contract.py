@@ -103,6 +103,14 @@ class Method(nn.Module, ABC):
         """
         return False
 
+    def describe_law(self, batches: Iterable[Batch]) -> None:
+        """Compares the law of the embeddings with some training stays, for `state_of_law`, before each validation in which `refit` fitted
+        nothing; does nothing by default. It changes neither parameters nor random numbers.
+
+        Args:
+            batches: as for `refit`, of a bounded number of training stays.
+        """
+
     @property
     def unused_parameters(self) -> Mapping[str, str]:
         """Why parameters whose names start with the key receive no gradient from the loss; empty by default."""

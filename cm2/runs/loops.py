@@ -45,13 +45,25 @@ class TrainingLoop(LightningModule):
     Every step seeds from (seed, epoch, step), which makes dropout and draws independent of what ran before; validation uses the same
     random numbers in every epoch, to compare epochs on equal draws. ``history`` has one row per epoch: the training loss terms,
     validation AUROC and AUPR, and the method's ``state_of_law``.
+
+    Args:
+        method: to be trained.
+        config: of the run.
+        sampler: of the training batches; it is told the epoch.
+        train_batches: all training stays in a fixed order, for what the method fits to all of them; None: nothing is fitted.
+        some_batches: a bounded number of them, beside which a law that is not fitted is described; None: it is not.
     """
 
     def __init__(
-        self, method: Method, config: Config, sampler: EpochSampler | None = None, train_batches: Iterable[Batch] | None = None
+        self,
+        method: Method,
+        config: Config,
+        sampler: EpochSampler | None = None,
+        train_batches: Iterable[Batch] | None = None,
+        some_batches: Iterable[Batch] | None = None,
     ) -> None:
         super().__init__()
-        self.train_batches = train_batches
+        self.train_batches, self.some_batches = train_batches, some_batches
         self._fitted: list[Tensor] = []
         self.method = method
         self.config = config
@@ -66,7 +78,7 @@ class TrainingLoop(LightningModule):
         """A copy, of which averaging keeps one, has no need of the stays."""
         other = type(self).__new__(type(self))
         memo[id(self)] = other
-        other.__dict__.update(deepcopy(self.__getstate__() | {"sampler": None, "train_batches": None}, memo))
+        other.__dict__.update(deepcopy(self.__getstate__() | {"sampler": None, "train_batches": None, "some_batches": None}, memo))
         return other
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -108,7 +120,7 @@ class TrainingLoop(LightningModule):
         return self.method.loss(batch)
 
     def on_validation_epoch_start(self) -> None:
-        """Lets the method fit what it estimates from all training stays, and clears the last epoch's predictions.
+        """Lets the method fit what it estimates from all training stays, or describe what it trains; clears the last predictions.
 
         With averaged parameters these are the method's already: Lightning calls the callback that swaps them first.
         """
@@ -118,6 +130,8 @@ class TrainingLoop(LightningModule):
             self._seed(VALIDATION, 0)
             fitted = self.method.refit(OnDevice(self.train_batches, self))
             self._fitted = [p.detach().clone() for p in self.method.law_parameters()] if fitted else []
+            if not fitted and self.some_batches is not None:
+                self.method.describe_law(OnDevice(self.some_batches, self))
 
     def validation_step(self, batch: Batch, step: int) -> None:
         """Stores probabilities and labels for the epoch's metrics."""

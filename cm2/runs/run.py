@@ -73,6 +73,11 @@ class Run:
             raise InputError(f"{path}: column {strange[0]}: expected numbers; {REMEDY}")
         return frame
 
+    @property
+    def kept_epochs(self) -> pd.DataFrame:
+        """Rows of the history of the epoch whose weights are stored; see the function `kept_epochs`."""
+        return kept_epochs(self.history)
+
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """By split (``valid``, ``test``): AUROC and AUPR with 95 % bootstrap intervals, Brier score, counts.
@@ -149,6 +154,18 @@ class Run:
 
     def _read(self, name: str) -> dict[str, Any]:
         return read_json(self.path / name, SCHEMAS[name], REMEDY)
+
+
+def kept_epochs(history: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a history of the epochs whose weights may be the stored ones: the first with the largest validation AUROC.
+
+    Of a credentialed cohort the AUROC is rounded, so that several epochs may share it, or hidden, and then every epoch may be the one. The
+    last row of a history without it.
+    """
+    if "valid_auroc" not in history:
+        return history.tail(1)
+    auroc = history["valid_auroc"]
+    return history if auroc.isna().all() else history[auroc == auroc.max()]
 
 
 def _wrong(frame: pd.DataFrame) -> str:

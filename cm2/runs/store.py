@@ -26,7 +26,7 @@ from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.batches import check_memory
 from cm2.runs.provenance import provenance
-from cm2.runs.run import CHECKSUMS, PRETRAINING, REMEDY, WEIGHTS, Run
+from cm2.runs.run import CHECKSUMS, PRETRAINING, REMEDY, WEIGHTS, Run, kept_epochs
 
 _ONE_AT_A_TIME = threading.RLock()
 """Of the threads of a process only one trains: all draw from torch's one generator."""
@@ -219,7 +219,7 @@ def _check_collapse(config: Config, probability: pd.Series, history: pd.DataFram
     if len(probability) > 1 and probability.nunique() == 1:
         from cm2.runs.loops import diverged
 
-        epoch = int(history["valid_auroc"].argmax()) + 1 if "valid_auroc" in history else 1
+        epoch = int(kept_epochs(history).index[0]) + 1 if len(history) else 1
         raise diverged(config, epoch, "predicted probability of every validation stay", float(probability.iloc[0]))
 
 

@@ -12,8 +12,10 @@ import pandas as pd
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from cm2.batch import Batch
 from cm2.cohorts import Stays
 from cm2.config import Config, TrainConfig
 from cm2.durable import replaced
@@ -28,6 +30,8 @@ from cm2.runs.run import BEST, LAST, PRETRAINING
 INITIAL_STAYS = 512
 VALID = "valid_"
 """How columns of a history begin that are computed on validation stays."""
+DESCRIBED = 2_048
+"""Largest number of training stays, spread evenly, beside which a law that follows gradient steps is described in every epoch."""
 _REFIT = 512
 
 
@@ -57,8 +61,8 @@ def train(
     resumed = to_continue_from(place)
     sampler = EpochSampler(len(train), config.train.batch_size, config.seed, shuffle=True)
     # every process reads all stays: what is fitted to them must not differ
-    every = [list(range(start, min(start + _REFIT, len(train)))) for start in range(0, len(train), _REFIT)]
-    loop = TrainingLoop(method, config, sampler, DataLoader(Batches(train), sampler=every, batch_size=None))
+    some = np.linspace(0, len(train) - 1, min(len(train), DESCRIBED)).round().astype(int)
+    loop = TrainingLoop(method, config, sampler, _in_order(train, np.arange(len(train))), _in_order(train, some))
     if resumed is None:
         order = np.random.default_rng(config.seed).permutation(len(train))
         _pretrain(method, config, train, folder, progress, devices)
@@ -101,6 +105,12 @@ def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progre
     stored = read(place / PRETRAINING)
     loop.load_state_dict(stored["state_dict"])
     _save_history(stored["history"], folder, "pretraining.csv")
+
+
+def _in_order(stays: Stays, positions: NDArray[np.int_]) -> DataLoader[Batch]:
+    """Large batches of the stays at these positions, in their order; reading them draws no number from torch's global generator."""
+    blocks = [positions[start : start + _REFIT].tolist() for start in range(0, len(positions), _REFIT)]
+    return DataLoader(Batches(stays), sampler=blocks, batch_size=None, generator=torch.Generator())
 
 
 def _shown(progress: Progress, devices: int, auroc: bool = True) -> list[Callback]:

@@ -1,5 +1,7 @@
 """The dependence of a batch at its own Gaussian maximum: canonical correlations, whatever the basis."""
 
+import math
+
 import pytest
 import torch
 
@@ -127,6 +129,21 @@ def test_how_much_each_link_sees_at_the_same_margins():
     seen = {link: each["law_nats"] / each["gaussian_nats"] for link, each in found.items()}
     assert seen["vector"] > 0.9
     assert all(share < 0.6 for link, share in seen.items() if link != "vector")
+
+
+def test_embeddings_of_one_coordinate_are_described():
+    joint, z = CopulaJoint(make("gaussian", 2, rho=0.6), [GaussianMixture(1, 1) for _ in range(2)], "vector"), torch.randn(400, 2, 1)
+    found = describe(joint, z, torch.ones(400, 2, dtype=torch.bool))
+    assert found["effective_rank"] == pytest.approx(1) and all(map(math.isfinite, found.values()))
+
+
+def test_a_modality_that_nobody_has_is_passed_over():
+    joint = CopulaJoint(make("gaussian", 2), [GaussianMixture(1, 3) for _ in range(2)], "scalar")
+    z, present = torch.randn(40, 2, 3), torch.tensor([[True, False]] * 40)
+    z[:, 1] = torch.nan
+    found = describe(joint, z, present)
+    assert set(found) == {"effective_rank", "law_distance"} and all(map(math.isfinite, found.values()))
+    assert describe(joint, z[:1], present[:1]) == {}
 
 
 def test_diagnostics_without_enough_pairs():

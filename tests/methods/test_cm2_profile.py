@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from cm2.book.checks import check
 from cm2.config import Config, ModelConfig
+from cm2.joint.diagnostics import describe
 from cm2.joint.profile import profiled_dependence
 from cm2.methods.task_loss import cross_entropy
 
@@ -48,6 +49,38 @@ def test_a_law_by_gradient_is_not_refitted():
     before = {name: p.clone() for name, p in method.state_dict().items()}
     assert not method.refit(_batches())
     assert all(torch.equal(p, before[name]) for name, p in method.state_dict().items())
+
+
+@pytest.mark.parametrize("link", ["component", "scalar", "dimension", "vector"])
+def test_a_law_by_gradient_is_described_beside_the_embeddings_of_evaluation_mode(link):
+    method, batches = build(3, link=link, normalisation="batch", dropout=0.5).train(), _batches(3, missing=True)
+    method.embed(batches[0])  # running averages that are not those of a start
+    before = {name: p.clone() for name, p in method.state_dict().items()}
+    random = torch.get_rng_state()
+    method.describe_law(batches)
+    assert torch.equal(torch.get_rng_state(), random) and all(module.training for module in method.modules())
+    assert all(torch.equal(p, before[name]) for name, p in method.state_dict().items())
+    told = method.state_of_law()
+    parts = [method.eval().embed(batch) for batch in batches]
+    z, present = (torch.cat(each) for each in zip(*parts, strict=True))
+    expected = describe(method.joint, z, present)
+    assert set(expected) == {"effective_rank", "law_distance", "law_nats", "gaussian_nats"}
+    assert {name: told[name] for name in expected} == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"lambda_copula": 0.0, "impute": "zero"}, {"link": "released", "impute": "zero"}])
+def test_a_law_that_nothing_trains_is_not_described(settings):
+    method = build(2, **settings)
+    method.describe_law(_batches())
+    assert "law_distance" not in method.state_of_law()
+
+
+def test_embeddings_that_are_no_numbers_are_not_described():
+    method = build(2)
+    with torch.no_grad():
+        next(method.embeddings.projections.parameters()).fill_(torch.nan)
+    method.describe_law(_batches())
+    assert "law_distance" not in method.state_of_law()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 
 from cm2 import Config, RunStore
 from cm2.methods import build_method, tokenised
+from cm2.methods.cm2 import CM2
 from cm2.runs.trainer import predictions, train
 
 SMOKE = {"train.epochs": 2, "modalities": ["series", "note"], "train.average": 0.3}
@@ -54,6 +55,33 @@ def test_a_fitted_law_is_stored_with_the_encoders_it_was_fitted_to(small_cohort,
     method.refit(batches)
     for name, value in method.joint.state_dict().items():
         torch.testing.assert_close(before[name].double(), value.double(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.3])
+def test_describing_a_law_by_gradient_changes_nothing(average, small_cohort, tmp_path, monkeypatch):
+    """Neither weights nor predictions, nor what else the history says."""
+    settings = {"train.average": average, "model.impute": "conditional", "model.dropout": 0.3, "train.patience": 3}
+    config = Config.from_profile("smoke", SMOKE | settings)
+    described = RunStore(tmp_path / "with").fit(config, small_cohort, progress=False)
+    monkeypatch.setattr(CM2, "describe_law", lambda self, batches: None)
+    plain = RunStore(tmp_path / "without").fit(config, small_cohort, progress=False)
+    added = ["effective_rank", "law_distance", "law_nats", "gaussian_nats"]
+    assert described.path.name == plain.path.name and set(described.history) - set(plain.history) == set(added)
+    assert described.history[added].notna().all(axis=None) and len(described.history) == config.train.epochs
+    pd.testing.assert_frame_equal(described.history[list(plain.history)], plain.history, check_exact=True)
+    pd.testing.assert_frame_equal(described.predictions, plain.predictions, check_exact=True)
+    assert (described.path / "model.safetensors").read_bytes() == (plain.path / "model.safetensors").read_bytes()
+
+
+def test_a_bounded_number_of_stays_is_described(small_cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("cm2.runs.trainer.DESCRIBED", 7)
+    seen = []
+    monkeypatch.setattr(CM2, "describe_law", lambda self, batches: seen.append([n for batch in batches for n in batch.stay_id.tolist()]))
+    config = Config.from_profile("smoke", SMOKE)
+    RunStore(tmp_path).fit(config, small_cohort, progress=False)
+    stays = small_cohort.with_modalities(config.modalities).split("train", config.task).stay_id.tolist()
+    assert len(seen) == config.train.epochs and all(one == seen[0] for one in seen)
+    assert len(seen[0]) == 7 and seen[0][0] == stays[0] and seen[0][-1] == stays[-1] and seen[0] == sorted(seen[0], key=stays.index)
 
 
 @pytest.mark.parametrize("average", [0.0, 0.3])

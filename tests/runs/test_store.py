@@ -1,6 +1,7 @@
 """One trainer: deterministic from (seed, epoch), resumable after a kill, never twice the same run."""
 
 import json
+import math
 import os
 import pickle
 import re
@@ -24,7 +25,7 @@ from cm2.methods import build_method, tokenised
 from cm2.metrics import auroc
 from cm2.runs.batches import EpochSampler
 from cm2.runs.recording import record_over_seeds
-from cm2.runs.run import Run
+from cm2.runs.run import Run, kept_epochs
 from cm2.runs.store import fit_all
 from cm2.runs.trainer import predictions, train
 from tests.tables.conftest import FAST
@@ -354,3 +355,12 @@ def test_metrics_are_plain_numbers(run):
 
 def test_load_cohort_accepts_what_fit_was_given(small_cohort):
     assert load_cohort(small_cohort.path).checksum == small_cohort.checksum
+
+
+@pytest.mark.parametrize(
+    ("auroc", "kept"), [([0.6, 0.8, 0.7], [1]), ([0.6, 0.8, 0.8], [1, 2]), ([math.nan] * 3, [0, 1, 2]), (None, [2]), ([], [])]
+)
+def test_the_epoch_that_was_kept(auroc, kept):
+    """Rounded, several epochs may be it; hidden, every one; without a validation the last."""
+    history = pd.DataFrame({"epoch": range(3)} | ({} if auroc is None else {"valid_auroc": auroc})) if auroc != [] else pd.DataFrame()
+    assert kept_epochs(history).index.tolist() == kept

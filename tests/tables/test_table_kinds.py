@@ -54,10 +54,12 @@ def test_every_kind_has_a_table_and_a_name_of_its_own():
 def test_a_law_beside_its_embeddings_is_a_warning_in_every_table_of_results(tiny, store, tmp_path, monkeypatch):
     monkeypatch.setattr("cm2.tables.kinds.results.FAR", 1e-9)
     path = tmp_path / "mine.toml"
-    rows = '[[row]]\nlabel = "CM2"\n[[row]]\nlabel = "fitted"\nset = { recipe = "v3", "model.directions" = 2 }\n'
+    rows = '[[row]]\nlabel = "CM2"\n[[row]]\nlabel = "none"\nset = { "model.lambda_copula" = 0.0, "model.impute" = "zero" }\n'
+    rows += '[[row]]\nlabel = "fitted"\nset = { recipe = "v3", "model.directions" = 2 }\n'
     path.write_text(f'title = "mine"\n{rows}[[section]]\nlabel = "all"\nsetting = "matched"\n')
     result = table(path, tiny, "smoke", 1, settings=FAST, store=store, tasks=["death"], out=tmp_path, progress=False)
-    assert set(result.provenance["far_laws"]) == {"fitted"}  # a law by gradient steps has no distance in its history
+    # a law that is fitted, and one by gradient steps; not one that the loss does not read
+    assert set(result.provenance["far_laws"]) == {"CM2", "fitted"}
     assert "**Warning.** In the epoch that was kept the law lies beside" in markdown(result)
     assert read(tmp_path / "mine.json") == result
     monkeypatch.setattr("cm2.tables.kinds.results.FAR", 1e9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, ClassVar
 
 from cm2.escape import markdown as escape
@@ -76,17 +77,15 @@ class Results(TableKind):
 
 def _law_distance(run: Run) -> float:
     """Distance of the law from the embeddings in the epoch that was kept; 0 where the history has none."""
-    history = run.history
-    if "law_distance" not in history:
-        return 0.0
-    kept = history["valid_auroc"].argmax() if "valid_auroc" in history else -1
-    return float(history["law_distance"].iloc[kept])
+    kept = run.kept_epochs
+    distance = float(kept["law_distance"].max()) if "law_distance" in kept else 0.0
+    return distance if isfinite(distance) else 0.0
 
 
 def _warning(far: Mapping[str, float]) -> str:
     if not far:
         return ""
-    listed = "; ".join(f"{label} ({distance:.2g})" for label, distance in far.items())
+    listed = "; ".join(f"{escape(label)} ({distance:.2g})" for label, distance in far.items())
     return (
         f"\n\n**Warning.** In the epoch that was kept the law lies beside the embeddings, by more than {FAR:g} standard deviations; what it"
         f" imputes and aligns there says nothing about laws that fit: {listed}."
