@@ -1,7 +1,6 @@
 """The fitted joint distribution: it recovers a known one, finds nothing where there is nothing, and uses every stay it can."""
 
 import math
-from itertools import product
 
 import numpy as np
 import pytest
@@ -63,29 +62,53 @@ def test_profile_recovers_the_dependence(family):
     check("nats of dependence", report.dependence, near=exact.mean(), standard_error=exact.std() / math.sqrt(N), within=0.02)
 
 
-@pytest.mark.parametrize("family", ["gaussian", "frank", "gumbel"])
-def test_gradient_steps_recover_the_dependence(family):
-    """At the fitted margins, from random directions and hardly any dependence.
+STEPS = 200
 
-    Clayton's copula is not among them: from some random starts its weakest direction stays at a local maximum, where `fit` does not.
-    """
+
+@pytest.mark.parametrize(("family", "seed"), [("gaussian", 0), ("frank", 0), ("gumbel", 0), ("clayton", 0), ("clayton", 1), ("clayton", 7)])
+def test_gradient_steps_recover_the_dependence(family, seed):
+    """At the fitted margins, from the directions of a first batch; from random ones Clayton's copula does not arrive with seeds 1 and 7."""
+    torch.manual_seed(seed)
     truth = _truth(family)
     z = truth().sample((N,))
     found = _fresh(family)
     for m, mixture in enumerate(found.marginals):
         mixture.initialise(z[:, m])
         mixture.fit(z[:, m])
-    adam = torch.optim.Adam([{"params": [found.raw_directions], "lr": 0.03}, {"params": found.copula.parameters(), "lr": 0.1}])
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 400)
-    for step in range(400):
-        if step in (0, 100, 200):
-            _turn_round(found, z[:2_000])
+    found.initialise_directions(z[:1_000])
+    assert max(_angles(found, truth)) > 6, "the start is not the end"
+    adam = torch.optim.Adam([{"params": [found.raw_directions], "lr": 0.03}, {"params": found.copula.parameters(), "lr": 0.15}])
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, STEPS)
+    for _ in range(STEPS):
         adam.zero_grad()
         batch = z[torch.randint(N, (500,))]
         (-found(validate_args=False).dependence(batch).mean()).backward()
         adam.step()
         rate.step()
     _check_recovery(found, truth)
+
+
+def test_directions_of_a_first_batch():
+    """Of stays with a pair, whatever the others hold; a direction whose opposite is likelier is turned round."""
+    truth = _truth("clayton")
+    z, present = truth().sample((4_000,)), torch.rand(4_000, 2) < 0.8
+    present[:, 0] |= ~present.any(-1)
+    found = CopulaJoint(make("clayton", 2, alpha=1.0).side_by_side(3), list(truth.marginals), "vector", directions=3)
+    other = CopulaJoint(make("clayton", 2, alpha=1.0).side_by_side(3), list(truth.marginals), "vector", directions=3)
+    found.initialise_directions(torch.where(present[..., None], z, torch.nan), present)
+    other.initialise_directions(z[present.all(-1)])
+    torch.testing.assert_close(found.directions, other.directions)
+    check("angles to the true directions, degrees", _angles(found, truth), below=12)
+    nats = found().dependence(z[:1_000]).mean()
+    with torch.no_grad():
+        found.raw_directions.neg_()
+    assert nats > found().dependence(z[:1_000]).mean(), "the tail lies where it is"
+    before = found.directions.clone()
+    found.initialise_directions(z[:5], torch.tensor([[True, False]] * 5))
+    torch.testing.assert_close(found.directions, before, msg="nobody has a pair, so nothing is known of directions")
+    with pytest.raises(ValueError, match="too few for 3 directions"):
+        found.initialise_directions(z[:4])
+    _fresh("gaussian", link="component").initialise_directions(z)
 
 
 def _check_recovery(found: CopulaJoint, truth: CopulaJoint) -> None:
@@ -99,20 +122,6 @@ def _check_recovery(found: CopulaJoint, truth: CopulaJoint) -> None:
     angles = _angles(found, truth)
     check("angle to the true directions in the mean over the modalities, degrees", np.mean(angles), below=5)
     check("angle in either modality, degrees", angles, below=5 + 1.5)
-
-
-@torch.no_grad()
-def _turn_round(law: CopulaJoint, z: torch.Tensor) -> None:
-    """Gives each direction of each modality the sign with the larger likelihood.
-
-    Gradient steps cannot: in between lies a direction that is orthogonal, and worth less than either.
-    """
-    for j in range(law.raw_directions.shape[-1]):
-        start, value = law.raw_directions[:, :, j].clone(), {}
-        for signs in product((1.0, -1.0), repeat=2):
-            law.raw_directions[:, :, j] = torch.tensor(signs)[:, None] * start
-            value[signs] = float(law(validate_args=False).dependence(z).mean())
-        law.raw_directions[:, :, j] = torch.tensor(max(value, key=value.get))[:, None] * start
 
 
 def test_three_modalities_with_a_mask_per_stay():
