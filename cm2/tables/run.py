@@ -22,6 +22,7 @@ from cm2.runs.run import Run
 from cm2.runs.store import RunStore
 from cm2.tables.contract import TableKind, kind_of
 from cm2.tables.entries import Entry
+from cm2.tables.for_pages import for_page
 from cm2.tables.loading import load_table
 from cm2.tables.planning import TablePlan, check_methods, configurations, places, require, resolve
 from cm2.tables.predictions import file_name
@@ -171,6 +172,9 @@ def _computed(
 def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seeds: int = 2, jobs: int = 1) -> TableResult:
     """The table committed under ``results/COHORT`` if ``cohort`` is the name of a folder there, else ``table`` on a prepared cohort.
 
+    Of a computed table the groups of too few stays are left out; where that is all, it is the committed table of PhysioNet 2012, and
+    `notes` says so: see `cm2.tables.for_pages.for_page`.
+
     Args:
         name: see ``cm2.tables.load_table``.
         cohort: ``physionet2012``, for example, or the folder of a prepared cohort.
@@ -185,7 +189,7 @@ def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seed
     if folder is not None and (path := folder / str(cohort) / f"{stem}.json").is_file():
         return read(path)
     if (Path(cohort) / MANIFEST).is_file():
-        return table(name, load_cohort(cohort), profile, seeds, jobs, progress=False)
+        return for_page(table(name, load_cohort(cohort), profile, seeds, jobs, progress=False), stem, folder)
     known = sorted(path.parent.name for path in folder.glob(f"*/{stem}.json")) if folder is not None else []
     raise InputError(
         f"results/ has no table {name} for {str(cohort)!r} (it has one for: {', '.join(known) or 'none'}), which is not the folder of a"

@@ -14,6 +14,7 @@ from cm2.escape import markdown as escape
 from cm2.paper import printed
 from cm2.runs.provenance import called
 from cm2.tables.contract import kind_of
+from cm2.tables.for_pages import REMARK
 from cm2.tables.result import Cell, TableResult
 
 TOO_FEW = "too few"
@@ -89,7 +90,8 @@ def notes(result: TableResult) -> str:
     except ValueError:  # a table or a cohort of the user's own
         changed = []
     since = f"\n*Computed by an earlier version: {'; '.join(changed)}.*\n" if changed else ""
-    return "\n".join([*_mark(result), _told(result)]) + since
+    told = [f"**On this page.** {escape(result.provenance[REMARK])}\n"] if REMARK in result.provenance else []
+    return "\n".join([*_mark(result), *told, _told(result)]) + since
 
 
 def side_by_side(results: Sequence[TableResult]) -> str:
