@@ -47,6 +47,11 @@ CASES = {
         {},
         r"a: its index is 0, 1, 2, .*\(a\.index = labels\.index\)",
     ),
+    "an index beside labels that have none": (
+        lambda: ({"a": GOOD.reset_index(drop=True).sample(frac=1, random_state=0)}, LABELS["sick"].to_numpy()),
+        {},
+        r"a: it has an index of ids, while the labels have none; give the labels as a series with the same index",
+    ),
     "other lengths": (lambda: ({"a": np.zeros((N - 1, 2))}, LABELS), {}, "a: 29 rows for 30 labels, and no ids"),
     "no such column of ids": (lambda: ({"a": GOOD}, LABELS), {"id": "patiend"}, "labels: no column 'patiend'"),
     "a stay without anything": (

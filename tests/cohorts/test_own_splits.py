@@ -93,3 +93,21 @@ def test_labels_come_back_with_unknown_ones(tmp_path):
     back = to_frames(cohort)["labels"]
     np.testing.assert_array_equal(back["died"], np.array([0, 1, np.nan, np.nan] * 50))
     np.testing.assert_array_equal(back["los"], frame["los"])
+
+
+def test_three_views_of_a_number_from_arrays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    truth = RNG.normal(size=N)
+    views = {name: truth[:, None] + RNG.normal(size=(N, 3)) for name in ("first", "second", "third")}
+    views["third"][::2] = np.nan
+    cohort = from_frames(views, truth, out="number", credentialed=False)
+    assert cohort.task("label").type == "regression" and cohort.manifest["modalities"]["third"]["present"] == N // 2
+    assert cohort.split("test", "label").batch(range(4)).label.dtype.is_floating_point
+
+
+def test_a_subset_of_the_rows_finds_its_labels_by_the_index(tmp_path):
+    labels = pd.Series(np.arange(N) % 2, name="sick")
+    frame = pd.DataFrame({"x": np.arange(N)})
+    cohort = from_frames({"all": frame, "even": frame[frame["x"] % 4 < 2].sample(frac=1, random_state=0)}, labels, out=tmp_path / "c")
+    back = to_frames(cohort)["even"]["x"]
+    np.testing.assert_allclose(back[cohort.present[:, 1]], np.flatnonzero(np.arange(N) % 4 < 2), atol=1e-3)

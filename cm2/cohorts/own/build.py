@@ -1,22 +1,4 @@
-"""A cohort from data in memory.
-
-The labels decide which stays there are. Data of pandas find their stays by id: the column ``id``, else the index. Arrays, tensors and
-lists, and frames without ids, are in the order of the labels. Data of Arrow, polars and Hugging Face's ``datasets`` become data of pandas.
-
-The type of a value tells its kind. Where it is something else, and for options, give one of the objects that the second column names.
-
-==================================================================================  ==========================  ================
-value                                                                               the same as                 kind
-==================================================================================  ==========================  ================
-a frame with one row for each id; an array ``(n,)`` or ``(n, F)``                   `Table`                     ``vector``
-a frame with several rows for each id and a column ``time``; an array ``(n, T, F)``;
-a list of arrays ``(T_i, F)`` or of pairs ``(times, values)``                       `TimeSeries`                ``series``
-``(n, H, W)`` of uint8, ``(n, H, W, 3)``, ``(n, 3, H, W)``; images of PIL; paths    `Images`                    ``image``
-strings, lists of strings; a frame with several texts for each id                   `Texts`                     ``text``
-==================================================================================  ==========================  ================
-
-What becomes of a value is described in ``cm2.cohorts.own.columns`` and ``cm2.cohorts.own.series``; `cm2.cohorts.to_frames` leads back.
-"""
+"""A cohort from data in memory; what is read and what becomes of it is described in ``cm2.cohorts``."""
 
 from __future__ import annotations
 
@@ -69,7 +51,7 @@ def from_frames(
     seed: int = 0,
     counts: Mapping[str, int] | None = None,
 ) -> Cohort:
-    """Writes a cohort of your own data and opens it; see the module for what is read and how.
+    """Writes a cohort of your own data and opens it; ``cm2.cohorts`` says what is read and what becomes of it.
 
     Data are protected unless you say otherwise: no count below ten, no metric of fewer than ten stays, and no id or value is shown of them.
     Leave it so for data of patients, and for any that came with an agreement. ``credentialed=False`` is for data that anybody may have: all
@@ -194,7 +176,7 @@ def _labels(labels: Any, id: str | None, protected: bool) -> tuple[pd.DataFrame,
         column_of(frame, id, "labels")
     given = has_ids(frame, id)
     keys = ids_of(frame, id, place) if given else [str(row) for row in range(len(frame))]
-    roster = Roster(keys, given, protected)
+    roster = Roster(keys, given, protected, isinstance(labels, pd.DataFrame | pd.Series))
     return frame.reset_index(drop=True), Place("labels", protected, keys if given else None), roster
 
 

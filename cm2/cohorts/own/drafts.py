@@ -54,6 +54,10 @@ class Reading:
         """
         named = self.id is not None and isinstance(value, pd.DataFrame)
         if isinstance(value, pd.DataFrame | pd.Series) and (named or has_ids(value, self.id)):
+            if self.pandas and not (named or self.roster.given or self.roster.indexed):
+                # the rows may be in the order of the labels or in that of the index: nobody can tell
+                remedy = f"give the labels as a series with the same index, or the rows in their order: {self.name}.to_numpy()"
+                raise InputError(f"{self.name}: it has an index of ids, while the labels have none; {remedy}")
             keys = ids_of(value, self.id, self.place)
             place = Place(self.name, self.roster.protected, keys)
             if once:

@@ -52,11 +52,13 @@ class Roster:
         keys: their ids as texts, each once.
         given: whether they were given, or are the numbers of the rows.
         protected: whether neither ids nor values may be shown.
+        indexed: whether the labels have an index at all, be it 0, 1, 2: an array has none.
     """
 
     keys: list[str]
     given: bool
     protected: bool
+    indexed: bool = True
     position: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +86,7 @@ class Roster:
 
     def only(self, rows: np.ndarray) -> Roster:
         """Some of the stays."""
-        return Roster([self.keys[row] for row in rows], self.given, self.protected)
+        return Roster([self.keys[row] for row in rows], self.given, self.protected, self.indexed)
 
 
 def refuse_twice(keys: Sequence[str], place: Place) -> None:
