@@ -71,6 +71,17 @@ class Disclosure:
         """Counts beside their sum; see `guard`."""
         return guard(parts, hidden) if self.credentialed else dict(parts)
 
+    def channel(self, sums: Mapping[str, int], parts: Mapping[str, int]) -> dict[str, int | None]:
+        """What became of a channel's values: its sums ``charted``, ``stays`` and ``steps``, and the parts of ``charted``.
+
+        So few stays' values and steps are as telling as their number.
+        """
+        if not self.credentialed:
+            return {**sums, **parts}
+        tells = few(sums["stays"])
+        shown = {name: None if few(count) or (tells and name != "charted") else count for name, count in sums.items()}
+        return shown | guard(parts, ["used"] if tells and parts else [])
+
     def groups(self, groups: Mapping[Key, Group], beside: Collection[Group] = ()) -> dict[Key, Group]:
         """Sizes and positives of groups of stays; see `guard_groups`."""
         return guard_groups(groups, beside) if self.credentialed else dict(groups)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cm2.cohorts import Cohort
-from cm2.cohorts.disclosure import SMALLEST, guard
+from cm2.cohorts.disclosure import Disclosure, few
 from cm2.cohorts.format import SPLITS
 from cm2.tables.spec import Role, role_of
 from cm2.tasks import known_stays
@@ -27,7 +27,7 @@ def count_groups(cohort: Cohort, role: Role | None = None) -> list[dict[str, Any
     names = (role or role_of(cohort)).modalities
     groups = [(), *((name,) for name in names), *(names[:size] for size in range(2, len(names) + 1))]
     counted = [_count(cohort, group) for group in groups]
-    return [_withheld(entry, counted[0]) for entry in counted] if cohort.credentialed else counted
+    return [_withheld(entry, counted[0], cohort.disclosure) for entry in counted] if cohort.credentialed else counted
 
 
 def _count(cohort: Cohort, names: Sequence[str]) -> dict[str, Any]:
@@ -44,15 +44,15 @@ def _count(cohort: Cohort, names: Sequence[str]) -> dict[str, Any]:
     return {"modalities": list(names), "stays": by_split(has), "tasks": tasks}
 
 
-def _withheld(counted: dict[str, Any], everyone: dict[str, Any]) -> dict[str, Any]:
+def _withheld(counted: dict[str, Any], everyone: dict[str, Any], disclosure: Disclosure) -> dict[str, Any]:
     """Suppresses every count from which a group of fewer than ten stays could be derived.
 
     Such a group may be the stays with the modalities, those without, or the positives, negatives or unknown outcomes among either.
     """
     parts, whole = counted["stays"], everyone["stays"]
-    few = {name for name in parts if _small(whole[name] - parts[name])}
-    stays = guard({name: parts[name] for name in SPLITS}, few & set(SPLITS))
-    stays["total"] = None if "total" in few or _small(parts["total"]) else parts["total"]
+    without = {name for name in parts if few(whole[name] - parts[name])}
+    stays = disclosure.parts({name: parts[name] for name in SPLITS}, without & set(SPLITS))
+    stays["total"] = None if "total" in without or few(parts["total"]) else parts["total"]
     nothing: dict[str, int | None] = dict.fromkeys((*SPLITS, "total"))
     tasks: dict[str, Any] = {}
     earlier: list[int] = []
@@ -65,12 +65,8 @@ def _withheld(counted: dict[str, Any], everyone: dict[str, Any]) -> dict[str, An
         # one outcome may include another (a death counts as a readmission): the difference of two shown counts is then a group as well
         near = [abs(positives - other) for other in earlier]
         told = (positives, known - positives, lacking, whole["total"] - parts["total"] - lacking, parts["total"] - known, *near)
-        shown = None if stays["total"] is None or any(map(_small, told)) else positives
+        shown = None if stays["total"] is None or any(map(few, told)) else positives
         if shown is not None:
             earlier.append(shown)
         tasks[task] = {"known": stays if known == parts["total"] else nothing, "positives": nothing | {"total": shown}}
     return counted | {"stays": stays, "tasks": tasks}
-
-
-def _small(count: int) -> bool:
-    return 0 < count < SMALLEST

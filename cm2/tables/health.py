@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts import Cohort
-from cm2.cohorts.disclosure import SMALLEST, guard
-from cm2.cohorts.format import credentialed, read_exact
+from cm2.cohorts.disclosure import Disclosure
+from cm2.cohorts.format import read_exact
 from cm2.kinds import kind
 from cm2.kinds.contract import MASK, ROWS_AT_ONCE
 
@@ -58,7 +58,7 @@ def health_findings(cohort: Cohort) -> Iterator[tuple[str, str]]:
     table = channel_health(cohort)
     for name, channels in table.groupby("modality", sort=False):
         states = zip(channels["channel"], channels["state"], channels.to_dict("records"), strict=True)
-        problems = [f"{channel}: {LACKING[state]}{_why(row)}" for channel, state, row in states if state in LACKING]
+        problems = [f"{channel}: {LACKING[state]}{_why(row, cohort.disclosure)}" for channel, state, row in states if state in LACKING]
         yield f"{name}: every channel has values", "; ".join(problems)
 
 
@@ -67,8 +67,7 @@ def health_text(cohort: Cohort) -> str:
     table = channel_health(cohort)
     if table.empty:
         return ""
-    hides = credentialed(cohort.manifest)
-    lines = [_line(row, hides) for row in table.to_dict("records")]
+    lines = [_line(row, cohort.disclosure) for row in table.to_dict("records")]
     shown = pd.DataFrame(lines).rename(columns=PARTS)
     told = [column for column in shown.columns if not shown[column].isin(("", "0") if column in PARTS.values() else ("",)).all()]
     return f"What became of the charted values, by channel\n{shown[told].to_string(index=False)}"
@@ -101,25 +100,19 @@ def _seen(values: np.ndarray, columns: list[int], mask: int, training: np.ndarra
     return {"state": state, "stays": stays, "steps": steps}
 
 
-def _why(row: Mapping[Any, Any]) -> str:
-    """The commonest end of an unread channel's values, without a number that would tell of fewer than ten."""
+def _why(row: Mapping[Any, Any], disclosure: Disclosure) -> str:
+    """The commonest end of an unread channel's values, and of how many of them as far as it may be shown."""
     parts = {said: row[key] for key, said in PARTS.items() if key != "used" and row[key]}
     if row["state"] != UNREAD or not parts:
         return "; an item of the source may have been renamed, or its rows are not in the copy"
     most = max(parts, key=lambda said: parts[said])
-    count = f"fewer than {SMALLEST}" if parts[most] < SMALLEST else f"{int(parts[most]):,}"
-    return f", most of it because: {most} ({count} of its values)"
+    return f", most of it because: {most} ({disclosure.count(int(parts[most]))} of its values)"
 
 
-def _line(row: Mapping[Any, Any], hides: bool) -> dict[str, str]:
+def _line(row: Mapping[Any, Any], disclosure: Disclosure) -> dict[str, str]:
     sums = {key: int(row[key]) for key in ("charted", "stays", "steps") if not pd.isna(row[key])}
     parts = {key: int(row[key]) for key in PARTS if not pd.isna(row[key])}
-    shown: dict[str, int | None] = {**sums, **parts}
-    if hides:
-        few = 0 < sums["stays"] < SMALLEST  # so few stays' values and steps are as telling as their number
-        shown = {key: None if 0 < count < SMALLEST or (few and key != "charted") else count for key, count in sums.items()}
-        shown |= guard(parts, hidden=["used"] if few and parts else [])
-    cells = {key: "hidden" if count is None else f"{count:,}" for key, count in shown.items()}
+    cells = {key: "hidden" if count is None else f"{count:,}" for key, count in disclosure.channel(sums, parts).items()}
     return {key: row[key] for key in ("modality", "channel", "state")} | {
         key: cells.get(key, "") for key in ("charted", *PARTS, "stays", "steps")
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +123,32 @@ def test_of_an_open_cohort_everything_is_shown():
     assert door.metrics(exact) == exact and door.parts({"a": 1}) == {"a": 1} and door.count(3) == "3" and door.number(0.12345) == 0.12345
     assert Disclosure.of({}) == Disclosure(credentialed=True, fabricated=False)
     assert Disclosure().count(3) == "fewer than 10" and Disclosure().count(None) == "hidden"
+
+
+@pytest.mark.parametrize(
+    ("sums", "parts", "shown"),
+    [
+        ({"charted": 500, "stays": 40, "steps": 300}, {"used": 480, "out_of_range": 20}, {}),
+        ({"charted": 500, "stays": 40, "steps": 300}, {"used": 496, "out_of_range": 4}, {"used": None, "out_of_range": None}),
+        (
+            {"charted": 500, "stays": 4, "steps": 30},
+            {"used": 60, "out_of_range": 440},
+            dict.fromkeys(("stays", "steps", "used", "out_of_range")),
+        ),
+        ({"charted": 4, "stays": 4, "steps": 4}, {}, dict.fromkeys(("charted", "stays", "steps"))),
+    ],
+)
+def test_the_values_of_a_channel_tell_of_no_few_stays(sums, parts, shown):
+    assert Disclosure().channel(sums, parts) == sums | parts | shown
+    assert Disclosure(credentialed=False).channel(sums, parts) == sums | parts
+
+
+def test_only_the_door_hides_numbers():
+    """Whatever shows a number asks a cohort's `Disclosure`, which knows whether it may; nothing else calls the guards behind it.
+
+    Messages are another matter: an error has no cohort to ask.
+    """
+    root = Path(__file__).resolve().parents[2]
+    sources = [path for folder in ("cm2", "data_prep") for path in (root / folder).rglob("*.py") if path.name != "disclosure.py"]
+    called = {f"{path.relative_to(root)}: {name}" for path in sources for name in re.findall(r"\bguard(?:_\w+)?\b(?=\()", path.read_text())}
+    assert len(sources) > 200 and called == {"cm2/cli/failures.py: guard_text"}
