@@ -137,6 +137,7 @@ CASES = {
         {},
         "70 different texts, more than the 64 of a category",
     ),
+    "complex numbers": (lambda: ({"a": np.ones((N, 1)) * 1j}, LABELS), {}, "a, column f1: complex numbers; give real"),
     "a list in a cell": (lambda: ({"a": with_value([1])}, LABELS), {}, r"row 5 .*column x: \[1\] is a list"),
     "a name that means a mask": (lambda: ({"a": GOOD.rename(columns={"x": "mask->x"})}, LABELS), {}, "'mask->x' has '->' in its name"),
     "a name with a formula": (lambda: ({"a": GOOD.rename(columns={"x": "=x"})}, LABELS), {}, "'=x'.*take for code"),

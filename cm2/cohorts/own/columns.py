@@ -125,6 +125,8 @@ def read_column(values: pd.Series, name: str, place: Place) -> Column:
         return Column(name, _days(values), "date", "d")
     if types.is_timedelta64_dtype(values.dtype):
         return Column(name, hours_of(values), "number", "h")
+    if types.is_complex_dtype(values.dtype):
+        raise InputError(f"{place.name}, column {name}: complex numbers; give real and imaginary parts as two columns")
     if types.is_numeric_dtype(values.dtype):
         return Column(name, _finite(values.to_numpy(dtype=np.float64, na_value=np.nan), name, place), "number")
     return _objects(values.reset_index(drop=True), name, place)
