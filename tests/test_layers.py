@@ -22,6 +22,7 @@ ROOMS = (
         "durable",
         "progress",
         "config",
+        "parts",
         "batch",
         "results",
         "metrics",

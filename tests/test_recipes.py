@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 RECIPES = PAGE.partition("\n## Recipes\n")[2].partition("\n## ")[0]
 BLOCK = re.compile(r"^```(python|toml)\n# ([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-FILES = {path: body for _, path, body in BLOCK.findall(RECIPES) if not path.startswith("after ")}
+FILES = {path: body for _, path, body in BLOCK.findall(RECIPES) if not path.startswith(("after ", "in "))}
 LINES = {head: body for _, head, body in BLOCK.findall(RECIPES) if head.startswith("after ")}
 COMMANDS = [shlex.split(line)[1:] for line in re.findall(r"^\.venv/bin/pytest .*", RECIPES, re.MULTILINE)]
 ONE_PROCESS = "import sys, shlex, pytest\nfor line in sys.argv[1:]:\n    if code := pytest.main(shlex.split(line)):\n        sys.exit(code)"
@@ -44,11 +44,11 @@ def copy(tmp_path_factory) -> Path:
     return folder
 
 
-def test_there_are_five():
+def test_there_are_seven():
     assert re.findall(r"^### (.*)", RECIPES, re.MULTILINE) == [
-        *("A copula family", "A method", "A kind of modality", "A cohort", "A table"),
+        *("A copula family", "A method", "An encoder", "A fusion", "A kind of modality", "A cohort", "A table", "From outside the package"),
     ]
-    for recipe in re.split(r"^### ", RECIPES, flags=re.MULTILINE)[1:]:
+    for recipe in re.split(r"^### ", RECIPES, flags=re.MULTILINE)[1:-1]:
         assert BLOCK.search(recipe) and ".venv/bin/pytest " in recipe, recipe.splitlines()[0]
 
 

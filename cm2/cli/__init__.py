@@ -11,6 +11,7 @@ from cm2.cli.about import show_version
 from cm2.cli.data import fabricate, prepare_sets, say_if_fabricated, verify
 from cm2.cli.failures import command_line, report, say, without_debug
 from cm2.cli.known import chapters, figures, one_of, tables
+from cm2.cli.models import export, finished_run
 from cm2.cli.options import (
     Absent,
     Backend,
@@ -43,6 +44,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=F
 app.add_typer(prepare, name="prepare")
 app.add_typer(fabricate, name="fabricate")
 app.command()(verify)
+app.command()(export)
 
 
 def main() -> None:
@@ -116,15 +118,11 @@ def evaluate(
     Example: cm2 evaluate .cm2/runs/0123456789abcdef --cohort cohorts/physionet2012 --absent laboratory=0.5
     """
     from cm2.cohorts import load_cohort
-    from cm2.runs.run import Run
-    from cm2.runs.store import RunStore
     from cm2.runs.store import evaluate as evaluate_run
 
-    found = next((place for place in (run, RunStore().root / run) if (place / "metrics.json").is_file()), None)
-    if found is None:
-        raise InputError(f"{run} is not a finished run; `cm2 runs` lists the finished runs of the store")
+    found = finished_run(run)
     stays = load_cohort(cohort)
-    metrics = evaluate_run(Run(found), stays, split, pairs(absent), mechanism, seed, progress=True)
+    metrics = evaluate_run(found, stays, split, pairs(absent), mechanism, seed, progress=True)
     say_if_fabricated(stays.disclosure)
     say(f"{split:>5}  {_metrics_line(metrics)}")
 

@@ -7,6 +7,7 @@ their source instead.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,10 +23,21 @@ TABLES = PACKAGE / "tables"
 
 @cache
 def methods() -> tuple[str, ...]:
-    """The keys of ``cm2.methods.METHODS``: the ``name`` of every class in that package."""
+    """The methods of this package, without those of plug-ins: the ``name`` of every class in ``cm2.methods``."""
     files = sorted((PACKAGE / "methods").rglob("*.py"), key=lambda path: (len(path.parts), path))
     names = (name for path in files for node in _tree(path).body if isinstance(node, ast.ClassDef) and (name := _class_name(node)))
     return tuple(sorted(names))
+
+
+def all_methods() -> tuple[str, ...]:
+    """The keys of ``cm2.methods.METHODS``, those of plug-ins included; only ``CM2_PLUGINS`` makes this import anything."""
+    from cm2.parts import PLUGINS, installed
+
+    if os.environ.get(PLUGINS):
+        from cm2.methods import METHODS
+
+        return tuple(sorted(METHODS))
+    return tuple(sorted({*methods(), *installed("cm2.methods")}))
 
 
 @cache

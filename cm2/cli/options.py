@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cm2.cli.known import backends, figures, listed, mechanisms, methods, one_of, profiles, splits, tables, tasks
+from cm2.cli.known import all_methods, backends, figures, listed, mechanisms, methods, one_of, profiles, splits, tables, tasks
 from cm2.environment.extras import require_extra
 from cm2.errors import InputError
 
@@ -27,7 +27,11 @@ CohortPaths = Annotated[
 ]
 Method = Annotated[
     str,
-    typer.Option(help=f"Method: {listed(methods(), 'or')}.", callback=one_of("method", methods), autocompletion=methods),
+    typer.Option(
+        help=f"Method: {listed(methods())}, or one of a plug-in.",
+        callback=one_of("method", all_methods),
+        autocompletion=all_methods,
+    ),
 ]
 Task = Annotated[str, typer.Option(help=f"Label to predict: {listed(tasks())}, or another label of the cohort.", autocompletion=tasks)]
 Tasks = Annotated[

@@ -146,6 +146,16 @@ class Cohort:
         return self._given or self.tokenizer(self.max_length, self.vocabulary_size)
 
     @property
+    def text_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer in use: the one given, or one trained on the training texts."""
+        return self._tokenizer
+
+    @property
+    def trains_tokenizer(self) -> bool:
+        """Whether it is trained on the cohort's texts, so that its vocabulary tells of them."""
+        return self._given is None
+
+    @property
     def padding(self) -> int:
         """Id of the tokenizer's padding token."""
         return int(self._tokenizer.pad_token_id)

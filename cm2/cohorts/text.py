@@ -1,4 +1,4 @@
-"""Tokenisation of texts with a WordPiece vocabulary trained on the cohort's training texts.
+"""Tokenisation of texts with a WordPiece vocabulary trained on the cohort's training texts, or by bytes.
 
 A text may consist of several documents separated by form feeds, for example the last five notes of a stay; each is tokenised separately.
 """
@@ -6,6 +6,7 @@ A text may consist of several documents separated by form feeds, for example the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,12 +48,35 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int = 2000, max_lengt
     tokenizer = _empty({})
     tokenizer = _empty(_vocabulary(tokenizer, texts, vocabulary_size))
     tokenizer.add_special_tokens(list(SPECIAL.values()))
-    tokenizer.post_processor = processors.TemplateProcessing(
+    tokenizer.post_processor = _framed(tokenizer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL)
+
+
+@cache
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of the bytes of UTF-8, in lower case, ``[CLS] ... [SEP]``: its 261 ids are the same whatever the texts.
+
+    A vocabulary that was learnt from texts holds their words; this one may leave the place where patients' notes are.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL.values(), *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL.values()))
+    tokenizer.post_processor = _framed(tokenizer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
+
+
+def _framed(tokenizer: Tokenizer) -> processors.TemplateProcessing:
+    return processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL)
 
 
 def _empty(vocabulary: dict[str, int]) -> Tokenizer:

@@ -109,13 +109,7 @@ class Config:
         if recipe is not None:
             merge(tree, _recipe(str(recipe)))
         for name, value in overrides.items():
-            *parents, last = name.split(".")
-            node = tree
-            for parent in parents:
-                node = node.setdefault(parent, {})
-                if not isinstance(node, dict):
-                    raise InputError(f"{name}: {parent} is a value, not a group of fields")
-            node[last] = value
+            _override(tree, name, value)
         if recipe is not None and "model.directions" not in overrides:
             _cut_directions(tree["model"])
         return cls.from_dict(tree)
@@ -147,6 +141,25 @@ class Config:
     def digest(self) -> str:
         """A hash of every field (64 hexadecimal digits); see `reading.later` for fields that were added after runs had been stored."""
         return hashlib.sha256(json.dumps(keyed(self), sort_keys=True).encode()).hexdigest()
+
+
+def _override(tree: dict[str, Any], name: str, value: Any) -> None:
+    """Sets a field by its dotted name."""
+    *parents, last = name.split(".")
+    node = tree
+    for place, parent in enumerate(parents):
+        if parents[0] == "encoder" and place == 1 and isinstance(node.get(parent), str):
+            node[parent] = {"part": node[parent]}  # the name of an encoder, whose options follow
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise InputError(f"{name}: {parent} is a value, not a group of fields")
+    if parents == ["encoder"] and isinstance(value, str) and isinstance(node.get(last), dict):
+        if "part" in node[last]:
+            node[last]["part"] = value
+        else:  # a modality that is called like a kind: the settings of the kind stay
+            node.setdefault("own", {}).setdefault(last, {})["part"] = value
+        return
+    node[last] = value
 
 
 def _recipe(name: str) -> dict[str, Any]:

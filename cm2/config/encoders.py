@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from cm2.config.checks import not_negative, one_of, rates
-from cm2.config.reading import later
+from cm2.config.names import did_you_mean
+from cm2.config.reading import LATER_EMPTY, later
+from cm2.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class ImageEncoderConfig:
     """``resnet``, a residual network (paper), or ``vit``, a Vision Transformer (paper, Table 10)."""
     vit: str = "b_16"
     """The Vision Transformer: ``b_16``, or ``small`` for images of some tens of pixels."""
+    trainable_blocks: int = later(-1)
+    """How many of the last blocks are trained, with what follows them; the rest stays as it starts. 0: none; -1: everything."""
+    allow_random_start: bool = later(False)
+    """Whether weights that are not there give way to a random start, which is another run: its key says so."""
 
     def __post_init__(self) -> None:
         one_of("encoder.image.kind", self.kind, ("resnet", "vit"))
@@ -70,11 +78,19 @@ class TextEncoderConfig:
     """Tokens kept of a text, [CLS] and [SEP] included; longer texts are cut and the cut is counted."""
     vocabulary: int = 2000
     """Size of the vocabulary trained on the cohort's training texts."""
+    tokenizer: str = later("words")
+    """``words``: pieces of words learnt from the cohort's training texts, of which the vocabulary then tells; or ``bytes``: the 256 bytes
+    of UTF-8, which tell nothing, so that a model of a credentialed cohort may travel. A pretrained model brings its own."""
     pretrained: str = ""
     """Folder of a pretrained model, or its name on the model hub; empty for a random start."""
+    trainable_blocks: int = later(-1)
+    """How many of the last blocks are trained, with what follows them; the rest stays as it starts. 0: none; -1: everything."""
+    allow_random_start: bool = later(False)
+    """Whether a pretrained model that is not there gives way to a random start, which is another run: its key says so."""
 
     def __post_init__(self) -> None:
         one_of("encoder.text.pooling", self.pooling, ("cls", "mean"))
+        one_of("encoder.text.tokenizer", self.tokenizer, ("words", "bytes"))
         rates(**{"encoder.text.dropout": self.dropout})
 
 
@@ -98,3 +114,55 @@ class EncoderConfig:
     """Notes and reports."""
     vector: VectorEncoderConfig = field(default_factory=VectorEncoderConfig)
     """Feature vectors."""
+    own: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=LATER_EMPTY)
+    """Encoders by modality that replace those of its kind: for each the name, ``part``, and its options. Written ``audio = "my-encoder"``,
+    or ``audio = {part = "my-encoder", width = 32}``; on the command line ``encoder.audio=my-encoder`` and ``encoder.audio.width=32``.
+    Methods that bring networks of their own, or none, do not read it."""
+
+    def __post_init__(self) -> None:
+        for name, part in self.own.items():
+            if not isinstance(part.get("part"), str) or not part["part"]:
+                raise InputError(f'encoder.{name}: names no encoder; give encoder.{name}=NAME, or the entry part = "NAME"')
+
+    @classmethod
+    def adopt(cls, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """A tree in which the entries that are called like a modality are moved to ``own``.
+
+        Raises:
+            InputError: a group of settings that is called like nothing here and names no encoder.
+        """
+        known = [each.name for each in fields(cls)]
+        own = tree.get("own", {})
+        if not isinstance(own, Mapping) or not all(isinstance(part, Mapping) for part in own.values()):
+            raise InputError(f"encoder.own: expected a group with the entry part for each modality, got {own!r:.60}")
+        given = {name: dict(part) for name, part in own.items()}
+        rest: dict[str, Any] = {}
+        for name, value in tree.items():
+            if isinstance(value, str) and name != "own":
+                given[name] = {"part": value} | {k: v for k, v in given.get(name, {}).items() if k != "part"}
+            elif name in known:
+                rest[name] = value
+            elif isinstance(value, Mapping) and "part" in value:
+                given[name] = dict(value)
+            else:
+                raise InputError(
+                    f"unknown field encoder.{name}; known here: {', '.join(known)}{did_you_mean(name, known)}; an encoder for the modality"
+                    f" {name} is encoder.{name}=NAME"
+                )
+        return rest | {"own": {name: {k: _plain(v, f"encoder.{name}.{k}") for k, v in part.items()} for name, part in given.items()}}
+
+
+def _plain(value: Any, name: str) -> Any:
+    """An option as TOML and the command line both give it: a number, a truth value, or a text."""
+    if isinstance(value, str) and not name.endswith(".part"):
+        for word, truth in (("true", True), ("false", False)):
+            if value.lower() == word:
+                return truth
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    if not isinstance(value, str | int | float | bool):
+        raise InputError(f"{name}: expected a number, a text, or true or false, got {value!r:.60}")
+    return value

@@ -83,7 +83,8 @@ class ModelConfig:
     an average over steps, probabilities would otherwise stay too high where the outcome is rare."""
     fusion: str = "lstm"
     """Fusion of the embeddings before the classifier: an ``lstm`` over the modalities, ``concat``, side by side (paper, Table 5),
-    ``hidden``, side by side into one hidden layer, or ``additive``, a hidden layer for each, whose contributions to the log-odds add up."""
+    ``hidden``, side by side into one hidden layer, or ``additive``, a hidden layer for each, whose contributions to the log-odds add up;
+    or a fusion from outside, by its name (`cm2.networks.fusion.register_fusion`)."""
     lambda_heads: float = later(0.0)
     """Weight of the cross entropy of a linear head for each modality. The mean of the heads' probabilities of the observed modalities is
     averaged half and half with the fused one; 0: no heads."""
@@ -107,7 +108,6 @@ class ModelConfig:
         one_of("model.objective", self.objective, ("penalty", "elbo"))
         one_of("model.weights", self.weights, ("learned", "predicted"))
         one_of("model.alignment", self.alignment, ("copula", "cosine", "kl"))
-        one_of("model.fusion", self.fusion, ("lstm", "concat", "hidden", "additive"))
         one_of("model.fusion_reads", self.fusion_reads, ("all", "present", "first_two"))
         one_of("model.impute", self.impute, ("conditional", "conditional_mean", "marginal", "zero", "mean", "token", "none"))
         one_of("model.stop_gradient", self.stop_gradient, ("none", "mixture", "copula", "both"))

@@ -14,7 +14,11 @@ from cm2.errors import InputError
 
 def later(default: Any) -> Any:
     """A dataclass field that came after runs had been stored: at its default it is no part of a run's key, which stays what it was."""
-    return field(default=default, metadata={"later": True})
+    return field(default=default, metadata={"later": True, "default": default})
+
+
+LATER_EMPTY = {"later": True, "default": {}}
+"""Metadata of such a field that is an empty group by default."""
 
 
 def keyed(config: Any) -> dict[str, Any]:
@@ -22,7 +26,7 @@ def keyed(config: Any) -> dict[str, Any]:
     tree = {}
     for each in fields(config):
         value = getattr(config, each.name)
-        if not (each.metadata.get("later") and value == each.default):
+        if not (each.metadata.get("later") and value == each.metadata["default"]):
             tree[each.name] = keyed(value) if is_dataclass(value) else value
     return tree
 
@@ -39,6 +43,8 @@ def merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
 def build(cls: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
     """A dataclass from a tree; ValueError for a field it does not have or a value of another type."""
     hints = get_type_hints(cls)
+    adopt = getattr(cls, "adopt", None)
+    tree = tree if adopt is None else adopt(tree)
     unknown = sorted(set(tree) - set(hints))
     if unknown:
         known = [f.name for f in fields(cls)]
@@ -56,7 +62,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
             return None
         kind = next(k for k in get_args(kind) if k is not type(None))
     if get_origin(kind) is dict:
-        return _rates(value, name)
+        return value if get_args(kind)[1] is not float else _rates(value, name)
     if get_origin(kind) is tuple:
         parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from cm2.config.names import enter
 from cm2.copulas.base import CopulaDistribution
 from cm2.copulas.inference.estimation import Fit, fit
 from cm2.errors import InputError
+from cm2.parts import Registry
 
-FAMILIES: dict[str, type["Copula"]] = {}
-"""Families by name. A class that sets ``name`` registers itself; every list of families is derived from these by the flags of the class."""
+FAMILIES: Registry[type["Copula"]] = Registry("copula", "cm2.copulas")
+"""Families by name. A class that sets ``name`` registers itself, as does an entry point of the group ``cm2.copulas``. Lists of families
+are derived from these by the flags of the class."""
 
 
 class Copula(nn.Module, ABC):
@@ -47,7 +48,7 @@ class Copula(nn.Module, ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        enter(FAMILIES, cls, "copula")
+        FAMILIES.enter(cls)
 
     def __init__(self, dim: int) -> None:
         super().__init__()

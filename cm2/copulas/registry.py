@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cm2.config.names import choose, did_you_mean, import_all
+from cm2.config.names import did_you_mean, import_all
 from cm2.copulas import families
 from cm2.copulas.families.rotated import Rotated, check_rotation
 from cm2.copulas.module import FAMILIES, Copula
@@ -33,9 +33,7 @@ def make(name: str, dim: int, *, rotation: int = 0, kendall_tau: float | Tensor 
     Raises:
         ValueError: unknown name or parameter, or a value outside its range.
     """
-    if name not in FAMILIES:
-        raise InputError(f"unknown copula {name!r}; {choose(name, sorted(FAMILIES))}")
-    family = FAMILIES[name]
+    family = FAMILIES.find(name)
     known = [key for key in inspect.signature(family).parameters if key != "dim"]
     unknown = sorted(set(parameters) - set(known))
     if unknown:

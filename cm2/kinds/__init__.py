@@ -1,13 +1,15 @@
 """Kinds of modality, one file each: series, image, text, vector; `KINDS` lists them by name."""
 
+import torch
+
 from cm2.batch import Modality
 from cm2.config import EncoderConfig
-from cm2.config.names import choose, import_all
-from cm2.errors import InputError
+from cm2.config.names import import_all
 from cm2.kinds.contract import KINDS, ArrayKind, Data, Kind, Stored
-from cm2.networks.encoders import Encoder
+from cm2.networks.encoders import Encoder, named_encoder
+from cm2.networks.encoders.own import example
 
-__all__ = ["KINDS", "ArrayKind", "Data", "Kind", "Stored", "build_encoder", "kind"]
+__all__ = ["KINDS", "ArrayKind", "Data", "Kind", "Stored", "build_encoder", "feature_ndim", "kind"]
 
 import_all(__name__, __path__)  # importing a module registers its class in KINDS
 
@@ -18,19 +20,31 @@ def kind(name: str) -> Kind:
     Raises:
         ValueError: an unknown name.
     """
-    if name not in KINDS:
-        raise InputError(f"unknown kind of modality {name!r}; {choose(name, sorted(KINDS))}")
-    return KINDS[name]()
+    return KINDS.find(name)()
 
 
 def build_encoder(modality: Modality, config: EncoderConfig) -> Encoder:
     """Builds the encoder of a modality, randomly initialised unless the configuration asks for pretrained weights.
 
     Args:
-        modality: its kind and shape determine the class and its input.
-        config: one group of settings for each kind.
+        modality: its kind and shape determine the class and its input, unless the configuration names an encoder for it.
+        config: one group of settings for each kind, and encoders from outside by modality.
 
     Raises:
-        ValueError: an unknown kind, or a shape that its encoder cannot read.
+        ValueError: an unknown kind or encoder, or a shape that its encoder cannot read.
     """
+    if (own := config.own.get(modality.name)) is not None:
+        return named_encoder(modality, own)
     return kind(modality.kind).build_encoder(modality, config)
+
+
+@torch.no_grad()
+def feature_ndim(encoder: Encoder, modality: Modality, config: EncoderConfig) -> int:
+    """Number of dimensions of an encoder's feature map, the batch's included; one from outside is tried on two values of zeros."""
+    if modality.name not in config.own:
+        return kind(modality.kind).feature_ndim(config)
+    training = encoder.training
+    try:
+        return encoder.eval().features(example(modality)).values.ndim
+    finally:
+        encoder.train(training)

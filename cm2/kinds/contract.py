@@ -19,13 +19,13 @@ from torch import Tensor
 
 from cm2.batch import Modality, Value
 from cm2.config import EncoderConfig
-from cm2.config.names import enter
 from cm2.durable import new_array
 from cm2.errors import InputError
 from cm2.networks.encoders import Encoder
+from cm2.parts import Registry
 
-KINDS: dict[str, type[Kind]] = {}
-"""Kinds by name; a subclass of `Kind` that sets ``name`` registers itself."""
+KINDS: Registry[type[Kind]] = Registry("kind of modality", "cm2.kinds")
+"""Kinds by name; a subclass of `Kind` that sets ``name`` registers itself, as does an entry point of the group ``cm2.kinds``."""
 ROWS_AT_ONCE = 1024
 """Number of stays copied or compared at a time, which allows arrays larger than memory."""
 
@@ -92,7 +92,7 @@ class Kind(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        enter(KINDS, cls, "kind of modality")
+        KINDS.enter(cls)
 
     @abstractmethod
     def example(self, n: int, rng: np.random.Generator) -> Data:

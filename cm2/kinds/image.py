@@ -66,19 +66,19 @@ class Image(ArrayKind):
             if min(height, width) < ResNetEncoder.smallest:
                 smallest = f"a residual network reads images from {ResNetEncoder.smallest} pixels on, got {height} x {width}"
                 raise InputError(f"modality {modality.name!r}: {smallest}; prepare larger images, or set encoder.image.kind=vit")
-            return ResNetEncoder(c.depth, c.pretrained)
+            return ResNetEncoder(c.depth, c.pretrained, c.trainable_blocks, c.allow_random_start)
         if height != width:
             raise InputError(
                 f"modality {modality.name!r}: a Vision Transformer reads square images, got {modality.shape}; crop them or use resnet"
             )
-        return ViTEncoder(modality.shape[0], c.vit, c.pretrained)
+        return ViTEncoder(modality.shape[0], c.vit, c.pretrained, c.trainable_blocks, c.allow_random_start)
 
     def starts_from(self, config: EncoderConfig) -> str:
         """Of the ImageNet weights, if there are any for this network."""
         c = config.image
         if not c.pretrained or (c.depth == 10 if c.kind == "resnet" else c.vit == "small"):
             return ""
-        return imagenet_digest(f"resnet{c.depth}" if c.kind == "resnet" else f"vit_{c.vit}")
+        return imagenet_digest(f"resnet{c.depth}" if c.kind == "resnet" else f"vit_{c.vit}", c.allow_random_start)
 
     def feature_ndim(self, config: EncoderConfig) -> int:
         """Feature map of a residual network ``(B, H, W, C)``, or patches ``(B, L, C)``."""

@@ -91,11 +91,12 @@ class Text(Kind):
         """A BERT (paper)."""
         c = config.text
         max_length = max(c.max_length, modality.shape[-1])
-        return TextEncoder(modality.vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, c.pretrained, c.dropout, c.pooling)
+        sizes = (modality.vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length)
+        return TextEncoder(*sizes, c.pretrained, c.dropout, c.pooling, c.trainable_blocks, c.allow_random_start)
 
     def starts_from(self, config: EncoderConfig) -> str:
         """Of the pretrained model, if there is one."""
-        return text_digest(config.text.pretrained) if config.text.pretrained else ""
+        return text_digest(config.text.pretrained, config.text.allow_random_start) if config.text.pretrained else ""
 
     def feature_ndim(self, config: EncoderConfig) -> int:
         """A vector for each token, ``(B, L, C)``."""

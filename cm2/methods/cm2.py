@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import exp
 from typing import ClassVar
 
@@ -10,19 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
-from cm2.config import Config
+from cm2.config import Config, EncoderConfig
+from cm2.config.names import choose
+from cm2.errors import InputError
 from cm2.joint import LINKS, CopulaJoint, CopulaJointDistribution
 from cm2.joint.diagnostics import describe
 from cm2.joint.profile import profiled_dependence
 from cm2.kinds import build_encoder
 from cm2.methods.alignment_losses import ALIGNMENTS
-from cm2.methods.cm2_parts import build_fusion, build_law, law_state, unused_parameters
+from cm2.methods.cm2_parts import build_law, law_state, unused_parameters
 from cm2.methods.contract import Method, Pretraining
-from cm2.methods.heads import ModalityHeads
+from cm2.methods.heads import ModalityHeads, checked_head
 from cm2.methods.pretraining import DependenceObjective, MaskedObjective
 from cm2.methods.released_score import ReleasedScore
 from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import ModalityEmbeddings, averages_of_a_pass, is_complete
+from cm2.networks.encoders import Encoder, as_encoder
+from cm2.networks.fusion import as_fusion, build_fusion
 from cm2.networks.mixture_weights import WeightNetwork
 from cm2.networks.posteriors import DiagonalPosteriors
 
@@ -43,24 +47,47 @@ class CM2(Method):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        encoders: networks by modality, in place of those of the configuration: an `cm2.networks.encoders.Encoder`, or any module that maps
+            a batch's value of n stays to vectors ``(n, width)``.
+        fusion: in place of the configuration's: a `cm2.networks.fusion.Fusion`, or any module that maps embeddings ``(B, M, d)`` and the
+            mask ``present`` ``(B, M)``, or None, to vectors ``(B, width)``.
+        head: in place of the linear classifier: any module that maps the fusion's vectors to log-odds ``(B, 1)``.
+
+    A model with networks of its own is trained by `cm2.runs.trainer.train`, or by any loop that minimises `loss`. The run store, whose keys
+    know names and no objects, builds only what a configuration names: see `cm2.networks.encoders.register_encoder`.
 
     Raises:
-        ValueError: fewer than two modalities.
+        ValueError: fewer than two modalities, a network for a modality that is none of them, or one that does not fit.
+
+    Example:
+        >>> audio, table = Modality("audio", "series", (100, 2)), Modality("table", "vector", (5,))
+        >>> model = CM2(Config(), [audio, table], encoders={"audio": nn.Sequential(nn.Flatten(), nn.Linear(200, 16))})
+        >>> model.embeddings.projections["audio"]
+        Linear(in_features=16, out_features=64, bias=True)
     """
 
     name: ClassVar[str] = "cm2"
     version: ClassVar[str] = "2"
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        modalities: Sequence[Modality],
+        *,
+        encoders: Mapping[str, nn.Module] | None = None,
+        fusion: nn.Module | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, modalities)
         self.config, self.modalities = config.model, tuple(modalities)
         dim = self.config.embedding_dim
-        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, build_encoder, self.config.normalisation)
+        build = _given_or_built(encoders or {}, self.names)
+        self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, build, self.config.normalisation)
         self.joint = build_law(self.config, len(self.names))
         self.token = nn.Parameter(0.02 * torch.randn(len(self.names), dim)) if self.config.impute == "token" else None
-        self.fusion = build_fusion(self.config, len(self.names))
+        self.fusion = build_fusion(self.config, len(self.names)) if fusion is None else as_fusion(fusion, dim, len(self.names))
         self.dropout = nn.Dropout(self.config.dropout)
-        self.classifier = nn.Linear(self.fusion.output_dim, 1)
+        self.classifier = nn.Linear(self.fusion.output_dim, 1) if head is None else checked_head(head, self.fusion.output_dim, 1)
         self.heads = ModalityHeads(len(self.names), dim) if self.config.lambda_heads else None
         self.posteriors = DiagonalPosteriors(len(self.names), dim) if self.config.objective == "elbo" else None
         self._diagnostics: dict[str, float] = {}
@@ -144,6 +171,8 @@ class CM2(Method):
         variance, 1, and the mixtures would start far from every embedding they are to model.
         """
         if self.config.start_at_prevalence:
+            if not isinstance(self.classifier, nn.Linear) or self.classifier.bias is None:
+                raise InputError("model.start_at_prevalence: the head that was given has no bias of its own to start from; set it to false")
             known = batch.label[~batch.label.isnan()]
             odds = (known.sum() + 0.5) / ((1 - known).sum() + 0.5)  # half a stay of either outcome: there may be none
             for layer in (self.classifier, *(self.heads or ())):
@@ -321,6 +350,15 @@ class CM2(Method):
         read = None if self.config.fusion_reads == "all" else present.expand(draws, -1, -1).flatten(0, 1)
         fused = self.fusion(z.flatten(0, 1), read)
         return self.classifier(self.dropout(fused)).view(draws, stays).float()
+
+
+def _given_or_built(given: Mapping[str, nn.Module], names: Sequence[str]) -> Callable[[Modality, EncoderConfig], Encoder]:
+    """Builds a modality's encoder unless one is given."""
+    if unknown := sorted(given.keys() - set(names)):
+        raise InputError(f"encoders: there is no modality {unknown[0]!r}; {choose(unknown[0], names)}")
+    return lambda modality, config: (
+        as_encoder(given[modality.name], modality) if modality.name in given else build_encoder(modality, config)
+    )
 
 
 def _read_first_layout(model: CM2, state: dict[str, Tensor], prefix: str, *_: object) -> None:

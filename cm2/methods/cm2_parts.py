@@ -1,4 +1,4 @@
-"""What CM² is built of, as its configuration says: joint distribution and fusion; which of their parameters nothing trains."""
+"""What CM² is built of, as its configuration says: its joint distribution; which of its parameters nothing trains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from cm2.joint import CopulaJoint
 from cm2.joint.links import ALL_LINKS
 from cm2.marginals import GaussianMixture
 from cm2.methods.released_score import ReleasedScore
-from cm2.networks.fusion import AdditiveFusion, ConcatFusion, Fusion, HiddenFusion, LSTMFusion
 
 
 def build_law(c: ModelConfig, count: int) -> CopulaJoint | ReleasedScore:
@@ -27,16 +26,6 @@ def build_law(c: ModelConfig, count: int) -> CopulaJoint | ReleasedScore:
     if not ALL_LINKS[c.link].directed:
         return CopulaJoint(copula, marginals, link=c.link, types=c.types)
     return CopulaJoint(copula.side_by_side(c.directions), marginals, link=c.link, types=c.types, directions=c.directions)
-
-
-def build_fusion(c: ModelConfig, count: int) -> Fusion:
-    """What joins the embeddings of ``count`` modalities."""
-    dim = c.embedding_dim
-    if c.fusion == "lstm":
-        return LSTMFusion(dim, c.fusion_hidden, c.fusion_layers)
-    if c.fusion == "concat":
-        return ConcatFusion(dim, count)
-    return (HiddenFusion if c.fusion == "hidden" else AdditiveFusion)(dim, count, c.fusion_hidden)
 
 
 def unused_parameters(c: ModelConfig, count: int) -> dict[str, str]:

@@ -9,18 +9,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.config.names import enter
 from cm2.errors import InputError
 from cm2.joint import CopulaJoint
+from cm2.methods.outside import identities
+from cm2.methods.saved import Inputs, open_saved
+from cm2.networks.encoders import without_weights
+from cm2.parts import Registry
 
-METHODS: dict[str, type[Method]] = {}
-"""Methods by name; a subclass of `Method` that sets ``name`` registers itself."""
+METHODS: Registry[type[Method]] = Registry("method", "cm2.methods")
+"""Methods by name; a subclass of `Method` that sets ``name`` registers itself, as does an entry point of the group ``cm2.methods``."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Method(nn.Module, ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        enter(METHODS, cls, "method")
+        METHODS.enter(cls)
 
     def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
         super().__init__()
@@ -63,8 +67,35 @@ class Method(nn.Module, ABC):
             given = [m.name for m in modalities]
             raise InputError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; add one to the cohort")
         self.names = tuple(m.name for m in modalities)
+        self.inputs: Inputs | None = None
+        """Of a saved model: makes batches of values in their own units; None of one that was trained here."""
         self.epoch = 0
         """Current epoch of the training, updated by the trainer."""
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> Self:
+        """A saved model, in evaluation mode; its ``inputs`` turn raw values into batches. No cohort is needed, and nothing is trained.
+
+        Args:
+            source: a folder that `cm2.runs.run.Run.save_pretrained` wrote, or a name on the model hub.
+            revision: branch, tag or commit on the hub.
+
+        Raises:
+            InputError: there is none, it is damaged, it is one of another method than this class, or a part from outside that it was built
+                of is missing or has another version.
+        """
+        saved = open_saved(source, revision)
+        method = METHODS.find(saved.config.method, str(source))
+        if not issubclass(method, cls):
+            raise InputError(f"{source} holds a model of the method {method.name}; load it by cm2.methods.Method.from_pretrained")
+        saved.check_parts(identities(saved.config, {m.name: m.kind for m in saved.modalities}, saved.task.type))
+        if (version := saved.description["method_version"]) != method.version:
+            raise InputError(f"{source} holds a model of {method.name} version {version}, this is version {method.version}; train it again")
+        with without_weights(saved.description["architectures"]):
+            made = method(saved.config, saved.modalities)
+        saved.load_weights(made)
+        made.inputs = saved.inputs()
+        return made.eval()
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:

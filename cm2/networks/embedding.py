@@ -51,7 +51,9 @@ class EmbeddingNormalisation(nn.Module):
 @contextmanager
 def averages_of_a_pass(module: nn.Module) -> Iterator[None]:
     """Context in which batch normalisation replaces its running averages by those over all batches that it sees."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    # those of a frozen network are a part of what it was trained to be
+    every = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [m for m in every if m.weight is None or m.weight.requires_grad]
     usual = [(norm.momentum, norm.training) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from cm2.config import ModelConfig
 from cm2.containers import ModulesInOrder
 from cm2.errors import InputError
 from cm2.networks.encoders import orthogonal_lstm
+from cm2.parts import Registry
+from cm2.parts.registry import registering
+
+T = TypeVar("T")
+FUSIONS: Registry[Callable[..., nn.Module]] = Registry("fusion", "cm2.fusions", named=False)
+"""Fusions that ``model.fusion`` can name: subclasses of `Fusion` that set ``name``, what `register_fusion` decorates, and entry points of
+the group ``cm2.fusions``."""
+
+
+def register_fusion(name: str, version: str = "") -> Callable[[T], T]:
+    """Decorator that gives a class or function a name in ``model.fusion``.
+
+    What it decorates is called with d, the width of an embedding, and M, the number of modalities, and returns any module that maps
+    embeddings ``(B, M, d)`` and the mask ``present`` ``(B, M)``, or None where all are to be read, to vectors ``(B, width)``. A subclass of
+    `Fusion` that sets ``name`` needs no decorator, and gets the configuration by overriding `Fusion.build`.
+
+    Args:
+        name: what configurations call it.
+        version: raise it when the same settings no longer give the same network; without one the source decides (`cm2.parts.identity`).
+    """
+    return registering(FUSIONS, name, version)
 
 
 class Fusion(nn.Module, ABC):
-    """Makes one vector of ``output_dim`` numbers of a stay's embeddings."""
+    """Makes one vector of ``output_dim`` numbers of a stay's embeddings.
+
+    A subclass that sets ``name`` can be named in a configuration. Its ``version`` is a part of the keys of runs, see `cm2.parts.identity`.
+    """
 
     output_dim: int
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        FUSIONS.enter(cls)
+
+    @classmethod
+    def build(cls, config: ModelConfig, modalities: int) -> Self:
+        """The fusion of a configuration for so many modalities; by default ``cls(config.embedding_dim, modalities)``."""
+        return cls(config.embedding_dim, modalities)
 
     @abstractmethod
     def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
@@ -32,11 +68,18 @@ class LSTMFusion(Fusion):
         dropout: dropout rate between the layers and on the last hidden state.
     """
 
+    name = "lstm"
+
     def __init__(self, dim: int, hidden: int = 512, layers: int = 2, dropout: float = 0.0) -> None:
         super().__init__()
         self.lstm = orthogonal_lstm(dim, hidden, layers, dropout)
         self.dropout = nn.Dropout(dropout)
         self.output_dim = hidden
+
+    @classmethod
+    def build(cls, config: ModelConfig, modalities: int) -> Self:
+        """With the configuration's width and layers; any number of modalities."""
+        return cls(config.embedding_dim, config.fusion_hidden, config.fusion_layers)
 
     def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """The last hidden state of the top layer.
@@ -74,11 +117,18 @@ class HiddenFusion(Fusion):
         hidden: width of the hidden layer, which is ``output_dim``.
     """
 
+    name = "hidden"
+
     def __init__(self, dim: int, modalities: int, hidden: int) -> None:
         super().__init__()
         self.concat = ConcatFusion(dim, modalities)
         self.hidden = nn.Sequential(nn.Linear(self.concat.output_dim, hidden), nn.ReLU())
         self.output_dim = hidden
+
+    @classmethod
+    def build(cls, config: ModelConfig, modalities: int) -> Self:
+        """With the configuration's width."""
+        return cls(config.embedding_dim, modalities, config.fusion_hidden)
 
     def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """``(B, M, d) -> (B, hidden)``; what ``present`` ``(B, M)`` excludes is read as zero. Raises ValueError for another shape."""
@@ -99,11 +149,18 @@ class AdditiveFusion(Fusion):
         hidden: width of each hidden layer; ``output_dim`` is M times as much.
     """
 
+    name = "additive"
+
     def __init__(self, dim: int, modalities: int, hidden: int) -> None:
         super().__init__()
         self.concat = ConcatFusion(hidden, modalities)
         self.hidden = ModulesInOrder([nn.Sequential(nn.Linear(dim, hidden), nn.ReLU()) for _ in range(modalities)])
         self.dim, self.output_dim = dim, self.concat.output_dim
+
+    @classmethod
+    def build(cls, config: ModelConfig, modalities: int) -> Self:
+        """With the configuration's width."""
+        return cls(config.embedding_dim, modalities, config.fusion_hidden)
 
     def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """``(B, M, d) -> (B, M * hidden)``, zero where ``present`` ``(B, M)`` is False. Raises ValueError for another shape."""
@@ -120,6 +177,8 @@ class ConcatFusion(Fusion):
         modalities: M; ``output_dim`` is M·d.
     """
 
+    name = "concat"
+
     def __init__(self, dim: int, modalities: int) -> None:
         super().__init__()
         self.dim, self.modalities = dim, modalities
@@ -129,6 +188,61 @@ class ConcatFusion(Fusion):
         """``(B, M, d) -> (B, M * d)``, zero where ``present`` ``(B, M)`` is False. Raises ValueError for another shape."""
         check_shape(z, self.modalities, self.dim)
         return (z if present is None else torch.where(present[..., None], z, 0)).flatten(1)
+
+
+class PlainFusion(Fusion):
+    """Any module that maps embeddings and a mask to vectors, as a fusion.
+
+    Args:
+        module: ``(B, M, d), (B, M) or None -> (B, width)``.
+        dim: d, width of an embedding.
+        modalities: M.
+
+    Raises:
+        InputError: it does not read such embeddings, or gives something other than vectors.
+    """
+
+    def __init__(self, module: nn.Module, dim: int, modalities: int) -> None:
+        super().__init__()
+        self.module = module
+        training = module.training
+        try:
+            with torch.no_grad():
+                fused = module.eval()(torch.zeros(2, modalities, dim), torch.ones(2, modalities, dtype=torch.bool))
+        except Exception as error:  # of whatever network it is
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0][:160]
+            raise InputError(
+                f"fusion: the module does not read embeddings (2, {modalities}, {dim}) and their mask (2, {modalities}): {reason}"
+            ) from error
+        module.train(training)
+        if not isinstance(fused, Tensor) or fused.ndim != 2 or len(fused) != 2:
+            told = f"shape {tuple(fused.shape)}" if isinstance(fused, Tensor) else type(fused).__name__
+            raise InputError(f"fusion: expected vectors (B, width) for B = 2 stays, got {told}")
+        self.output_dim = fused.shape[1]
+
+    def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
+        """The module's vectors ``(B, width)``."""
+        return self.module(z, present)
+
+
+def as_fusion(module: nn.Module, dim: int, modalities: int) -> Fusion:
+    """A `Fusion` as it is, any other module as a `PlainFusion`."""
+    return module if isinstance(module, Fusion) else PlainFusion(module, dim, modalities)
+
+
+def build_fusion(config: ModelConfig, modalities: int) -> Fusion:
+    """What joins the embeddings of so many modalities, by the name that ``config.fusion`` gives.
+
+    Raises:
+        InputError: an unknown name, or what it makes is no fusion.
+    """
+    make: Any = FUSIONS.find(config.fusion, "model.fusion")
+    if isinstance(make, type) and issubclass(make, Fusion):
+        return make.build(config, modalities)
+    made = make(config.embedding_dim, modalities)
+    if not isinstance(made, nn.Module):
+        raise InputError(f"model.fusion: {config.fusion} made a {type(made).__name__}; a fusion is a torch.nn.Module")
+    return as_fusion(made, config.embedding_dim, modalities)
 
 
 def check_shape(z: Tensor, modalities: int, dim: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -26,6 +26,9 @@ from cm2.durable import file_sha256
 from cm2.errors import InputError
 from cm2.escape import one_line
 from cm2.methods import Method, build_method, tokenised
+from cm2.networks.encoders import without_weights
+from cm2.runs.description import describe, tokenizer_file
+from cm2.runs.saving import check_public, push, save, stored_description, stored_tokenizer, temporary
 
 CHECKSUMS = "checksums.json"
 """SHA-256 of the other files of a run, but for its checkpoints; runs of earlier versions have none."""
@@ -112,10 +115,64 @@ class Run:
         Raises:
             ValueError: the stored weights do not fit the configuration's method in this version, or the shapes of this cohort.
         """
-        encoders = self.config.encoder
-        # the run's own weights replace those that a network of images starts from, which need not be on this machine
-        bare = replace(self.config, encoder=replace(encoders, image=replace(encoders.image, pretrained=False)))
-        return self.load_weights(build_method(bare, tokenised(cohort, self.config)), cohort).eval()
+        # the run's own weights replace those that its networks started from, which need not be on this machine
+        known = stored_description(self.path) or {}
+        with without_weights(known.get("architectures", {})):
+            return self.load_weights(build_method(self.config, tokenised(cohort, self.config)), cohort).eval()
+
+    def save_pretrained(self, out: Path | str, cohort: Cohort | None = None) -> Path:
+        """Writes the model into a folder of its own, which travels without the cohort; see `cm2.methods.saved.LOADER`.
+
+        The folder has the weights, the configuration, shapes, names and normalisation of the modalities, the task, the tokenizer if there
+        are texts, and a model card, ``README.md``. Of a credentialed cohort it has aggregates alone, and no vocabulary from its texts.
+
+        Args:
+            out: a new folder.
+            cohort: that the run was trained on; only needed for a run that an earlier version stored.
+
+        Returns:
+            ``out``.
+
+        Raises:
+            InputError: the vocabulary comes from the texts of a credentialed cohort, the run was stored by an earlier version and no cohort
+                is given, or ``out`` holds something.
+        """
+        description, tokenizer = self._described(cohort)
+        return save(self.path, description, tokenizer, self.metrics, self.environment, Path(out))
+
+    def push_to_hub(self, name: str, private: bool = True, token: str | None = None, cohort: Cohort | None = None) -> str:
+        """Sends the model to the model hub, as `save_pretrained` writes it.
+
+        Args:
+            name: on the hub, such as ``me/model``; an existing model gets a further commit.
+            private: whether only you, or your organisation, can see it.
+            token: of the hub; by default the one that ``hf auth login`` stored.
+            cohort: see `save_pretrained`.
+
+        Returns:
+            The address of the model.
+
+        Raises:
+            InputError: as `save_pretrained`; a model of a credentialed cohort that is to be public; a hub that refuses.
+        """
+        description, tokenizer = self._described(cohort)
+        check_public(description, private)
+        with temporary() as folder:
+            out = save(self.path, description, tokenizer, self.metrics, self.environment, Path(folder) / "model")
+            return push(out, name, description, private, token)
+
+    def _described(self, cohort: Cohort | None) -> tuple[dict[str, Any], str]:
+        """What describes the model, and the text of its tokenizer."""
+        if (found := stored_description(self.path)) is not None:
+            return found, stored_tokenizer(self.path)
+        if cohort is None:
+            raise InputError(f"{self.path}: the run was stored by an earlier version and does not describe its model; give its cohort too")
+        c = self.config
+        method, cohort = self.load_method(cohort), tokenised(cohort, c)
+        stays = cohort.split("test", c.task, c.absent_test, c.mechanism, c.seed, c.matched)
+        frame = self.predictions[self.predictions["split"] == "test"].set_index("stay_id").loc[stays.stay_id.numpy()]
+        found = describe(c, cohort, method, frame, stays)
+        return found, tokenizer_file(cohort, found)
 
     def load_weights(self, method: Method, cohort: Cohort) -> Method:
         """The method with the run's weights. Errors are those of `load_method`."""

@@ -17,16 +17,19 @@ from safetensors.torch import save_model
 
 from cm2.cohorts import Cohort, Stays, load_cohort
 from cm2.config import Config
-from cm2.durable import Lock, file_sha256, move, replaced, set_aside, write_json
+from cm2.durable import Lock, file_sha256, move, replaced, set_aside, write_json, write_text
 from cm2.errors import DivergedError, InputError
-from cm2.methods import METHODS, Method, build_method, starts_from, tokenised
+from cm2.methods import METHODS, Method, build_method, parts_from_outside, starts_from, tokenised
 from cm2.methods.contract import FitsStays
-from cm2.metrics import summary
+from cm2.methods.saved import TOKENIZER
+from cm2.parts import carried, receive
 from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.batches import check_memory
+from cm2.runs.description import describe, measured, tokenizer_file
 from cm2.runs.provenance import provenance
 from cm2.runs.run import CHECKSUMS, PRETRAINING, REMEDY, WEIGHTS, Run, kept_epochs
+from cm2.runs.saving import MODEL
 
 _ONE_AT_A_TIME = threading.RLock()
 """Of the threads of a process only one trains: all draw from torch's one generator."""
@@ -46,18 +49,23 @@ class RunStore:
         self.root = Path(root) if root is not None else home() / "runs"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a process elsewhere, whose working folder is another."""
-        return {"root": self.root.absolute()}
+        """For a process elsewhere, whose working folder is another, and which knows of no part that was defined here."""
+        return {"root": self.root.absolute(), "parts": carried()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        receive(state["parts"])
+        self.root = state["root"]
 
     def key(self, config: Config, cohort: Cohort) -> str:
-        """Key of the run, 16 hexadecimal digits: configuration, cohort, version of the method, and the pretrained weights, if any.
+        """Key of the run, 16 hexadecimal digits: configuration, cohort, version of the method; pretrained weights and parts from outside.
 
         Raises:
             ValueError: pretrained weights that are neither on this machine nor reachable.
         """
         method = METHODS[config.method].version if config.method in METHODS else ""
-        weights = "".join(f" {name} {digest}" for name, digest in starts_from(config, cohort).items())
-        return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}{weights}".encode()).hexdigest()[:16]
+        further = "".join(f" {name} {digest}" for name, digest in starts_from(config, cohort).items())
+        further += "".join(f" {name} {part}" for name, part in parts_from_outside(config, cohort).items())
+        return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}{further}".encode()).hexdigest()[:16]
 
     def find(self, config: Config, cohort: Cohort) -> Run | None:
         """The stored run, or None. A damaged one is set aside, with a warning: it is to be trained again."""
@@ -137,6 +145,8 @@ class RunStore:
             source = provenance(cohort) | ({} if like is None else {"weights": like.path.name})
             if pretrained := starts_from(config, cohort):
                 source |= {"pretrained": pretrained}
+            if parts := parts_from_outside(config, cohort):
+                source |= {"parts": parts}
             folder.mkdir(exist_ok=True)
             write_json(folder / "config.json", config.to_dict())
             if like is None:
@@ -156,7 +166,7 @@ class RunStore:
             try:
                 cohort.check_unchanged()
                 if self.key(config, cohort) != key:
-                    raise InputError(f"{config.method}: the pretrained weights were changed during the training; train it again")
+                    raise InputError(f"{config.method}: a part or the pretrained weights were changed during the training; train it again")
             except ValueError:  # what was trained on, nobody knows
                 shutil.rmtree(folder)
                 raise
@@ -201,6 +211,10 @@ def _save(method: Method, config: Config, cohort: Cohort, stays: Mapping[str, St
         save_model(method, str(part))
     metrics = {name: _metrics(frame, cohort, config.task, name) for name, frame in frames.items()}
     write_json(folder / "metrics.json", metrics)
+    description = describe(config, cohort, method, frames["test"], stays["test"])
+    write_json(folder / MODEL, description, ensure_ascii=False)
+    if tokenizer := tokenizer_file(cohort, description):
+        write_text(folder / TOKENIZER, tokenizer)
 
 
 def _write_checksums(folder: Path) -> None:
@@ -210,7 +224,7 @@ def _write_checksums(folder: Path) -> None:
 
 def _metrics(frame: pd.DataFrame, cohort: Cohort, task: str, split: str) -> dict[str, Any]:
     """Metrics of predictions as far as they may be shown, also beside all stays of the split."""
-    found = summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
+    found = measured(frame)
     return cohort.disclosure.metrics(found, cohort.outcomes(task), cohort.outcomes(task, split))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from cm2.cohorts import Cohort
 from cm2.config import Config
-from cm2.config.names import choose
 from cm2.errors import InputError
 from cm2.methods import METHODS
 from cm2.tables.spec import ABSENT, Role, Row, Section, TableSpec
@@ -101,6 +100,5 @@ def _configs(profile: str, overrides: Mapping[str, Any], seeds: int, row: Row) -
         first = Config.from_profile(profile, {**overrides, "seed": 0})
     except ValueError as error:
         raise InputError(f"row {row.label}: {error}") from None
-    if first.method not in METHODS:
-        raise InputError(f"row {row.label}: unknown method {first.method!r}; {choose(first.method, sorted(METHODS))}")
+    METHODS.find(first.method, f"row {row.label}")
     return tuple(replace(first, seed=seed) for seed in range(min(seeds, row.seeds or seeds)))

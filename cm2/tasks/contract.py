@@ -19,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cm2.config.names import choose, enter
+from cm2.config.names import choose
 from cm2.config.schema import check, plain_name
 from cm2.errors import InputError
+from cm2.parts import Registry
 from cm2.uncertainty import FEWEST, Measured, interval_of
 
-TASKS: dict[str, type[Task]] = {}
-"""Types of task by name; a subclass of `Task` that sets ``type`` registers itself."""
+TASKS: Registry[type[Task]] = Registry("task", "cm2.tasks", by="type")
+"""Types of task by name; a subclass of `Task` that sets ``type`` registers itself, as does an entry point of the group ``cm2.tasks``."""
 
 
 class Count(NamedTuple):
@@ -83,7 +84,7 @@ class Task(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        enter(TASKS, cls, "task", by="type")
+        TASKS.enter(cls)
 
     def __post_init__(self) -> None:
         plain_name(self.name, f"{self.type} task")

@@ -186,9 +186,11 @@ class Observer:
             c = config.encoder.text
             return _random_bert(vocabulary, c.hidden, c.layers, c.heads, c.intermediate, max_length, dropout)
 
-        self.patch.setattr("cm2.networks.encoders.image.load_imagenet", lambda network, name: asked.append(name))
+        self.patch.setattr("cm2.networks.encoders.image.load_imagenet", lambda network, name, *_, **__: asked.append(name))
         self.patch.setattr("cm2.networks.encoders.text._pretrained_bert", start_at_random)
         self.patch.setattr("cm2.runs.store.starts_from", lambda config, cohort: {})
+        self.patch.setattr("cm2.networks.encoders.libraries.imagenet_weights", lambda name: asked.append(name) or {})
+        self.patch.setattr("cm2.networks.encoders.libraries._fill", lambda *_: None)
         self.patch.setattr("cm2.methods.pretrained_tokenizer", lambda name: asked.append(f"tokenizer {name}"))
         return asked
 

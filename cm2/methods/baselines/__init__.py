@@ -6,6 +6,6 @@ from cm2.methods.contract import METHODS
 
 import_all(__name__, __path__)  # importing a module registers its class in METHODS
 
-BASELINES: dict[str, type[Baseline]] = {name: method for name, method in METHODS.items() if issubclass(method, Baseline)}
+BASELINES: dict[str, type[Baseline]] = {name: method for name, method in METHODS.own().items() if issubclass(method, Baseline)}
 
 __all__ = ["BASELINES", "Baseline"]

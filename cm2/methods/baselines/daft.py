@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.containers import ModulesByName
-from cm2.kinds import kind
+from cm2.kinds import feature_ndim
 from cm2.methods.baselines.base import Baseline
 from cm2.networks.embedding import gather, present_values, spread
 from cm2.networks.encoders import Features
@@ -73,8 +73,8 @@ class DAFT(Baseline):
         preferred = "series" if self.released else "image"
         self.modulated = self.chosen(default=next((m.name for m in modalities if m.kind == preferred), self.names[0]))
         own = next(m for m in modalities if m.name == self.modulated)
-        self.rank = kind(own.kind).feature_ndim(config.encoder)
         self.encoders = ModulesByName({m.name: self.build_encoder(m, config.encoder) for m in modalities})
+        self.rank = feature_ndim(self.encoders[self.modulated], own, config.encoder)
         others = [name for name in self.names if name != self.modulated]
         self.groups = [[name] for name in others] if self.released else [others]
         self.blocks = nn.ModuleList([self._block(group) for group in self.groups])

@@ -6,30 +6,43 @@ information between modalities before pooling: ``features(x)`` gives ``Features`
 vector; ``encoder(x)`` is ``encoder.pool(encoder.features(x))``.
 """
 
-from cm2.networks.encoders.base import Encoder, FeatureNetwork
+from cm2.networks.encoders.base import ENCODERS, Encoder, FeatureNetwork
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.image import ResNetEncoder, ViTEncoder, channels_first
-from cm2.networks.encoders.pretrained import imagenet_digest, pretrained_tokenizer
+from cm2.networks.encoders.libraries import TimmEncoder, TorchvisionEncoder, TransformersEncoder
+from cm2.networks.encoders.own import PlainEncoder, as_encoder, named_encoder, own_starts_from, register_encoder
+from cm2.networks.encoders.pretrained import MissingWeightsError, imagenet_digest, pretrained_tokenizer, without_weights
 from cm2.networks.encoders.series import FullPrecisionLSTM, LSTMEncoder, TransformerEncoder, orthogonal_lstm
 from cm2.networks.encoders.summary import SummaryPath
 from cm2.networks.encoders.text import TextEncoder, text_digest
 from cm2.networks.encoders.vector import VectorEncoder
 
 __all__ = [
+    "ENCODERS",
     "Encoder",
     "FeatureNetwork",
     "Features",
     "FullPrecisionLSTM",
     "LSTMEncoder",
+    "MissingWeightsError",
+    "PlainEncoder",
     "ResNetEncoder",
     "SummaryPath",
     "TextEncoder",
+    "TimmEncoder",
+    "TorchvisionEncoder",
     "TransformerEncoder",
+    "TransformersEncoder",
     "VectorEncoder",
     "ViTEncoder",
+    "as_encoder",
     "channels_first",
     "imagenet_digest",
+    "named_encoder",
     "orthogonal_lstm",
+    "own_starts_from",
     "pretrained_tokenizer",
+    "register_encoder",
     "text_digest",
+    "without_weights",
 ]

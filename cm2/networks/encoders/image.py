@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cm2.errors import InputError
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
+from cm2.networks.encoders.freezing import freeze
 from cm2.networks.encoders.pretrained import load_imagenet
 
 
@@ -23,6 +24,8 @@ class ResNetEncoder(Encoder):
     Args:
         depth: 18, 34 (paper) or 50; or 10, one block for each width, for small images on a CPU.
         pretrained: initialise with ImageNet weights, which must be stored or reachable.
+        trainable_blocks: how many of the last blocks are trained, with what follows them; -1: everything.
+        allow_random_start: whether weights that are not there give way to a random start.
 
     Raises:
         ValueError: another depth, or pretrained weights for depth 10.
@@ -30,7 +33,7 @@ class ResNetEncoder(Encoder):
 
     smallest = 32
 
-    def __init__(self, depth: int = 34, pretrained: bool = False) -> None:
+    def __init__(self, depth: int = 34, pretrained: bool = False, trainable_blocks: int = -1, allow_random_start: bool = False) -> None:
         super().__init__()
         from torchvision.models import ResNet, get_model
         from torchvision.models.resnet import BasicBlock
@@ -41,10 +44,11 @@ class ResNetEncoder(Encoder):
             raise InputError("image encoder: no pretrained weights for depth 10; use 18, 34 or 50, or a random start")
         self.network = ResNet(BasicBlock, [1, 1, 1, 1]) if depth == 10 else get_model(f"resnet{depth}", weights=None)
         if pretrained:
-            load_imagenet(self.network, f"resnet{depth}")
+            load_imagenet(self.network, f"resnet{depth}", allow_random_start=allow_random_start)
         self.output_dim = self.feature_dim = self.network.fc.in_features
         self.network.fc = nn.Identity()
-        self.standardise = _Standardise()
+        freeze(self.network, trainable_blocks, "encoder.image.trainable_blocks")
+        self.standardise = Standardise()
 
     def features(self, x: Tensor) -> Features:
         """The last residual block's maps, ``(B, H, W)`` or ``(B, H, W, 3)`` in [0, 1] ``-> (B, H', W', output_dim)``.
@@ -90,12 +94,16 @@ class ViTEncoder(Encoder):
             64, for small images on a CPU.
         pretrained: initialise ``"b_16"`` with ImageNet weights, which must be stored or reachable; position embeddings are
             interpolated to images of other sizes than 224.
+        trainable_blocks: how many of the last blocks are trained, with what follows them; -1: everything.
+        allow_random_start: whether weights that are not there give way to a random start.
 
     Raises:
         ValueError: another size, images that are not a multiple of the patches, or pretrained weights for ``"small"``.
     """
 
-    def __init__(self, side: int, size: str = "b_16", pretrained: bool = False) -> None:
+    def __init__(
+        self, side: int, size: str = "b_16", pretrained: bool = False, trainable_blocks: int = -1, allow_random_start: bool = False
+    ) -> None:
         super().__init__()
         from torchvision.models import VisionTransformer
         from torchvision.models.vision_transformer import interpolate_embeddings
@@ -111,10 +119,11 @@ class ViTEncoder(Encoder):
         patch, layers, heads, hidden, width = (16, 12, 12, 768, 3072) if size == "b_16" else (side // 8, 4, 4, 64, 128)
         self.network = VisionTransformer(side, patch, layers, heads, hidden, width)
         if pretrained:
-            load_imagenet(self.network, "vit_b_16", partial(interpolate_embeddings, side, patch))
+            load_imagenet(self.network, "vit_b_16", partial(interpolate_embeddings, side, patch), allow_random_start)
         self.network.heads = nn.Identity()
+        freeze(self.network, trainable_blocks, "encoder.image.trainable_blocks")
         self.output_dim = self.feature_dim = hidden
-        self.standardise = _Standardise()
+        self.standardise = Standardise()
 
     def features(self, x: Tensor) -> Features:
         """Class token and patches after the last block, ``(B, side, side)`` in [0, 1] ``-> (B, 1 + patches, output_dim)``, in colour
@@ -151,7 +160,7 @@ def channels_first(x: Tensor) -> Tensor:
     raise InputError(f"image: expected (B, H, W), (B, H, W, 3) or (B, 3, H, W), got {tuple(x.shape)}; prepare grey or colour images")
 
 
-class _Standardise(nn.Module):
+class Standardise(nn.Module):
     """Planes ``(B, 1, H, W)`` or ``(B, 3, H, W)`` as three channels with ImageNet's statistics, ``(B, 3, H, W)``."""
 
     mean: Tensor

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,34 @@ from cm2.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+RANDOM = "random"
+"""What stands in a run's key for pretrained weights that were not there, where a random start was allowed."""
+_ARCHITECTURES: ContextVar[Mapping[str, Any] | None] = ContextVar("architectures", default=None)
+
+
+class MissingWeightsError(InputError):
+    """Pretrained weights or a tokenizer are neither on this machine nor reachable."""
+
+
+@contextmanager
+def without_weights(architectures: Mapping[str, Any]) -> Iterator[None]:
+    """Context in which networks that start from pretrained weights are built without them, because others are loaded next.
+
+    Args:
+        architectures: configurations of transformers by the name of the model, for those that are not on this machine.
+    """
+    token = _ARCHITECTURES.set(architectures)
+    try:
+        yield
+    finally:
+        _ARCHITECTURES.reset(token)
+
+
+def only_architectures() -> Mapping[str, Any] | None:
+    """What `without_weights` was given; None outside of it."""
+    return _ARCHITECTURES.get()
 
 
 def pretrained_tokenizer(name: str) -> PreTrainedTokenizerBase | None:
@@ -46,7 +76,7 @@ def _tokenizer(name: str, _: object) -> PreTrainedTokenizerBase | None:
     if Path(name).is_dir():
         warn_once(f"{name} has no tokenizer; one is trained on the cohort's texts")
         return None
-    raise InputError(f"tokenizer of {name}: {absent('the hub', 'encoder.text.pretrained=')}")
+    raise MissingWeightsError(f"tokenizer of {name}: {absent('the hub', 'encoder.text.pretrained=')}")
 
 
 def imagenet_weights(name: str) -> dict[str, Tensor]:
@@ -64,17 +94,51 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
         except Exception as error:  # whatever damage makes of the reader
             reason = str(error).partition("\n")[0]
             raise InputError(f"{stored} is damaged ({reason}); remove it, and it is fetched again") from None
-    raise InputError(f"ImageNet weights of {name}: {absent(weights.url, 'encoder.image.pretrained=false')}")
+    raise MissingWeightsError(f"ImageNet weights of {name}: {absent(weights.url, 'encoder.image.pretrained=false')}")
 
 
-def load_imagenet(network: nn.Module, name: str, convert: Callable[[Any], Any] | None = None) -> None:
-    """Loads ImageNet weights into a torchvision model, converted first if it has other shapes. Errors are those of `imagenet_weights`."""
-    state = imagenet_weights(name)
+def load_imagenet(network: nn.Module, name: str, convert: Callable[[Any], Any] | None = None, allow_random_start: bool = False) -> None:
+    """Loads ImageNet weights into a torchvision model.
+
+    Args:
+        network: the model.
+        name: what torchvision calls it.
+        convert: changes the weights first, if the model has other shapes.
+        allow_random_start: whether weights that are not there are left out.
+
+    Raises:
+        InputError: as `imagenet_weights`.
+    """
+    if only_architectures() is not None:
+        return
+    try:
+        state = imagenet_weights(name)
+    except MissingWeightsError:
+        if not allow_random_start:
+            raise
+        return
     network.load_state_dict(state if convert is None else convert(state))
 
 
-def imagenet_digest(name: str) -> str:
-    """SHA-256 of the file with the ImageNet weights of a torchvision model. Errors are those of `imagenet_weights`."""
+def imagenet_digest(name: str, allow_random_start: bool = False) -> str:
+    """SHA-256 of the file with the ImageNet weights of a torchvision model.
+
+    Args:
+        name: what torchvision calls the model.
+        allow_random_start: whether to return `RANDOM` if they are not there.
+
+    Raises:
+        InputError: as `imagenet_weights`.
+    """
+    try:
+        return _imagenet_digest(name)
+    except MissingWeightsError:
+        if not allow_random_start:
+            raise
+        return RANDOM
+
+
+def _imagenet_digest(name: str) -> str:
     _, stored = _imagenet(name)
     if not stored.is_file():
         imagenet_weights(name)

@@ -13,7 +13,17 @@ from torch import Tensor, nn
 from cm2.errors import InputError
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
-from cm2.networks.encoders.pretrained import absent, pretrained_tokenizer, reachable, stamp, warn_once
+from cm2.networks.encoders.freezing import freeze
+from cm2.networks.encoders.pretrained import (
+    RANDOM,
+    MissingWeightsError,
+    absent,
+    only_architectures,
+    pretrained_tokenizer,
+    reachable,
+    stamp,
+    warn_once,
+)
 
 if TYPE_CHECKING:
     from transformers import BertModel
@@ -39,6 +49,8 @@ class TextEncoder(Encoder):
             architecture described by the other arguments.
         dropout: dropout rate everywhere in BERT.
         pooling: ``"cls"`` (paper), or ``"mean"`` over the tokens that are not padding.
+        trainable_blocks: how many of the last blocks are trained, with what follows them; 0: none; -1: everything.
+        allow_random_start: whether a pretrained model that is not there gives way to a random start.
 
     Raises:
         ValueError: an empty vocabulary, ``hidden`` not a multiple of ``heads``, a folder without a model, a name that is neither
@@ -56,6 +68,8 @@ class TextEncoder(Encoder):
         pretrained: str = "",
         dropout: float = 0.1,
         pooling: str = "cls",
+        trainable_blocks: int = -1,
+        allow_random_start: bool = False,
     ) -> None:
         super().__init__()
         self.pooling = pooling
@@ -63,11 +77,18 @@ class TextEncoder(Encoder):
             raise InputError(f"text encoder: a vocabulary of {vocabulary} ids; train the cohort's tokenizer before the model is built")
         if hidden % heads:
             raise InputError(f"text encoder: hidden = {hidden} is not a multiple of heads = {heads}; change one of them")
+        bert = None
         if pretrained:
-            bert = _pretrained_bert(pretrained, vocabulary, max_length, dropout)
-        else:
+            try:
+                bert = _pretrained_bert(pretrained, vocabulary, max_length, dropout)
+            except MissingWeightsError:
+                if not allow_random_start:
+                    raise
+        if bert is None:
             bert = _random_bert(vocabulary, hidden, layers, heads, intermediate, max_length, dropout)
-        self.bert = bert.train()
+        freeze(bert, trainable_blocks, "encoder.text.trainable_blocks")
+        self.pretrained, self.bert = pretrained, bert
+        self.train()
         self.output_dim = self.feature_dim = self.bert.config.hidden_size
 
     def features(self, x: dict[str, Tensor]) -> Features:
@@ -138,13 +159,22 @@ def _pretrained_bert(name: str, vocabulary: int, max_length: int, dropout: float
     return bert
 
 
-def text_digest(name: str) -> str:
+def text_digest(name: str, allow_random_start: bool = False) -> str:
     """SHA-256 over what a text encoder starts from: weights, configuration and tokenizer of a pretrained model.
+
+    Args:
+        name: a folder, or a name on the model hub.
+        allow_random_start: whether to return `RANDOM` if it is not there.
 
     Raises:
         ValueError: it is neither on this machine nor reachable.
     """
-    return _digest(name, stamp(name))
+    try:
+        return _digest(name, stamp(name))
+    except MissingWeightsError:
+        if not allow_random_start:
+            raise
+        return RANDOM
 
 
 @cache
@@ -159,8 +189,10 @@ def _digest(name: str, _: object) -> str:
 
 def _load_bert(name: str, dropout: float) -> BertModel:
     from huggingface_hub import constants
-    from transformers import BertModel
+    from transformers import BertConfig, BertModel
 
+    if (known := only_architectures()) is not None and name in known:
+        return BertModel(BertConfig.from_dict(known[name]), add_pooling_layer=False)
     rates: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     load = partial(BertModel.from_pretrained, name, add_pooling_layer=False, weights_only=True, **rates)
     try:
@@ -173,4 +205,4 @@ def _load_bert(name: str, dropout: float) -> BertModel:
             return load()
     except OSError:
         pass
-    raise InputError(f"pretrained text encoder {name}: {absent('the hub', 'encoder.text.pretrained=')}")
+    raise MissingWeightsError(f"pretrained text encoder {name}: {absent('the hub', 'encoder.text.pretrained=')}")
