@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from cm2.durable import replaced
 from cm2.errors import InputError
 from cm2.runs.run import BEST, LAST, PRETRAINING
+from cm2.runs.watching import readable
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
@@ -32,6 +33,8 @@ class DurableCheckpoints(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Replaces the file. Raises OSError if the disk is full."""
+        if "callbacks" in checkpoint:
+            checkpoint = {**checkpoint, "callbacks": readable(checkpoint["callbacks"])}
         with replaced(Path(path)) as part, part.open("wb") as file:
             torch.save(_with_paths(checkpoint, lambda name: Path(name).name if name else ""), file)
 

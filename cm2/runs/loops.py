@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from cm2.config import Config
 from cm2.errors import DivergedError
 from cm2.methods.contract import Method, Pretraining
 from cm2.metrics import aupr, auroc
+from cm2.runs import watching
 from cm2.runs.batches import EpochSampler
 
 _LOWER = {
@@ -61,8 +62,10 @@ class TrainingLoop(LightningModule):
         sampler: EpochSampler | None = None,
         train_batches: Iterable[Batch] | None = None,
         some_batches: Iterable[Batch] | None = None,
+        shown: Callable[[dict[str, float]], dict[str, float]] = dict,
     ) -> None:
         super().__init__()
+        self.shown = shown
         self.train_batches, self.some_batches = train_batches, some_batches
         self._fitted: list[Tensor] = []
         self.method = method
@@ -78,7 +81,8 @@ class TrainingLoop(LightningModule):
         """A copy, of which averaging keeps one, has no need of the stays."""
         other = type(self).__new__(type(self))
         memo[id(self)] = other
-        other.__dict__.update(deepcopy(self.__getstate__() | {"sampler": None, "train_batches": None, "some_batches": None}, memo))
+        apart = {"sampler": None, "train_batches": None, "some_batches": None, "shown": dict}
+        other.__dict__.update(deepcopy(self.__getstate__() | apart, memo))
         return other
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -149,7 +153,8 @@ class TrainingLoop(LightningModule):
         if not np.isfinite(predicted).all():
             raise diverged(self.config, self.current_epoch + 1, "predicted probability", float("nan"))
         self._valid = {"valid_auroc": auroc(truth, predicted), "valid_aupr": aupr(truth, predicted)}
-        self.log("valid_auroc", self._valid["valid_auroc"], sync_dist=self.trainer.world_size > 1)
+        # loggers are told the whole epoch at its end, as far as it may be shown
+        self.log("valid_auroc", self._valid["valid_auroc"], logger=False, sync_dist=self.trainer.world_size > 1)
         # averaged parameters are swapped out again by now, and training goes on with the fitted ones
         with torch.no_grad():
             for own, fitted in zip(self.method.law_parameters(), self._fitted, strict=False):
@@ -162,6 +167,7 @@ class TrainingLoop(LightningModule):
         # plain floats: a checkpoint is loaded with weights_only, which refuses most other types
         row |= self._valid | {name: float(value) for name, value in self.method.state_of_law().items()}
         self.history.append(row)
+        watching.tell(self.loggers, row, self.global_step, self.shown)
 
     def predict_step(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
         """Stay, label, probability and its variance between draws, with the random numbers of validation."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from joblib import delayed
@@ -30,6 +30,10 @@ from cm2.runs.description import describe, measured, tokenizer_file
 from cm2.runs.provenance import provenance
 from cm2.runs.run import CHECKSUMS, PRETRAINING, REMEDY, WEIGHTS, Run, kept_epochs
 from cm2.runs.saving import MODEL
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
 
 _ONE_AT_A_TIME = threading.RLock()
 """Of the threads of a process only one trains: all draw from torch's one generator."""
@@ -112,26 +116,38 @@ class RunStore:
         folders = [p for p in self.root.glob("*") if p.is_dir() and not p.name.startswith(".")]
         return [Run(p) for p in sorted(folders, key=lambda p: p.stat().st_mtime)]
 
-    def fit(self, config: Config, cohort: Cohort, progress: bool = True, devices: int = 1) -> Run:
+    def fit(
+        self,
+        config: Config,
+        cohort: Cohort,
+        progress: bool = True,
+        devices: int = 1,
+        loggers: Sequence[Logger] = (),
+        callbacks: Sequence[Callback] = (),
+    ) -> Run:
         """Returns the stored run of a configuration, or trains it.
 
         Weights are taken from a stored run that would be trained in the same way (`with_weights_of`), so that a network is trained once
         and tested under many settings; ``environment.json`` then names it. Training and validation stays determine the weights; the test
-        stays are predicted once, at the end.
+        stays are predicted once, at the end. Loggers and callbacks watch the training, and hear nothing where there is none; see `fit`.
         """
+        if loggers or callbacks:  # Lightning takes seconds to import
+            from cm2.runs.watching import check
+
+            check(loggers, callbacks)
         key = self.key(config, cohort)
         self.root.mkdir(parents=True, exist_ok=True)
         name = f"training {config.method} seed {config.seed}"
         with Progress(name, show=progress) as shown, Lock(self.root / f".{key}.lock"), _ONE_AT_A_TIME:
             if (run := self.find(config, cohort)) is None:
                 try:
-                    run = self._compute(config, cohort, key, shown, devices)
+                    run = self._compute(config, cohort, key, shown, {"devices": devices, "loggers": loggers, "callbacks": callbacks})
                 except DivergedError:  # from its checkpoint it would go on to the same end
                     shutil.rmtree(self.root / f".{key}.partial", ignore_errors=True)
                     raise
         return run
 
-    def _compute(self, config: Config, cohort: Cohort, key: str, progress: Progress, devices: int) -> Run:
+    def _compute(self, config: Config, cohort: Cohort, key: str, progress: Progress, options: Mapping[str, Any]) -> Run:
         started, folder = time.monotonic(), self.root / f".{key}.partial"
         cohort = tokenised(cohort, config)
         method = build_method(config, cohort)
@@ -155,7 +171,7 @@ class RunStore:
 
                 if (stage := method.pretraining()) is not None and not stage.reads_outcomes:
                     self._copy_pretraining(config, cohort, complete, folder)
-                train(method, config, stays["train"], stays["valid"], folder, devices=devices)
+                train(method, config, stays["train"], stays["valid"], folder, **options)
             else:
                 like.load_weights(method, cohort)
                 for history in like.path.glob("*.csv"):
@@ -237,7 +253,15 @@ def _check_collapse(config: Config, probability: pd.Series, history: pd.DataFram
         raise diverged(config, epoch, "predicted probability of every validation stay", float(probability.iloc[0]))
 
 
-def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = None, progress: bool = True, devices: int = 1) -> Run:
+def fit(
+    config: Config,
+    cohort: Cohort | Path | str,
+    store: RunStore | None = None,
+    progress: bool = True,
+    devices: int = 1,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """The run of a configuration on a cohort, from the store or newly trained.
 
     Args:
@@ -246,9 +270,16 @@ def fit(config: Config, cohort: Cohort | Path | str, store: RunStore | None = No
         store: default ``RunStore()``.
         progress: show the progress; see ``cm2.progress``.
         devices: number of accelerators for the run (data-parallel if more than one).
+        loggers: loggers of Lightning (TensorBoard, CSV, MLflow, Weights & Biases), which are told the settings and every epoch's row of the
+            history. Of a credentialed cohort they get what may be shown.
+        callbacks: callbacks of Lightning, which watch the training. Neither they nor the loggers enter the run's key, so a callback that
+            changes what is trained is refused. A stored run is returned without a word to either.
+
+    Raises:
+        InputError: something that is no logger or callback, or a callback that changes what is trained.
     """
     cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
-    return (store or RunStore()).fit(config, cohort, progress, devices)
+    return (store or RunStore()).fit(config, cohort, progress, devices, loggers, callbacks)
 
 
 def fit_all(

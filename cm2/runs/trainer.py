@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -21,6 +23,7 @@ from cm2.config import Config, TrainConfig
 from cm2.durable import replaced
 from cm2.methods.contract import FitsStays, Method
 from cm2.progress import Progress
+from cm2.runs import watching
 from cm2.runs.batches import Batches, EpochSampler, loader, loader_of
 from cm2.runs.callbacks import Average, Shown, StaysStopped
 from cm2.runs.checkpoints import DurableCheckpoints, pretraining_to_continue_from, read, to_continue_from
@@ -36,7 +39,15 @@ _REFIT = 512
 
 
 def train(
-    method: Method, config: Config, train: Stays, valid: Stays, folder: Path, progress: bool = True, devices: int = 1
+    method: Method,
+    config: Config,
+    train: Stays,
+    valid: Stays,
+    folder: Path,
+    progress: bool = True,
+    devices: int = 1,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> pd.DataFrame:
     """Trains a method and loads the weights of its best validation epoch into it.
 
@@ -51,6 +62,8 @@ def train(
         folder: receives ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt`` and ``history.csv``.
         progress: show the progress; see ``cm2.progress``.
         devices: number of processes, one per accelerator; the kind of accelerator is chosen automatically.
+        loggers: of Lightning; they are told every epoch's row of the history as far as it may be shown. Not the pre-training's.
+        callbacks: of Lightning; they watch, see `cm2.runs.watching`. Not the pre-training.
 
     Returns:
         The history, one row per epoch.
@@ -62,25 +75,30 @@ def train(
     sampler = EpochSampler(len(train), config.train.batch_size, config.seed, shuffle=True)
     # every process reads all stays: what is fitted to them must not differ
     some = np.linspace(0, len(train) - 1, min(len(train), DESCRIBED)).round().astype(int)
-    loop = TrainingLoop(method, config, sampler, _in_order(train, np.arange(len(train))), _in_order(train, some))
+    batches = (_in_order(train, np.arange(len(train))), _in_order(train, some))
+    loop = TrainingLoop(method, config, sampler, *batches, shown=lambda row: _shown_history([row], valid)[0])
     if resumed is None:
         order = np.random.default_rng(config.seed).permutation(len(train))
         _pretrain(method, config, train, folder, progress, devices)
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
-    callbacks = [
-        EarlyStopping("valid_auroc", mode="max", patience=config.train.patience),
+    early = EarlyStopping("valid_auroc", mode="max", patience=config.train.patience)
+    own = [
+        early,
         StaysStopped(),
         ModelCheckpoint(place, Path(BEST).stem, "valid_auroc", mode="max", enable_version_counter=False),
         ModelCheckpoint(place, Path(LAST).stem, enable_version_counter=False),
     ]
     if config.train.average:
         # first of all, so that the other callbacks see the averaged parameters
-        callbacks.insert(0, Average(config.train.average))
+        own.insert(0, Average(config.train.average))
     limits = {"max_epochs": config.train.epochs, "gradient_clip_val": config.train.gradient_clip or None}
-    with Progress("", unit="batch", show=progress, limit=True) as shown:
-        trainer = _trainer(config.train, devices, callbacks=[*callbacks, *_shown(shown, devices, _may_be_shown(valid))], **limits)
+    with Progress("", unit="batch", show=progress, limit=True) as shown, watching.others_may_be_gone():
+        every_callback = [*own, *_shown(shown, devices, _may_be_shown(valid)), *callbacks]
+        trainer = _trainer(config.train, devices, callbacks=every_callback, logger=list(loggers) or False, **limits)
+        watching.begin(loggers, config, train.cohort.name)
         loaders = (loader_of(train, config.train, sampler), loader(valid, config.train))
         trainer.fit(loop, *loaders, ckpt_path=resumed, weights_only=True)
+    watching.refuse_stop(trainer, early)
     # from the files: with several processes it was others that trained
     loop.load_state_dict(read(place / BEST)["state_dict"])
     return _save_history(_shown_history(read(place / LAST)["history"], valid), folder)
@@ -155,7 +173,6 @@ def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:
         strategy=strategy,
         devices=devices,
         precision=config.precision,  # type: ignore[arg-type]  # Lightning refuses what it does not know
-        logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -163,5 +180,5 @@ def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:
         enable_checkpointing="max_epochs" in options,
         log_every_n_steps=1,
         plugins=[DurableCheckpoints()],
-        **options,
+        **{"logger": False} | options,
     )
