@@ -47,7 +47,7 @@ def tree(folder: Path, repository: str = "", tag: str = "") -> Path:
     """A copy of the tracked files, with addresses where a repository is given."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, listed):
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "book/", "results/", "figures/")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "book/", "examples/", "results/", "figures/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     if repository:
