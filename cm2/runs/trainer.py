@@ -95,7 +95,7 @@ def train(
     with Progress("", unit="batch", show=progress, limit=True) as shown, watching.others_may_be_gone():
         every_callback = [*own, *_shown(shown, devices, _may_be_shown(valid)), *callbacks]
         trainer = _trainer(config.train, devices, callbacks=every_callback, logger=list(loggers) or False, **limits)
-        watching.begin(loggers, config, train.cohort.name)
+        watching.begin(loggers, config)
         loaders = (loader_of(train, config.train, sampler), loader(valid, config.train))
         trainer.fit(loop, *loaders, ckpt_path=resumed, weights_only=True)
     watching.refuse_stop(trainer, early)

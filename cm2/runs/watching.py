@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from lightning.fabric.loggers import Logger as AnyLogger
 from lightning.pytorch import Trainer
 from lightning.pytorch import callbacks as known
 from lightning.pytorch.callbacks import Callback, EarlyStopping
@@ -46,13 +47,13 @@ def check(loggers: Sequence[Logger], callbacks: Sequence[Callback]) -> None:
             raise InputError(f"callbacks: {name} changes what is trained, and the run's key would not say so; {remedy}")
 
 
-def begin(loggers: Sequence[Logger], config: Config, cohort: str) -> None:
-    """Tells the loggers the settings of the run and the name of its cohort."""
+def begin(loggers: Sequence[Logger], config: Config) -> None:
+    """Tells the loggers the settings of the run."""
     for logger in loggers:
-        logger.log_hyperparams({**config.to_dict(), "cohort": cohort})
+        logger.log_hyperparams(config.to_dict())
 
 
-def tell(loggers: Sequence[Logger], row: Mapping[str, float], steps: int, shown: Callable[[dict[str, float]], dict[str, float]]) -> None:
+def tell(loggers: Sequence[AnyLogger], row: Mapping[str, float], steps: int, shown: Callable[[dict[str, float]], dict[str, float]]) -> None:
     """Tells the loggers an epoch's row of the history, as far as it may be shown: a logger may send it to another machine.
 
     Args:
