@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def train(
     # every process reads all stays: what is fitted to them must not differ
     some = np.linspace(0, len(train) - 1, min(len(train), DESCRIBED)).round().astype(int)
     batches = (_in_order(train, np.arange(len(train))), _in_order(train, some))
-    loop = TrainingLoop(method, config, sampler, *batches, shown=lambda row: _shown_history([row], valid)[0])
+    loop = TrainingLoop(method, config, sampler, *batches, shown=partial(_shown_row, valid))
     if resumed is None:
         order = np.random.default_rng(config.seed).permutation(len(train))
         _pretrain(method, config, train, folder, progress, devices)
@@ -147,6 +148,10 @@ def _shown_history(rows: list[dict[str, float]], valid: Stays) -> list[dict[str,
     """The history with what is computed on validation stays as far as it may be shown; empty otherwise."""
     number = valid.cohort.disclosure.number if _may_be_shown(valid) else lambda _: math.nan
     return [{name: number(value) if name.startswith(VALID) else value for name, value in row.items()} for row in rows]
+
+
+def _shown_row(valid: Stays, row: dict[str, float]) -> dict[str, float]:
+    return _shown_history([row], valid)[0]
 
 
 def _save_history(rows: list[dict[str, float]], folder: Path, name: str = "history.csv") -> pd.DataFrame:
