@@ -14,6 +14,7 @@ import tomllib
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,7 +39,15 @@ from cm2.tables.confirmatory_plan import read_plan
 from cm2.tables.recomputation import verify_tables
 from cm2.tables.spec import HERE
 from cm2.tables.verification import verify_cohort
-from data_prep import fabricate_mimic3, prepare_mimic3, prepare_physionet2012
+from data_prep import (
+    fabricate_eicu,
+    fabricate_mimic3,
+    fabricate_mimic4,
+    prepare_eicu,
+    prepare_mimic3,
+    prepare_mimic4,
+    prepare_physionet2012,
+)
 from data_prep.physionet2012.variables import VARIABLES
 from tests.mutations import STRANGE, as_toml, mangled, mutated
 from tests.tables.conftest import FAST, write
@@ -86,6 +95,8 @@ class Ground:
         self.raw = folder / "raw"
         _challenge(self.raw)
         fabricate_mimic3(folder / "mimic3", stays=50, seed=0)
+        fabricate_mimic4(folder / "mimic4", stays=50, seed=0, image_size=32)
+        fabricate_eicu(folder / "eicu", stays=50, seed=0)
         pixels = np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "film.jpg")
 
@@ -283,7 +294,8 @@ OPTIONS = (
 STOPPED = (
     *("cm2.runs.store.fit_all", "cm2.runs.store.evaluate", "cm2.tables.table", "cm2.tables.confirmation.confirm", "cm2.figures.regenerate"),
     *("cm2.runs.search.search", "cm2.book.build", "data_prep.prepare_synthetic", "data_prep.prepare_physionet2012"),
-    *("data_prep.prepare_mimic3", "data_prep.prepare_mimic4", "data_prep.fabricate_mimic3", "data_prep.fabricate_mimic4"),
+    *("data_prep.prepare_mimic3", "data_prep.prepare_mimic4", "data_prep.prepare_eicu"),
+    *("data_prep.fabricate_mimic3", "data_prep.fabricate_mimic4", "data_prep.fabricate_eicu"),
 )
 """Where a command whose words are right would begin to work."""
 
@@ -362,15 +374,29 @@ def challenge_values(at: Ground, dice: random.Random) -> str:
 
 
 def mimic_rows(at: Ground, dice: random.Random) -> str:
-    raw = at.copy("mimic3")
-    path = dice.choice(sorted(path for path in raw.iterdir() if path.name.endswith((".csv", ".csv.gz"))))
+    return _rows(at, dice, "mimic3", partial(prepare_mimic3, modalities=("series",)))
+
+
+def mimic4_rows(at: Ground, dice: random.Random) -> str:
+    return _rows(at, dice, "mimic4", partial(prepare_mimic4, modalities=("series", "image", "report"), image_size=32))
+
+
+def eicu_rows(at: Ground, dice: random.Random) -> str:
+    return _rows(at, dice, "eicu", prepare_eicu)
+
+
+def _rows(at: Ground, dice: random.Random, name: str, prepare: Callable[..., object]) -> str:
+    """One table or report of a fabricated copy, damaged."""
+    raw = at.copy(name)
+    known = sorted(path for path in raw.rglob("*") if path.name.endswith((".csv", ".csv.gz", ".txt")) and "truth" not in path.parts)
+    path = dice.choice(known)
     content = path.read_bytes()
     if path.suffix == ".gz" and dice.random() < 0.8:  # the rows, not the stream
         content = gzip.compress(mangled(gzip.decompress(content), dice), 1)
     path.write_bytes(content if path.suffix == ".gz" and dice.random() < 0.9 else mangled(content, dice))
-    out = at.folder / "damaged" / "mimic3-cohort"
+    out = at.folder / "damaged" / f"{name}-cohort"
     shutil.rmtree(out, ignore_errors=True)
-    return tried(lambda: prepare_mimic3(raw, out, modalities=("series",), jobs=1))
+    return tried(lambda: prepare(raw, out, jobs=1))
 
 
 def film(at: Ground, dice: random.Random) -> str:
@@ -402,7 +428,9 @@ FORMATS: dict[str, tuple[Callable[[Ground, random.Random], str], int]] = {
     "command lines": (command_line, 120),
     "bytes of the challenge": (challenge_bytes, 30),
     "values of the challenge": (challenge_values, 12),
-    "rows of MIMIC": (mimic_rows, 4),
+    "rows of MIMIC-III": (mimic_rows, 4),
+    "rows of MIMIC-IV": (mimic4_rows, 6),
+    "rows of eICU": (eicu_rows, 10),
     "films": (film, 60),
 }
 """How an input of each format is mutated and tried, and how often the tests do."""
