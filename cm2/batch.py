@@ -50,6 +50,7 @@ class Batch:
         label: ``(B,)`` float, or ``(B, L)`` where a label has several numbers; NaN where the outcome is unknown. What they may be is
             the matter of a task (``cm2.tasks``).
         stay_id: ``(B,)`` int64.
+        raw: whether values are still as they are stored, such as the bytes of an image; see `cm2.kinds.ready`.
 
     Raises:
         ValueError: shapes that disagree, a stay with no modality, a value that is not finite where a modality is present,
@@ -61,6 +62,7 @@ class Batch:
     label: Tensor
     stay_id: Tensor
     rows: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    raw: bool = False
 
     def __post_init__(self) -> None:
         if self.rows:  # already checked: this batch was moved or narrowed from one that was
@@ -90,7 +92,7 @@ class Batch:
         """The same stays with other modalities present ``(B, M)``: a modality can be taken away, not conjured up."""
         if bool((present & ~self.present).any()):
             raise InputError("with_present: a modality that the cohort lacks for a stay was asked for; pass a subset of batch.present")
-        return Batch(self.values, present, self.label, self.stay_id)
+        return Batch(self.values, present, self.label, self.stay_id, raw=self.raw)
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> Batch:
         def over(value: Value) -> Value:
@@ -130,10 +132,14 @@ class Batch:
         if bool(self.label.isinf().any()):
             raise InputError("label: expected a finite number for every stay, or NaN where its outcome is unknown; one is infinite")
         for name, value in self.values.items():
-            if isinstance(value, dict) or not value.is_floating_point():
-                continue
-            seen = value[self.rows[name]]
-            bad = ~seen.isfinite().flatten(1).all(dim=1)
-            if bool(bad.any()):
-                stay = int(self.stay_id[self.rows[name]][bad][0])
-                raise InputError(f"{name}: stay {stay} has a value that is not finite; impute or mark the modality absent when preparing")
+            check_finite(name, value, self.rows[name], self.stay_id)
+
+
+def check_finite(name: str, value: Value, rows: Tensor, stay_id: Tensor) -> None:
+    """Raises ValueError for the first of some rows of a modality's values that is not finite; texts and whole numbers always are."""
+    if isinstance(value, dict) or not value.is_floating_point():
+        return
+    bad = ~value[rows].isfinite().flatten(1).all(dim=1)
+    if bool(bad.any()):
+        stay = int(stay_id[rows][bad][0])
+        raise InputError(f"{name}: stay {stay} has a value that is not finite; impute or mark the modality absent when preparing")

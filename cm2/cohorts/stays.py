@@ -15,7 +15,7 @@ from cm2.batch import Batch, Modality, Value
 from cm2.cohorts.disclosure import Disclosure
 from cm2.cohorts.missingness import stable_uniform
 from cm2.errors import InputError
-from cm2.kinds import Stored, kind
+from cm2.kinds import Stored, kind, ready
 from cm2.tasks import Binary, Task, known_stays
 
 
@@ -84,11 +84,19 @@ class Stays(Dataset[Batch]):
             Series ``(B, T, F)`` float32, images ``(B, H, W)`` or ``(B, H, W, 3)`` float32 in [0, 1], text ids and masks ``(B, L)``,
             or ``(B, documents, L)``, with L the longest document of the batch.
         """
+        return ready(self.raw(indices), self.modalities)
+
+    def raw(self, indices: Sequence[int] | Tensor | np.ndarray) -> Batch:
+        """The same batch with values as they are stored, smaller on their way to a device, where `cm2.kinds.ready` reads them."""
         at = np.asarray(indices, dtype=np.int64)
         where = torch.from_numpy(at)
-        present = self.present[where]
-        values = {m.name: kind(m.kind).values(self.cohort, m.name, self.rows[at], present[:, i]) for i, m in enumerate(self.modalities)}
-        return Batch(values, present, self.label[where], self.stay_id[where])
+        values = {m.name: self.raw_of(m, at) for m in self.modalities}
+        return Batch(values, self.present[where], self.label[where], self.stay_id[where], raw=True)
+
+    def raw_of(self, modality: Modality, at: np.ndarray) -> Value:
+        """Values of one modality alone as they are stored, of the stays at these positions; a text's placeholders are padding."""
+        present = self.present[torch.from_numpy(at), self.modalities.index(modality)]
+        return kind(modality.kind).raw(self.cohort, modality.name, self.rows[at], present)
 
     def with_labels(self, share: float, seed: int = 0) -> Stays:
         """The same stays with the outcome known of a share of those that have it, and of the same share of those that do not.

@@ -15,7 +15,7 @@ from cm2.config.encoders import EncoderConfig, ImageEncoderConfig, SeriesEncoder
 from cm2.config.files import read_toml
 from cm2.config.model import ModelConfig
 from cm2.config.names import choose, did_you_mean
-from cm2.config.reading import build, keyed, later, merge
+from cm2.config.reading import build, keyed, later, merge, without_asides
 from cm2.config.training import TrainConfig
 from cm2.errors import InputError
 
@@ -124,7 +124,8 @@ class Config:
         return asdict(self)
 
     def in_training(self, complete: bool) -> Config:
-        """The configuration with everything that only the test reads at one value: runs that are equal in this have the same weights.
+        """The configuration with everything at one value that only the test reads, or that only the speed depends on: runs that are equal
+        in this have the same weights.
 
         Args:
             complete: whether every training and validation stay has all modalities, so that nothing is filled in.
@@ -132,14 +133,16 @@ class Config:
         masked, model = self.absent, self.model
         if complete and model.impute != "token":  # which is trained, and has a parameter
             model = replace(model, impute="zero", n_draws=ModelConfig.n_draws)
-        return replace(self, absent_test={}, mechanism=self.mechanism if masked else "mcar", model=model)
+        mechanism, train = self.mechanism if masked else "mcar", without_asides(self.train)
+        return replace(self, absent_test={}, mechanism=mechanism, model=model, train=train)
 
     def in_pretraining(self, complete: bool) -> Config:
         """The same of what `ModelConfig.pretrain` reads, which is no outcome."""
         return replace(self.in_training(complete), labels=1.0)
 
     def digest(self) -> str:
-        """A hash of every field (64 hexadecimal digits); see `reading.later` for fields that were added after runs had been stored."""
+        """A hash of every field (64 hexadecimal digits); see `reading.later` for fields that were added after runs had been stored, and
+        `reading.aside` for those that only the speed depends on."""
         return hashlib.sha256(json.dumps(keyed(self), sort_keys=True).encode()).hexdigest()
 
 

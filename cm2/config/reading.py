@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -21,12 +21,22 @@ LATER_EMPTY = {"later": True, "default": {}}
 """Metadata of such a field that is an empty group by default."""
 
 
+def aside(default: Any) -> Any:
+    """A dataclass field that changes how fast a result is there, and the result by rounding at most: never part of a run's key."""
+    return field(default=default, metadata={"aside": True})
+
+
+def without_asides(config: Any) -> Any:
+    """The group of fields with every `aside` one at its default."""
+    return replace(config, **{each.name: each.default for each in fields(config) if each.metadata.get("aside")})
+
+
 def keyed(config: Any) -> dict[str, Any]:
-    """Tree of the fields that make up a run's key: all but the `later` ones that are at their defaults."""
+    """Tree of the fields that make up a run's key: all but the `aside` ones, and the `later` ones that are at their defaults."""
     tree = {}
     for each in fields(config):
         value = getattr(config, each.name)
-        if not (each.metadata.get("later") and value == each.metadata["default"]):
+        if not each.metadata.get("aside") and not (each.metadata.get("later") and value == each.metadata["default"]):
             tree[each.name] = keyed(value) if is_dataclass(value) else value
     return tree
 

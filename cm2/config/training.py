@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cm2.config.checks import not_negative, one_of, positive, rates
-from cm2.config.reading import later
+from cm2.config.reading import aside, later
 from cm2.errors import InputError
 
 
@@ -35,6 +35,20 @@ class TrainConfig:
     """Weight of each step's parameters in an exponential moving average, which is validated, stored and tested in their stead; 0: none."""
     precision: str = "32-true"
     """Lightning's precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``."""
+    augment: float = later(0.0)
+    """Strength of random turns, shifts and changes of scale of the training images, made where the method is: 1 is up to 45 degrees and
+    15 % (code of MedFuse, which also mirrors), 0.2 up to 9 degrees and 3 %; 0: none."""
+    bucket: int = later(0)
+    """Batches at a time within which stays are put together by the length of their texts, so that less padding is read: a pool of this
+    many batches is drawn, then sorted, then cut. 0: batches are drawn at random."""
+    compile: bool = aside(False)
+    """Whether the networks of images and texts are compiled for training. It takes a minute or two before the first step, and pays on an
+    accelerator and in long trainings; where torch cannot compile, a warning says why, and they run as they are."""
+    channels_last: bool = aside(False)
+    """Whether convolutions of images keep the channels of a pixel side by side in training, as tensor cores want them."""
+    resident: float = aside(0.25)
+    """Share of an accelerator's free memory that the training and validation stays may take: if they fit, they are copied once and
+    batches are gathered there. 0: never. Without an accelerator it does nothing."""
     workers: int = 0
     """Loading processes; a batch is one gather from memory maps, so 0 is right unless the disk is slow."""
 
@@ -42,8 +56,10 @@ class TrainConfig:
         one_of("train.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         if not 0 <= self.average < 1:
             raise InputError(f"train.average: expected a weight from 0 (no average) to below 1, got {self.average}")
-        names = ("weight_decay", "gradient_clip", "workers")
+        if not 0 <= self.augment <= 1:
+            raise InputError(f"train.augment: expected a strength from 0 (none) to 1 (up to 45 degrees and 15 %), got {self.augment}")
+        names = ("weight_decay", "gradient_clip", "workers", "bucket")
         not_negative(**{f"train.{name}": getattr(self, name) for name in names})
-        rates(**{f"train.{name}": getattr(self, name) for name in ("beta_1", "beta_2")})
+        rates(**{f"train.{name}": getattr(self, name) for name in ("beta_1", "beta_2", "resident")})
         named = {name: getattr(self, name) for name in ("epochs", "patience", "batch_size", "learning_rate", "law_learning_rate")}
         positive(**{f"train.{name}": value for name, value in named.items()})

@@ -1,15 +1,18 @@
 """Kinds of modality, one file each: series, image, text, vector; `KINDS` lists them by name."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 
-from cm2.batch import Modality
+from cm2.batch import Batch, Modality
 from cm2.config import EncoderConfig
 from cm2.config.names import import_all
 from cm2.kinds.contract import KINDS, ArrayKind, Data, Kind, Stored
 from cm2.networks.encoders import Encoder, named_encoder
 from cm2.networks.encoders.own import example
 
-__all__ = ["KINDS", "ArrayKind", "Data", "Kind", "Stored", "build_encoder", "feature_ndim", "kind"]
+__all__ = ["KINDS", "ArrayKind", "Data", "Kind", "Stored", "augmented", "build_encoder", "feature_ndim", "kind", "ready"]
 
 import_all(__name__, __path__)  # importing a module registers its class in KINDS
 
@@ -48,3 +51,16 @@ def feature_ndim(encoder: Encoder, modality: Modality, config: EncoderConfig) ->
         return encoder.eval().features(example(modality)).values.ndim
     finally:
         encoder.train(training)
+
+
+def ready(batch: Batch, modalities: Sequence[Modality]) -> Batch:
+    """A batch of raw values as methods read it, on its device, for which this does not wait; any other batch unchanged."""
+    if not batch.raw:
+        return batch
+    values = {m.name: kind(m.kind).ready(batch.values[m.name], batch.rows[m.name], batch.present[:, i]) for i, m in enumerate(modalities)}
+    return replace(batch, values=values, raw=False)
+
+
+def augmented(batch: Batch, modalities: Sequence[Modality], strength: float) -> Batch:
+    """A training batch with values changed at random, of the kinds that can be (`Kind.augmented`); does not wait for its device."""
+    return replace(batch, values={m.name: kind(m.kind).augmented(batch.values[m.name], strength) for m in modalities})

@@ -126,6 +126,38 @@ class Kind(ABC):
     def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> Value:
         """Values of some stays for a batch ``(B, ...)``, placeholders where ``present`` ``(B,)`` is False."""
 
+    def raw(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> Value:
+        """The same stays' values as they travel to the device, of which `ready` makes what `values` gives; by default they are equal.
+
+        Small types are worth it, such as the bytes of an image. Texts are as wide as the longest of these stays.
+        """
+        return self.values(stored, name, rows, present)
+
+    def ready(self, value: Value, rows: Tensor, present: Tensor) -> Value:
+        """What methods read, of `raw` values on any device; must not wait for it, nor change ``value``.
+
+        Args:
+            value: ``(B, ...)``.
+            rows: those of the stays in which the modality is observed, whose number is known without asking the device.
+            present: ``(B,)`` bool.
+        """
+        return value
+
+    def lengths(self, value: Value) -> Tensor | None:
+        """``(n,)`` number of steps that computations over each stay's `raw` value take; None, the default, if it is always the same."""
+        return None
+
+    def cut(self, value: Value, length: int) -> Value:
+        """`raw` values cut to the length of the longest."""
+        return value
+
+    def augmented(self, value: Value, strength: float) -> Value:
+        """Values of a training batch, as methods read them, changed at random without changing what they show; by default they are not.
+
+        Draws from torch's generator on the values' device, and does not wait for it.
+        """
+        return value
+
     @abstractmethod
     def alike(self, first: Stored, second: Stored, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """``(len(a),)`` bool: whether row ``a[i]`` of one cohort has the value of row ``b[i]`` of another."""
@@ -235,15 +267,25 @@ class ArrayKind(Kind):
         """The shape is that of the manifest."""
         return Modality(name, self.name, tuple(entry["shape"]))
 
-    def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> Tensor:
+    def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> Value:
         """One gather from the memory map, then `scaled`; zeros where missing."""
+        return self.ready(self.raw(stored, name, rows, present), present.nonzero().flatten(), present)
+
+    def raw(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> Tensor:
+        """One gather from the memory map, in the type of the file."""
         array = stored.array(name)
-        data = self.scaled(torch.from_numpy(np.asarray(array[rows])))
+        data = torch.from_numpy(np.asarray(array[rows]))
         forget(array)
-        return data if bool(present.all()) else data.masked_fill_(~present.view(-1, *[1] * (data.ndim - 1)), 0)
+        return data
+
+    def ready(self, value: Value, rows: Tensor, present: Tensor) -> Tensor:
+        """`scaled`, then zeros where missing."""
+        assert isinstance(value, Tensor)
+        data = self.scaled(value)
+        return data if len(rows) == len(data) else data.masked_fill(~present.view(-1, *[1] * (data.ndim - 1)), 0)
 
     def scaled(self, data: Tensor) -> Tensor:
-        """Converts stored values to those that methods read; may change ``data`` in place."""
+        """Converts stored values, on any device, to those that methods read; leaves ``data`` as it is."""
         return data
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -9,13 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cm2.batch import Modality
+from cm2.batch import Modality, Value
 from cm2.config import EncoderConfig
 from cm2.errors import InputError
 from cm2.kinds.contract import ArrayKind, Data, Fault, Stored
 from cm2.networks.encoders import Encoder, ResNetEncoder, ViTEncoder, channels_first, imagenet_digest
 
 GRID = 8
+TURN, SCALE, SHIFT = math.radians(45), 0.15, 0.15
+"""Largest turn, change of scale and shift (of a side) at strength 1: those of MedFuse's code (Hayat, Geras, Shamout, MLHC 2022), which
+also mirrors images. A mirrored chest has its heart on the other side, so this does not."""
 
 
 COLOURS = 3
@@ -46,6 +50,11 @@ class Image(ArrayKind):
     def scaled(self, data: Tensor) -> Tensor:
         """Maps 0 to 255 to 0 to 1."""
         return data.float().div_(255)
+
+    def augmented(self, value: Value, strength: float) -> Value:
+        """Each image turned, scaled and shifted by `moved`."""
+        assert isinstance(value, Tensor)
+        return moved(value, strength)
 
     def extremity(self, stored: Stored, name: str) -> np.ndarray:
         """Mean grey level."""
@@ -88,3 +97,24 @@ class Image(ArrayKind):
 def _readable(height: int, width: int) -> bool:
     """A residual network reads images from 32 pixels on, a small Vision Transformer squares of 8 x 8 patches."""
     return min(height, width) >= ResNetEncoder.smallest or (height == width and height % PATCHES == 0 and height > 0)
+
+
+def moved(images: Tensor, strength: float) -> Tensor:
+    """Turns, scales and shifts each image ``(n, H, W)`` or ``(n, H, W, 3)`` at random; what comes from outside is black.
+
+    Args:
+        images: on any device, for which this does not wait.
+        strength: 1 for the largest `TURN`, `SCALE` and `SHIFT`, uniformly distributed on both sides of none; 0 leaves the images as
+            they are but for rounding.
+    """
+    n, height, width = images.shape[:3]
+    turn, scale, right, down = (strength * (2 * torch.rand(n, 4, device=images.device) - 1)).unbind(dim=1)
+    turn, scale, right, down = TURN * turn, 1 + SCALE * scale, 2 * SHIFT * right, 2 * SHIFT * down  # a side is two units long
+    cosine, sine = turn.cos() / scale, turn.sin() / scale
+    # to each pixel the place it comes from; a turn of coordinates whose units differ
+    rows = (cosine, -sine * height / width, -right), (sine * width / height, cosine, -down)
+    map_ = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+    with torch.autocast(images.device.type, enabled=False):
+        grid = F.affine_grid(map_, [n, 1, height, width], align_corners=False)
+        planes = F.grid_sample(channels_first(images.float()), grid, align_corners=False)
+    return planes[:, 0] if images.ndim == 3 else planes.movedim(1, -1)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 from torch import Tensor
 
-from cm2.batch import Modality
+from cm2.batch import Modality, Value
 from cm2.config import EncoderConfig
 from cm2.errors import InputError
 from cm2.kinds.contract import Data, Fault, Kind, Stored
@@ -70,13 +70,32 @@ class Text(Kind):
         """Length and vocabulary are those of the tokenizer in use."""
         return Modality(name, self.name, tuple(stored.tokens(name)["input_ids"].shape[1:]), stored.vocabulary)
 
-    def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
+    def values(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> Value:
         """Ids and masks, as wide as the longest document of the batch; padding where missing."""
+        return self.ready(self.raw(stored, name, rows, present), present, present)
+
+    def raw(self, stored: Stored, name: str, rows: np.ndarray, present: Tensor) -> dict[str, Tensor]:
+        """The same, ids as int32 and masks as bool."""
         tokens = stored.tokens(name)
-        mask = tokens["attention_mask"][rows].long() * present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
-        width = max(int(mask.sum(dim=-1).max()), 1) if len(rows) else 1
-        ids, mask = tokens["input_ids"][rows][..., :width].long(), mask[..., :width]
-        return {"input_ids": ids.masked_fill(mask == 0, stored.padding), "attention_mask": mask}
+        mask = tokens["attention_mask"][rows] & present.view(-1, *[1] * (tokens["attention_mask"].ndim - 1))
+        value = {"input_ids": tokens["input_ids"][rows].masked_fill(~mask, stored.padding), "attention_mask": mask}
+        return self.cut(value, int(self.lengths(value).max()) if len(rows) else 1)
+
+    def ready(self, value: Value, rows: Tensor, present: Tensor) -> dict[str, Tensor]:
+        """Both as int64."""
+        assert isinstance(value, dict)
+        return {part: tensor.long() for part, tensor in value.items()}
+
+    def lengths(self, value: Value) -> Tensor:
+        """Tokens of the longest document; 0 without a text."""
+        assert isinstance(value, dict)
+        documents = value["attention_mask"].sum(dim=-1)
+        return documents if documents.ndim == 1 else documents.flatten(1).amax(dim=1)
+
+    def cut(self, value: Value, length: int) -> dict[str, Tensor]:
+        """At least one token wide."""
+        assert isinstance(value, dict)
+        return {part: tensor[..., : max(length, 1)] for part, tensor in value.items()}
 
     def alike(self, first: Stored, second: Stored, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Equal strings."""

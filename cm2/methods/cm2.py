@@ -79,7 +79,7 @@ class CM2(Method):
         head: nn.Module | None = None,
     ) -> None:
         super().__init__(config, modalities)
-        self.config, self.modalities = config.model, tuple(modalities)
+        self.config = config.model
         dim = self.config.embedding_dim
         build = _given_or_built(encoders or {}, self.names)
         self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, build, self.config.normalisation)

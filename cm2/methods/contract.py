@@ -66,6 +66,7 @@ class Method(nn.Module, ABC):
         if len(modalities) < self.fewest:
             given = [m.name for m in modalities]
             raise InputError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; add one to the cohort")
+        self.modalities = tuple(modalities)
         self.names = tuple(m.name for m in modalities)
         self.inputs: Inputs | None = None
         """Of a saved model: makes batches of values in their own units; None of one that was trained here."""

@@ -16,10 +16,12 @@ from torch import Tensor, distributed
 from cm2.batch import Batch
 from cm2.config import Config
 from cm2.errors import DivergedError
+from cm2.kinds import augmented, ready
 from cm2.methods.contract import Method, Pretraining
 from cm2.metrics import aupr, auroc
 from cm2.runs import watching
 from cm2.runs.batches import EpochSampler
+from cm2.runs.speed import quicken, slacken
 
 _LOWER = {
     "mixture": "model.lambda_mix",
@@ -85,6 +87,16 @@ class TrainingLoop(LightningModule):
         other.__dict__.update(deepcopy(self.__getstate__() | apart, memo))
         return other
 
+    def setup(self, stage: str) -> None:
+        """Prepares the networks for a training; see `cm2.runs.speed`."""
+        if stage == "fit":
+            quicken(self.method, self.config.train, self.trainer.strategy.root_device)
+
+    def teardown(self, stage: str) -> None:
+        """Leaves the networks as they were built."""
+        if stage == "fit":
+            slacken(self.method)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, with separate learning rates for the method's ``law_parameters``, without weight decay, and ``encoder_parameters``."""
         train, rate = self.config.train, self.config.model.encoder_rate
@@ -97,6 +109,14 @@ class TrainingLoop(LightningModule):
         if encoders:
             groups.append({"params": encoders, "lr": rate * train.learning_rate, "weight_decay": train.weight_decay})
         return torch.optim.Adam(groups, lr=train.learning_rate, betas=(train.beta_1, train.beta_2))
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The host goes on while memory that is page-locked is copied."""
+        return batch.to(device, non_blocking=batch.label.is_pinned())
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Bytes of images, and what else is smaller on its way, become numbers on the device."""
+        return ready(batch, self.method.modalities)
 
     def on_train_start(self) -> None:
         """Lets the method fit what its first steps read, unless training continues from a checkpoint."""
@@ -114,6 +134,8 @@ class TrainingLoop(LightningModule):
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The method's loss; its terms are summed on the device and read once per epoch."""
         self._seed(self.current_epoch, step)
+        if strength := self.config.train.augment:
+            batch = augmented(batch, self.method.modalities, strength)
         terms = self._loss(batch)
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()

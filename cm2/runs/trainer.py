@@ -25,10 +25,11 @@ from cm2.durable import replaced
 from cm2.methods.contract import FitsStays, Method
 from cm2.progress import Progress
 from cm2.runs import watching
-from cm2.runs.batches import Batches, EpochSampler, loader, loader_of
+from cm2.runs.batches import Batches, EpochSampler, loader_of, sampler_of
 from cm2.runs.callbacks import Average, Shown, StaysStopped
 from cm2.runs.checkpoints import DurableCheckpoints, pretraining_to_continue_from, read, to_continue_from
 from cm2.runs.loops import PretrainingLoop, TrainingLoop
+from cm2.runs.resident import Resident, fit_in
 from cm2.runs.run import BEST, LAST, PRETRAINING
 
 INITIAL_STAYS = 512
@@ -73,14 +74,16 @@ def train(
         return _save_history(_shown_history(method.fit_stays(train, valid), valid), folder)
     place = folder / "checkpoints"
     resumed = to_continue_from(place)
-    sampler = EpochSampler(len(train), config.train.batch_size, config.seed, shuffle=True)
+    held = fit_in((train, valid), config.train.resident)
+    batches, validation = (Resident(stays) if held else Batches(stays, raw=True) for stays in (train, valid))
+    sampler = sampler_of(train, config.train, config.seed)
     # every process reads all stays: what is fitted to them must not differ
     some = np.linspace(0, len(train) - 1, min(len(train), DESCRIBED)).round().astype(int)
-    batches = (_in_order(train, np.arange(len(train))), _in_order(train, some))
-    loop = TrainingLoop(method, config, sampler, *batches, shown=partial(_shown_row, valid))
+    everyone, spread = (_in_order(batches, rows) for rows in (np.arange(len(train)), some))
+    loop = TrainingLoop(method, config, sampler, everyone, spread, shown=partial(_shown_row, valid))
     if resumed is None:
         order = np.random.default_rng(config.seed).permutation(len(train))
-        _pretrain(method, config, train, folder, progress, devices)
+        _pretrain(method, config, batches, folder, progress, devices)
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
     early = EarlyStopping("valid_auroc", mode="max", patience=config.train.patience)
     own = [
@@ -97,7 +100,8 @@ def train(
         every_callback = [*own, *_shown(shown, devices, _may_be_shown(valid)), *callbacks]
         trainer = _trainer(config.train, devices, callbacks=every_callback, logger=list(loggers) or False, **limits)
         watching.begin(loggers, config)
-        loaders = (loader_of(train, config.train, sampler), loader(valid, config.train))
+        in_turn = EpochSampler(len(valid), config.train.batch_size)
+        loaders = (loader_of(batches, config.train, sampler), loader_of(validation, config.train, in_turn))
         trainer.fit(loop, *loaders, ckpt_path=resumed, weights_only=True)
     watching.refuse_stop(trainer, early)
     # from the files: with several processes it was others that trained
@@ -105,12 +109,12 @@ def train(
     return _save_history(_shown_history(read(place / LAST)["history"], valid), folder)
 
 
-def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progress: bool, devices: int) -> None:
+def _pretrain(method: Method, config: Config, batches: Batches, folder: Path, progress: bool, devices: int) -> None:
     """Trains what the method asks for before the task, if anything; continues from a checkpoint like the training itself."""
     if (stage := method.pretraining()) is None:
         return
     place = folder / "checkpoints"
-    sampler = EpochSampler(len(stays), config.train.batch_size, config.seed, shuffle=True)
+    sampler = sampler_of(batches.stays, config.train, config.seed)
     loop = PretrainingLoop(method, stage, config, sampler)
     callbacks: list[Callback] = [ModelCheckpoint(place, Path(PRETRAINING).stem, enable_version_counter=False)]
     if config.train.average:
@@ -119,17 +123,17 @@ def _pretrain(method: Method, config: Config, stays: Stays, folder: Path, progre
     with Progress("", unit="batch", show=progress, limit=True) as shown:
         trainer = _trainer(config.train, devices, callbacks=[*callbacks, *_shown(shown, devices)], **limits)
         resumed = pretraining_to_continue_from(place)
-        trainer.fit(loop, loader_of(stays, config.train, sampler), ckpt_path=resumed, weights_only=True)
+        trainer.fit(loop, loader_of(batches, config.train, sampler), ckpt_path=resumed, weights_only=True)
     # from the file, which has the averaged parameters also where there was nothing left to train
     stored = read(place / PRETRAINING)
     loop.load_state_dict(stored["state_dict"])
     _save_history(stored["history"], folder, "pretraining.csv")
 
 
-def _in_order(stays: Stays, positions: NDArray[np.int_]) -> DataLoader[Batch]:
+def _in_order(batches: Batches, positions: NDArray[np.int_]) -> DataLoader[Batch]:
     """Large batches of the stays at these positions, in their order; reading them draws no number from torch's global generator."""
     blocks = [positions[start : start + _REFIT].tolist() for start in range(0, len(positions), _REFIT)]
-    return DataLoader(Batches(stays), sampler=blocks, batch_size=None, generator=torch.Generator())
+    return DataLoader(batches, sampler=blocks, batch_size=None, generator=torch.Generator())
 
 
 def _shown(progress: Progress, devices: int, auroc: bool = True) -> list[Callback]:
@@ -163,7 +167,7 @@ def _save_history(rows: list[dict[str, float]], folder: Path, name: str = "histo
 
 def predictions(method: Method, config: Config, stays: Stays, progress: bool = False) -> pd.DataFrame:
     """Predictions for a split: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws), in the split's order."""
-    batches = loader(stays, config.train)
+    batches = loader_of(Batches(stays, raw=True), config.train, EpochSampler(len(stays), config.train.batch_size))
     with Progress("predicting", len(batches), "batch", show=progress) as shown:
         parts = _trainer(config.train, 1, callbacks=[Shown(shown)]).predict(TrainingLoop(method, config), batches) or []
     columns = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from cm2.kinds import KINDS, kind
 from cm2.methods import Method, build_method, tokenised
 from cm2.methods.contract import FitsStays
 from cm2.networks.encoders.text import _random_bert
-from cm2.runs.batches import EpochSampler, loader
+from cm2.runs.batches import Batches, EpochSampler, loader_of, sampler_of
 from cm2.runs.loops import PretrainingLoop, TrainingLoop
+from cm2.runs.speed import quicken, slacken
 from cm2.runs.trainer import train
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
@@ -33,13 +35,15 @@ class Case:
 
     Args:
         value: another value than that of the base.
-        changes: the aspects of `Observer.observe` that differ; all others have to be equal. The run's key always differs.
+        changes: the aspects of `Observer.observe` that differ; all others have to be equal.
         base: what the base overrides of the profile ``smoke``; a series and a vector without it.
+        keyed: whether the run's key differs, as it does unless only the speed depends on the field.
     """
 
     value: Any
     changes: str
     base: Mapping[str, Any] = field(default_factory=dict)
+    keyed: bool = True
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[str]:
@@ -94,6 +98,8 @@ class Observer:
             "tokens": {name: plain(value) for name, value in batch.values.items() if isinstance(value, dict)},
             "loader": self._loader(config, stays),
             "downloads": asked,
+            "layout": self._layout(method, config),
+            "augmented": plain(self._augmented(method, config, batch)),
             **self._splits(config),
         }
         if isinstance(method, FitsStays):
@@ -148,8 +154,28 @@ class Observer:
             train(build_method(config, tokenised(self.cohort, config)), config, stays, stays, self.folder, progress=False)
         return told
 
+    def _layout(self, method: Method, config: Config) -> list[str]:
+        """The modules that are compiled for training, and those whose weights have their channels last."""
+        self.patch.setattr("cm2.runs.speed.COMPILER", {"backend": "eager"})
+        self.patch.setattr("cm2.runs.speed.why_not_compiled", lambda device: "")
+        quicken(method, config.train, torch.device("cpu"))
+        compiled = [name for name, module in method.named_modules() if module._compiled_call_impl is not None]
+        last = [name for name, p in method.named_parameters() if p.ndim == 4 and not p.is_contiguous()]
+        slacken(method)
+        return compiled + last
+
+    @staticmethod
+    def _augmented(method: Method, config: Config, batch: Batch) -> Any:
+        """The images as a training step reads them."""
+        loop, seen = TrainingLoop(method, config), []
+        loop._trainer = SimpleNamespace(current_epoch=0)
+        method.loss = lambda given: seen.append(given) or {"loss": torch.zeros(())}
+        loop.training_step(batch, 0)
+        del method.loss
+        return seen[0].values.get("image")
+
     def _loader(self, config: Config, stays: Stays) -> tuple[int, int, list[int]]:
-        made = loader(stays, config.train, config.seed, shuffle=True)
+        made = loader_of(Batches(stays), config.train, sampler_of(stays, config.train, config.seed))
         return made.num_workers, len(made), [index for batch in made.sampler for index in batch]
 
     def _splits(self, config: Config) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cm2.methods import build_method, tokenised
 from cm2.methods.cm2 import CM2
 from cm2.methods.pretraining import MaskedObjective
 from cm2.runs import trainer
+from cm2.runs.batches import Batches, loader
 from cm2.runs.loops import PretrainingLoop
 
 PRETRAIN = ("likelihood", "masked")
@@ -86,7 +87,7 @@ def setting(small_cohort):
 def _pretrained(made, cohort, folder):
     method = build_method(made, cohort)
     before = {name: p.clone() for name, p in method.named_parameters()}
-    trainer._pretrain(method, made, cohort.split("train", made.task), folder, False, 1)
+    trainer._pretrain(method, made, Batches(cohort.split("train", made.task), raw=True), folder, False, 1)
     # the average of equal numbers may round
     changed = {name for name, p in method.named_parameters() if not torch.allclose(p, before[name], rtol=1e-4, atol=1e-6)}
     return method, changed, pd.read_csv(folder / "pretraining.csv")
@@ -195,7 +196,7 @@ def test_medfuse_learns_from_each_modality_alone_first(small_cohort, tmp_path):
     assert changed and all(name.startswith("embeddings.") for name in changed)
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     objective = method.pretraining().objective
-    batch = next(iter(trainer.loader(cohort.split("train", made.task), made.train)))
+    batch = next(iter(loader(cohort.split("train", made.task), made.train)))
     z, present = method.eval().embed(batch)
     expected = sum(
         binary_cross_entropy_with_logits(head(z[present[:, m], m])[:, 0], batch.label[present[:, m]].float())

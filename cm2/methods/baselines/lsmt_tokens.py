@@ -139,3 +139,7 @@ class PatchTokens(FeatureNetwork):
         patches = self.patches((channels_first(x) - mean) / deviation).flatten(2).mT
         tokens = torch.cat((self.first.expand(len(x), 1, -1), patches), dim=1)
         return Features(self.blocks(tokens + self.position))
+
+    def compilable(self) -> tuple[nn.Module]:
+        """The blocks."""
+        return (self.blocks,)

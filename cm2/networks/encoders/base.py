@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -30,6 +30,10 @@ class FeatureNetwork(nn.Module, ABC):
     @abstractmethod
     def features(self, x: Any) -> Features:
         """Feature maps of n stays, ``(n, *positions, feature_dim)``."""
+
+    def compilable(self) -> Sequence[nn.Module]:
+        """Parts that torch.compile makes faster; none by default. What is one call of a library already is not, such as an LSTM."""
+        return ()
 
 
 class Encoder(FeatureNetwork):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.freezing import freeze
 from cm2.networks.encoders.pretrained import load_imagenet
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 
 class ResNetEncoder(Encoder):
@@ -47,6 +51,7 @@ class ResNetEncoder(Encoder):
             load_imagenet(self.network, f"resnet{depth}", allow_random_start=allow_random_start)
         self.output_dim = self.feature_dim = self.network.fc.in_features
         self.network.fc = nn.Identity()
+        self.network.forward = partial(_maps, self.network)  # called as a module, so that it can be compiled as one
         freeze(self.network, trainable_blocks, "encoder.image.trainable_blocks")
         self.standardise = Standardise()
 
@@ -60,27 +65,32 @@ class ResNetEncoder(Encoder):
             sides = f"(B, H, W) or (B, H, W, 3) with H, W >= {self.smallest}"
             raise InputError(f"image: expected {sides}, got {tuple(x.shape)}; prepare grey or colour images of that size")
         x = self.standardise(planes)
-        maps = self._maps(x) if not self.training or x.shape[0] > 1 else self._with_running_statistics(x)
+        maps = self.network(x) if not self.training or x.shape[0] > 1 else self._with_running_statistics(x)
         return Features(maps.movedim(1, -1))
 
     def pool(self, features: Features) -> Tensor:
         """The mean over positions, ``(B, output_dim)``."""
         return self.network.fc(self.network.avgpool(features.values.movedim(-1, 1)).flatten(1))
 
-    def _maps(self, x: Tensor) -> Tensor:
-        n = self.network
-        x = n.maxpool(n.relu(n.bn1(n.conv1(x))))
-        return n.layer4(n.layer3(n.layer2(n.layer1(x))))
+    def compilable(self) -> tuple[nn.Module]:
+        """All up to the maps."""
+        return (self.network,)
 
     def _with_running_statistics(self, x: Tensor) -> Tensor:
         frozen = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
         for norm in frozen:
             norm.eval()
         try:
-            return self._maps(x)
+            return self.network(x)
         finally:
             for norm in frozen:
                 norm.train()
+
+
+def _maps(n: ResNet, x: Tensor) -> Tensor:
+    """A residual network of torchvision up to its last block."""
+    x = n.maxpool(n.relu(n.bn1(n.conv1(x))))
+    return n.layer4(n.layer3(n.layer2(n.layer1(x))))
 
 
 class ViTEncoder(Encoder):
@@ -139,6 +149,10 @@ class ViTEncoder(Encoder):
             raise InputError(f"image: expected {expected}, got {tuple(x.shape)}; build the encoder for the cohort")
         patches = n.conv_proj(self.standardise(planes)).flatten(2).mT
         return Features(n.encoder(torch.cat((n.class_token.expand(len(x), -1, -1), patches), dim=1)))
+
+    def compilable(self) -> tuple[nn.Module]:
+        """The blocks."""
+        return (self.network.encoder,)
 
     def pool(self, features: Features) -> Tensor:
         """The class token, ``(B, output_dim)``."""

@@ -136,6 +136,10 @@ class TransformerEncoder(Encoder):
             raise InputError(f"series: {x.shape[1]} steps for an encoder of {len(self.position)}; build it for the longest series")
         return Features(self.blocks(self.project(x) + self.position[: x.shape[1]]))
 
+    def compilable(self) -> tuple[nn.Module]:
+        """The blocks."""
+        return (self.blocks,)
+
     def pool(self, features: Features) -> Tensor:
         """The mean over steps, ``(B, hidden)``; any number of steps."""
         return features.mean()

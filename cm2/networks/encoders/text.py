@@ -117,6 +117,10 @@ class TextEncoder(Encoder):
         states = self.bert(input_ids=ids.flatten(0, -2), attention_mask=mask).last_hidden_state
         return Features(states.view(*ids.shape, -1), real)
 
+    def compilable(self) -> tuple[nn.Module]:
+        """All of BERT."""
+        return (self.bert,)
+
     def pool(self, features: Features) -> Tensor:
         """The state of [CLS] averaged over documents, or the mean over all tokens, ``(B, hidden)``."""
         if self.pooling == "mean":
