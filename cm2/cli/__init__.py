@@ -360,11 +360,11 @@ def _config(profile: str, settings: list[str], **fields: Any) -> Any:
 
 
 def _metrics_line(metrics: dict[str, Any]) -> str:
-    counts = ["hidden" if metrics[name] is None else str(int(metrics[name])) for name in ("n", "positives")]
-    told = f"n {counts[0]}, {counts[1]} positive"
-    if metrics["auroc"] is None:
+    counts = ["hidden" if metrics[name] is None else str(int(metrics[name])) for name in ("n", "positives") if name in metrics]
+    told = ", ".join([f"n {counts[0]}", *(f"{positives} positive" for positives in counts[1:])])
+    names = [name for name in metrics if f"{name}_low" in metrics]  # what has an interval
+    if any(metrics[name] is None for name in names):
         return f"too few positive or negative stays for a number that may be shown  {told}"
-    auroc, aupr = (
-        "{} {:.3f} [{:.3f}, {:.3f}]".format(k.upper(), *(metrics[f"{k}{end}"] for end in ("", "_low", "_high"))) for k in ("auroc", "aupr")
-    )
-    return f"{auroc}  {aupr}  {told}"
+    numbers = ((name, (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))) for name in names)
+    shown = ("{} {:.3f} [{:.3f}, {:.3f}]".format(name.upper().replace("_", " "), *values) for name, values in numbers)
+    return "  ".join([*shown, told])

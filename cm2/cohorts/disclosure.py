@@ -94,9 +94,9 @@ class Disclosure:
         """A metric, an interval's end, a p-value: to three significant digits."""
         return float(f"{value:.{DIGITS}g}") if self.credentialed else value
 
-    def metrics(self, metrics: Mapping[str, Any], *wholes: Group) -> dict[str, Any]:
+    def metrics(self, metrics: Mapping[str, Any], *wholes: Group, smallest: int | None = None) -> dict[str, Any]:
         """Metrics of a split, with ``n`` and ``positives``; see `guard_metrics`."""
-        return guard_metrics(metrics, wholes) if self.credentialed else dict(metrics)
+        return guard_metrics(metrics, wholes, smallest) if self.credentialed else dict(metrics)
 
     def manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """A manifest; see `guard_manifest`."""
@@ -163,20 +163,21 @@ def guard_groups(groups: Mapping[Key, Group], beside: Collection[Group] = ()) ->
     return {key: shown[key] for key in groups}
 
 
-def guard_metrics(metrics: Mapping[str, Any], wholes: Collection[Group] = ()) -> dict[str, Any]:
-    """Metrics of a split that may be shown: all None where fewer than ten stays are positive or negative, else rounded.
+def guard_metrics(metrics: Mapping[str, Any], wholes: Collection[Group] = (), smallest: int | None = None) -> dict[str, Any]:
+    """Metrics of a split that may be shown: all None where they depend on a group of fewer than ten stays, else rounded.
 
     Args:
-        metrics: by name, with ``n`` and ``positives``; what was guarded before stays as it is.
+        metrics: by name, with ``n`` and, of a binary outcome, ``positives``; what was guarded before stays as it is.
         wholes: larger groups of the same cohort whose numbers are shown.
+        smallest: size of the smallest group on which they depend; None: the positives or the negatives.
     """
-    n, positives = metrics["n"], metrics["positives"]
-    if n is None or positives is None:
+    n, positives = metrics["n"], metrics.get("positives")
+    if n is None or (positives is None and ("positives" in metrics or smallest is None)):
         return dict(metrics)
-    size = guard_groups({"": Group(int(n), int(positives))}, wholes)[""]
-    too_few = min(positives, n - positives) < SMALLEST
-    rounded = {name: None if too_few or value is None else float(f"{value:.{DIGITS}g}") for name, value in metrics.items()}
-    return rounded | {"n": size.n, "positives": size.positives}
+    size = guard_groups({"": Group(int(n), None if positives is None else int(positives))}, wholes)[""]
+    smaller = smallest if smallest is not None else min(positives or 0, n - (positives or 0))
+    rounded = {name: None if smaller < SMALLEST or value is None else float(f"{value:.{DIGITS}g}") for name, value in metrics.items()}
+    return rounded | {"n": size.n} | ({} if positives is None else {"positives": size.positives})
 
 
 def guard_counts(tree: Any) -> Any:

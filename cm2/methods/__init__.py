@@ -34,11 +34,11 @@ def build_method(config: Config, cohort: Cohort) -> Method:
         cohort: the cohort as prepared by ``tokenised``.
 
     Raises:
-        ValueError: an unknown method; the message lists the known ones.
+        ValueError: an unknown method or task; the message lists the known ones. Or a task that the method cannot learn.
     """
     method = METHODS.find(config.method)
     torch.manual_seed(config.seed)
-    return method(config, cohort.modalities)
+    return method(config, cohort.modalities, cohort.task(config.task))
 
 
 def starts_from(config: Config, cohort: Cohort) -> dict[str, str]:

@@ -23,12 +23,12 @@ from cm2.methods.contract import Method, Pretraining
 from cm2.methods.heads import ModalityHeads, checked_head
 from cm2.methods.pretraining import DependenceObjective, MaskedObjective
 from cm2.methods.released_score import ReleasedScore
-from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import ModalityEmbeddings, averages_of_a_pass, is_complete
 from cm2.networks.encoders import Encoder, as_encoder
 from cm2.networks.fusion import as_fusion, build_fusion
 from cm2.networks.mixture_weights import WeightNetwork
 from cm2.networks.posteriors import DiagonalPosteriors
+from cm2.tasks import Task
 
 
 class CM2(Method):
@@ -47,11 +47,12 @@ class CM2(Method):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
         encoders: networks by modality, in place of those of the configuration: an `cm2.networks.encoders.Encoder`, or any module that maps
             a batch's value of n stays to vectors ``(n, width)``.
         fusion: in place of the configuration's: a `cm2.networks.fusion.Fusion`, or any module that maps embeddings ``(B, M, d)`` and the
             mask ``present`` ``(B, M)``, or None, to vectors ``(B, width)``.
-        head: in place of the linear classifier: any module that maps the fusion's vectors to log-odds ``(B, 1)``.
+        head: in place of the linear classifier: any module that maps the fusion's vectors to the outputs of the task ``(B, outputs)``.
 
     A model with networks of its own is trained by `cm2.runs.trainer.train`, or by any loop that minimises `loss`. The run store, whose keys
     know names and no objects, builds only what a configuration names: see `cm2.networks.encoders.register_encoder`.
@@ -73,12 +74,13 @@ class CM2(Method):
         self,
         config: Config,
         modalities: Sequence[Modality],
+        task: Task | None = None,
         *,
         encoders: Mapping[str, nn.Module] | None = None,
         fusion: nn.Module | None = None,
         head: nn.Module | None = None,
     ) -> None:
-        super().__init__(config, modalities)
+        super().__init__(config, modalities, task)
         self.config = config.model
         dim = self.config.embedding_dim
         build = _given_or_built(encoders or {}, self.names)
@@ -87,8 +89,9 @@ class CM2(Method):
         self.token = nn.Parameter(0.02 * torch.randn(len(self.names), dim)) if self.config.impute == "token" else None
         self.fusion = build_fusion(self.config, len(self.names)) if fusion is None else as_fusion(fusion, dim, len(self.names))
         self.dropout = nn.Dropout(self.config.dropout)
-        self.classifier = nn.Linear(self.fusion.output_dim, 1) if head is None else checked_head(head, self.fusion.output_dim, 1)
-        self.heads = ModalityHeads(len(self.names), dim) if self.config.lambda_heads else None
+        ends = (self.fusion.output_dim, self.task.outputs)
+        self.classifier = nn.Linear(*ends) if head is None else checked_head(head, *ends)
+        self.heads = ModalityHeads(len(self.names), dim, self.task) if self.config.lambda_heads else None
         self.posteriors = DiagonalPosteriors(len(self.names), dim) if self.config.objective == "elbo" else None
         self._diagnostics: dict[str, float] = {}
         predicted = self.config.weights == "predicted"
@@ -112,23 +115,24 @@ class CM2(Method):
         return self._fill(z, present, n_draws, complete=is_complete(batch))
 
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean and between-draw variance of the probability, each ``(B,)``; the variance is 0 where nothing is drawn."""
+        """Mean and between-draw variance of the prediction, ``(B,)`` or ``(B, P)``; the variance is 0 where nothing is drawn."""
         z, present = self.embed(batch)
         complete = is_complete(batch)
         n_draws = self.config.n_draws if self._draws and not complete else 1
         filled = self._fill(z, present, n_draws, complete) if self.config.fusion_reads == "all" else z[None]
-        probability = self._logits(filled, present).sigmoid()
+        predicted = self.task.prediction(self._logits(filled, present))
         if self.heads is not None:
-            own = self.heads.probability(z, present)
-            together = (probability + own) / 2
-            probability = torch.where(present.all(dim=1), together, own) if self.config.impute == "none" else together
-        return probability.mean(dim=0), probability.var(dim=0, correction=0)
+            own = self.heads.prediction(z, present)
+            together = (predicted + own) / 2
+            whole = present.all(dim=1).view(-1, *[1] * (own.ndim - 1))
+            predicted = torch.where(whole, together, own) if self.config.impute == "none" else together
+        return predicted.mean(dim=0), predicted.var(dim=0, correction=0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the objective, each a scalar averaged over the batch.
 
         Returns:
-            ``loss`` (to be minimised), ``task`` (cross entropy), ``mixture`` and ``copula`` (log-likelihood terms per stay), and both per
+            ``loss`` (to be minimised), ``task``, ``mixture`` and ``copula`` (log-likelihood terms per stay), and both per
             observed embedding coordinate; instead of these four ``alignment``, or ``score`` and the score per coordinate; for ``objective =
             elbo`` ``rate``, the divergence. ``heads`` where there are heads.
         """
@@ -140,7 +144,7 @@ class CM2(Method):
         fills = self.config.fusion_reads == "all" or self.config.link == "released"
         filled = self._fill(z, present, 1, complete=is_complete(batch)) if fills else z[None]
         fused = present.all(dim=1) if self.config.impute == "none" else None
-        task = cross_entropy(self._logits(filled, present)[0], batch.label, fused)
+        task = self.task.loss(self._logits(filled, present)[0], batch.label, fused)
         if log_posterior is None:
             terms = self._terms(z, filled[0], present)
         else:
@@ -166,17 +170,16 @@ class CM2(Method):
     def initialise(self, batch: Batch) -> None:
         """Initialises each mixture by k-means++ on the embeddings of a first batch, which makes its components differ.
 
-        With ``start_at_prevalence`` classifier and heads begin at its log-odds of the outcome. The released score keeps its equal
+        With ``start_at_prevalence`` classifier and heads begin at what predicts its outcomes as a whole. The released score keeps its equal
         components. The embeddings are computed in training mode: in evaluation mode batch normalisation would use the initial running
         variance, 1, and the mixtures would start far from every embedding they are to model.
         """
         if self.config.start_at_prevalence:
             if not isinstance(self.classifier, nn.Linear) or self.classifier.bias is None:
                 raise InputError("model.start_at_prevalence: the head that was given has no bias of its own to start from; set it to false")
-            known = batch.label[~batch.label.isnan()]
-            odds = (known.sum() + 0.5) / ((1 - known).sum() + 0.5)  # half a stay of either outcome: there may be none
+            start = self.task.start(batch.label)
             for layer in (self.classifier, *(self.heads or ())):
-                layer.bias.fill_(odds.log())
+                layer.bias.copy_(start)
         if isinstance(self.joint, ReleasedScore):
             return
         training = self.training
@@ -349,7 +352,7 @@ class CM2(Method):
             present = present & (present.cumsum(dim=1) <= 2)
         read = None if self.config.fusion_reads == "all" else present.expand(draws, -1, -1).flatten(0, 1)
         fused = self.fusion(z.flatten(0, 1), read)
-        return self.classifier(self.dropout(fused)).view(draws, stays).float()
+        return self.classifier(self.dropout(fused)).view(draws, stays, self.task.outputs).float()
 
 
 def _given_or_built(given: Mapping[str, nn.Module], names: Sequence[str]) -> Callable[[Modality, EncoderConfig], Encoder]:

@@ -22,6 +22,7 @@ from cm2.methods.outside import identities
 from cm2.methods.saved import Inputs, open_saved
 from cm2.networks.encoders import without_weights
 from cm2.parts import Registry
+from cm2.tasks import Binary, Task
 
 METHODS: Registry[type[Method]] = Registry("method", "cm2.methods")
 """Methods by name; a subclass of `Method` that sets ``name`` registers itself, as does an entry point of the group ``cm2.methods``."""
@@ -40,14 +41,18 @@ class Pretraining:
 
 
 class Method(nn.Module, ABC):
-    """A model, usually a network, trained on stays to predict one outcome from several modalities.
+    """A model, usually a network, trained on stays to predict one task from several modalities.
+
+    A method does not ask which type of task it has: its networks end in ``task.outputs`` numbers for each stay, and `cm2.tasks.Task` makes
+    loss, prediction and metrics of them.
 
     Args:
         config: the run's configuration.
         modalities: the cohort's modalities that take part, ``fewest`` or more.
+        task: what is predicted; None: a binary outcome.
 
     Raises:
-        ValueError: too few modalities.
+        ValueError: too few modalities, or a task that the method cannot learn.
     """
 
     name: ClassVar[str]
@@ -56,13 +61,18 @@ class Method(nn.Module, ABC):
     """Part of a run's key: raise it when the same configuration no longer gives the same weights."""
     fewest: ClassVar[int] = 2
     """Smallest number of modalities for which the method makes sense."""
+    unable: ClassVar[Mapping[str, str]] = {}
+    """Types of task that the method cannot learn, and why, as the end of a sentence that begins with the method."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         METHODS.enter(cls)
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
         super().__init__()
+        self.task = task or Binary()
+        if (why := self.unable.get(self.task.type)) is not None:
+            raise InputError(f"{config.method} {why}; choose another method for the {self.task.type} task {self.task.name}")
         if len(modalities) < self.fewest:
             given = [m.name for m in modalities]
             raise InputError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; add one to the cohort")
@@ -93,7 +103,7 @@ class Method(nn.Module, ABC):
         if (version := saved.description["method_version"]) != method.version:
             raise InputError(f"{source} holds a model of {method.name} version {version}, this is version {method.version}; train it again")
         with without_weights(saved.description["architectures"]):
-            made = method(saved.config, saved.modalities)
+            made = method(saved.config, saved.modalities, saved.task)
         saved.load_weights(made)
         made.inputs = saved.inputs()
         return made.eval()
@@ -104,10 +114,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean of the outcome's probability and its variance between draws, each ``(B,)``."""
+        """Mean prediction and its variance between draws, each ``(B,)``, or ``(B, P)`` where a prediction has several numbers."""
 
     def predict(self, batch: Batch) -> Tensor:
-        """Probability of the outcome ``(B,)``."""
+        """What is predicted ``(B,)`` or ``(B, P)``: the probability of a binary outcome; see `cm2.tasks.Task.prediction`."""
         return self.predictive(batch)[0]
 
     def initialise(self, batch: Batch) -> None:
@@ -173,7 +183,7 @@ class Stays(Protocol):
     """The stays of a split; `cm2.cohorts.Stays` is one."""
 
     label: Tensor
-    """``(n,)``, 0 or 1, or NaN where the outcome is unknown."""
+    """``(n,)`` or ``(n, L)``, NaN where the outcome is unknown."""
 
     def __len__(self) -> int: ...
 

@@ -1,4 +1,4 @@
-"""Classifiers: one that is given in place of CM²'s own, and a linear one for each modality beside the fused one."""
+"""Heads: one that is given in place of CM²'s own, and a linear one for each modality beside the fused one."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from torch import Tensor, nn
 
 from cm2.containers import ModulesInOrder
 from cm2.errors import InputError
-from cm2.methods.task_loss import cross_entropy
+from cm2.tasks import Task
 
 
 class ModalityHeads(ModulesInOrder[nn.Linear]):
-    """One logit from each modality's embedding.
+    """Outputs of the task from each modality's embedding.
 
     Args:
         count: M, number of modalities.
         dim: width of an embedding.
+        task: what is predicted.
     """
 
-    def __init__(self, count: int, dim: int) -> None:
-        super().__init__([nn.Linear(dim, 1) for _ in range(count)])
+    def __init__(self, count: int, dim: int, task: Task) -> None:
+        super().__init__([nn.Linear(dim, task.outputs) for _ in range(count)])
+        self.task = task
 
     def logits(self, z: Tensor) -> Tensor:
-        """``(B, M)`` float32, of embeddings ``(B, M, d)``."""
-        return torch.cat([head(z[:, m]) for m, head in enumerate(self)], dim=1).float()
+        """``(B, M, outputs)`` float32, of embeddings ``(B, M, d)``."""
+        return torch.stack([head(z[:, m]) for m, head in enumerate(self)], dim=1).float()
 
-    def probability(self, z: Tensor, present: Tensor) -> Tensor:
-        """Mean probability over the observed modalities ``(B,)``."""
-        return torch.where(present, self.logits(z).sigmoid(), 0.0).sum(dim=1) / present.sum(dim=1)
+    def prediction(self, z: Tensor, present: Tensor) -> Tensor:
+        """Mean prediction over the observed modalities ``(B,)`` or ``(B, P)``."""
+        each = self.task.prediction(self.logits(z))
+        seen = present.view(*present.shape, *[1] * (each.ndim - 2))
+        return torch.where(seen, each, 0.0).sum(dim=1) / seen.sum(dim=1)
 
     def loss(self, z: Tensor, present: Tensor, label: Tensor) -> Tensor:
-        """Sum over the modalities of the mean cross entropy of the stays that have it."""
+        """Sum over the modalities of the mean loss of the stays that have it."""
         logits = self.logits(z)
-        return torch.stack([cross_entropy(logits[:, m], label, present[:, m]) for m in range(len(self))]).sum()
+        return torch.stack([self.task.loss(logits[:, m], label, present[:, m]) for m in range(len(self))]).sum()
 
 
 def checked_head(head: nn.Module, width: int, outputs: int) -> nn.Module:

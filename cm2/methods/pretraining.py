@@ -14,7 +14,7 @@ from cm2.containers import ModulesByName
 from cm2.errors import InputError
 from cm2.joint.profile import profiled_dependence
 from cm2.kinds import kind
-from cm2.methods.task_loss import cross_entropy
+from cm2.tasks import Task
 
 HIDDEN = 0.5
 """Share of the numbers that are hidden."""
@@ -104,16 +104,17 @@ class SeparateObjective(nn.Module):
         embed: see `DependenceObjective`.
         modalities: M, the number of modalities.
         dim: d.
+        task: what is predicted.
     """
 
-    def __init__(self, embed: Callable[[Batch], tuple[Tensor, Tensor]], modalities: int, dim: int) -> None:
+    def __init__(self, embed: Callable[[Batch], tuple[Tensor, Tensor]], modalities: int, dim: int, task: Task) -> None:
         super().__init__()
-        self.embed = embed
-        self.heads = nn.ModuleList(nn.Linear(dim, 1) for _ in range(modalities))
+        self.embed, self.task = embed, task
+        self.heads = nn.ModuleList(nn.Linear(dim, task.outputs) for _ in range(modalities))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, the sum over the modalities; ``separate``, the same for the history."""
         z, present = self.embed(batch)
-        each = [cross_entropy(head(z[:, m]).squeeze(-1), batch.label, present[:, m]) for m, head in enumerate(self.heads)]
+        each = [self.task.loss(head(z[:, m]), batch.label, present[:, m]) for m, head in enumerate(self.heads)]
         loss = torch.stack(each).sum()
         return {"loss": loss, "separate": loss.detach()}

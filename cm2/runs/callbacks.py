@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
 from cm2.progress import Progress
-from cm2.runs.loops import PretrainingLoop, TrainingLoop
+from cm2.runs.loops import PretrainingLoop, TrainingLoop, monitored
 
 
 class Average(WeightAveraging):
@@ -41,12 +41,12 @@ class Shown(Callback):
 
     Args:
         progress: the display.
-        auroc: whether the validation AUROC may be shown.
+        metric: whether the validation metric that chooses the epoch may be shown.
     """
 
-    def __init__(self, progress: Progress, auroc: bool = True) -> None:
+    def __init__(self, progress: Progress, metric: bool = True) -> None:
         self.progress = progress
-        self.auroc = auroc
+        self.metric = metric
 
     def on_train_start(self, trainer: Trainer, loop: LightningModule) -> None:
         """Sets the number of batches of this process; epochs of an earlier call count as done."""
@@ -55,10 +55,12 @@ class Shown(Callback):
         self.progress.skip(trainer.current_epoch * batches)
 
     def on_train_epoch_start(self, trainer: Trainer, loop: LightningModule) -> None:
-        """Shows the epoch and the last one's validation AUROC."""
-        history = loop.history if isinstance(loop, TrainingLoop) else []
-        known = self.auroc and history and "valid_auroc" in history[-1]
-        last = f", validation AUROC {history[-1]['valid_auroc']:.3f}" if known else ""
+        """Shows the epoch and the last one's validation AUROC, or what chooses the epoch in its place."""
+        last = ""
+        if self.metric and isinstance(loop, TrainingLoop) and loop.history:
+            task = loop.method.task
+            value = loop.history[-1].get(monitored(task))
+            last = "" if value is None else f", validation {task.chooses.heading} {value:.3f}"
         what = "pre-training, epoch" if isinstance(loop, PretrainingLoop) else "epoch"
         self.progress.note = f"{what} {trainer.current_epoch + 1} of {trainer.max_epochs}{last}"
 

@@ -16,7 +16,7 @@ from cm2.cohorts.disclosure import Disclosure
 from cm2.config import Config
 from cm2.methods import Method, parts_from_outside, starts_from
 from cm2.methods.saved import FORMAT
-from cm2.metrics import summary
+from cm2.tasks import Task
 
 FROM_TEXTS = "the cohort's texts"
 """Origin of a vocabulary that tells of them."""
@@ -57,37 +57,41 @@ def describe(config: Config, cohort: Cohort, method: Method, frame: pd.DataFrame
     }
 
 
-def measured(frame: pd.DataFrame) -> dict[str, float]:
+def measured(frame: pd.DataFrame, task: Task) -> dict[str, float]:
     """Metrics of a frame of predictions, unguarded."""
-    return summary(frame["label"].to_numpy(), frame["probability"].to_numpy())
+    return task.summary(*task.of_frame(frame))
 
 
 def by_pattern(frame: pd.DataFrame, stays: Stays, disclosure: Disclosure) -> list[dict[str, Any]]:
     """Metrics of a split's stays by the modalities that they have, the largest group first.
 
     The groups are the parts of a whole that is shown. So of a credentialed cohort a group's numbers are hidden if it has one to nine stays,
-    or one to nine with either outcome, and with it the next larger groups from which they would follow.
+    or one to nine with either outcome (of a class, or with or without a label), and with it the next larger groups from which they would
+    follow.
 
     Args:
         frame: predictions, one row for each stay in their order.
         stays: of the split.
         disclosure: of the cohort.
     """
-    names, present = [m.name for m in stays.modalities], stays.present.numpy()
-    label = frame["label"].to_numpy(dtype=float)
+    names, present, task = [m.name for m in stays.modalities], stays.present.numpy(), stays.task
+    label = task.of_frame(frame)[0]
     groups = {tuple(row): (present == row).all(axis=1) for row in np.unique(present, axis=0)}
     keys = {pattern: "+".join(name for name, there in zip(names, pattern, strict=True) if there) for pattern in groups}
     sizes = {keys[pattern]: int(rows.sum()) for pattern, rows in groups.items()}
     hidden = {key for key, count in disclosure.parts(sizes).items() if count is None}
-    for outcome in (0, 1):
-        counts = {keys[pattern]: int((label[rows] == outcome).sum()) for pattern, rows in groups.items()}
+    counted = {keys[pattern]: task.counts(label[rows]).values() for pattern, rows in groups.items()}
+    sides = {key: [side for count in counts for side in count.sides] for key, counts in counted.items()}
+    for at in range(len(next(iter(sides.values()), []))):
+        counts = {key: each[at] for key, each in sides.items()}
         hidden |= {key for key, count in disclosure.parts(counts, hidden).items() if count is None}
     hidden |= {key for key, count in disclosure.parts(sizes, hidden).items() if count is None}
     found = []
     for pattern, rows in sorted(groups.items(), key=lambda each: -int(each[1].sum())):
         key, observed = keys[pattern], [name for name, there in zip(names, pattern, strict=True) if there]
-        both = len(set(label[rows])) > 1  # of one outcome alone there is nothing to measure
-        shown = disclosure.metrics(measured(frame[rows])) if both and key not in hidden else {}
+        both = not task.lacks(label[rows])  # of one outcome alone there is nothing to measure
+        smallest = task.smallest(label[rows])
+        shown = disclosure.metrics(measured(frame[rows], task), smallest=smallest) if both and key not in hidden else {}
         found.append({"observed": observed, "n": None if key in hidden else sizes[key], "metrics": shown})
     return found
 
@@ -114,8 +118,7 @@ def _modalities(cohort: Cohort) -> list[dict[str, Any]]:
 
 
 def _task(cohort: Cohort, name: str) -> dict[str, Any]:
-    task = cohort.task(name)
-    return {"name": name, "description": task.description, "type": task.type, **task.settings()}
+    return {"name": name, **cohort.task(name).described()}
 
 
 def tokenizer_file(cohort: Cohort, description: Mapping[str, Any]) -> str:

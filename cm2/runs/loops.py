@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
+from sys import intern
 from typing import Any, Self
 
 import numpy as np
@@ -18,10 +19,10 @@ from cm2.config import Config
 from cm2.errors import DivergedError
 from cm2.kinds import augmented, ready
 from cm2.methods.contract import Method, Pretraining
-from cm2.metrics import aupr, auroc
 from cm2.runs import watching
 from cm2.runs.batches import EpochSampler
 from cm2.runs.speed import quicken, slacken
+from cm2.tasks import Task
 
 _LOWER = {
     "mixture": "model.lambda_mix",
@@ -47,7 +48,7 @@ class TrainingLoop(LightningModule):
 
     Every step seeds from (seed, epoch, step), which makes dropout and draws independent of what ran before; validation uses the same
     random numbers in every epoch, to compare epochs on equal draws. ``history`` has one row per epoch: the training loss terms,
-    validation AUROC and AUPR, and the method's ``state_of_law``.
+    the validation metrics of the task, and the method's ``state_of_law``.
 
     Args:
         method: to be trained.
@@ -160,23 +161,24 @@ class TrainingLoop(LightningModule):
                 self.method.describe_law(OnDevice(self.some_batches, self))
 
     def validation_step(self, batch: Batch, step: int) -> None:
-        """Stores probabilities and labels for the epoch's metrics."""
+        """Stores predictions and labels for the epoch's metrics."""
         self._seed(VALIDATION, step)
         self._predicted.append((self.method.predictive(batch)[0].float(), batch.label))
 
     def on_validation_epoch_end(self) -> None:
-        """Validation AUROC, by which the best epoch is chosen, and AUPR."""
+        """The task's metrics on validation stays, one of which chooses the best epoch."""
         probability, label = (torch.cat(parts).cpu() for parts in zip(*self._predicted, strict=True))
         if self.trainer.world_size > 1:  # processes may hold different numbers of stays
             everyone: list[Any] = [None] * self.trainer.world_size
             distributed.all_gather_object(everyone, (probability, label))
             probability, label = (torch.cat(parts) for parts in zip(*everyone, strict=True))
-        truth, predicted = label.numpy(), probability.numpy()
+        task = self.method.task
+        truth, predicted = label.double().numpy(), probability.double().numpy()
         if not np.isfinite(predicted).all():
-            raise diverged(self.config, self.current_epoch + 1, "predicted probability", float("nan"))
-        self._valid = {"valid_auroc": auroc(truth, predicted), "valid_aupr": aupr(truth, predicted)}
+            raise diverged(self.config, self.current_epoch + 1, f"predicted {task.quantity}", float("nan"))
+        self._valid = {intern(f"valid_{name}"): value for name, value in task.values(truth, predicted).items()}
         # loggers are told the whole epoch at its end, as far as it may be shown
-        self.log("valid_auroc", self._valid["valid_auroc"], logger=False, sync_dist=self.trainer.world_size > 1)
+        self.log(monitored(task), self._valid[monitored(task)], logger=False, sync_dist=self.trainer.world_size > 1)
         # averaged parameters are swapped out again by now, and training goes on with the fitted ones
         with torch.no_grad():
             for own, fitted in zip(self.method.law_parameters(), self._fitted, strict=False):
@@ -192,7 +194,7 @@ class TrainingLoop(LightningModule):
         watching.tell(self.loggers, row, self.global_step, self.shown)
 
     def predict_step(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
-        """Stay, label, probability and its variance between draws, with the random numbers of validation."""
+        """Stay, label, prediction and its variance between draws, with the random numbers of validation."""
         self._seed(VALIDATION, step)
         probability, variance = self.method.predictive(batch)
         return batch.stay_id, batch.label, probability.float(), variance.float()
@@ -219,6 +221,11 @@ class TrainingLoop(LightningModule):
     def _seed(self, epoch: int, step: int) -> None:
         state = np.random.SeedSequence((self.config.seed, epoch, step)).generate_state(1)[0]
         torch.manual_seed(int(state))
+
+
+def monitored(task: Task) -> str:
+    """Column of the history by which the best epoch is chosen."""
+    return intern(f"valid_{task.criterion}")  # one object for equal names: a checkpoint stores it once
 
 
 def diverged(config: Config, epoch: int, term: str, value: float, terms: Mapping[str, float] | None = None) -> DivergedError:

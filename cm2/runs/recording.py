@@ -34,13 +34,14 @@ def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
         raise InputError("record_over_seeds: the runs differ in more than their seed; record each configuration under its own name")
     seeds = [run.config.seed for run in runs]
     source = runs[-1].environment | {"task": configs[0].task, "method": configs[0].method, "split": "test", "seeds": seeds}
-    if any(run.metrics["test"]["auroc"] is None for run in runs):
+    metrics = runs[0].task.recorded
+    if any(run.metrics["test"][metrics[0]] is None for run in runs):
         raise InputError(
             f"record_over_seeds: fewer than {SMALLEST} of the test stays of {called(source)} are positive or negative, so no number of them"
             " may be recorded; prepare the cohort with more stays, or choose another task"
         )
     source["cohort"] = called(source)
-    for metric in ("auroc", "aupr"):
+    for metric in metrics:
         values = [run.metrics["test"][metric] for run in runs]
         over = mean_over_seeds(values)
         for part, value in (("mean", over.estimate), ("low", over.low), ("high", over.high)):
@@ -49,6 +50,6 @@ def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
             record(name, f"{metric}_seed_{seed}", value, ".3f", source | {"seeds": [seed]}, folder)
     record(name, "seeds", len(seeds), "d", source, folder)
     for key in ("n", "positives"):
-        if (count := runs[0].metrics["test"][key]) is not None:
+        if (count := runs[0].metrics["test"].get(key)) is not None:
             record(name, key, int(count), ",d", source, folder)
     return folder / f"{name}.json"

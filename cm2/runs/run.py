@@ -21,7 +21,7 @@ from cm2.cohorts.disclosure import Disclosure
 from cm2.cohorts.format import SPLITS
 from cm2.config import Config
 from cm2.config.files import read_json, read_text
-from cm2.config.schema import Schema, plain_name
+from cm2.config.schema import Schema, check, plain_name
 from cm2.durable import file_sha256
 from cm2.errors import InputError
 from cm2.escape import one_line
@@ -29,6 +29,7 @@ from cm2.methods import Method, build_method, tokenised
 from cm2.networks.encoders import without_weights
 from cm2.runs.description import describe, tokenizer_file
 from cm2.runs.saving import check_public, push, save, stored_description, stored_tokenizer, temporary
+from cm2.tasks import Binary, Task, task_of
 
 CHECKSUMS = "checksums.json"
 """SHA-256 of the other files of a run, but for its checkpoints; runs of earlier versions have none."""
@@ -37,12 +38,22 @@ BEST, LAST, PRETRAINING = "best.ckpt", "last.ckpt", "pretraining.ckpt"
 WEIGHTS = "model.safetensors"
 _PARTS = ("predictions.parquet", "history.csv", WEIGHTS)
 REMEDY = "remove the run and train it again"
-_METRICS = {f"{metric}{end}": (float, None) for metric in ("auroc", "aupr") for end in ("", "_low", "_high")}
+PREDICTS = "predicts"
+"""Entry of the environment with the task of a run, where it is not binary."""
+_METRICS = {"n": (float, None), "*": (float, None)}
 SCHEMAS: Mapping[str, Schema] = {
     "config.json": dict,
     "checksums.json": {"*": str},
-    "metrics.json": {split: _METRICS | {"n": (float, None), "positives": (float, None), "*": (float, None)} for split in ("valid", "test")},
-    "environment.json": {"cohort": plain_name, "cohort_checksum": str, "date": str, "device?": str, "seconds?": float, "weights?": str},
+    "metrics.json": dict.fromkeys(("valid", "test"), _METRICS),
+    "environment.json": {
+        "cohort": plain_name,
+        "cohort_checksum": str,
+        "date": str,
+        "device?": str,
+        "seconds?": float,
+        "weights?": str,
+        f"{PREDICTS}?": {"description": str, "type": str},
+    },
 }
 """What the JSON files of a run hold; see `cm2.config.schema`."""
 
@@ -79,16 +90,28 @@ class Run:
     @property
     def kept_epochs(self) -> pd.DataFrame:
         """Rows of the history of the epoch whose weights are stored; see the function `kept_epochs`."""
-        return kept_epochs(self.history)
+        return kept_epochs(self.history, self.task)
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """By split (``valid``, ``test``): AUROC and AUPR with 95 % bootstrap intervals, Brier score, counts.
+        """By split (``valid``, ``test``): AUROC and AUPR with 95 % bootstrap intervals, Brier score, counts; or the metrics of the task.
 
         Of a credentialed cohort they are rounded, and None where fewer than ten stays could be told from them.
         """
         shown = Disclosure.of(self.environment)
-        return {split: shown.metrics(metrics) for split, metrics in self._read("metrics.json").items()}
+        found = self._read("metrics.json")
+        for split, metrics in found.items():
+            check(metrics, dict.fromkeys(self.task.reported, (float, None)), f"{self.path / 'metrics.json'}: {split}")
+        return {split: shown.metrics(metrics) for split, metrics in found.items()}
+
+    @cached_property
+    def task(self) -> Task:
+        """What the run predicts."""
+        entry = self.environment.get(PREDICTS, {"description": ""})
+        try:
+            return task_of(self.config.task, entry)
+        except ValueError as error:
+            raise InputError(f"{self.path / 'environment.json'}: {error}; {REMEDY}") from None
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -97,7 +120,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """``split``, ``stay_id``, ``label``, ``probability``, ``variance``."""
+        """``split``, ``stay_id``, ``label``, ``probability``, ``variance``; of another type of task see `cm2.tasks.Task.frame`."""
         path = self.path / "predictions.parquet"
         try:
             frame = pd.read_parquet(path)
@@ -105,7 +128,7 @@ class Run:
             raise InputError(f"{path} is missing; {REMEDY}") from None
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}: not a file of predictions ({one_line(error):.80}); {REMEDY}") from None
-        if wrong := _wrong(frame):
+        if wrong := _wrong(frame, self.task):
             raise InputError(f"{path}: {wrong}; {REMEDY}")
         return frame
 
@@ -213,28 +236,35 @@ class Run:
         return read_json(self.path / name, SCHEMAS[name], REMEDY)
 
 
-def kept_epochs(history: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a history of the epochs whose weights may be the stored ones: the first with the largest validation AUROC.
+def kept_epochs(history: pd.DataFrame, task: Task | None = None) -> pd.DataFrame:
+    """Rows of a history of the epochs whose weights may be the stored ones: the first with the best criterion of the task.
 
-    Of a credentialed cohort the AUROC is rounded, so that several epochs may share it, or hidden, and then every epoch may be the one. The
-    last row of a history without it.
+    Of a credentialed cohort the criterion is rounded, so that several epochs may share it, or hidden, and then every epoch may be the one.
+    The last row of a history without it.
+
+    Args:
+        history: one row for each epoch.
+        task: what is predicted; None: a binary outcome, whose criterion is the validation AUROC.
     """
-    if "valid_auroc" not in history:
+    chooses = (task or Binary()).chooses
+    if (column := f"valid_{chooses.name}") not in history:
         return history.tail(1)
-    auroc = history["valid_auroc"]
-    return history if auroc.isna().all() else history[auroc == auroc.max()]
+    found = history[column]
+    return history if found.isna().all() else history[found == (found.max() if chooses.higher else found.min())]
 
 
-def _wrong(frame: pd.DataFrame) -> str:
+def _wrong(frame: pd.DataFrame, task: Task) -> str:
     """What is wrong with a frame of predictions; empty if nothing is."""
-    if missing := [name for name in ("split", "stay_id", "label", "probability", "variance") if name not in frame]:
+    numbers = [*task.label_columns, *task.prediction_columns, *task.variance_columns]
+    if missing := [name for name in ("split", "stay_id", *numbers) if name not in frame]:
         return f"the column {missing[0]} is missing"
     if strange := set(frame["split"].astype(str)) - set(SPLITS):
         return f"column split: unknown split {min(strange)!r:.40}"
     if not is_integer_dtype(frame["stay_id"]):
         return "column stay_id: expected whole numbers"
-    if not all(is_numeric_dtype(frame[name]) for name in ("label", "probability", "variance")):
-        return "columns label, probability and variance: expected numbers"
-    if not frame["label"].isin((0, 1)).all():
-        return "column label: expected 0 or 1"
-    return "" if frame["probability"].between(0, 1).all() else "column probability: expected numbers from 0 to 1"
+    if not all(is_numeric_dtype(frame[name]) for name in numbers):
+        return f"columns label, {task.quantity} and variance: expected numbers"
+    label, predicted = task.of_frame(frame)
+    if wrong := task.strange(label):
+        return f"column {wrong}"
+    return "" if task.plausible(predicted).all() else f"column {task.quantity}: expected {task.range}"

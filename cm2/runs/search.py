@@ -34,6 +34,7 @@ from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.provenance import provenance
 from cm2.runs.store import RunStore, fit_all
+from cm2.tasks import Task
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 GRID = Path(__file__).with_suffix(".toml")
 SCHEMA = {"parameter?": [{"name": plain_name, "fields": [str], "values": [(float, str, bool)], "methods?": [str]}]}
 """What a grid's TOML file holds; see `cm2.config.schema`."""
-OBJECTIVE = "auroc"
-"""Metric to maximise on the validation stays, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Found:
     """Result of a search."""
 
     trials: pd.DataFrame
-    """One row per cell tried, best first: its parameters, ``valid_auroc`` (mean over the seeds), ``runs``."""
+    """One row per cell tried, best first: its parameters, ``valid_auroc`` or the task's criterion (mean over the seeds), ``runs``."""
     settings: dict[str, Any]
     """The best cell as overrides of the profile, by dotted name."""
     cells: int
@@ -107,7 +106,7 @@ def search(
     folder: Path | None = None,
     progress: bool = True,
 ) -> Found:
-    """Tries cells of a grid and returns the one with the best validation AUROC. No test prediction is read.
+    """Tries cells of a grid and returns the one with the best validation AUROC, or the task's own criterion. No test prediction is read.
 
     A second call with more trials continues the search, also after a killed one, whose runs resume at their last epoch. Runs are saved
     in the run store, where a table finds those of the best cell.
@@ -120,7 +119,7 @@ def search(
         trials: total number of distinct cells to try, earlier calls included.
         jobs: number of parallel runs.
         settings: fields to override in every run, by dotted name.
-        seeds: number of runs per cell, over which the validation AUROC is averaged.
+        seeds: number of runs per cell, over which the validation metric is averaged.
         grid: see ``read_grid``.
         store: default ``RunStore()``.
         folder: folder of the searches' state; default ``home() / "searches"``.
@@ -137,13 +136,14 @@ def search(
     config, some = Config.from_profile(profile, base), {axis.name: axis.values[0] for axis in axes}
     # a wrong method, task, field or value fails here, before any run starts
     build_method(config, tokenised(cohort, config))
+    predicts = cohort.task(task)
     _check_shown(cohort, config)
     for name, value in ((axis.name, value) for axis in axes for value in axis.values):
         Config.from_profile(profile, base | _overrides(axes, some | {name: value}))
     store, target = store or RunStore(), min(trials, cells)
     key = _key(cohort, config, axes, seeds)
     shown = Progress("search", target, "cell", show=progress)
-    with _study(folder or home() / "searches", key, config.seed) as study, shown:
+    with _study(folder or home() / "searches", key, config.seed, predicts) as study, shown:
         done = _recover(study, axes)
         shown.skip(min(len(done), target))
         while len(done) < target:
@@ -154,21 +154,26 @@ def search(
             for place, trial in enumerate(batch):
                 of_trial = runs[place * seeds : (place + 1) * seeds]
                 trial.set_user_attr("runs", [run.path.name for run in of_trial])
-                value = float(np.mean([run.metrics["valid"][OBJECTIVE] for run in of_trial]))
+                value = float(np.mean([run.metrics["valid"][predicts.criterion] for run in of_trial]))
                 study.tell(trial, value)
                 done[_cell(axes, trial.params)] = value
                 shown.advance()
-        frame = _frame(study, axes)
+        frame = _frame(study, axes, predicts)
     best = {axis.name: frame.iloc[0][axis.name] for axis in axes}
     source = provenance(cohort) | {"profile": profile, "method": method, "task": task, "seeds": seeds, "settings": dict(settings or {})}
     return Found(frame, _overrides(axes, best), cells, source)
 
 
 def _check_shown(cohort: Cohort, config: Config) -> None:
-    """Raises ValueError where the validation AUROC, by which cells are compared, may not be shown."""
+    """Raises ValueError where nothing can be learnt, or where the validation metric that compares cells may not be shown."""
+    for split in ("train", "valid", "test"):
+        stays = cohort.split(split, config.task, matched=config.matched)
+        if why := stays.task.lacks(stays.label.numpy(), training=split == "train"):
+            raise InputError(
+                f"{cohort.name}: the known outcomes {config.task} of the {split} stays {why}: prepare the cohort with more stays"
+            )
     stays = cohort.split("valid", config.task, matched=config.matched)
-    label = stays.label.numpy()
-    if cohort.disclosure.metrics({"n": len(label), "positives": int(label.sum()), OBJECTIVE: 0.5})[OBJECTIVE] is None:
+    if cohort.credentialed and stays.task.smallest(stays.label.numpy()) < SMALLEST:
         raise InputError(
             f"{cohort.name}: fewer than {SMALLEST} of the validation stays have a positive, or a negative, {config.task}: a search would"
             " choose by chance; prepare the cohort with more stays"
@@ -178,7 +183,8 @@ def _check_shown(cohort: Cohort, config: Config) -> None:
 def write(found: Found, out: Path) -> list[Path]:
     """Writes ``search-METHOD-TASK`` as CSV (every cell tried) and JSON (the best one and its provenance)."""
     stem = f"search-{found.provenance['method']}-{found.provenance['task']}"
-    best = {"valid_auroc": float(found.trials.iloc[0]["valid_auroc"]), "tried": len(found.trials), "cells": found.cells}
+    objective = next(str(name) for name in found.trials if str(name).startswith("valid_"))
+    best = {objective: float(found.trials.iloc[0][objective]), "tried": len(found.trials), "cells": found.cells}
     content = {"settings": found.settings, **best, "provenance": found.provenance}
     return [
         write_text(out / f"{stem}.csv", csv(found.trials).to_csv(index=False, float_format="%.6g")),
@@ -210,18 +216,20 @@ def _key(cohort: Cohort, config: Config, axes: Sequence[Parameter], seeds: int) 
 
 
 @contextmanager
-def _study(folder: Path, key: str, seed: int) -> Iterator[Study]:
+def _study(folder: Path, key: str, seed: int, task: Task) -> Iterator[Study]:
     """The state of a search, locked to one process at a time."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
+    from optuna.study import StudyDirection
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with Lock(folder / f".{key}.lock", timeout=0):
             storage = JournalStorage(JournalFileBackend(str(folder / f"{key}.log")))
-            study = optuna.create_study(storage=storage, study_name=key, direction="maximize", load_if_exists=True)
+            direction = StudyDirection.MAXIMIZE if task.chooses.higher else StudyDirection.MINIMIZE
+            study = optuna.create_study(storage=storage, study_name=key, direction=direction, load_if_exists=True)
             # a resumed search must not draw the same cells again
             study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=True)
             yield study
@@ -271,12 +279,13 @@ def _untried(axes: Sequence[Parameter], known: set[tuple[float, ...]], seed: int
     raise InputError("every cell of the grid was tried")
 
 
-def _frame(study: Study, axes: Sequence[Parameter]) -> pd.DataFrame:
+def _frame(study: Study, axes: Sequence[Parameter], task: Task) -> pd.DataFrame:
     from optuna.trial import TrialState
 
+    objective = f"valid_{task.criterion}"
     rows = [
-        {axis.name: trial.params[axis.name] for axis in axes} | {"valid_auroc": trial.value, "runs": " ".join(trial.user_attrs["runs"])}
+        {axis.name: trial.params[axis.name] for axis in axes} | {objective: trial.value, "runs": " ".join(trial.user_attrs["runs"])}
         for trial in study.get_trials(states=(TrialState.COMPLETE,))
         if "runs" in trial.user_attrs
     ]
-    return pd.DataFrame(rows).sort_values("valid_auroc", ascending=False, kind="stable", ignore_index=True)
+    return pd.DataFrame(rows).sort_values(objective, ascending=not task.chooses.higher, kind="stable", ignore_index=True)

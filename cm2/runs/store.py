@@ -26,10 +26,11 @@ from cm2.parts import carried, receive
 from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.batches import check_memory
-from cm2.runs.description import describe, measured, tokenizer_file
+from cm2.runs.description import describe, tokenizer_file
 from cm2.runs.provenance import provenance
-from cm2.runs.run import CHECKSUMS, PRETRAINING, REMEDY, WEIGHTS, Run, kept_epochs
+from cm2.runs.run import CHECKSUMS, PREDICTS, PRETRAINING, REMEDY, WEIGHTS, Run, kept_epochs
 from cm2.runs.saving import MODEL
+from cm2.tasks import Task
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -63,13 +64,17 @@ class RunStore:
     def key(self, config: Config, cohort: Cohort) -> str:
         """Key of the run, 16 hexadecimal digits: configuration, cohort, version of the method; pretrained weights and parts from outside.
 
+        Of a task that is not binary its settings as well, such as the edges of intervals of time.
+
         Raises:
-            ValueError: pretrained weights that are neither on this machine nor reachable.
+            ValueError: pretrained weights that are neither on this machine nor reachable, or a task that the cohort lacks.
         """
         method = METHODS[config.method].version if config.method in METHODS else ""
         further = "".join(f" {name} {digest}" for name, digest in starts_from(config, cohort).items())
         further += "".join(f" {name} {part}" for name, part in parts_from_outside(config, cohort).items())
-        return hashlib.sha256(f"{config.digest()} {cohort.checksum} {method}{further}".encode()).hexdigest()[:16]
+        task = cohort.task(config.task).identity
+        text = f"{config.digest()} {cohort.checksum} {method}{further}{f' {task}' if task else ''}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def find(self, config: Config, cohort: Cohort) -> Run | None:
         """The stored run, or None. A damaged one is set aside, with a warning: it is to be trained again."""
@@ -159,6 +164,8 @@ class RunStore:
         with Lock(self.root / f".{config.in_training(complete).digest()[:16]}.training.lock"):
             like = self.with_weights_of(config, cohort, complete)
             source = provenance(cohort) | ({} if like is None else {"weights": like.path.name})
+            if method.task.identity:
+                source |= {PREDICTS: method.task.described()}
             if pretrained := starts_from(config, cohort):
                 source |= {"pretrained": pretrained}
             if parts := parts_from_outside(config, cohort):
@@ -202,11 +209,9 @@ def _stays(config: Config, cohort: Cohort) -> dict[str, Stays]:
 def _check_outcomes(config: Config, cohort: Cohort, stays: Mapping[str, Stays]) -> None:
     """Raises ValueError for a split whose known outcomes are all the same, before anything is trained. It tells no count."""
     for name, split in stays.items():
-        known = split.label[~split.label.isnan()].unique()
-        if len(known) < 2:
-            value = f"are all {int(known[0])}" if len(known) else "are none"
+        if why := split.task.lacks(split.label.numpy(), training=name == "train"):
             raise InputError(
-                f"{cohort.name}: the known outcomes {config.task} of the {name} stays {value}; a method needs both there:"
+                f"{cohort.name}: the known outcomes {config.task} of the {name} stays {why}:"
                 " prepare the cohort with more stays, or choose another task"
             )
 
@@ -220,12 +225,12 @@ def _save(method: Method, config: Config, cohort: Cohort, stays: Mapping[str, St
 
     frames = {name: predictions(method, config, stays[name], progress=True) for name in ("valid", "test")}
     if not isinstance(method, FitsStays):
-        _check_collapse(config, frames["valid"]["probability"], Run(folder).history)
+        _check_collapse(config, method.task, frames["valid"], Run(folder).history)
     with replaced(folder / "predictions.parquet") as part:
         pd.concat(frames, names=["split"]).reset_index("split").to_parquet(part, index=False)
     with replaced(folder / WEIGHTS) as part:
         save_model(method, str(part))
-    metrics = {name: _metrics(frame, cohort, config.task, name) for name, frame in frames.items()}
+    metrics = {name: _metrics(frame, cohort, method.task, name) for name, frame in frames.items()}
     write_json(folder / "metrics.json", metrics)
     description = describe(config, cohort, method, frames["test"], stays["test"])
     write_json(folder / MODEL, description, ensure_ascii=False)
@@ -238,19 +243,21 @@ def _write_checksums(folder: Path) -> None:
     write_json(folder / CHECKSUMS, {path.name: file_sha256(path) for path in files})
 
 
-def _metrics(frame: pd.DataFrame, cohort: Cohort, task: str, split: str) -> dict[str, Any]:
+def _metrics(frame: pd.DataFrame, cohort: Cohort, task: Task, split: str) -> dict[str, Any]:
     """Metrics of predictions as far as they may be shown, also beside all stays of the split."""
-    found = measured(frame)
-    return cohort.disclosure.metrics(found, cohort.outcomes(task), cohort.outcomes(task, split))
+    label, predicted = task.of_frame(frame)
+    found, wholes = task.summary(label, predicted), (cohort.outcomes(task.name), cohort.outcomes(task.name, split))
+    return cohort.disclosure.metrics(found, *wholes, smallest=task.smallest(label))
 
 
-def _check_collapse(config: Config, probability: pd.Series, history: pd.DataFrame) -> None:
+def _check_collapse(config: Config, task: Task, frame: pd.DataFrame, history: pd.DataFrame) -> None:
     """Raises DivergedError for a network that predicts the same for every stay in its best epoch: its AUROC is exactly 0.5."""
-    if len(probability) > 1 and probability.nunique() == 1:
+    predicted = frame[list(task.prediction_columns)]
+    if len(predicted) > 1 and (predicted.nunique() == 1).all():
         from cm2.runs.loops import diverged
 
-        epoch = int(kept_epochs(history).index[0]) + 1 if len(history) else 1
-        raise diverged(config, epoch, "predicted probability of every validation stay", float(probability.iloc[0]))
+        epoch = int(kept_epochs(history, task).index[0]) + 1 if len(history) else 1
+        raise diverged(config, epoch, f"predicted {task.quantity} of every validation stay", float(predicted.to_numpy()[0, 0]))
 
 
 def fit(
@@ -312,7 +319,8 @@ def evaluate(
         progress: show the progress; see ``cm2.progress``.
 
     Returns:
-        The entries of ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``. Of a credentialed
+        The entries of ``metrics.json``: ``auroc``, ``auroc_low``, ``auroc_high``, ``aupr``, ..., ``n``, ``positives``; of another type of
+        task its own metrics. Of a credentialed
         cohort they are rounded, or None where fewer than ten stays could be told from them.
     """
     from cm2.runs.trainer import predictions
@@ -320,7 +328,15 @@ def evaluate(
     with Progress(f"evaluating {run.config.method} seed {run.config.seed}", show=progress):
         cohort = tokenised(cohort, run.config)
         stays = cohort.split(split, run.config.task, absent, mechanism, seed, run.config.matched)
+        task = cohort.task(run.config.task)
+        if task.identity != run.task.identity:
+            raise InputError(
+                f"{run.path}: the run predicts a {run.task.type} task, {task.name} of {cohort.name} is another; give the cohort it was"
+                " trained on"
+            )
+        if why := task.lacks(stays.label.numpy()):
+            raise InputError(f"{cohort.name}: the known outcomes {task.name} of the {split} stays {why}: choose another split")
         frame = predictions(run.load_method(cohort), run.config, stays, progress=True)
-        if not frame["probability"].between(0, 1).all():
+        if not task.plausible(task.of_frame(frame)[1]).all():
             raise InputError(f"{run.path}: its weights give no probabilities; {REMEDY}")
-        return _metrics(frame, cohort, run.config.task, split)
+        return _metrics(frame, cohort, task, split)

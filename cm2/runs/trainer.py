@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from cm2.batch import Batch
 from cm2.cohorts import Stays
+from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config, TrainConfig
 from cm2.durable import replaced
 from cm2.methods.contract import FitsStays, Method
@@ -28,7 +29,7 @@ from cm2.runs import watching
 from cm2.runs.batches import Batches, EpochSampler, loader_of, sampler_of
 from cm2.runs.callbacks import Average, Shown, StaysStopped
 from cm2.runs.checkpoints import DurableCheckpoints, pretraining_to_continue_from, read, to_continue_from
-from cm2.runs.loops import PretrainingLoop, TrainingLoop
+from cm2.runs.loops import PretrainingLoop, TrainingLoop, monitored
 from cm2.runs.resident import Resident, fit_in
 from cm2.runs.run import BEST, LAST, PRETRAINING
 
@@ -60,7 +61,7 @@ def train(
         method: initialised here from a first batch; a `FitsStays` is only fitted by its ``fit_stays``.
         config: the run's configuration; ``config.seed`` determines everything random.
         train: stays to train on.
-        valid: stays whose AUROC chooses the epoch.
+        valid: stays on which the task's criterion, such as AUROC, chooses the epoch.
         folder: receives ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt`` and ``history.csv``.
         progress: show the progress; see ``cm2.progress``.
         devices: number of processes, one per accelerator; the kind of accelerator is chosen automatically.
@@ -85,11 +86,12 @@ def train(
         order = np.random.default_rng(config.seed).permutation(len(train))
         _pretrain(method, config, batches, folder, progress, devices)
         method.initialise(train.batch(order[:INITIAL_STAYS].tolist()))
-    early = EarlyStopping("valid_auroc", mode="max", patience=config.train.patience)
+    chosen_by, mode = monitored(method.task), "max" if method.task.chooses.higher else "min"
+    early = EarlyStopping(chosen_by, mode=mode, patience=config.train.patience)
     own = [
         early,
         StaysStopped(),
-        ModelCheckpoint(place, Path(BEST).stem, "valid_auroc", mode="max", enable_version_counter=False),
+        ModelCheckpoint(place, Path(BEST).stem, chosen_by, mode=mode, enable_version_counter=False),
         ModelCheckpoint(place, Path(LAST).stem, enable_version_counter=False),
     ]
     if config.train.average:
@@ -136,16 +138,14 @@ def _in_order(batches: Batches, positions: NDArray[np.int_]) -> DataLoader[Batch
     return DataLoader(batches, sampler=blocks, batch_size=None, generator=torch.Generator())
 
 
-def _shown(progress: Progress, devices: int, auroc: bool = True) -> list[Callback]:
+def _shown(progress: Progress, devices: int, metric: bool = True) -> list[Callback]:
     """What reports to the display, which is this process's own: several processes train without a word."""
-    return [Shown(progress, auroc)] if devices == 1 else []
+    return [Shown(progress, metric)] if devices == 1 else []
 
 
 def _may_be_shown(valid: Stays) -> bool:
-    """Whether the validation AUROC tells of no fewer than ten stays of a credentialed cohort."""
-    positives = int(valid.label.nansum())
-    metrics = {"n": int((~valid.label.isnan()).sum()), "positives": positives, "auroc": 0.5}
-    return valid.cohort.disclosure.metrics(metrics)["auroc"] is not None
+    """Whether the validation metrics tell of no fewer than ten stays of a credentialed cohort."""
+    return not valid.cohort.disclosure.credentialed or valid.task.smallest(valid.label.numpy()) >= SMALLEST
 
 
 def _shown_history(rows: list[dict[str, float]], valid: Stays) -> list[dict[str, float]]:
@@ -166,12 +166,15 @@ def _save_history(rows: list[dict[str, float]], folder: Path, name: str = "histo
 
 
 def predictions(method: Method, config: Config, stays: Stays, progress: bool = False) -> pd.DataFrame:
-    """Predictions for a split: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws), in the split's order."""
+    """Predictions for a split, in its order: ``stay_id``, ``label``, ``probability`` and ``variance`` (between draws).
+
+    A task that is not binary has the columns of `cm2.tasks.Task.frame`.
+    """
     batches = loader_of(Batches(stays, raw=True), config.train, EpochSampler(len(stays), config.train.batch_size))
     with Progress("predicting", len(batches), "batch", show=progress) as shown:
         parts = _trainer(config.train, 1, callbacks=[Shown(shown)]).predict(TrainingLoop(method, config), batches) or []
-    columns = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    return pd.DataFrame(dict(zip(("stay_id", "label", "probability", "variance"), columns, strict=True)))
+    stay_id, label, predicted, variance = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return method.task.frame(stay_id, label, predicted, variance)
 
 
 def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:

@@ -4,7 +4,7 @@
 """
 
 from cm2.tasks.binary import Binary
-from cm2.tasks.contract import TASKS, Metric, Task, known_stays, task_of
+from cm2.tasks.contract import TASKS, Metric, Single, Task, known_stays, task_of
 from cm2.tasks.multiclass import Multiclass
 from cm2.tasks.multilabel import Multilabel
 from cm2.tasks.regression import Regression
@@ -17,6 +17,7 @@ __all__ = [
     "Multiclass",
     "Multilabel",
     "Regression",
+    "Single",
     "Survival",
     "Task",
     "known_stays",

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cm2 import metrics as of_probabilities
 from cm2.metrics import aupr, auroc
-from cm2.tasks.contract import Count, Metric, Task
+from cm2.tasks.contract import Count, Metric, Single, Task
 from cm2.tasks.measures import of_binary
 from cm2.tasks.scales import compact_logits, expanded_logits, mean_log_odds, start_log_odds
 
@@ -46,6 +46,15 @@ class Binary(Task):
         """AUROC, AUPR, Brier score, and sensitivity where it equals the positive predictive value."""
         return dict(METRICS)
 
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """AUROC and AUPR with their intervals, and the positives."""
+        return ("auroc", "auroc_low", "auroc_high", "aupr", "aupr_low", "aupr_high", "positives")
+
+    def strange(self, label: NDArray) -> str:
+        """As `Task.strange`; a stored label is known."""
+        return "" if np.isin(label, (0, 1)).all() else "label: expected 0 or 1"
+
     def _fits(self, column: str, values: NDArray) -> NDArray:
         return np.isin(values, (0, 1))
 
@@ -68,6 +77,11 @@ class Binary(Task):
     def _lacking(self, label: NDArray) -> str:
         known = label[~np.isnan(label)]
         return f"{f'are all {int(known[0])}' if len(known) else 'are none'}; a method needs both there"
+
+    @property
+    def identity(self) -> str:
+        """Nothing, as before there were other types."""
+        return ""
 
     def entry(self, label: NDArray, split: NDArray, splits: Iterable[str]) -> dict[str, Any]:
         """Description, and how many outcomes are positive or unknown; no type, which is what a manifest had before there were others."""
@@ -101,6 +115,10 @@ class Binary(Task):
         """AUROC and AUPR with bootstrap intervals, Brier score, ``n`` and ``positives``; see `cm2.metrics.summary`."""
         known = ~np.isnan(label)
         return of_probabilities.summary(label[known], prediction[known])
+
+    def singles(self, label: NDArray) -> list[Single]:
+        """The outcome itself."""
+        return [Single(label, 2)]
 
     def compact(self, prediction: NDArray) -> NDArray:
         """Log-odds."""

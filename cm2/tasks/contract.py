@@ -8,6 +8,7 @@ which task it has.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -38,9 +39,25 @@ class Count(NamedTuple):
     """Those of them that are of the class, have the label, or the event; None where nothing is told apart."""
 
     @property
+    def sides(self) -> tuple[int, ...]:
+        """Stays without and with it; all where nothing is told apart."""
+        return (self.n,) if self.positives is None else (self.n - self.positives, self.positives)
+
+    @property
     def smaller(self) -> int:
         """Size of the smaller side."""
-        return self.n if self.positives is None else min(self.positives, self.n - self.positives)
+        return min(self.sides)
+
+
+class Single(NamedTuple):
+    """One outcome, as programs for a single outcome take it: a task is one of them or several."""
+
+    target: NDArray
+    """``(n,)``, NaN where unknown: a class, or a number on the scale of the outputs."""
+    classes: int
+    """Number of classes; 0 for a number."""
+    constant: float | None = None
+    """The output where only one of two classes is there, from which nothing can be learnt."""
 
 
 @dataclass(frozen=True)
@@ -232,11 +249,20 @@ class Task(ABC):
         """
         counts = {name: {"known": count.n, "positives": count.positives} for name, count in self.counts(label).items()}
         unknown = int((~known_stays(label)).sum())
-        return {"description": self.description, "type": self.type, **self.settings(), "unknown": unknown, "counts": counts}
+        return {**self.described(), "unknown": unknown, "counts": counts}
 
     def settings(self) -> dict[str, Any]:
         """Entries of a manifest that this object is made of again, in addition to its description."""
         return {}
+
+    @property
+    def identity(self) -> str:
+        """What distinguishes the task from others with the same labels: a part of a run's key."""
+        return json.dumps({"type": self.type, **self.settings()}, sort_keys=True)
+
+    def described(self) -> dict[str, Any]:
+        """An entry from which `task_of` makes the task again, without counts."""
+        return {"description": self.description, "type": self.type, **self.settings()}
 
     @classmethod
     def schema(cls) -> Mapping[str, Any]:
@@ -294,7 +320,32 @@ class Task(ABC):
     def pooled(self, output: Tensor, present: Tensor) -> Tensor:
         """Outputs ``(B, outputs)`` that predict the mean prediction of the M models of ``output`` ``(B, M, outputs)`` observed."""
 
+    def singles(self, label: NDArray) -> list[Single]:
+        """Labels ``(n, *label_shape)`` as single outcomes, in the order of the outputs; empty for a task that is none of these."""
+        return []
+
     # --- metrics
+
+    range: ClassVar[str] = "numbers from 0 to 1"
+    """Of predictions, for errors."""
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """What `summary` has, without the counts: entries that every ``metrics.json`` has."""
+        return tuple(f"{name}{end}" for name in self.metrics for end in ("", "_low", "_high"))
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The metrics of `summary` that have an interval, the first two of which a sentence may quote."""
+        return tuple(name for name in self.metrics if f"{name}_low" in self.reported)
+
+    def strange(self, label: NDArray) -> str:
+        """The first column of stored labels ``(n, *label_shape)`` that holds what no label is, and what was expected; else empty."""
+        for column, values in zip(self.columns, label.reshape(len(label), -1).T, strict=True):
+            known = ~np.isnan(values)
+            if not self._fits(column, values[known]).all():
+                return f"label: expected {self.expected}"
+        return "" if known_stays(label).all() else "label: a stay has no outcome"
 
     @property
     @abstractmethod
@@ -329,6 +380,21 @@ class Task(ABC):
             interval = interval_of(metric.measure(label, prediction), share=metric.share)
             out |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
         return out | {"n": int(known_stays(label).sum())}
+
+    def frame(self, stay_id: NDArray, label: NDArray, prediction: NDArray, variance: NDArray) -> pd.DataFrame:
+        """Predictions of stays as a run stores them: ``stay_id``, and the columns of labels, predictions and variances."""
+        columns: dict[str, NDArray] = {"stay_id": stay_id}
+        for names, values in ((self.label_columns, label), (self.prediction_columns, prediction), (self.variance_columns, variance)):
+            columns |= dict(zip(names, values.reshape(len(values), -1).T, strict=True))
+        return pd.DataFrame(columns)
+
+    def of_frame(self, frame: pd.DataFrame) -> tuple[NDArray, NDArray]:
+        """Labels ``(n, *label_shape)`` and predictions ``(n,)`` or ``(n, P)`` float64 of what `frame` made."""
+        both = ((self.label_columns, self.parts), (self.prediction_columns, self.predicted))
+        label, prediction = (
+            frame[list(columns)].to_numpy(dtype=np.float64).reshape(len(frame), *((-1,) if names else ())) for columns, names in both
+        )
+        return label, prediction
 
     def plausible(self, prediction: NDArray) -> NDArray:
         """Which predictions ``(n,)`` or ``(n, P)`` are of the kind that they are to be; those outside are no result of a training."""

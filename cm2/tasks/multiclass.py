@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cm2.config.schema import plain_name
-from cm2.tasks.contract import Count, Metric, Task, distinct_names
+from cm2.tasks.contract import Count, Metric, Single, Task, distinct_names
 from cm2.tasks.measures import each_class, mean_of
 from cm2.tasks.scales import at_least_single
 
@@ -137,6 +137,11 @@ class Multiclass(Task):
     def pooled(self, output: Tensor, present: Tensor) -> Tensor:
         """Logarithms of the mean probabilities, up to a constant."""
         return torch.where(present[..., None], output.log_softmax(dim=-1), -torch.inf).logsumexp(dim=1)
+
+    def singles(self, label: NDArray) -> list[Single]:
+        """The class itself; of two classes the first output is 0, and the second the log-odds of the second."""
+        alone = [Single(label, 2, 0.0)] if len(self.classes) == 2 else []
+        return [*alone, Single(label, len(self.classes))]
 
     def compact(self, prediction: NDArray) -> NDArray:
         """Logarithms of the probabilities."""

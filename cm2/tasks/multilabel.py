@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cm2.config.schema import plain_name
-from cm2.tasks.contract import Count, Metric, Task, distinct_names
+from cm2.tasks.contract import Count, Metric, Single, Task, distinct_names
 from cm2.tasks.measures import all_labels, each_label, mean_of
 from cm2.tasks.scales import at_least_single, compact_logits, expanded_logits, mean_log_odds, start_log_odds
 
@@ -22,6 +22,11 @@ def _brier(label: NDArray, prediction: NDArray) -> NDArray:
     known = ~np.isnan(label)
     total = np.where(known, (prediction - np.nan_to_num(label)) ** 2, 0).sum(axis=1)
     return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+
+
+def _only(label: NDArray) -> float:
+    """Log-odds of a label that has one value alone, with half a stay of either more."""
+    return float(np.log((np.sum(label == 1) + 0.5) / (np.sum(label == 0) + 0.5)))
 
 
 METRICS: Mapping[str, Metric] = {
@@ -120,6 +125,10 @@ class Multilabel(Task):
     def pooled(self, output: Tensor, present: Tensor) -> Tensor:
         """Log-odds of the mean probabilities."""
         return mean_log_odds(output, present)
+
+    def singles(self, label: NDArray) -> list[Single]:
+        """Every label."""
+        return [Single(y, 2, None if {0, 1} <= set(y) else _only(y)) for y in label.T]
 
     def compact(self, prediction: NDArray) -> NDArray:
         """Log-odds."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cm2.errors import InputError
-from cm2.tasks.contract import Count, Metric, Task
+from cm2.tasks.contract import Count, Metric, Single, Task
 from cm2.tasks.measures import explained, mean_of
 from cm2.tasks.scales import at_least_single
 
@@ -66,6 +66,7 @@ class Regression(Task):
     unknown: ClassVar[float] = float("nan")
     stored: ClassVar[str] = "float64"
     expected: ClassVar[str] = "finite numbers, or NaN (unknown)"
+    range: ClassVar[str] = "finite numbers"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,6 +131,10 @@ class Regression(Task):
     def plausible(self, prediction: NDArray) -> NDArray:
         """Those that are finite."""
         return np.isfinite(prediction)
+
+    def singles(self, label: NDArray) -> list[Single]:
+        """The number in standard deviations."""
+        return [Single((label - self.mean) / self.scale, 0)]
 
     def compact(self, prediction: NDArray) -> NDArray:
         """In standard deviations."""

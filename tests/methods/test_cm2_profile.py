@@ -178,7 +178,7 @@ def test_without_imputation_a_stay_that_lacks_a_modality_has_only_its_heads():
     method, batch = build(2, **settings, impute="none").eval(), make_batch(modalities(2), present)
     zero = build(2, **settings, impute="zero").eval()
     zero.load_state_dict(method.state_dict())
-    own = torch.where(present, method.heads.logits(method.embed(batch)[0]).sigmoid(), 0).sum(1) / present.sum(1)
+    own = torch.where(present, method.heads.logits(method.embed(batch)[0])[..., 0].sigmoid(), 0).sum(1) / present.sum(1)
     complete = present.all(1)
     expected = torch.where(complete, zero.predictive(batch)[0], own)
     torch.testing.assert_close(method.predictive(batch)[0], expected)

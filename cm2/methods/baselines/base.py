@@ -1,13 +1,13 @@
-"""Base class of the baselines: single-head classifier trained by cross entropy."""
+"""Base class of the baselines: a single head, trained by the loss of the task."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config, EncoderConfig
@@ -16,21 +16,20 @@ from cm2.errors import InputError
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.text import build_released_encoder
 from cm2.methods.contract import Method
-from cm2.methods.task_loss import cross_entropy
-from cm2.metrics import aupr, auroc
 from cm2.networks.embedding import check_modalities
 from cm2.networks.encoders import Encoder
+from cm2.tasks import Task
 
 
 class Baseline(Method):
     """A method that CM² is compared with, trained by the same trainer on the same batches.
 
-    A subclass with one head implements ``logits``; one with several also overrides ``loss`` and, if no head gives the prediction,
-    ``probability``.
+    A subclass with one head implements ``logits``; one with several also overrides ``loss``. `new_head` builds one.
 
     Args:
         config: the run's configuration; ``config.baseline`` and ``config.encoder`` are read.
         modalities: the cohort's modalities, ``fewest`` or more.
+        task: what is predicted; None: a binary outcome.
 
     Raises:
         ValueError: too few modalities.
@@ -39,9 +38,13 @@ class Baseline(Method):
     variants: ClassVar[tuple[str, ...]] = ("original", "released")
     """Values of ``baseline.variant`` that differ; only one for a method that the released program lacks."""
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         self.config = config.baseline
+
+    def new_head(self, width: int) -> nn.Linear:
+        """A linear layer from vectors of this width to the outputs of the task."""
+        return nn.Linear(width, self.task.outputs)
 
     @property
     def released(self) -> bool:
@@ -54,23 +57,19 @@ class Baseline(Method):
 
     @abstractmethod
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
-
-    def probability(self, batch: Batch) -> Tensor:
-        """Probability of the outcome ``(B,)``."""
-        return self.logits(batch).sigmoid()
+        """Outputs ``(B, outputs)``: of a binary task the log-odds; see `cm2.tasks.Task`."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` (to be minimised) and ``task`` (cross entropy of the prediction), scalars averaged over the batch."""
+        """``loss`` (to be minimised) and ``task`` (loss of the prediction), scalars averaged over the batch."""
         self.check(batch)
-        task = cross_entropy(self.logits(batch), batch.label)
+        task = self.task.loss(self.logits(batch), batch.label)
         return {"loss": task, "task": task.detach()}
 
     def predictive(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Probability and its variance between draws, each ``(B,)``; baselines draw nothing, so the variance is 0."""
+        """Prediction and its variance between draws, ``(B,)`` or ``(B, P)``; baselines draw nothing, so the variance is 0."""
         self.check(batch)
-        probability = self.probability(batch).float()
-        return probability, torch.zeros_like(probability)
+        predicted = self.task.prediction(self.logits(batch)).float()
+        return predicted, torch.zeros_like(predicted)
 
     def check(self, batch: Batch) -> None:
         """Raises ValueError for a batch of other modalities."""
@@ -84,19 +83,25 @@ class Baseline(Method):
         return name
 
 
-def history_row(epoch: int, logits: Tensor, label: Tensor, valid_logits: Tensor, valid_label: Tensor) -> dict[str, float]:
+def history_row(task: Task, epoch: int, logits: Tensor, label: Tensor, valid_logits: Tensor, valid_label: Tensor) -> dict[str, float]:
     """A history's row of a method that is fitted to all stays at once.
 
     Args:
+        task: what is predicted.
         epoch: its number.
-        logits: ``(n,)`` log-odds of the training stays.
-        label: ``(n,)`` their outcomes, NaN where unknown.
+        logits: ``(n, outputs)`` of the training stays.
+        label: ``(n,)`` or ``(n, L)``, their outcomes, NaN where unknown.
         valid_logits: those of the validation stays.
         valid_label: their outcomes.
 
     Returns:
-        ``epoch``, ``train_task`` and ``valid_task`` (cross entropies), ``valid_auroc`` and ``valid_aupr``.
+        ``epoch``, ``train_task`` and ``valid_task`` (losses), and the metrics of the task, each after ``valid_``.
     """
-    truth, probability = valid_label.numpy(), valid_logits.float().sigmoid().numpy()
-    losses = {"train_task": float(cross_entropy(logits, label)), "valid_task": float(cross_entropy(valid_logits, valid_label))}
-    return {"epoch": epoch} | losses | {"valid_auroc": auroc(truth, probability), "valid_aupr": aupr(truth, probability)}
+    losses = {"train_task": float(task.loss(logits, label)), "valid_task": float(task.loss(valid_logits, valid_label))}
+    found = task.values(valid_label.double().numpy(), task.prediction(valid_logits.float()).double().numpy())
+    return {"epoch": epoch} | losses | {f"valid_{name}": value for name, value in found.items()}
+
+
+def preference(task: Task, row: Mapping[str, float]) -> tuple[float, float]:
+    """What orders rows of a history, the best one last: the task's criterion on validation stays, ties by its loss."""
+    return task.chooses.gain(row[f"valid_{task.criterion}"]), -row["valid_task"]

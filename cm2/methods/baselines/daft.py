@@ -15,6 +15,7 @@ from cm2.kinds import feature_ndim
 from cm2.methods.baselines.base import Baseline
 from cm2.networks.embedding import gather, present_values, spread
 from cm2.networks.encoders import Features
+from cm2.tasks import Task
 
 BOTTLENECK = 7
 RELEASED_CONTEXT = 16
@@ -61,6 +62,7 @@ class DAFT(Baseline):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
 
     Raises:
         ValueError: a modality to be modulated that the cohort lacks.
@@ -68,8 +70,8 @@ class DAFT(Baseline):
 
     name: ClassVar[str] = "daft"
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         preferred = "series" if self.released else "image"
         self.modulated = self.chosen(default=next((m.name for m in modalities if m.kind == preferred), self.names[0]))
         own = next(m for m in modalities if m.name == self.modulated)
@@ -79,15 +81,15 @@ class DAFT(Baseline):
         self.groups = [[name] for name in others] if self.released else [others]
         self.blocks = nn.ModuleList([self._block(group) for group in self.groups])
         self.dropout = nn.Dropout(self.config.dropout)
-        self.classifier = nn.Linear(self.encoders[self.modulated].output_dim, 1)
+        self.classifier = self.new_head(self.encoders[self.modulated].output_dim)
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
+        """Outputs of the head ``(B, outputs)``."""
         features = (
             self.encoders[self.modulated].features(present_values(batch, self.modulated)) if batch.rows[self.modulated].numel() else None
         )
         scale, shift = self._modulation(features, batch)
-        return self.classifier(self.dropout(self._pooled(features, scale, shift, batch))).squeeze(-1).float()
+        return self.classifier(self.dropout(self._pooled(features, scale, shift, batch))).float()
 
     def _block(self, group: Sequence[str]) -> AffineModulation:
         channels = self.encoders[self.modulated].feature_dim

@@ -18,22 +18,22 @@ from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.drfuse_encoders import twin_encoder
-from cm2.methods.baselines.late_fusion import mean_log_odds
 from cm2.methods.baselines.unified import zero_where_absent
-from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import present_values, spread
+from cm2.tasks import Task, known_stays
+from cm2.tasks.scales import mean_log_odds
 
 
 @dataclass(frozen=True)
 class Disentangled:
-    """Representations, attention and log-odds of a batch.
+    """Representations, attention and outputs of a batch.
 
     Args:
         shared: s_m ``(B, M, d)``, zero where missing (released: the representation of an empty value).
         distinct: r_m ``(B, M, d)``, the same where missing.
         pooled: s ``(B, d)``.
         weights: a ``(B, M + 1)``: attention to every r_m and, last, to s; 0 where missing.
-        logits: log-odds of the fused vector's head ``(B,)``.
+        logits: outputs of the fused vector's head ``(B, outputs)``.
     """
 
     shared: Tensor
@@ -52,7 +52,7 @@ class DrFuse(Baseline):
 
     .. math:: \sigma(s) = \frac{1}{|O_i|} \sum_{m \in O_i} p_m.
 
-    Attention over the observed tokens :math:`x_t \in \{r_m\} \cup \{s\}`, with a key for each outcome (here one) and the mean of the
+    Attention over the observed tokens :math:`x_t \in \{r_m\} \cup \{s\}`, with one key and the mean of the
     observed queries, gives the vector that is classified:
 
     .. math:: a = \mathrm{softmax}_t(\bar q^\top k_t / \sqrt d), \qquad \hat y = \sigma(w^\top \textstyle\sum_t a_t v_t + b).
@@ -81,6 +81,7 @@ class DrFuse(Baseline):
     Args:
         config: the run's configuration; ``baseline.embedding_dim`` is d.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
 
     Raises:
         ValueError: d is not a multiple of the transformer's heads.
@@ -88,22 +89,22 @@ class DrFuse(Baseline):
 
     name: ClassVar[str] = "drfuse"
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         dim = self.config.embedding_dim
         self.encoders = nn.ModuleDict({m.name: twin_encoder(m, config) for m in modalities})
         self.share = nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
-        self.heads = nn.ModuleDict({name: nn.Linear(dim, 1) for name in self.names})
-        self.shared_head = nn.Linear(dim, 1)
+        self.heads = nn.ModuleDict({name: self.new_head(dim) for name in self.names})
+        self.shared_head = self.new_head(dim)
         self.attention = nn.Linear(dim, 3 * dim)
-        self.classifier = nn.Linear(dim, 1)
+        self.classifier = self.new_head(dim)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Shared representations, which the loss aligns, ``(B, M, d)``, zero where missing, and the mask of observed ones ``(B, M)``."""
         return torch.where(batch.present[..., None], self._encode(batch)[0], 0), batch.present
 
     def disentangle(self, batch: Batch) -> Disentangled:
-        """Representations, attention and log-odds of every stay."""
+        """Representations, attention and outputs of every stay."""
         shared, distinct = self._encode(batch)
         pooled = mean_log_odds(shared, batch.present[..., None])
         tokens = torch.cat((distinct, pooled[:, None]), dim=1)
@@ -113,24 +114,25 @@ class DrFuse(Baseline):
         scores = (key * mean_query[:, None]).sum(dim=-1) / sqrt(key.shape[-1])
         weights = scores.masked_fill(~present, -torch.inf).softmax(dim=-1)
         fused = (weights[..., None] * value).sum(dim=1)
-        return Disentangled(shared, distinct, pooled, weights, self.classifier(fused).squeeze(-1).float())
+        return Disentangled(shared, distinct, pooled, weights, self.classifier(fused).float())
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
+        """Outputs of the fused vector's head ``(B, outputs)``."""
         return self.disentangle(batch).logits
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` (the sum of all terms and the heads' cross entropies), ``task``, ``alignment``, ``orthogonality``, ``ranking``."""
+        """``loss`` (the sum of all terms and the heads' losses), ``task``, ``alignment``, ``orthogonality``, ``ranking``."""
         self.check(batch)
         parts, label, present = self.disentangle(batch), batch.label, batch.present
-        own = [self.heads[name](parts.distinct[:, m]).squeeze(-1).float() for m, name in enumerate(self.names)]
-        each = torch.stack([*own, self.shared_head(parts.pooled).squeeze(-1).float()], dim=1)
-        task = cross_entropy(parts.logits, label)
-        heads = reduce(add, (cross_entropy(each[:, t], label, _with_shared(present)[:, t]) for t in range(each.shape[1])))
+        own = [self.heads[name](parts.distinct[:, m]).float() for m, name in enumerate(self.names)]
+        each = [*own, self.shared_head(parts.pooled).float()]
+        task = self.task.loss(parts.logits, label)
+        heads = reduce(add, (self.task.loss(x, label, _with_shared(present)[:, t]) for t, x in enumerate(each)))
         alignment = self._alignment(parts.shared.float(), present)
         cosine = F.cosine_similarity(parts.shared.float(), parts.distinct.float(), dim=-1).abs()
         orthogonality = (torch.where(present, cosine, 0).sum(dim=0) / present.sum(dim=0).clamp(min=1)).sum()
-        ranking = _ranking(parts.weights, each.detach(), label, present & ~label.isnan()[:, None])
+        errors = torch.stack([self.task.errors(x.detach(), label) for x in each], dim=1)
+        ranking = _ranking(parts.weights, errors, present & known_stays(label)[:, None])
         terms = {"task": task, "alignment": alignment, "orthogonality": orthogonality, "ranking": ranking}
         return {"loss": heads + reduce(add, terms.values()), **{name: term.detach() for name, term in terms.items()}}
 
@@ -172,8 +174,8 @@ def _divergence(s: Tensor, t: Tensor, both_outcomes: bool) -> Tensor:
     return total.sum(dim=-1)
 
 
-def _ranking(weights: Tensor, logits: Tensor, label: Tensor, present: Tensor) -> Tensor:
-    error = F.binary_cross_entropy_with_logits(logits, label.float()[:, None].expand_as(logits), reduction="none")
+def _ranking(weights: Tensor, error: Tensor, present: Tensor) -> Tensor:
+    """Of the attention ``(B, T)`` and losses ``(B, T)`` of all tokens, with the observed modalities ``(B, M)`` of stays that count."""
     several, tokens = present.sum(dim=1) > 1, _with_shared(present)
     terms = []
     for t, u in combinations(range(weights.shape[1]), 2):

@@ -19,6 +19,7 @@ from cm2.methods.baselines.base import Baseline
 from cm2.methods.baselines.states import states
 from cm2.methods.baselines.time_attention import TimeAttention, TimeEmbedding
 from cm2.networks.embedding import present_values, spread
+from cm2.tasks import Task
 
 
 class GatedSeries(nn.Module):
@@ -125,6 +126,7 @@ class Interleaved(Baseline):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
 
     Raises:
         ValueError: a width that is not a multiple of the heads.
@@ -134,8 +136,8 @@ class Interleaved(Baseline):
     version: ClassVar[str] = "2"
     variants: ClassVar[tuple[str, ...]] = ("original",)
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         sizes, dropout = self.config.interleaved, self.config.dropout
         for name in ("width", "time"):
             if (width := getattr(sizes, name)) % sizes.heads:
@@ -157,7 +159,7 @@ class Interleaved(Baseline):
         joint = sizes.width * len(self.names)
         self.residual = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Dropout(dropout), nn.Linear(joint, joint))
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(joint, 1)
+        self.classifier = self.new_head(joint)
 
     @property
     def unused_parameters(self) -> dict[str, str]:
@@ -166,14 +168,14 @@ class Interleaved(Baseline):
         return {f"grids.{name}.{part}": reason for name in self.single_positions for part in ("query", "key")}
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
+        """Outputs of the head ``(B, outputs)``."""
         scale = sqrt(self.config.interleaved.width)
         z = [self.dropout(scale * self._on_grid(batch, name) + self.position) for name in self.names]
         for block in self.blocks:
             z = block(z, batch.present)
         last = torch.stack([self.norms[name](x[:, -1]) for name, x in zip(self.names, z, strict=True)], dim=1)
         joint = torch.where(batch.present[..., None], last, 0).flatten(1)
-        return self.classifier(joint + self.residual(joint)).squeeze(-1).float()
+        return self.classifier(joint + self.residual(joint)).float()
 
     def _on_grid(self, batch: Batch, name: str) -> Tensor:
         sizes = self.config.interleaved

@@ -1,4 +1,4 @@
-"""Late fusion: a separate model per modality, their probabilities averaged."""
+"""Late fusion: a separate model per modality, their predictions averaged."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.containers import ModulesByName
 from cm2.kinds import build_encoder
 from cm2.methods.baselines.base import Baseline
-from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import present_values, spread
+from cm2.tasks import Task
 
 
 class LateFusion(Baseline):
-    """An encoder and a head per modality, trained on the stays with it; a stay's probability is the mean over its observed modalities.
+    """An encoder and a head per modality, trained on the stays with it; a stay's prediction is the mean over its observed modalities.
 
     The models exchange nothing, so a method has to beat them before its gain can be ascribed to dependence between modalities. Not in
     the paper; both variants are the same.
@@ -27,42 +26,36 @@ class LateFusion(Baseline):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
     """
 
     name: ClassVar[str] = "late_fusion"
     variants: ClassVar[tuple[str, ...]] = ("original",)
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         self.encoders = ModulesByName({m.name: build_encoder(m, config.encoder) for m in modalities})
-        self.heads = nn.ModuleDict({name: nn.Linear(encoder.output_dim, 1) for name, encoder in self.encoders.items()})
+        self.heads = nn.ModuleDict({name: self.new_head(encoder.output_dim) for name, encoder in self.encoders.items()})
         self.dropout = nn.Dropout(self.config.dropout)
 
     def each(self, batch: Batch) -> Tensor:
-        """Log-odds of every modality's model ``(B, M)``, 0 where the modality is missing."""
+        """Outputs of every modality's model ``(B, M, outputs)``, 0 where the modality is missing."""
         return torch.stack([self._one(batch, name) for name in self.names], dim=1)
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the averaged probability ``(B,)``."""
-        return mean_log_odds(self.each(batch), batch.present)
+        """Outputs ``(B, outputs)`` that predict the mean of the models' predictions."""
+        return self.task.pooled(self.each(batch), batch.present)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss``: sum over modalities of the cross entropy over the stays with them; ``task``: cross entropy of the prediction."""
+        """``loss``: sum over modalities of the loss over the stays with them; ``task``: loss of the prediction."""
         self.check(batch)
         logits = self.each(batch)
-        parts = [cross_entropy(logits[:, m], batch.label, batch.present[:, m]) for m in range(len(self.names))]
-        task = cross_entropy(mean_log_odds(logits.detach(), batch.present), batch.label)
+        parts = [self.task.loss(logits[:, m], batch.label, batch.present[:, m]) for m in range(len(self.names))]
+        task = self.task.loss(self.task.pooled(logits.detach(), batch.present), batch.label)
         return {"loss": torch.stack(parts).sum(), "task": task}
 
     def _one(self, batch: Batch, name: str) -> Tensor:
         if batch.rows[name].numel() == 0:
-            return batch.label.new_zeros(len(batch), dtype=torch.float32)
+            return batch.label.new_zeros(len(batch), self.task.outputs, dtype=torch.float32)
         z = self.encoders[name](present_values(batch, name))
-        return spread(self.heads[name](self.dropout(z)).squeeze(-1).float(), batch, name)
-
-
-def mean_log_odds(logits: Tensor, present: Tensor) -> Tensor:
-    """Log-odds of the mean probability of the observed modalities, ``(B, M)`` and ``(B, M)`` to ``(B,)``; accurate near 0 and 1."""
-    one = torch.where(present, logsigmoid(logits), -torch.inf).logsumexp(dim=1)
-    zero = torch.where(present, logsigmoid(-logits), -torch.inf).logsumexp(dim=1)
-    return one - zero
+        return spread(self.heads[name](self.dropout(z)).float(), batch, name)

@@ -1,4 +1,4 @@
-"""The linear-Gaussian reference: canonical analysis of plain summaries, and a logistic regression."""
+"""The linear-Gaussian reference: canonical analysis of plain summaries, and a regression."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from cm2.methods.baselines.standardised import TINY, Standardised
 from cm2.methods.baselines.summaries import Summaries, chunks
 from cm2.methods.contract import Stays
 from cm2.methods.task_loss import check_outcomes
+from cm2.tasks import Task
 
 DIRECTIONS = 16
 """Canonical directions of each modality, at most."""
@@ -30,11 +31,11 @@ SHRINKAGE = 0.02
 
 
 class Linear(Baseline):
-    r"""What linear algebra makes of the columns of ``Summaries``: principal components, canonical correlations, logistic regression.
+    r"""What linear algebra makes of the columns of ``Summaries``: principal components, canonical correlations, regression.
 
     The embedding of a modality holds the leading principal components of its columns, whitened on the training stays. The joint
     distribution of all embeddings is Gaussian, with cross-covariances along the `DIRECTIONS` strongest canonical directions (link
-    ``vector``, fitted by `cm2.joint.CopulaJoint.fit`). An outcome's log-odds are linear in the embeddings of all modalities, missing
+    ``vector``, fitted by `cm2.joint.CopulaJoint.fit`). The outputs are linear in the embeddings of all modalities, missing
     ones replaced by their mean given the observed ones: :math:`b + \sum_m w_m^\top E[z_m \mid z_O]`.
 
     No network and no epochs: what it reaches in alignment, imputation and prediction is what every network is to be held against.
@@ -46,14 +47,15 @@ class Linear(Baseline):
     Args:
         config: the run's configuration; ``embedding_dim`` and ``tree_tokens`` of ``config.baseline`` are read.
         modalities: the cohort's modalities, one or more; of a single one there is no joint distribution.
+        task: what is predicted; None: a binary outcome.
     """
 
     name: ClassVar[str] = "linear"
     variants: ClassVar[tuple[str, ...]] = ("original",)
     fewest = 1
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         self.seed = config.seed
         self.summaries = Summaries(modalities, self.config.tree_tokens)
         width = min(self.config.embedding_dim, *self.summaries.widths)
@@ -69,30 +71,30 @@ class Linear(Baseline):
             marginals = [GaussianMixture(1, width, covariance="full") for _ in self.names]
             copula = Gaussian(count).side_by_side(directions)
             self.joint = CopulaJoint(copula, marginals, link="vector", directions=directions).requires_grad_(False).to(device)
-        self.classifier = nn.Linear(count * width, 1, device=device, dtype=torch.float64).requires_grad_(False)
+        self.classifier = nn.Linear(count * width, self.task.outputs, device=device, dtype=torch.float64).requires_grad_(False)
 
     def fit_stays(self, train: Stays, valid: Stays) -> list[dict[str, float]]:
-        """Fits components, joint distribution and classifier; C is chosen by validation AUROC, ties by cross entropy.
+        """Fits components, joint distribution and classifier; C is chosen by the task's criterion on validation stays, ties by its loss.
 
         Args:
             train: stays to fit to; of those whose outcome is unknown, components and joint distribution.
             valid: stays to choose C on.
 
         Returns:
-            One row: ``epoch``, ``train_task``, ``valid_task``, ``valid_auroc``, ``valid_aupr``, ``inverse_penalty`` (C), and of the
+            One row: ``epoch``, ``train_task``, ``valid_task``, metrics after ``valid_``, ``inverse_penalty`` (C), and of the
             joint distribution ``law_nats`` and `cm2.joint.diagnostics.describe`.
 
         Raises:
-            ValueError: training stays that all have the same outcome, a modality whose columns do not vary over them, or one that fewer
-                than five of them have together with another one.
+            ValueError: training stays from which the task cannot be learnt, a modality whose columns do not vary over them, or one that
+                fewer than five of them have together with another one.
         """
-        check_outcomes(self.name, train.label)
+        check_outcomes(self.name, self.task, train.label)
         self.summaries.choose_tokens(chunks(train))
         self._fit_components(train)
         z, present = self._embeddings(train)
         law = self._fit_law(z, present)
         filled, valid_filled = self._fill(z, present), self._fill(*self._embeddings(valid))
-        return [fit_logistic(self.classifier, filled, train.label, valid_filled, valid.label) | law]
+        return [fit_logistic(self.task, self.classifier, filled, train.label, valid_filled, valid.label) | law]
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Whitened principal components.
@@ -109,8 +111,8 @@ class Linear(Baseline):
         return torch.where(batch.present[..., None], z, 0).float(), batch.present
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
-        return self.classifier(self._fill(*self.embed(batch))).squeeze(1).float()
+        """Outputs ``(B, outputs)``."""
+        return self.classifier(self._fill(*self.embed(batch))).float()
 
     def embedding_law(self) -> CopulaJoint | None:
         """Joint distribution of the embeddings; None with one modality."""

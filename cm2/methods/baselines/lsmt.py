@@ -20,6 +20,7 @@ from cm2.methods.baselines.lsmt_tokens import LatentTokens, PatchTokens
 from cm2.methods.baselines.states import states
 from cm2.networks.embedding import present_values, spread
 from cm2.networks.encoders import FeatureNetwork
+from cm2.tasks import Task
 
 
 class TokenBlock(nn.Module):
@@ -65,6 +66,7 @@ class LSMT(Baseline):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
 
     Raises:
         ValueError: images that are not a multiple of the patches, or a width that is not a multiple of its heads.
@@ -73,8 +75,8 @@ class LSMT(Baseline):
     name: ClassVar[str] = "lsmt"
     variants: ClassVar[tuple[str, ...]] = ("original",)
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         sizes = self.config.lsmt
         self.encoders = ModulesByName({m.name: _token_encoder(m, config) for m in modalities})
         self.projections = nn.ModuleDict({name: nn.Linear(encoder.feature_dim, sizes.width) for name, encoder in self.encoders.items()})
@@ -83,7 +85,7 @@ class LSMT(Baseline):
         self.blocks = nn.ModuleList([TokenBlock(sizes) for _ in range(sizes.layers)])
         self.norm = nn.LayerNorm(sizes.width)
         self.dropout = nn.Dropout(self.config.dropout)
-        self.classifier = nn.Linear(sizes.width, 1)
+        self.classifier = self.new_head(sizes.width)
 
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The class token and every modality's tokens ``(B, L, width)``, and their mask ``(B, L)``."""
@@ -94,11 +96,11 @@ class LSMT(Baseline):
         return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
+        """Outputs of the head ``(B, outputs)``."""
         tokens, mask = self.tokens(batch)
         for block in self.blocks:
             tokens = block(tokens, mask)
-        return self.classifier(self.dropout(self.norm(tokens[:, 0]))).squeeze(-1).float()
+        return self.classifier(self.dropout(self.norm(tokens[:, 0]))).float()
 
     def _tokens_of(self, batch: Batch, m: int, name: str) -> tuple[Tensor, Tensor]:
         tokens, mask = states(self.encoders[name], present_values(batch, name))

@@ -14,6 +14,7 @@ from cm2.methods.contract import Pretraining
 from cm2.methods.pretraining import SeparateObjective
 from cm2.networks.embedding import ModalityEmbeddings
 from cm2.networks.fusion import LSTMFusion
+from cm2.tasks import Task
 
 RELEASED_LENGTH = 2
 
@@ -34,24 +35,25 @@ class MedFuse(Baseline):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
     """
 
     name: ClassVar[str] = "medfuse"
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         dim = self.config.embedding_dim
         self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.build_encoder, always_project=False)
         self.fusion = LSTMFusion(dim, self.config.fusion_hidden, layers=1)
         self.dropout = nn.Dropout(self.config.dropout)
-        self.classifier = nn.Linear(self.fusion.output_dim, 1)
+        self.classifier = self.new_head(self.fusion.output_dim)
         self.rate = config.train.learning_rate
 
     def pretraining(self) -> Pretraining | None:
         """Every encoder with a classifier of its own, if ``pretrain_epochs`` is not 0."""
         if not self.config.pretrain_epochs:
             return None
-        objective = SeparateObjective(self.embed, len(self.names), self.embeddings.dim)
+        objective = SeparateObjective(self.embed, len(self.names), self.embeddings.dim, self.task)
         return Pretraining(objective, self.config.pretrain_epochs, self.rate, reads_outcomes=True)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -59,7 +61,7 @@ class MedFuse(Baseline):
         return self.embeddings(batch), batch.present
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
+        """Outputs of the head ``(B, outputs)``."""
         z, present = self.embed(batch)
         read = present & (present.cumsum(dim=1) <= RELEASED_LENGTH) if self.released else present
-        return self.classifier(self.dropout(self.fusion(z, read))).squeeze(-1).float()
+        return self.classifier(self.dropout(self.fusion(z, read))).float()

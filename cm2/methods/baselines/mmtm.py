@@ -12,9 +12,9 @@ from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.containers import ModulesByName
 from cm2.methods.baselines.base import Baseline
-from cm2.methods.task_loss import cross_entropy
 from cm2.networks.embedding import gather, present_values, spread
 from cm2.networks.encoders import Features
+from cm2.tasks import Task
 
 
 class ChannelGates(nn.Module):
@@ -61,37 +61,38 @@ class MMTM(Baseline):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
     """
 
     name: ClassVar[str] = "mmtm"
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         self.first = next((m.name for m in modalities if m.kind == "series"), self.names[0])
         self.encoders = ModulesByName({m.name: self.build_encoder(m, config.encoder) for m in modalities})
         others = [name for name in self.names if name != self.first]
         self.groups = [(name, self.first) for name in others] if self.released else [self.names]
         self.units = nn.ModuleList([self._unit(group) for group in self.groups])
         widths = {name: encoder.output_dim for name, encoder in self.encoders.items()}
-        self.heads = nn.ModuleDict({name: nn.Linear(width, 1) for name, width in widths.items()})
+        self.heads = nn.ModuleDict({name: self.new_head(width) for name, width in widths.items()})
         self.dropout = nn.Dropout(self.config.dropout)
         if self.released:
             self.widen = nn.Linear(widths[self.first], self.config.fusion_hidden)
-            self.joint = nn.Linear(self.config.fusion_hidden + sum(widths[name] for name in others), 1)
+            self.joint = self.new_head(self.config.fusion_hidden + sum(widths[name] for name in others))
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
+        """Outputs ``(B, outputs)``."""
         return self._predicted(batch, self.embed_each(batch))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of the prediction; in the released variant also of every modality's head."""
+        """Loss of the prediction; in the released variant also of every modality's head."""
         self.check(batch)
         vectors = self.embed_each(batch)
-        task = cross_entropy(self._predicted(batch, vectors), batch.label)
+        task = self.task.loss(self._predicted(batch, vectors), batch.label)
         loss = task
         if self.released:
             own = self._own(vectors)
-            loss = task + sum(cross_entropy(own[:, m], batch.label, batch.present[:, m]) for m in range(len(self.names)))
+            loss = task + sum(self.task.loss(own[:, m], batch.label, batch.present[:, m]) for m in range(len(self.names)))
         return {"loss": loss, "task": task.detach()}
 
     def embed_each(self, batch: Batch) -> dict[str, Tensor]:
@@ -122,11 +123,11 @@ class MMTM(Baseline):
         return spread(encoder.pool(gated).float(), batch, name)
 
     def _own(self, vectors: dict[str, Tensor]) -> Tensor:
-        return torch.cat([self.heads[name](self.dropout(vectors[name])).float() for name in self.names], dim=1)
+        return torch.stack([self.heads[name](self.dropout(vectors[name])).float() for name in self.names], dim=1)
 
     def _predicted(self, batch: Batch, vectors: dict[str, Tensor]) -> Tensor:
         if not self.released:
-            own = torch.where(batch.present, self._own(vectors), 0)
-            return own.sum(dim=1) / batch.present.sum(dim=1)
+            own = torch.where(batch.present[..., None], self._own(vectors), 0)
+            return own.sum(dim=1) / batch.present.sum(dim=1, keepdim=True)
         parts = [self.widen(vector) if name == self.first else vector for name, vector in vectors.items()]
-        return self.joint(self.dropout(torch.cat(parts, dim=1))).squeeze(-1).float()
+        return self.joint(self.dropout(torch.cat(parts, dim=1))).float()

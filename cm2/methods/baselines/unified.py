@@ -12,6 +12,7 @@ from cm2.batch import Batch, Modality, Value
 from cm2.config import Config
 from cm2.methods.baselines.base import Baseline
 from cm2.networks.embedding import ModalityEmbeddings
+from cm2.tasks import Task
 
 
 class Unified(Baseline):
@@ -27,16 +28,17 @@ class Unified(Baseline):
     Args:
         config: the run's configuration.
         modalities: two or more modalities of the cohort.
+        task: what is predicted; None: a binary outcome.
     """
 
     name: ClassVar[str] = "unified"
 
-    def __init__(self, config: Config, modalities: Sequence[Modality]) -> None:
-        super().__init__(config, modalities)
+    def __init__(self, config: Config, modalities: Sequence[Modality], task: Task | None = None) -> None:
+        super().__init__(config, modalities, task)
         dim = self.config.embedding_dim
         self.embeddings = ModalityEmbeddings(modalities, config.encoder, dim, self.build_encoder, always_project=False)
         self.dropout = nn.Dropout(self.config.dropout)
-        self.classifier = nn.Linear(dim * len(modalities), 1)
+        self.classifier = self.new_head(dim * len(modalities))
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings ``(B, M, d)`` and the mask of observed modalities ``(B, M)``."""
@@ -48,8 +50,8 @@ class Unified(Baseline):
         return torch.stack(columns, dim=1), batch.present
 
     def logits(self, batch: Batch) -> Tensor:
-        """Log-odds of the outcome ``(B,)``."""
-        return self.classifier(self.dropout(self.embed(batch)[0].flatten(1))).squeeze(-1).float()
+        """Outputs of the head ``(B, outputs)``."""
+        return self.classifier(self.dropout(self.embed(batch)[0].flatten(1))).float()
 
 
 def zero_where_absent(value: Value, present: Tensor) -> Value:

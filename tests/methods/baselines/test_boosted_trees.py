@@ -62,7 +62,7 @@ def test_validation_stays_choose_the_rounds():
 def test_one_outcome_is_refused():
     batch = make_batch(MIXED[3], stays=20)
     stays = BatchStays(Batch(batch.values, batch.present, torch.zeros(20), batch.stay_id), MIXED[3])
-    with pytest.raises(ValueError, match="all 20 training stays have the outcome 0"):
+    with pytest.raises(ValueError, match="outcomes of all 20 training stays are all 0"):
         build("boosted_trees", MIXED[3]).fit_stays(stays, stays)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from cm2.methods.baselines.drfuse import _divergence, _ranking
-from cm2.methods.baselines.late_fusion import mean_log_odds
+from cm2.tasks.scales import mean_log_odds
 from tests.methods.baselines.cases import IMAGE, MIXED, SERIES, build, make_batch
 
 EVERY = torch.ones(3, 2, dtype=torch.bool)
@@ -37,11 +37,12 @@ def test_the_divergence_is_that_of_bernoulli_laws():
 def test_the_better_token_should_weigh_more():
     label = torch.tensor([1.0, 1.0, 0.0])
     logits = torch.tensor([[2.0, -1.0, 0.0]]).expand(3, 3)  # the first token is best for outcome 1, the second for 0
+    errors = F.binary_cross_entropy_with_logits(logits, label[:, None].expand(3, 3), reduction="none")
     weights = torch.tensor([[0.1, 0.6, 0.3]]).expand(3, 3)
     margin = torch.stack([weights[0, 1] - weights[0, 0], weights[0, 2] - weights[0, 0], weights[0, 1] - weights[0, 2]])
-    torch.testing.assert_close(_ranking(weights, logits, label, EVERY), margin.mean())
+    torch.testing.assert_close(_ranking(weights, errors, EVERY), margin.mean())
     alone = torch.tensor([[True, False]]).expand(3, 2)
-    assert _ranking(weights, logits, label, alone) == 0, "a stay with one modality has nothing to rank"
+    assert _ranking(weights, errors, alone) == 0, "a stay with one modality has nothing to rank"
 
 
 @pytest.mark.parametrize("variant", ["original", "released"])
