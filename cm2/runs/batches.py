@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -155,3 +156,23 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, indices: list[int]) -> Batch:
         return self.stays.raw(indices) if self.raw else self.stays.batch(indices)
+
+
+class InOrder:
+    """Large batches of the stays at some positions, in their order; can be read more than once, and travels to other processes.
+
+    A `DataLoader` would bring a random generator along, which this needs none of: two of them in one object cannot be sent to a process
+    that is spawned.
+
+    Args:
+        batches: stays by lists of positions.
+        positions: ``(n,)`` positions in the split.
+        size: largest number of stays in a batch.
+    """
+
+    def __init__(self, batches: Batches, positions: NDArray[np.int_], size: int = 512) -> None:
+        self.batches = batches
+        self.blocks = [positions[start : start + size].tolist() for start in range(0, len(positions), size)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.batches[block] for block in self.blocks)

@@ -15,10 +15,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
-from cm2.batch import Batch
 from cm2.cohorts import Stays
 from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config, TrainConfig
@@ -26,7 +23,7 @@ from cm2.durable import replaced
 from cm2.methods.contract import FitsStays, Method
 from cm2.progress import Progress
 from cm2.runs import watching
-from cm2.runs.batches import Batches, EpochSampler, loader_of, sampler_of
+from cm2.runs.batches import Batches, EpochSampler, InOrder, loader_of, sampler_of
 from cm2.runs.callbacks import Average, Shown, StaysStopped
 from cm2.runs.checkpoints import DurableCheckpoints, pretraining_to_continue_from, read, to_continue_from
 from cm2.runs.loops import PretrainingLoop, TrainingLoop, monitored
@@ -38,7 +35,6 @@ VALID = "valid_"
 """How columns of a history begin that are computed on validation stays."""
 DESCRIBED = 2_048
 """Largest number of training stays, spread evenly, beside which a law that follows gradient steps is described in every epoch."""
-_REFIT = 512
 
 
 def train(
@@ -80,7 +76,7 @@ def train(
     sampler = sampler_of(train, config.train, config.seed)
     # every process reads all stays: what is fitted to them must not differ
     some = np.linspace(0, len(train) - 1, min(len(train), DESCRIBED)).round().astype(int)
-    everyone, spread = (_in_order(batches, rows) for rows in (np.arange(len(train)), some))
+    everyone, spread = (InOrder(batches, rows) for rows in (np.arange(len(train)), some))
     loop = TrainingLoop(method, config, sampler, everyone, spread, shown=partial(_shown_row, valid))
     if resumed is None:
         order = np.random.default_rng(config.seed).permutation(len(train))
@@ -130,12 +126,6 @@ def _pretrain(method: Method, config: Config, batches: Batches, folder: Path, pr
     stored = read(place / PRETRAINING)
     loop.load_state_dict(stored["state_dict"])
     _save_history(stored["history"], folder, "pretraining.csv")
-
-
-def _in_order(batches: Batches, positions: NDArray[np.int_]) -> DataLoader[Batch]:
-    """Large batches of the stays at these positions, in their order; reading them draws no number from torch's global generator."""
-    blocks = [positions[start : start + _REFIT].tolist() for start in range(0, len(positions), _REFIT)]
-    return DataLoader(batches, sampler=blocks, batch_size=None, generator=torch.Generator())
 
 
 def _shown(progress: Progress, devices: int, metric: bool = True) -> list[Callback]:
