@@ -217,7 +217,14 @@ def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
     for task in tasks:
         if task not in known:
             raise InputError(f"the cohort {cohort.name} has no task {task!r}; {choose(task, known)}")
-    return {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
+    chosen = {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
+    others = [name for name in chosen.values() if cohort.task(name).identity]
+    if others and (tasks or len(others) == len(chosen)):
+        raise InputError(
+            f"{others[0]} is a {cohort.task(others[0]).type} task, and tables compare methods by AUROC and AUPR of binary outcomes; choose"
+            " a binary task of the cohort, or train its methods with `cm2 train`, which shows the metrics of the task with their intervals"
+        )
+    return {heading: task for heading, task in chosen.items() if task not in others}
 
 
 def _check_splits(entries: Sequence[Entry], cohort: Cohort) -> None:

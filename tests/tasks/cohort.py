@@ -21,7 +21,7 @@ def prepared(kinds=tuple(TASKS), n=N, **changes) -> PreparedCohort:
     rng = np.random.default_rng(0)
     modalities = {
         "series": PreparedModality("series", rng.normal(size=(n, 4, 2)), np.ones(n, dtype=bool), ["a", "b"], ["1", "1"]),
-        "vector": PreparedModality("vector", rng.normal(size=(n, 3)), np.arange(n) % 3 > 0, ["x", "y", "z"], ["1", "1", "1"]),
+        "vector": PreparedModality("vector", rng.normal(size=(n, 3)), np.arange(n) % 5 > 0, ["x", "y", "z"], ["1", "1", "1"]),
     }
     tasks = {TASKS[kind].name: TASKS[kind] for kind in kinds}
     flow = [{"step": "stays", "stays": n, "dropped": 0, "note": ""}]
