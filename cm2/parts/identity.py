@@ -60,7 +60,7 @@ def source(part: Any) -> str:
 
 def code(part: Any) -> str:
     """SHA-256 of the compiled code of a class or function and of what it uses of the module that defines it."""
-    return _sha256("\n".join(_told(part, part.__module__, set())))
+    return _sha256("\n".join(_told(part, part.__module__, {})))
 
 
 def _sha256(text: str) -> str:
@@ -113,12 +113,12 @@ def _neighbour(name: str, importer: str, file: Path) -> Path | None:
     return None
 
 
-def _told(thing: Any, module: str, seen: set[int]) -> Iterator[str]:
+def _told(thing: Any, module: str, seen: dict[int, Any]) -> Iterator[str]:
     """Lines that differ when a thing does; what other modules define is only named."""
     if id(thing) in seen and not isinstance(thing, _PLAIN):
         yield "again"
         return
-    seen.add(id(thing))
+    seen[id(thing)] = thing  # kept alive: the number of a thing that is gone is given to another
     if isinstance(thing, _PLAIN):
         yield repr(thing)
     elif isinstance(thing, staticmethod | classmethod):
@@ -154,7 +154,7 @@ def _told(thing: Any, module: str, seen: set[int]) -> Iterator[str]:
         yield from _of_value(thing)
 
 
-def _of_function(function: FunctionType, module: str, seen: set[int]) -> Iterator[str]:
+def _of_function(function: FunctionType, module: str, seen: dict[int, Any]) -> Iterator[str]:
     yield from _told(function.__code__, module, seen)
     yield from _told(function.__defaults__ or (), module, seen)
     yield from _told(function.__kwdefaults__ or {}, module, seen)

@@ -49,6 +49,19 @@ def test_a_cell_run_again_is_the_same_part_and_other_code_another_one():
     assert len({identity(space["Mine"]) for space in others} | {identity(first)}) == 7
 
 
+def test_what_was_freed_meanwhile_does_not_count():
+    """Objects are told apart by their place in memory, which the next one gets once the first is gone."""
+    text = "def make(modality, width=8):\n    return nn.Sequential(*[helper(i) for i in range(3)])\n"
+    helpers = "def helper(x, *, y=2):\n    return other(x, (y, 1.5))\ndef other(x, y):\n    return lambda: {x: [y, GAIN]}\n"
+    found = set()
+    for gain in [2.0, 3.0] * 20:
+        made = cell(helpers + f"GAIN = {gain}\n" + text)["make"]
+        rubbish = [[str(i), (i, float(i))] for i in range(gain.__hash__() % 7 * 10)]
+        found.add(code(made))
+        del rubbish
+    assert len(found) == 2
+
+
 def test_weights_that_a_function_holds_count():
     def held(seed):
         torch.manual_seed(seed)
