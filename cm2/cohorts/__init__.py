@@ -5,8 +5,7 @@ index. Arrays, tensors and lists, and frames without ids, are in the order of th
 ``datasets`` become data of pandas. The type of a value tells what it is; to say otherwise, and for options, give one of these objects:
 
 * `Table`: a frame with one row for each id, an array ``(n,)`` or ``(n, F)``;
-* `TimeSeries`: a frame with several rows for each id and a column ``time``, an array ``(n, T, F)``, a list of arrays ``(T_i, F)`` or of
-  pairs ``(times, values)``;
+* `TimeSeries`: a frame with rows for each id and a column ``time``, an array ``(n, T, F)``, arrays ``(T_i, F)``, pairs ``(times, values)``;
 * `Images`: arrays ``(n, H, W)`` of uint8, ``(n, H, W, 3)`` or ``(n, 3, H, W)``, images of PIL, paths;
 * `Texts`: strings, lists of strings (several documents), a frame with several texts for each id.
 

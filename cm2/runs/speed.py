@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from cm2.config import TrainConfig
 from cm2.escape import one_line
@@ -27,13 +29,8 @@ def quicken(method: Method, config: TrainConfig, device: torch.device) -> None:
     if config.channels_last:
         for convolution in _convolutions(method):
             _lay_out(convolution.weight, torch.channels_last)
-    if config.compile and (parts := list(_compilable(method))):
-        if reason := why_not_compiled(device):
-            warnings.warn(f"train.compile: torch cannot compile here ({reason}); the networks run as they are", stacklevel=2)
-            return
-        for part in parts:
-            part.compile(**COMPILER)
-            part._compiled_call_impl = _or_as_it_is(part, part._compiled_call_impl)
+    if config.compile:
+        _compile(method, device)
 
 
 def slacken(method: Method) -> None:
@@ -44,7 +41,30 @@ def slacken(method: Method) -> None:
         part._compiled_call_impl = None
 
 
+@contextmanager
+def checks_kept() -> Iterator[None]:
+    """Keeps the checks of `torch.distributions`, which torch's compiler turns off for the whole process when it is first used."""
+    before = Distribution._validate_args
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+@checks_kept()
+def _compile(method: Method, device: torch.device) -> None:
+    if not (parts := list(_compilable(method))):
+        return
+    if reason := why_not_compiled(device):
+        warnings.warn(f"train.compile: torch cannot compile here ({reason}); the networks run as they are", stacklevel=4)
+        return
+    for part in parts:
+        part.compile(**COMPILER)
+        part._compiled_call_impl = _or_as_it_is(part, part._compiled_call_impl)
+
+
 @cache
+@checks_kept()
 def why_not_compiled(device: torch.device) -> str:
     """What keeps torch from compiling for a device, in a few words; empty if nothing does. Compiles a small function to find out."""
     x = torch.ones(4, 4, device=device, requires_grad=True)

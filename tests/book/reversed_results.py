@@ -42,13 +42,15 @@ def _reversed(cell: dict, base: dict | None, masked: bool) -> dict:
         return cell
     about = base["value"]
     # where a seed masks alike for all rows, seeds are compared in pairs
-    paired = masked and len(base["seeds"]) == len(cell["seeds"])
+    paired = masked and len(base.get("seeds", [])) == len(cell.get("seeds", []))
     out = cell | {
         "value": _mirrored(cell["value"], about),
         "low": _mirrored(cell["high"], about) if cell.get("high") is not None else None,
         "high": _mirrored(cell["low"], about) if cell.get("low") is not None else None,
-        "seeds": [_mirrored(seed, other) for seed, other in zip(cell["seeds"], base["seeds"] if paired else _all(about), strict=False)],
-        "stays": [[_mirrored(high, about), _mirrored(low, about)] for low, high in cell["stays"]],
+        "seeds": [
+            _mirrored(seed, other) for seed, other in zip(cell.get("seeds", []), base["seeds"] if paired else _all(about), strict=False)
+        ],
+        "stays": [[_mirrored(high, about), _mirrored(low, about)] for low, high in cell.get("stays", [])],
     }
     return out | ({"difference": _negated(cell["difference"])} if cell.get("difference") else {})
 

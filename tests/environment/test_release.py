@@ -48,7 +48,7 @@ def installed(built, tmp_path_factory) -> Path:
 def test_there_is_one_version():
     citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert {cm2.__version__, metadata.version("cm2"), citation[1]} == {PROJECT["version"]}
-    words = [re.findall(r"__version__ *=|version *= *[\"']\d", path.read_text()) for path in (ROOT / "cm2").rglob("*.py")]
+    words = [re.findall(r"__version__ *=|version *= *[\"']\d+\.\d", path.read_text()) for path in (ROOT / "cm2").rglob("*.py")]
     assert not any(words), "the version stands in pyproject.toml"
 
 

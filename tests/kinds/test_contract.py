@@ -97,7 +97,7 @@ def test_its_encoder_reads_it(form, tmp_path):
 @every_form
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_takes_it(form, method, tmp_path):
-    config = Config.from_profile("smoke", {"method": method})
+    config = Config.from_profile("smoke", {"method": method, "task": "death"})
     cohort = tokenised(write_form(tmp_path / "c", form)[1], config)
     probability, _ = build_method(config, cohort).predictive(cohort.split("train", "death").batch(range(6)))
     assert probability.shape == (6,) and ((probability >= 0) & (probability <= 1)).all()

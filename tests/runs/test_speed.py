@@ -177,3 +177,12 @@ def test_parts_to_compile_are_those_of_images_and_texts(every):
     method = build_method(config_of(), tokenised(every, config_of()))
     found = list(speed._compilable(method))
     assert len(found) == 2 and any(part is m.bert for part in found for m in method.modules() if isinstance(m, TextEncoder))
+
+
+def test_compiling_leaves_the_checks_of_distributions_on():
+    """torch turns them off when it first compiles, for all of the process."""
+    with speed.checks_kept():
+        torch.distributions.Distribution.set_default_validate_args(False)
+    assert torch.distributions.Distribution._validate_args
+    speed.why_not_compiled.__wrapped__(torch.device("cpu"))
+    assert torch.distributions.Distribution._validate_args
