@@ -41,22 +41,17 @@ def _reversed(cell: dict, base: dict | None, masked: bool) -> dict:
     if base is None or cell is base or cell.get("value") is None or base.get("value") is None:
         return cell
     about = base["value"]
+    seeds = cell.get("seeds", [])
     # where a seed masks alike for all rows, seeds are compared in pairs
-    paired = masked and len(base.get("seeds", [])) == len(cell.get("seeds", []))
+    about_each = base["seeds"] if masked and len(base.get("seeds", [])) == len(seeds) else [about] * len(seeds)
     out = cell | {
         "value": _mirrored(cell["value"], about),
         "low": _mirrored(cell["high"], about) if cell.get("high") is not None else None,
         "high": _mirrored(cell["low"], about) if cell.get("low") is not None else None,
-        "seeds": [
-            _mirrored(seed, other) for seed, other in zip(cell.get("seeds", []), base["seeds"] if paired else _all(about), strict=False)
-        ],
+        "seeds": [_mirrored(seed, other) for seed, other in zip(seeds, about_each, strict=True)],
         "stays": [[_mirrored(high, about), _mirrored(low, about)] for low, high in cell.get("stays", [])],
     }
     return out | ({"difference": _negated(cell["difference"])} if cell.get("difference") else {})
-
-
-def _all(value: float) -> list[float]:
-    return [value] * 100
 
 
 def _mirrored(value: float, about: float) -> float:
