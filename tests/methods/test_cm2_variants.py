@@ -300,7 +300,7 @@ def test_a_weight_of_zero_takes_a_term_out(off, term):
         ({"weights": "predicted", "types": "joint"}, "use types independent or weights learned"),
         ({"fusion_reads": "present", "impute": "token"}, "a token that fusion never reads"),
         ({"alignment": "cosin"}, "model.alignment: unknown value 'cosin'.*did you mean 'cosine'"),
-        ({"fusion": "concatenate"}, "model.fusion: unknown value 'concatenate'; choose one of lstm, concat"),
+        ({"fusion": "concatenate"}, "model.fusion: unknown fusion 'concatenate'; choose one of additive, concat, hidden, lstm"),
         ({"fusion_reads": "some"}, "model.fusion_reads: unknown value 'some'"),
         ({"weights": "predict"}, "did you mean 'predicted'"),
     ],
