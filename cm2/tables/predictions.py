@@ -11,8 +11,9 @@ probability itself to float16 moved them by up to 0.001 and 0.01, because number
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from cm2.escape import one_line
 from cm2.runs.run import Run
 
 FORMAT = 1
-SCHEMA = {"format": int, "tasks": {"*": str}, "same": {"*": str}}
+SCHEMA = {"format": int, "tasks": {"*": str}, "same": {"*": str}, "law_distance?": {"*": float}}
 """What its metadata hold; see `cm2.config.schema`."""
 AGAIN = "compute its tables again with `cm2 table`"
 STAY = "stay_id"
@@ -49,6 +50,8 @@ class Predicted:
     """``(n,)`` int8, 0 or 1."""
     logits: NDArray
     """``(n,)`` float16, of the predicted probability."""
+    law_distance: float | None = None
+    """Distance of the law from the embeddings in the epoch that was kept; None where it was not measured, or there is no law."""
 
     @property
     def probability(self) -> NDArray:
@@ -71,7 +74,14 @@ def predicted(run: Run, split: str = "test") -> Predicted:
     frame = frame[frame["split"] == split].sort_values(STAY)
     with np.errstate(divide="ignore"):  # probabilities of 0 and 1
         logits = logit(frame["probability"].to_numpy(dtype=np.float64)).astype(np.float16)
-    return Predicted(run.config.task, frame[STAY].to_numpy(dtype=np.int64), frame["label"].to_numpy(dtype=np.int8), logits)
+    stay_id, label = frame[STAY].to_numpy(dtype=np.int64), frame["label"].to_numpy(dtype=np.int8)
+    return Predicted(run.config.task, stay_id, label, logits, _law_distance(run))
+
+
+def _law_distance(run: Run) -> float | None:
+    kept = run.kept_epochs
+    distance = float(kept["law_distance"].max()) if "law_distance" in kept else math.nan
+    return distance if math.isfinite(distance) else None
 
 
 def file_name(checksum: str) -> str:
@@ -93,7 +103,8 @@ def read_predictions(path: Path, runs: Iterable[str]) -> dict[str, Predicted]:
     if missing := [key for key in runs if key not in about["tasks"]]:
         raise InputError(f"{path} lacks the predictions of {len(missing)} runs, such as {missing[0]}; compute the table again")
     try:
-        return {key: _column(table, about["same"].get(key, key), about["tasks"][key]) for key in runs}
+        laws = about.get("law_distance", {})
+        return {key: replace(_column(table, about["same"].get(key, key), about["tasks"][key]), law_distance=laws.get(key)) for key in runs}
     except (pa.ArrowException, KeyError, TypeError) as error:
         raise InputError(f"{path} does not hold what it lists ({one_line(error):.100}); {AGAIN}") from None
 
@@ -157,7 +168,8 @@ def _table(found: Mapping[str, Predicted]) -> pa.Table:
         values, absent = np.zeros(len(stays), dtype=np.float16), np.ones(len(stays), dtype=bool)
         values[at], absent[at] = one.logits, False
         columns[key] = pa.array(values, mask=absent)
-    about = {"format": FORMAT, "tasks": {key: one.task for key, one in runs.items()}, "same": same}
+    laws = {key: one.law_distance for key, one in runs.items() if one.law_distance is not None}
+    about = {"format": FORMAT, "tasks": {key: one.task for key, one in runs.items()}, "same": same, "law_distance": laws}
     known = {f"{LABEL}{task}": pa.array(values, mask=values < 0) for task, values in sorted(labels.items())}
     table = pa.table({STAY: pa.array(stays), **known, **columns})
     return table.replace_schema_metadata({b"cm2": json.dumps(about).encode()})

@@ -64,27 +64,20 @@ def with_kept(plan: TablePlan, folder: Path) -> TablePlan:
     return replace(plan, earlier=read_predictions(path, sorted(kept)))
 
 
-def earlier_runs(plan: TablePlan, folder: Path) -> tuple[dict[str, str], dict[str, float]]:
-    """Where the runs come from whose predictions were kept, and which rows' laws lay beside the embeddings then.
+def earlier_runs(plan: TablePlan, folder: Path) -> dict[str, str]:
+    """Where the runs come from whose predictions were kept: date, commit and machine by run, as the tables in the folder have them.
 
     Args:
         plan: see `with_kept`.
         folder: that receives the table.
-
-    Returns:
-        Date, commit and machine by run, and the largest distance of the law by row, as the tables in the folder have them.
     """
     made: dict[str, str] = {}
-    far: dict[str, float] = {}
     for _, table in kept_tables(folder) if plan.earlier else ():
         source = table.provenance
         made_now = ", ".join(str(source[name]) for name in ("date", "commit", "machine") if source.get(name))
-        for cell in table.cells:
-            if mine := plan.earlier.keys() & set(cell.runs):
-                made |= {run: source.get("earlier", {}).get(run, made_now) for run in sorted(mine) if run not in made}
-                if (distance := source.get("far_laws", {}).get(cell.row)) is not None:
-                    far[cell.row] = max(distance, far.get(cell.row, 0.0))
-    return made, far
+        mine = plan.earlier.keys() & {run for cell in table.cells for run in cell.runs}
+        made |= {run: source.get("earlier", {}).get(run, made_now) for run in sorted(mine) if run not in made}
+    return made
 
 
 def keep_predictions(plan: TablePlan, result: TableResult, folder: Path, stem: str) -> None:

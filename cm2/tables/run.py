@@ -158,8 +158,7 @@ def _computed(
 ) -> tuple[TableResult, dict[str, NDArray]]:
     spec, source = plan.spec, {**provenance(plan.cohort), **plan.source, **kind.source(plan)}
     if plan.earlier and out is not None:
-        source["earlier"], far = earlier_runs(plan, out)
-        source |= {"far_laws": far | source.get("far_laws", {})} if far else {}
+        source["earlier"] = earlier_runs(plan, out)
     found, scores = kind.computed(plan, jobs)
     if not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
         source |= {"predictions": file_name(plan.cohort.checksum)} if kind.predicted else {}

@@ -226,7 +226,7 @@ class Picky(nn.Module):
 
     version = "picky"
 
-    def __init__(self, config, modalities):
+    def __init__(self, config, modalities, task=None):
         super().__init__()
         raise ValueError("picky needs a modality of kind image; use a cohort that has one")
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from cm2 import RunStore
 from cm2.tables import TABLE_KINDS, Cell, TableKind, TablePlan, load_table, markdown, read, table
 from cm2.tables.contract import kind_of
+from cm2.tables.predictions import known_runs, read_predictions, write_predictions
 from tests.tables.conftest import FAST
 
 
@@ -62,5 +66,17 @@ def test_a_law_beside_its_embeddings_is_a_warning_in_every_table_of_results(tiny
     assert set(result.provenance["far_laws"]) == {"CM2", "fitted"}
     assert "**Warning.** In the epoch that was kept the law lies beside" in markdown(result)
     assert read(tmp_path / "mine.json") == result
+    # it travels with the predictions, to a table that trains nothing; of runs that were never measured the table says so
+    again = table(path, tiny, "smoke", 1, settings=FAST, store=RunStore(tmp_path / "none"), tasks=["death"], out=tmp_path, progress=False)
+    (tmp_path / "mine.json").unlink()
+    grown = table(path, tiny, "smoke", 1, settings=FAST, store=RunStore(tmp_path / "none"), tasks=["death"], progress=False, out=tmp_path)
+    assert again.provenance["far_laws"] == grown.provenance["far_laws"] == result.provenance["far_laws"]
+    (kept,) = tmp_path.glob("predictions-*.parquet")
+    known = read_predictions(kept, known_runs(kept))
+    write_predictions(kept, {key: replace(one, law_distance=None) for key, one in known.items()})
+    (tmp_path / "mine.json").unlink()
+    older = table(path, tiny, "smoke", 1, settings=FAST, store=RunStore(tmp_path / "none"), tasks=["death"], progress=False, out=tmp_path)
+    assert "far_laws" not in older.provenance
+    assert "Not measured for all runs: how far the law lies from the embeddings in CM2; none; fitted." in markdown(older)
     monkeypatch.setattr("cm2.tables.kinds.results.FAR", 1e9)
     assert "Warning" not in markdown(table(path, tiny, "smoke", 1, settings=FAST, store=store, tasks=["death"], progress=False))

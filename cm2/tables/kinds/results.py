@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any, ClassVar
 
 from cm2.escape import markdown as escape
-from cm2.runs.run import Run
+from cm2.methods import METHODS, Method
 from cm2.tables.contract import TableKind
 from cm2.tables.law_warnings import FAR
 from cm2.tables.planning import TablePlan
+from cm2.tables.predictions import column_of
 from cm2.tables.result import Cell, TableResult
 from cm2.tables.statistics import result_cells
 from cm2.tables.text import NAMES, TOO_FEW, estimate, intervals, stays_of
@@ -31,17 +31,20 @@ class Results(TableKind):
         return result_cells(plan, tests=self.differences_only)
 
     def source(self, plan: TablePlan) -> dict[str, Any]:
-        """Rows whose law lies beside its embeddings, with the largest distance, ``far_laws``; only where there are any.
-
-        Runs of which only the predictions are kept have no history; see `cm2.tables.recomputation.earlier_runs`.
+        """Rows whose law lies beside its embeddings, with the largest distance, ``far_laws``, and those where it was not measured for
+        every run, ``unmeasured_laws``, as in runs of earlier versions; only where there are any.
         """
-        far: dict[str, float] = {}
+        found: dict[str, list[float | None]] = {}
         for entry in plan.entries:
-            trained = [config.digest() for config in entry.configs if config.digest() in plan.untrained]
-            largest = max((_law_distance(plan.runs[digest]) for digest in trained), default=0.0)
-            if largest > FAR:
-                far[entry.row.label] = max(largest, far.get(entry.row.label, 0.0))
-        return {"far_laws": far} if far else {}
+            if METHODS[entry.configs[0].method].describe_law is not Method.describe_law:
+                runs = (column_of(plan.runs[config.digest()], plan.spec.split) for config in entry.configs)
+                found.setdefault(entry.row.label, []).extend(plan.predictions[run].law_distance for run in runs)
+        largest = {label: max((each for each in distances if each is not None), default=0.0) for label, distances in found.items()}
+        far = {label: distance for label, distance in largest.items() if distance > FAR}
+        known_of = {label: sum(each is not None for each in distances) for label, distances in found.items()}
+        # a row without any is one whose law takes no part, or one of runs that are older than the measurement
+        unmeasured = [label for label, known in known_of.items() if known < len(found[label]) and (known or plan.earlier)]
+        return ({"far_laws": far} if far else {}) | ({"unmeasured_laws": unmeasured} if unmeasured else {})
 
     def show(self, cell: Cell) -> str:
         """The value with its interval."""
@@ -72,24 +75,21 @@ class Results(TableKind):
             parts.append(f"Trained for an earlier table of this folder ({listed}), and taken from there: {len(earlier)} of {of} runs.")
         if any(cell.value is None for cell in result.cells):
             parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} positives or negatives among the {stays_of(result)}.")
-        return f"{' '.join(parts)}{self.remark}{_warning(result.provenance.get('far_laws', {}))}\n"
+        return f"{' '.join(parts)}{self.remark}{_warning(result.provenance)}\n"
 
 
-def _law_distance(run: Run) -> float:
-    """Distance of the law from the embeddings in the epoch that was kept; 0 where the history has none."""
-    kept = run.kept_epochs
-    distance = float(kept["law_distance"].max()) if "law_distance" in kept else 0.0
-    return distance if isfinite(distance) else 0.0
-
-
-def _warning(far: Mapping[str, float]) -> str:
-    if not far:
-        return ""
-    listed = "; ".join(f"{escape(label)} ({distance:.2g})" for label, distance in far.items())
-    return (
-        f"\n\n**Warning.** In the epoch that was kept the law lies beside the embeddings, by more than {FAR:g} standard deviations; what it"
-        f" imputes and aligns there says nothing about laws that fit: {listed}."
-    )
+def _warning(source: Mapping[str, Any]) -> str:
+    text = ""
+    if far := source.get("far_laws"):
+        listed = "; ".join(f"{escape(label)} ({distance:.2g})" for label, distance in far.items())
+        text += (
+            f"\n\n**Warning.** In the epoch that was kept the law lies beside the embeddings, by more than {FAR:g} standard deviations;"
+            f" what it imputes and aligns there says nothing about laws that fit: {listed}."
+        )
+    if unmeasured := source.get("unmeasured_laws"):
+        listed = "; ".join(escape(label) for label in unmeasured)
+        text += f"\n\nNot measured for all runs: how far the law lies from the embeddings in {listed}."
+    return text
 
 
 class Tests(Results):
