@@ -28,9 +28,10 @@ from cm2.durable import Lock, replaced, set_aside
 from cm2.errors import InputError
 from cm2.escape import one_line
 from cm2.runs.run import Run
+from cm2.runs.saving import stored_description
 
 FORMAT = 1
-SCHEMA = {"format": int, "tasks": {"*": str}, "same": {"*": str}, "law_distance?": {"*": float}}
+SCHEMA = {"format": int, "tasks": {"*": str}, "same": {"*": str}, "law_distance?": {"*": float}, "no_law?": [str]}
 """What its metadata hold; see `cm2.config.schema`."""
 AGAIN = "compute its tables again with `cm2 table`"
 STAY = "stay_id"
@@ -51,7 +52,7 @@ class Predicted:
     logits: NDArray
     """``(n,)`` float16, of the predicted probability."""
     law_distance: float | None = None
-    """Distance of the law from the embeddings in the epoch that was kept; None where it was not measured, or there is no law."""
+    """Distance of the law from the embeddings in the epoch that was kept; NaN where there is no law, None where nobody measured it."""
 
     @property
     def probability(self) -> NDArray:
@@ -80,8 +81,9 @@ def predicted(run: Run, split: str = "test") -> Predicted:
 
 def _law_distance(run: Run) -> float | None:
     kept = run.kept_epochs
-    distance = float(kept["law_distance"].max()) if "law_distance" in kept else math.nan
-    return distance if math.isfinite(distance) else None
+    if "law_distance" in kept and math.isfinite(distance := float(kept["law_distance"].max())):
+        return distance
+    return math.nan if (stored_description(run.path) or {}).get("law", {}).get("none") else None
 
 
 def file_name(checksum: str) -> str:
@@ -103,7 +105,7 @@ def read_predictions(path: Path, runs: Iterable[str]) -> dict[str, Predicted]:
     if missing := [key for key in runs if key not in about["tasks"]]:
         raise InputError(f"{path} lacks the predictions of {len(missing)} runs, such as {missing[0]}; compute the table again")
     try:
-        laws = about.get("law_distance", {})
+        laws = about.get("law_distance", {}) | dict.fromkeys(about.get("no_law", ()), math.nan)
         return {key: replace(_column(table, about["same"].get(key, key), about["tasks"][key]), law_distance=laws.get(key)) for key in runs}
     except (pa.ArrowException, KeyError, TypeError) as error:
         raise InputError(f"{path} does not hold what it lists ({one_line(error):.100}); {AGAIN}") from None
@@ -169,7 +171,13 @@ def _table(found: Mapping[str, Predicted]) -> pa.Table:
         values[at], absent[at] = one.logits, False
         columns[key] = pa.array(values, mask=absent)
     laws = {key: one.law_distance for key, one in runs.items() if one.law_distance is not None}
-    about = {"format": FORMAT, "tasks": {key: one.task for key, one in runs.items()}, "same": same, "law_distance": laws}
+    about = {
+        "format": FORMAT,
+        "tasks": {key: one.task for key, one in runs.items()},
+        "same": same,
+        "law_distance": {key: distance for key, distance in laws.items() if not math.isnan(distance)},
+        "no_law": [key for key, distance in laws.items() if math.isnan(distance)],
+    }
     known = {f"{LABEL}{task}": pa.array(values, mask=values < 0) for task, values in sorted(labels.items())}
     table = pa.table({STAY: pa.array(stays), **known, **columns})
     return table.replace_schema_metadata({b"cm2": json.dumps(about).encode()})

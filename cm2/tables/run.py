@@ -157,8 +157,8 @@ def _computed(
     kind: TableKind, plan: TablePlan, jobs: int, stem: str, beside: Sequence[TableResult], out: Path | None
 ) -> tuple[TableResult, dict[str, NDArray]]:
     spec, source = plan.spec, {**provenance(plan.cohort), **plan.source, **kind.source(plan)}
-    if plan.earlier and out is not None:
-        source["earlier"] = earlier_runs(plan, out)
+    if out is not None and (earlier := earlier_runs(plan, out)):
+        source["earlier"] = earlier
     found, scores = kind.computed(plan, jobs)
     if not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
         source |= {"predictions": file_name(plan.cohort.checksum)} if kind.predicted else {}

@@ -116,7 +116,7 @@ def test_a_kind_of_ones_own_is_one_class(tmp_path, monkeypatch):
         cohort = write(tmp_path / "c", "waveform", "vector")
         volts, batch = cohort.array("my_waveform"), cohort.split("train", "death").batch([0])
         np.testing.assert_allclose(batch.values["my_waveform"][0].numpy(), 1000 * volts[0], rtol=1e-6)
-        run_of = build_method(Config.from_profile("smoke"), cohort)
+        run_of = build_method(Config.from_profile("smoke", {"task": "death"}), cohort)
         assert run_of.predictive(batch)[0].shape == (1,)
         with pytest.raises(ValueError, match="kind of modality 'waveform' is"):
             type("Other", (ArrayKind,), {"name": "waveform", "__module__": __name__})

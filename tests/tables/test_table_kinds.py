@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -71,8 +72,10 @@ def test_a_law_beside_its_embeddings_is_a_warning_in_every_table_of_results(tiny
     (tmp_path / "mine.json").unlink()
     grown = table(path, tiny, "smoke", 1, settings=FAST, store=RunStore(tmp_path / "none"), tasks=["death"], progress=False, out=tmp_path)
     assert again.provenance["far_laws"] == grown.provenance["far_laws"] == result.provenance["far_laws"]
+    assert not {"unmeasured_laws"} & (again.provenance.keys() | grown.provenance.keys() | result.provenance.keys())
     (kept,) = tmp_path.glob("predictions-*.parquet")
     known = read_predictions(kept, known_runs(kept))
+    assert sum(math.isnan(one.law_distance) for one in known.values()) == 1
     write_predictions(kept, {key: replace(one, law_distance=None) for key, one in known.items()})
     (tmp_path / "mine.json").unlink()
     older = table(path, tiny, "smoke", 1, settings=FAST, store=RunStore(tmp_path / "none"), tasks=["death"], progress=False, out=tmp_path)

@@ -39,11 +39,9 @@ class Results(TableKind):
             if METHODS[entry.configs[0].method].describe_law is not Method.describe_law:
                 runs = (column_of(plan.runs[config.digest()], plan.spec.split) for config in entry.configs)
                 found.setdefault(entry.row.label, []).extend(plan.predictions[run].law_distance for run in runs)
-        largest = {label: max((each for each in distances if each is not None), default=0.0) for label, distances in found.items()}
-        far = {label: distance for label, distance in largest.items() if distance > FAR}
-        known_of = {label: sum(each is not None for each in distances) for label, distances in found.items()}
-        # a row without any is one whose law takes no part, or one of runs that are older than the measurement
-        unmeasured = [label for label, known in known_of.items() if known < len(found[label]) and (known or plan.earlier)]
+        beyond = {label: [each for each in distances if each is not None and each > FAR] for label, distances in found.items()}
+        far = {label: max(distances) for label, distances in beyond.items() if distances}
+        unmeasured = [label for label, distances in found.items() if None in distances]
         return ({"far_laws": far} if far else {}) | ({"unmeasured_laws": unmeasured} if unmeasured else {})
 
     def show(self, cell: Cell) -> str:
