@@ -47,6 +47,7 @@ def main(epochs: int = 10, seed: int = 0) -> dict[str, float]:
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
+            dataloader_pin_memory=torch.accelerator.is_available(),
             seed=seed,
         )
         trainer = Trainer(model, arguments, train_dataset=digits_seen, eval_dataset=Digits(~train), compute_metrics=accuracy)

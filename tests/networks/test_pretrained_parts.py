@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import ModuleType
 
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cm2.batch import Modality
+from cm2.environment.extras import MissingExtraError
 from cm2.errors import InputError
 from cm2.networks.embedding import averages_of_a_pass
 from cm2.networks.encoders import ENCODERS, ResNetEncoder, TextEncoder, named_encoder, own_starts_from
@@ -129,8 +131,24 @@ def test_an_image_model_of_transformers_from_a_folder(tmp_path):
         named_encoder(PHOTO, {"part": "transformers", "model": "me/nowhere"})
 
 
+@pytest.mark.parametrize("modality", [FILM, PHOTO])
+def test_a_network_of_timm_starts_from_a_file(modality, tmp_path):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(3)
+    stored = timm.create_model("test_resnet", pretrained=False, num_classes=0).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in stored.items()}, tmp_path / "w.safetensors")
+    own = {"part": "timm", "model": "test_resnet", "weights": str(tmp_path / "w.safetensors"), "trainable_blocks": 1}
+    encoder = named_encoder(modality, own)
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in encoder.network.state_dict().items())
+    assert encoder(torch.rand(2, *modality.shape)).shape == (2, encoder.output_dim)
+    assert 0 < sum(p.requires_grad for p in encoder.parameters()) < len(list(encoder.parameters()))
+    assert own_starts_from(own) != own_starts_from(own | {"weights": ""})
+    with pytest.raises(InputError, match=r"unknown model of timm 'resnet1'; timm has \d{4}"):
+        named_encoder(modality, {"part": "timm", "model": "resnet1"})
+
+
 def test_timm_is_asked_where_it_is_installed(monkeypatch):
-    with pytest.raises(ImportError, match="this needs the library timm"):
+    with pytest.raises(MissingExtraError, match=re.escape("this needs the library timm, which is not installed") + r".*\[timm\]"):
         monkeypatch.setitem(sys.modules, "timm", None)
         named_encoder(FILM, {"part": "timm"})
     asked = []
