@@ -16,7 +16,8 @@ from cm2.config.schema import plain_name
 from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.loading import load_table
-from cm2.tables.spec import TableSpec, check_known
+from cm2.tables.spec import check_known
+from cm2.tasks import TASKS
 
 DIRECTIONS = {
     "above": "every difference is above 0, with a corrected p-value below the level",
@@ -103,7 +104,9 @@ def _block(cls: type[Block], tree: Mapping[str, Any], where: str) -> Block:
 
 def _check(one: Statement, where: str) -> None:
     check_known(one.direction, DIRECTIONS, f"{where}: direction")
-    check_known(one.metric, TableSpec.metrics, f"{where}: metric")
+    # "above" and "at least" are better of these alone
+    better = [known.name for task in TASKS.values() for known in task.offers if known.higher]
+    check_known(one.metric, dict.fromkeys(better), f"{where}: metric")
     try:
         spec = load_table(one.table)
     except ValueError as error:

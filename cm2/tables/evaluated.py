@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cm2.runs.run import Run
 from cm2.tables.predictions import predicted
-from cm2.uncertainty import FEWEST, Measured
+from cm2.uncertainty import Measured
 
 AUROC = "auroc"
 
@@ -58,11 +58,14 @@ def same(a: Sequence[Finding], b: Sequence[Finding]) -> bool:
 
 
 def of_predictions(run: Run, findings: Sequence[Finding], label: str, of_law: str) -> Iterator[Finding]:
-    """The AUROC of the run's test predictions, in every section in the row of the law's own score, or of the first where there is none."""
+    """The AUROC of the run's test predictions, in every section in the row of the law's own score, or of the first where there is none.
+
+    Only a binary outcome has one.
+    """
     test = predicted(run)
-    positives = int(test.label.sum())
-    enough = min(positives, len(test.label) - positives) >= FEWEST
-    parts = {"label": test.label, "logit": test.logits} if enough else None
+    if test.of.identity:
+        return
+    parts = {"label": test.label, "logit": test.compact} if test.of.enough(test.label) else None
     rows: dict[str, list[str]] = {}
     for finding in findings:
         if finding.method == label and finding.score:

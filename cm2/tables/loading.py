@@ -10,7 +10,7 @@ from cm2.config.schema import plain_name
 from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.spec import ABSENT, HERE, Row, Section, TableSpec, check_known, read_block
-from cm2.uncertainty import INFLUENCE
+from cm2.tasks import TASKS
 
 SETTINGS = ("matched", *ABSENT)
 SPLITS = ("test", "valid")
@@ -21,6 +21,7 @@ SCHEMA = {
     "kinds?": [str],
     "reference?": str,
     "margin?": float,
+    "margins?": {"*": float},
     "by_task?": bool,
     "split?": str,
     "metrics?": [str],
@@ -69,8 +70,8 @@ def _check(spec: TableSpec, path: Path) -> None:
             raise InputError(f"{path.name}: row {row.label}: seeds {row.seeds}; give 1 or more, or leave it out")
         for label in row.sections:
             check_known(label, [section.label for section in spec.section], f"{path.name}: row {row.label}: section")
-    for metric in spec.metrics:
-        check_known(metric, INFLUENCE, f"{path.name}: metric")
+    for metric in (*spec.metrics, *spec.margins):
+        check_known(metric, dict.fromkeys(known.name for task in TASKS.values() for known in task.offers), f"{path.name}: metric")
     check_known(spec.split, SPLITS, f"{path.name}: split")
     if spec.split != "test" and not kind.predicted:
         raise InputError(f"{path.name}: a table of {spec.kind} is computed on test stays; leave split = {spec.split!r} out")
@@ -79,7 +80,8 @@ def _check(spec: TableSpec, path: Path) -> None:
         raise InputError(f"{path.name}: two rows have the same label")
     if labels and spec.reference not in labels:
         raise InputError(f"{path.name}: the reference {spec.reference!r} is not a row; {choose(spec.reference, labels)}")
-    if spec.margin is not None and not spec.margin > 0:
-        raise InputError(f"{path.name}: margin {spec.margin:g} is not above 0; give the largest difference that does not matter")
+    for margin in (*([] if spec.margin is None else [spec.margin]), *spec.margins.values()):
+        if not margin > 0:
+            raise InputError(f"{path.name}: margin {margin:g} is not above 0; give the largest difference that does not matter")
     if kind.trained and not (spec.row and spec.section):
         raise InputError(f"{path.name}: a table of {spec.kind} needs rows and sections")

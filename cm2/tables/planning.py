@@ -22,6 +22,7 @@ from cm2.tables.entries import Entry, entries_of, masks_nothing
 from cm2.tables.predictions import Predicted, column_of, predicted
 from cm2.tables.result import FORMAT
 from cm2.tables.spec import Role, Row, TableSpec, choose_modalities, needs, role_of, roles
+from cm2.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,18 @@ class TablePlan:
         parts = [[e.section.label, e.row.label, e.task, [self.runs[c.digest()].path.name for c in e.configs]] for e in self.entries]
         way = [] if self.version == 1 else [self.version]
         more = [getattr(spec, name) for name in ("split", "metrics") if getattr(spec, name) != getattr(TableSpec, name)]
+        more += [dict(spec.margins)] if spec.margins else []
         text = json.dumps([FORMAT, spec.title, spec.kind, spec.reference, spec.margin, parts, *way, *more])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """What is predicted, by heading."""
+        return {entry.task: self.cohort.task(entry.configs[0].task) for entry in self.entries}
+
+    def metrics(self, heading: str) -> tuple[str, ...]:
+        """Names of the metrics that a table of results shows of a task; see `cm2.tables.spec.TableSpec.metrics`."""
+        return metrics_of(self.spec, self.tasks[heading])
 
     @property
     def masked(self) -> tuple[str, ...]:
@@ -92,6 +103,7 @@ class TablePlan:
         """Provenance of the numbers, in addition to cohort and machine; empty where no runs are needed."""
         if not self.profile:
             return {}
+        others = {heading: {"name": task.name, **task.described()} for heading, task in self.tasks.items() if task.identity}
         return {
             "profile": self.profile,
             "seeds": self.seeds,
@@ -99,7 +111,9 @@ class TablePlan:
             "modalities": list(self.modalities),
             "masked": list(self.masked),
             "margin": self.spec.margin,
+            **({"margins": dict(self.spec.margins)} if self.spec.margins else {}),
             "split": self.spec.split,
+            **({"tasks": others} if others else {}),
             "versions": {config.method: METHODS[config.method].version for entry in self.entries for config in entry.configs},
             "configurations": {run.path.name: digest for digest, run in self.runs.items()},
         }
@@ -155,7 +169,15 @@ def resolve(
         )
     entries = entries_of(spec, role, modalities, profile, seeds, _rows(spec, only), _tasks(role, cohort, tasks), settings or {})
     _check_splits(entries, cohort)
+    _check_labels(entries, cohort)
+    _check_metrics(spec, {cohort.task(entry.configs[0].task) for entry in entries})
     return TablePlan(spec, cohort, store, role, modalities, profile, seeds, tuple(entries))
+
+
+def metrics_of(spec: TableSpec, task: Task) -> tuple[str, ...]:
+    """The metrics asked for that a task has; where it has none, those that it shows by itself."""
+    known = task.metrics
+    return tuple(name for name in spec.metrics if name in known) or task.shown
 
 
 def configurations(entries: Iterable[Entry]) -> dict[str, Config]:
@@ -194,14 +216,16 @@ def check_methods(entries: Sequence[Entry], cohort: Cohort, store: RunStore, ear
     """
     seen: set[str] = set()
     for entry in entries:
-        anything = replace(entry.configs[0], task="")  # how a method is built does not depend on the task
-        if str(anything) in seen or all(config.digest() in earlier or store.find(config, cohort) for config in entry.configs):
+        # of binary tasks a method is built the same
+        anything = f"{replace(entry.configs[0], task='')}{cohort.task(entry.configs[0].task).identity}"
+        if anything in seen or all(config.digest() in earlier or store.find(config, cohort) for config in entry.configs):
             continue
-        seen.add(str(anything))
+        seen.add(anything)
         try:
             build_method(entry.configs[0], tokenised(cohort, entry.configs[0]))
         except ValueError as error:
-            raise InputError(f"row {entry.row.label}: {error}") from None
+            of = f", task {entry.task}" if cohort.task(entry.configs[0].task).identity else ""
+            raise InputError(f"row {entry.row.label}{of}: {error}") from None
 
 
 def _rows(spec: TableSpec, only: Sequence[str]) -> list[Row]:
@@ -217,25 +241,40 @@ def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
     for task in tasks:
         if task not in known:
             raise InputError(f"the cohort {cohort.name} has no task {task!r}; {choose(task, known)}")
-    chosen = {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
-    others = [name for name in chosen.values() if cohort.task(name).identity]
-    if others and (tasks or len(others) == len(chosen)):
-        raise InputError(
-            f"{others[0]} is a {cohort.task(others[0]).type} task, and tables compare methods by AUROC and AUPR of binary outcomes; choose"
-            " a binary task of the cohort, or train its methods with `cm2 train`, which shows the metrics of the task with their intervals"
-        )
-    return {heading: task for heading, task in chosen.items() if task not in others}
+    return {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
+
+
+def _check_labels(entries: Sequence[Entry], cohort: Cohort) -> None:
+    """Checks that enough outcomes are left where a share of them is known."""
+    for config in {c.digest(): c for entry in entries for c in entry.configs if c.labels < 1}.values():
+        seen = cohort.with_modalities(config.modalities)
+        for split in ("train", "valid"):
+            stays = seen.split(split, config.task, matched=config.matched).with_labels(config.labels, config.seed)
+            if why := stays.task.lacks(stays.label.numpy(), training=split == "train"):
+                told = f"the known outcomes {config.task} of the {split} stays with {config.labels:g} of the labels {why}"
+                raise InputError(f"{cohort.name}, seed {config.seed}: {told}; give a larger share")
+
+
+def _check_metrics(spec: TableSpec, tasks: Collection[Task]) -> None:
+    """Checks that one of the metrics that a table asks for is that of a task."""
+    known = list(dict.fromkeys(name for task in tasks for name in task.metrics))
+    if spec.metrics != TableSpec.metrics and not set(spec.metrics) & set(known):
+        raise InputError(f"table {spec.name}: no task has the metric {spec.metrics[0]!r}; {choose(spec.metrics[0], known)}")
 
 
 def _check_splits(entries: Sequence[Entry], cohort: Cohort) -> None:
-    """Checks that every split has both outcomes, once for each setting."""
+    """Checks that every split has both outcomes, or what else the task needs, once for each setting."""
     settings = {(c.task, c.modalities, c.matched) for entry in entries for c in entry.configs[:1]}
     for task, modalities, matched in sorted(settings):
         seen = cohort.with_modalities(modalities)
         for split in ("train", "valid", "test"):
             label = seen.split(split, task, matched=matched).label.numpy()
-            if len(np.unique(label)) < 2:
-                which = f"stays with all of {', '.join(modalities)}" if matched else "stays"
+            which = f"stays with all of {', '.join(modalities)}" if matched else "stays"
+            if not cohort.task(task).identity and len(np.unique(label)) < 2:
                 raise InputError(
                     f"all {len(label)} {split} {which} of {cohort.name} have the same {task}; prepare the cohort with more stays"
+                )
+            if why := cohort.task(task).lacks(label, training=split == "train"):
+                raise InputError(
+                    f"{cohort.name}: the known outcomes {task} of the {split} {which} {why}: prepare the cohort with more stays"
                 )

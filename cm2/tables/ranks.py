@@ -9,6 +9,7 @@ from scipy.stats import studentized_range
 
 from cm2.errors import InputError
 from cm2.tables.result import TableResult
+from cm2.tasks import metric_named
 
 
 def mean_ranks(result: TableResult, metric: str = "auroc") -> tuple[pd.Series, int]:
@@ -16,7 +17,7 @@ def mean_ranks(result: TableResult, metric: str = "auroc") -> tuple[pd.Series, i
 
     Args:
         result: a table of results.
-        metric: ``auroc``, ``aupr``, or ``brier``, of which less is better.
+        metric: its name; the best value is the largest, or the smallest where less is better, as of ``brier`` and ``rmse``.
 
     Returns:
         Ranks by row, the best first, and the number of blocks.
@@ -29,7 +30,8 @@ def mean_ranks(result: TableResult, metric: str = "auroc") -> tuple[pd.Series, i
     wide = frame.pivot_table("value", ["section", "task"], "row", sort=False, dropna=False).dropna(axis="columns")
     if wide.shape[1] < 2:
         raise InputError(f"table {result.name}: {wide.shape[1]} rows have a value of {metric} in every block; ranks need two or more")
-    return wide.rank(axis=1, ascending=metric == "brier").mean().sort_values(), len(wide)
+    known = metric_named(metric)
+    return wide.rank(axis=1, ascending=known is not None and not known.higher).mean().sort_values(), len(wide)
 
 
 def critical_difference(methods: int, blocks: int, level: float = 0.05) -> float:

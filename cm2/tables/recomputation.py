@@ -11,7 +11,7 @@ from typing import Any
 from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.planning import TablePlan
-from cm2.tables.predictions import column_of, file_name, known_runs, read_predictions, write_predictions
+from cm2.tables.predictions import column_of, file_name, known_runs, known_tasks, read_predictions, write_predictions
 from cm2.tables.result import Cell, TableResult, is_table, read
 from cm2.tables.scores import SCORES, read_scores
 from cm2.tables.statistics import recomputed
@@ -60,6 +60,11 @@ def with_kept(plan: TablePlan, folder: Path) -> TablePlan:
     path = folder / file_name(plan.cohort.checksum)
     if not path.is_file():
         return plan
+    known = known_tasks(path)
+    for task in plan.tasks.values():
+        if task.name in known and known[task.name].identity != task.identity:
+            other = f"a {known[task.name].type} task with other settings"
+            raise InputError(f"{folder} has tables of another task {task.name}, {other}; write elsewhere with --out")
     kept = known_runs(path) & {column_of(run, plan.spec.split) for run in plan.runs.values()}
     return replace(plan, earlier=read_predictions(path, sorted(kept)))
 

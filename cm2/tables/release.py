@@ -17,8 +17,8 @@ def released(cells: Sequence[Cell], cohort: Cohort, beside: Iterable[TableResult
     """The cells as they may be shown; those of an open cohort as they are.
 
     Of a credentialed cohort, a number of stays or positives is left out if fewer than ten stays follow from it, also with the help of the
-    cohort's own counts (Tables 1 and 8) and of other tables. Metrics of fewer than ten positives or negatives are left out, the others are
-    rounded: a seed's exact AUROC is a fraction whose denominator is the number of pairs.
+    cohort's own counts (Tables 1 and 8) and of other tables. Metrics of fewer than ten positives or negatives, or stays of a class, label
+    or event, are left out, the others are rounded: a seed's exact AUROC is a fraction whose denominator is the number of pairs.
 
     Args:
         cells: with exact numbers; counts of stays, which have no ``n``, are guarded where they are counted.
@@ -48,16 +48,14 @@ def _counted(cohort: Cohort) -> Iterator[Group]:
 def _released(cell: Cell, shown: Group, disclosure: Disclosure) -> Cell:
     n, positives = cell.n or 0, cell.positives
     smaller = n if positives is None else min(positives, n - positives)
+    smaller = min(smaller, n if cell.smallest is None else cell.smallest)
+    cell = replace(cell, n=shown.n, positives=shown.positives, smallest=None)
     if smaller < SMALLEST:
-        return replace(
-            cell, n=shown.n, positives=shown.positives, value=None, low=None, high=None, seeds=(), stays=(), se_stays=None, difference=None
-        )
+        return replace(cell, value=None, low=None, high=None, seeds=(), stays=(), se_stays=None, difference=None)
     number = disclosure.number
     maybe = lambda value: None if value is None else number(value)
     return replace(
         cell,
-        n=shown.n,
-        positives=shown.positives,
         value=maybe(cell.value),
         low=maybe(cell.low),
         high=maybe(cell.high),

@@ -18,6 +18,7 @@ from cm2.durable import write_text
 from cm2.errors import InputError
 from cm2.escape import csv
 from cm2.tables.older import upgraded
+from cm2.tasks import Task, task_of
 from cm2.uncertainty import Measured, over_seeds
 
 FORMAT, SUMMED = 2, 1
@@ -47,13 +48,15 @@ SCHEMA = {
         "profile?": str,
         "date?": str,
         "masked?": [str],
+        "margins?": {"*": float},
+        "tasks?": {"*": {"name": plain_name, "type": str, "description": str}},
     },
     "cells": [
         {
             **dict.fromkeys(("section", "row", "task"), _label),
             "metric": plain_name,
             **dict.fromkeys(("value?", "low?", "high?", "se_stays?"), _NUMBER),
-            **dict.fromkeys(("n?", "positives?"), (int, None)),
+            **dict.fromkeys(("n?", "positives?", "smallest?"), (int, None)),
             "seeds?": [float],
             **dict.fromkeys(("stays?", "bootstrap?"), _PAIRS),
             "deterministic?": bool,
@@ -98,6 +101,8 @@ class Cell:
     """Test stays, or validation stays in a table computed from these."""
     positives: int | None = None
     """Positives among these stays."""
+    smallest: int | None = None
+    """Size of the smallest group of these stays on which the value depends, such as those of a class; None of a binary outcome."""
     difference: Mapping[str, float] | None = None
     """Difference to the reference row, as `cm2.tables.comparison.described` has it; ``p_holm`` and ``p_equivalent_holm`` are corrected
     for the table, ``p_replicates`` is that of the paper's test."""
@@ -167,12 +172,22 @@ class TableResult:
         """How far what is computed from its numbers may be from what was computed exactly: a credentialed cohort's have few digits."""
         return 1e-2 if self.provenance.get("credentialed") is True else 1e-9
 
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Its tasks that are not binary, by heading.
+
+        Raises:
+            ValueError: a type that is not known, of an extension that is not installed.
+        """
+        return {heading: task_of(entry["name"], entry, f"table {self.name}") for heading, entry in self.provenance.get("tasks", {}).items()}
+
     def frame(self) -> pd.DataFrame:
         """The cells, one row each; differences, printed numbers, and a row's method and score if it has one, are separate columns."""
         rows = []
         scored = any(cell.score for cell in self.cells)
+        left_out = ["difference", "printed", "runs", "score", *(["smallest"] if all(c.smallest is None for c in self.cells) else [])]
         for cell in self.cells:
-            row = {name: value for name, value in asdict(cell).items() if name not in ("difference", "printed", "runs", "score")}
+            row = {name: value for name, value in asdict(cell).items() if name not in left_out}
             row |= {"method": cell.method, "score": cell.score} if scored else {}
             row["seeds"], row["stays"] = (json.dumps(row[name]) for name in ("seeds", "stays"))
             row["sd"] = cell.sd

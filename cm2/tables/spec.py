@@ -73,9 +73,13 @@ class TableSpec:
     reference: str = "CM2"
     """Label of the row that the others are compared with."""
     margin: float | None = None
-    """Largest difference of AUROC or AUPR that does not matter, for tests of equivalence to the reference; None: none are made."""
+    """Largest difference of AUROC, or of another metric between 0 and 1, that does not matter, for tests of equivalence to the reference;
+    None: none are made."""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """The same of single metrics by name, also of those that are no shares: ``{ rmse = 0.1 }``."""
     metrics: tuple[str, ...] = ("auroc", "aupr")
-    """Of a table of results: ``auroc``, ``aupr``, and ``brier``, of which less is better."""
+    """Of a table of results, by the names of `cm2.tasks`. Each task shows those that it has, or, where it has none, its own
+    `cm2.tasks.Task.shown`."""
     split: str = "test"
     """Whose predictions it is computed from: ``test``, or ``valid`` for a table of choices, in which the test stays take no part."""
     by_task: bool = False

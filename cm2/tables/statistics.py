@@ -12,12 +12,13 @@ from scipy.stats import ttest_ind_from_stats
 
 from cm2.metrics import bootstrap, holm
 from cm2.paper import printed
-from cm2.tables.comparison import described, smaller_class
+from cm2.tables.comparison import described
 from cm2.tables.entries import Entry
 from cm2.tables.planning import TablePlan
 from cm2.tables.predictions import Predicted, column_of
 from cm2.tables.result import Cell, TableResult
-from cm2.uncertainty import FEWEST, Measured, difference, measure
+from cm2.tasks import Task
+from cm2.uncertainty import Measured, difference
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,12 @@ class _Row:
     runs: Sequence[Predicted]
     """One for each seed."""
     measured: Mapping[str, Sequence[Measured]]
-    """By metric, one for each seed; deviations of the block's stays."""
+    """By metric, one for each seed; deviations of the block's stays. Empty where there are too few stays."""
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.runs[0].of
 
     @property
     def deterministic(self) -> bool:
@@ -45,10 +51,10 @@ def result_cells(plan: TablePlan, tests: bool = False) -> list[Cell]:
     cells, split = [], plan.spec.split
     for entry in plan.entries:
         runs = tuple(column_of(plan.runs[config.digest()], split) for config in entry.configs)
-        for metric in plan.spec.metrics:
+        for metric in plan.metrics(entry.task):
             cell = Cell(entry.section.label, entry.row.label, entry.task, metric, runs=runs)
             cells.append(_beside_printed(cell, f"{metric}_p" if tests else metric, plan, entry))
-    return computed(cells, plan.predictions, plan.spec.reference, plan.masked, plan.spec.margin, tests)
+    return computed(cells, plan.predictions, plan.spec.reference, plan.masked, plan.spec.margin, tests, plan.spec.margins)
 
 
 def recomputed(result: TableResult, predictions: Mapping[str, Predicted]) -> list[Cell]:
@@ -60,7 +66,8 @@ def recomputed(result: TableResult, predictions: Mapping[str, Predicted]) -> lis
     """
     places = [Cell(c.section, c.row, c.task, c.metric, runs=c.runs, printed=c.printed) for c in result.cells]
     source = result.provenance
-    return computed(places, predictions, result.reference, source["masked"], source["margin"], result.kind == "tests")
+    tests, margins = result.kind == "tests", source.get("margins", {})
+    return computed(places, predictions, result.reference, source["masked"], source["margin"], tests, margins)
 
 
 def computed(
@@ -70,6 +77,7 @@ def computed(
     masked: Sequence[str],
     margin: float | None,
     tests: bool,
+    margins: Mapping[str, float] | None = None,
 ) -> list[Cell]:
     """The cells with all their numbers.
 
@@ -79,24 +87,29 @@ def computed(
         reference: label of the row the others are compared with.
         masked: labels of sections in which a seed masks the same modalities, or leaves the same outcomes known, for every row, so that
             seeds are compared in pairs.
-        margin: of tests of equivalence; None: there are none.
-        tests: whether the paper's test is recomputed.
+        margin: of tests of equivalence of metrics that are shares, such as AUROC; None: there are none.
+        tests: whether the paper's test is recomputed, of binary outcomes.
+        margins: of other metrics, by name; they take precedence.
     """
     labelled: dict[tuple[str, str], dict[str, list[Predicted]]] = {}
     for cell in places:
         labelled.setdefault((cell.section, cell.task), {}).setdefault(cell.row, [predictions[key] for key in cell.runs])
-    metrics = tuple(dict.fromkeys(cell.metric for cell in places))
-    blocks = {place: _measured(rows, metrics) for place, rows in labelled.items()}
+    metrics: dict[tuple[str, str], dict[str, None]] = {}
+    for cell in places:
+        metrics.setdefault((cell.section, cell.task), {})[cell.metric] = None
+    blocks = {place: _measured(rows, tuple(metrics[place])) for place, rows in labelled.items()}
     cells = []
     for cell in places:
         block = blocks[cell.section, cell.task]
         row, base = block[cell.row], block.get(reference)
         filled = _filled(cell, row)
         if base is not None and row is not base and row.measured and base.measured and _same_stays(row, base):
-            compared = _compared(row, base, cell.metric, cell.section in masked, margin)
-            if tests:
+            own = row.task.metrics[cell.metric]
+            within = (margins or {}).get(cell.metric, margin if own.share else None)
+            compared = _compared(row, base, cell.metric, cell.section in masked, within)
+            if tests and not row.task.identity:
                 first, other = row.runs[0], base.runs[0]
-                compared["p_replicates"] = replicate_test(first.label, first.probability, other.probability, cell.metric)
+                compared["p_replicates"] = replicate_test(first.label, first.prediction, other.prediction, cell.metric)
             filled = replace(filled, difference=compared)
         cells.append(filled)
     return corrected(cells)
@@ -119,26 +132,27 @@ def _measured(rows: Mapping[str, Sequence[Predicted]], metrics: Sequence[str]) -
     stays = np.unique(np.concatenate([one.stay_id for runs in rows.values() for one in runs]))
     out = {}
     for label, runs in rows.items():
-        enough = all(smaller_class(len(one.label), int(one.label.sum())) >= FEWEST for one in runs)
+        enough = all(one.of.enough(one.label) for one in runs)
         out[label] = _Row(runs, {metric: [_on(stays, one, metric) for one in runs] for metric in metrics} if enough else {})
     return out
 
 
 def _on(stays: NDArray, one: Predicted, metric: str) -> Measured:
     """A metric of a run with its deviations on all ``stays``: 0 for those it was not tested on."""
-    measured = measure(one.label, one.probability, metric)
+    measured = one.of.metrics[metric].measure(one.label, one.prediction)
     deviations = np.zeros(len(stays))
     deviations[np.searchsorted(stays, one.stay_id)] = measured.deviations
     return replace(measured, deviations=deviations)
 
 
 def _filled(cell: Cell, row: _Row) -> Cell:
-    """The cell with its own numbers; without a value where there are too few positives or negatives."""
-    label = row.runs[0].label
-    cell = replace(cell, n=len(label), positives=int(label.sum()))
+    """The cell with its own numbers; without a value where there are too few of what its metric tells apart, such as positives."""
+    label, task = row.runs[0].label, row.task
+    positives = task.positives(label)
+    cell = replace(cell, n=len(label), positives=positives, smallest=task.smallest(label) if positives is None else None)
     if not row.measured:
         return cell
-    return cell.with_seeds(row.measured[cell.metric], row.deterministic, share=True)
+    return cell.with_seeds(row.measured[cell.metric], row.deterministic, share=task.metrics[cell.metric].share)
 
 
 def _compared(row: _Row, base: _Row, metric: str, masked: bool, margin: float | None) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cm2.cohorts.disclosure import DIGITS, FABRICATED, SMALLEST
@@ -16,12 +16,14 @@ from cm2.runs.provenance import called
 from cm2.tables.contract import kind_of
 from cm2.tables.for_pages import REMARK
 from cm2.tables.result import Cell, TableResult
+from cm2.tasks import metric_named
 
 TOO_FEW = "too few"
 SMALLEST_P, ROUNDING = 1e-300, 1e-12
-NAMES = {"auroc": "AUROC", "aupr": "AUPR", "brier": "Brier score"}
 COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
 Show = Callable[[Cell], str]
+Heading = Callable[[str, str], str]
+"""Of the column of a task, by its heading, and a metric."""
 
 
 def markdown(result: TableResult) -> str:
@@ -43,7 +45,7 @@ def values(result: TableResult, task: str = "", paper: bool = True) -> str:
         paper: whether the paper's rows are shown.
     """
     kind = kind_of(result.kind)
-    return _grid(_of_task(result, task), kind.show, kind.headings, paper, kind.score)
+    return _grid(_of_task(result, task), kind.show, _named(result), paper, kind.score)
 
 
 def as_printed(table: int) -> str:
@@ -61,7 +63,7 @@ def as_printed(table: int) -> str:
         for row in rows.to_dict("records")
     ]
     show: Show = lambda cell: f"{cell.value:.3f}" if cell.low is None or math.isnan(cell.low) else estimate(cell)
-    return _grid(cells, show, NAMES, paper=False)
+    return _grid(cells, show, lambda task, metric: f"{escape(task)} {metric_name(metric)}", paper=False)
 
 
 def differences(result: TableResult, task: str = "") -> str:
@@ -78,7 +80,7 @@ def differences(result: TableResult, task: str = "") -> str:
     if not compared:
         raise InputError(f"table {result.name} compares nothing{f' for {task}' if task else ''}")
     kind = kind_of(result.kind)
-    return _grid(compared, difference, kind.headings, paper=kind.differences_only)
+    return _grid(compared, difference, _named(result), paper=kind.differences_only)
 
 
 def notes(result: TableResult) -> str:
@@ -118,7 +120,8 @@ def side_by_side(results: Sequence[TableResult]) -> str:
         ]
         order = {section: place for place, section in enumerate(dict.fromkeys(cell.section for cell in cells))}
         cells.sort(key=lambda cell: order[cell.section])
-        parts += [f"## {kind.headings.get(metric, metric)}\n", _grid(cells, kind.show, {metric: ""}, paper=False, score=kind.score)]
+        of_task: Heading = lambda task, _: escape(task)
+        parts += [f"## {metric_heading(first, metric)}\n", _grid(cells, kind.show, of_task, paper=False, score=kind.score)]
     parts += [f"**{name}.** {_told(result)}" for name, result in sides]
     return "\n".join(parts)
 
@@ -161,7 +164,8 @@ def estimate(cell: Cell) -> str:
     """``0.812 [0.790, 0.834], sd 0.004``, the last over the seeds, or ``deterministic``; ``too few`` without a value."""
     if cell.value is None:
         return TOO_FEW
-    return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]{spread(cell, '.4f')}"
+    form, of_seeds = (".3f", ".4f") if is_share(cell.metric) else (".4g", ".2g")
+    return f"{cell.value:{form}} [{cell.low:{form}}, {cell.high:{form}}]{spread(cell, of_seeds)}"
 
 
 def spread(cell: Cell, digits: str) -> str:
@@ -177,7 +181,8 @@ def difference(cell: Cell) -> str:
     """``-0.012 [-0.030, 0.006], p 0.2, Holm 0.8``, and the paper's test where it was recomputed; empty where nothing was compared."""
     if (d := cell.difference) is None:
         return ""
-    text = f"{d['estimate']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], p {p_text(d['p'])}, Holm {p_text(d['p_holm'])}"
+    form = "+.3f" if is_share(cell.metric) else "+.3g"
+    text = f"{d['estimate']:{form}} [{d['low']:{form}}, {d['high']:{form}}], p {p_text(d['p'])}, Holm {p_text(d['p_holm'])}"
     if "p_equivalent_holm" in d:
         text += f", equivalent {p_text(d['p_equivalent_holm'])}"
     return f"{text}; as printed {p_text(d['p_replicates'])}" if "p_replicates" in d else text
@@ -197,7 +202,34 @@ def _printed(cell: Cell) -> str:
     return f"{value} [{p['low']:.3f}, {p['high']:.3f}]" if "low" in p else value
 
 
-def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper: bool, score: str = "") -> str:
+def metric_name(metric: str) -> str:
+    """Heading of a metric of results, without a unit; the name itself of one that no type of task has."""
+    known = metric_named(metric)
+    return known.heading if known is not None else escape(metric)
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1, so that it is shown with three decimals; others have four digits."""
+    known = metric_named(metric)
+    return known is not None and known.share
+
+
+def metric_heading(result: TableResult, metric: str, task: str = "") -> str:
+    """Heading of a metric in a table, of a task with its unit."""
+    try:
+        own = result.tasks[task].metrics if task in result.tasks else {}
+    except ValueError:  # a type of an extension that is not installed
+        own = {}
+    if metric in own:
+        return own[metric].heading
+    return kind_of(result.kind).headings.get(metric, metric_name(metric))
+
+
+def _named(result: TableResult) -> Heading:
+    return lambda task, metric: f"{escape(task)} {metric_heading(result, metric, task)}".strip()
+
+
+def _grid(cells: Sequence[Cell], show: Show, heading: Heading, paper: bool, score: str = "") -> str:
     """Rows by section and label, columns by task and metric; the paper's row, if there is one, follows ours.
 
     Where a method has several scores, they have a column headed ``score``.
@@ -208,7 +240,7 @@ def _grid(cells: Sequence[Cell], show: Show, headings: Mapping[str, str], paper:
         rows.setdefault((cell.section, cell.row), {})[cell.task, cell.metric] = cell
     scored = any(cell.score for cell in cells)
     labels = [score] if scored else []
-    lines = [["", *labels, *(f"{escape(task)} {headings.get(metric, escape(metric))}".strip() for task, metric in columns)]]
+    lines = [["", *labels, *(heading(*column) for column in columns)]]
     blank = [""] * len(labels)
     lines.append(["---"] * len(lines[0]))
     section = None

@@ -9,7 +9,7 @@ import pandas as pd
 from cm2.errors import InputError
 from cm2.escape import markdown as escape
 from cm2.tables.result import Cell, TableResult
-from cm2.tables.text import NAMES
+from cm2.tables.text import is_share, metric_name
 
 WORDS = ("above", "below", "undecided")
 LEVEL = 0.05
@@ -66,11 +66,12 @@ def equivalences(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
         ValueError: nothing was tested for equivalence.
     """
     lines = []
+    margin, margins = result.provenance["margin"], result.provenance.get("margins", {})
     for cell in result.cells:
         if (d := cell.difference) is None or "p_equivalent_holm" not in d:
             continue
         line = {name: getattr(cell, name) for name in ("section", "task", "metric", "row")}
-        line |= {"estimate": d["estimate"], "p_equivalent_holm": d["p_equivalent_holm"], "margin": result.provenance["margin"]}
+        line |= {"estimate": d["estimate"], "p_equivalent_holm": d["p_equivalent_holm"], "margin": margins.get(cell.metric, margin)}
         lines.append(line | {"equivalent": d["p_equivalent_holm"] < level and repeated(d)})
     if not lines:
         raise InputError(f"table {result.name} tests nothing for equivalence; give its TOML file a margin and compute it again")
@@ -80,9 +81,9 @@ def equivalences(result: TableResult, level: float = LEVEL) -> pd.DataFrame:
 def equivalence_tally(found: pd.DataFrame) -> str:
     """``within 0.01 of the reference in 3 of 8 comparisons, undecided in 5``: counted over lines of ``equivalences``."""
     within = int(found["equivalent"].sum())
-    return (
-        f"within {found['margin'].iloc[0]:g} of the reference in {within} of {len(found)} comparisons, undecided in {len(found) - within}"
-    )
+    margins = found["margin"].unique()
+    margin = f"{margins[0]:g}" if len(margins) == 1 else "their margins"
+    return f"within {margin} of the reference in {within} of {len(found)} comparisons, undecided in {len(found) - within}"
 
 
 def similarity(result: TableResult, level: float = LEVEL) -> str:
@@ -107,7 +108,7 @@ def verdict_grid(result: TableResult, level: float = LEVEL) -> str:
     columns = list(dict.fromkeys(zip(found["section"], found["task"], strict=True)))
     at = found.set_index(["row", "metric", "section", "task"])["verdict"]
     metrics = list(dict.fromkeys(found["metric"]))
-    head = f"{escape(result.reference)} against, in {' / '.join(NAMES.get(metric, metric) for metric in metrics)}"
+    head = f"{escape(result.reference)} against, in {' / '.join(map(metric_name, metrics))}"
     lines = [[head, *(f"{escape(section)}, {escape(task)}" for section, task in columns)], ["---"] * (len(columns) + 1)]
     for row in dict.fromkeys(found["row"]):
         words = [[at.get((row, metric, *column), "") for metric in metrics] for column in columns]
@@ -125,7 +126,7 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
 
     Args:
         result: a table of results with differences.
-        metric: ``auroc`` or ``aupr``.
+        metric: one of the table's.
         level: a difference counts if its p-value, corrected for the whole table, is below this level.
         named: largest number of differences named, in order of size; the others are counted.
 
@@ -137,14 +138,14 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
         raise InputError(f"table {result.name} compares nothing in {metric}")
     ordered = sorted(compared, key=lambda pair: -abs(pair[1]["estimate"]))
     if not any(repeated(d) for _, d in compared):
-        none = f"which decides none of the {len(compared)} differences in {NAMES[metric]} to “{escape(result.reference)}”"
+        none = f"which decides none of the {len(compared)} differences in {metric_name(metric)} to “{escape(result.reference)}”"
         return f"One seed was trained, {none}."
     distinct = [(cell, d) for cell, d in ordered if d["p_holm"] < level and repeated(d)]
-    what = f"{NAMES[metric]} to “{escape(result.reference)}”"
+    what = f"{metric_name(metric)} to “{escape(result.reference)}”"
     if not distinct:
         few, article = ("The only difference", "no") if len(compared) == 1 else (f"None of the {len(compared)} differences", "a")
         cell, d = ordered[0]
-        largest = _place(cell, f"with {d['estimate']:+.3f}")
+        largest = _place(cell, f"with {d['estimate']:{'+.3f' if is_share(metric) else '+.3g'}}")
         return f"{few} in {what} has {article} corrected p-value below {level:g}; the largest is that of {largest}."
     have = "has a corrected p-value" if len(distinct) == 1 else "have corrected p-values"
     rest = f", and {len(distinct) - named} more" if len(distinct) > named else ""
@@ -153,7 +154,7 @@ def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, na
 
 
 def _side(cell: Cell, estimate: float) -> str:
-    return _place(cell, f"{'above' if estimate > 0 else 'below'} by {abs(estimate):.3f}")
+    return _place(cell, f"{'above' if estimate > 0 else 'below'} by {abs(estimate):{'.3f' if is_share(cell.metric) else '.3g'}}")
 
 
 def _place(cell: Cell, what: str) -> str:

@@ -4,7 +4,7 @@
 """
 
 from cm2.tasks.binary import Binary
-from cm2.tasks.contract import TASKS, Metric, Single, Task, known_stays, task_of
+from cm2.tasks.contract import TASKS, Metric, Single, Task, known_stays, metric_named, task_of
 from cm2.tasks.multiclass import Multiclass
 from cm2.tasks.multilabel import Multilabel
 from cm2.tasks.regression import Regression
@@ -21,5 +21,6 @@ __all__ = [
     "Survival",
     "Task",
     "known_stays",
+    "metric_named",
     "task_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,15 +17,13 @@ from cm2.tasks.contract import Count, Metric, Single, Task
 from cm2.tasks.measures import of_binary
 from cm2.tasks.scales import compact_logits, expanded_logits, mean_log_odds, start_log_odds
 
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("auroc", "AUROC", of_binary("auroc")),
-        Metric("aupr", "AUPR", of_binary("aupr")),
-        Metric("brier", "Brier score", of_binary("brier"), higher=False),
-        Metric("break_even", "Break-even", of_binary("break_even")),
-    )
-}
+METRICS = (
+    Metric("auroc", "AUROC", of_binary("auroc")),
+    Metric("aupr", "AUPR", of_binary("aupr")),
+    Metric("brier", "Brier score", of_binary("brier"), higher=False),
+    Metric("break_even", "Break-even", of_binary("break_even")),
+)
+"""AUROC, AUPR, Brier score, and sensitivity where it equals the positive predictive value."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,8 @@ class Binary(Task):
 
     type: ClassVar[str] = "binary"
     criterion: ClassVar[str] = "auroc"
+    offers: ClassVar[tuple[Metric, ...]] = METRICS
     expected: ClassVar[str] = "0, 1 or -1 (unknown)"
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        """AUROC, AUPR, Brier score, and sensitivity where it equals the positive predictive value."""
-        return dict(METRICS)
 
     @property
     def reported(self) -> tuple[str, ...]:

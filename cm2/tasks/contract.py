@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -68,12 +69,18 @@ class Metric:
     """In files, for example ``macro_auroc``."""
     heading: str
     """In tables, for example ``Macro AUROC``."""
-    measure: Callable[[NDArray, NDArray], Measured]
+    measure: Callable[..., Measured]
     """Of labels and predictions of the same stays, with its dependence on each of them; labels that are unknown are left out."""
     higher: bool = True
     """Whether more is better."""
     share: bool = True
     """Whether it lies between 0 and 1, so that its interval does; see `cm2.uncertainty.Uncertain.interval`."""
+    of_task: bool = False
+    """Whether ``measure`` takes the task before them."""
+
+    def bound(self, task: Task) -> Metric:
+        """The metric of a task, whose ``measure`` takes labels and predictions alone."""
+        return replace(self, measure=partial(self.measure, task), of_task=False) if self.of_task else self
 
     def gain(self, value: float) -> float:
         """The value, or its negative where less is better: what is to be made large."""
@@ -98,6 +105,8 @@ class Task(ABC):
     """What a prediction is: the beginning of its columns."""
     criterion: ClassVar[str]
     """Name of the metric by which validation stays choose."""
+    offers: ClassVar[tuple[Metric, ...]] = ()
+    """Its metrics, the most important ones first."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -348,9 +357,14 @@ class Task(ABC):
         return "" if known_stays(label).all() else "label: a stay has no outcome"
 
     @property
-    @abstractmethod
     def metrics(self) -> dict[str, Metric]:
-        """Metrics by name, the most important ones first."""
+        """Metrics by name, the most important ones first; those of ``offers``."""
+        return {metric.name: metric.bound(self) for metric in self.offers}
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Metrics that a table shows where it asks for none of the task's."""
+        return tuple(self.metrics)[:2]
 
     @property
     def chooses(self) -> Metric:
@@ -409,6 +423,11 @@ class Task(ABC):
     @abstractmethod
     def expanded(self, compact: NDArray) -> NDArray:
         """Predictions float64 of what `compact` returned."""
+
+
+def metric_named(name: str) -> Metric | None:
+    """A metric of any type of task that is defined by now, for its heading and scale, which are the same in all of them; or None."""
+    return next((metric for one in TASKS.own().values() for metric in one.offers if metric.name == name), None)
 
 
 def known_stays(label: Any) -> Any:

@@ -30,15 +30,13 @@ def _surprise(label: NDArray, prediction: NDArray) -> NDArray:
     return np.where(np.isnan(label), np.nan, -np.log(np.maximum(own, FLOOR)))
 
 
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("macro_auroc", "Macro AUROC", each_class("auroc")),
-        Metric("macro_aupr", "Macro AUPR", each_class("aupr")),
-        Metric("accuracy", "Accuracy", mean_of(_right)),
-        Metric("log_loss", "Log loss", mean_of(_surprise), higher=False, share=False),
-    )
-}
+METRICS = (
+    Metric("macro_auroc", "Macro AUROC", each_class("auroc")),
+    Metric("macro_aupr", "Macro AUPR", each_class("aupr")),
+    Metric("accuracy", "Accuracy", mean_of(_right)),
+    Metric("log_loss", "Log loss", mean_of(_surprise), higher=False, share=False),
+)
+"""AUROC and AUPR of each class against the rest, averaged; accuracy; mean of -log of the probability of the true class."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ class Multiclass(Task):
 
     type: ClassVar[str] = "multiclass"
     criterion: ClassVar[str] = "macro_auroc"
+    offers: ClassVar[tuple[Metric, ...]] = METRICS
     stored: ClassVar[str] = "int16"
 
     def __post_init__(self) -> None:
@@ -78,11 +77,6 @@ class Multiclass(Task):
     def predicted(self) -> tuple[str, ...]:
         """The classes."""
         return self.classes
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        """AUROC and AUPR of each class against the rest, averaged; accuracy; mean of -log of the probability of the true class."""
-        return dict(METRICS)
 
     def settings(self) -> dict[str, Any]:
         """The classes."""

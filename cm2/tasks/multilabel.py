@@ -29,15 +29,13 @@ def _only(label: NDArray) -> float:
     return float(np.log((np.sum(label == 1) + 0.5) / (np.sum(label == 0) + 0.5)))
 
 
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("macro_auroc", "Macro AUROC", each_label("auroc")),
-        Metric("macro_aupr", "Macro AUPR", each_label("aupr")),
-        Metric("micro_auroc", "Micro AUROC", all_labels("auroc")),
-        Metric("brier", "Brier score", mean_of(_brier), higher=False),
-    )
-}
+METRICS = (
+    Metric("macro_auroc", "Macro AUROC", each_label("auroc")),
+    Metric("macro_aupr", "Macro AUPR", each_label("aupr")),
+    Metric("micro_auroc", "Micro AUROC", all_labels("auroc")),
+    Metric("brier", "Brier score", mean_of(_brier), higher=False),
+)
+"""AUROC and AUPR averaged over the labels, AUROC of all labels at once, and the mean Brier score."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Multilabel(Task):
 
     type: ClassVar[str] = "multilabel"
     criterion: ClassVar[str] = "macro_auroc"
+    offers: ClassVar[tuple[Metric, ...]] = METRICS
     expected: ClassVar[str] = "0, 1 or -1 (unknown)"
 
     def __post_init__(self) -> None:
@@ -83,11 +82,6 @@ class Multilabel(Task):
     def predicted(self) -> tuple[str, ...]:
         """The labels."""
         return self.labels
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        """AUROC and AUPR averaged over the labels, AUROC of all labels at once, and the mean Brier score."""
-        return dict(METRICS)
 
     def settings(self) -> dict[str, Any]:
         """The labels."""

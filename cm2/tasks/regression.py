@@ -28,14 +28,14 @@ def _distance(label: NDArray, prediction: NDArray) -> NDArray:
     return np.abs(prediction - label)
 
 
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("rmse", "RMSE", mean_of(_square, root=True), higher=False, share=False),
-        Metric("mae", "MAE", mean_of(_distance), higher=False, share=False),
-        Metric("r2", "R²", explained, share=False),
-    )
-}
+METRICS = (
+    Metric("rmse", "RMSE", mean_of(_square, root=True), higher=False, share=False),
+    Metric("mae", "MAE", mean_of(_distance), higher=False, share=False),
+    Metric("r2", "R²", explained, share=False),
+)
+"""Root of the mean squared error and mean absolute error, in the unit of the labels, and R²."""
+IN_UNIT = ("rmse", "mae")
+"""Those in the unit of the labels."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Regression(Task):
     type: ClassVar[str] = "regression"
     quantity: ClassVar[str] = "value"
     criterion: ClassVar[str] = "rmse"
+    offers: ClassVar[tuple[Metric, ...]] = METRICS
     unknown: ClassVar[float] = float("nan")
     stored: ClassVar[str] = "float64"
     expected: ClassVar[str] = "finite numbers, or NaN (unknown)"
@@ -75,8 +76,9 @@ class Regression(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """Root of the mean squared error and mean absolute error, in the unit of the labels, and R²."""
-        return dict(METRICS)
+        """As `METRICS`, with the unit in the headings."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return {metric.name: replace(metric, heading=metric.heading + unit * (metric.name in IN_UNIT)) for metric in METRICS}
 
     def settings(self) -> dict[str, Any]:
         """Unit, mean and scale."""

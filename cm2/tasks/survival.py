@@ -27,6 +27,32 @@ TINY = 1e-6
 """Smallest hazard and survival that are pooled: float32 has no smaller difference from 1."""
 
 
+def _hazards(prediction: NDArray) -> NDArray:
+    """Of each interval ``(n, J)``, from survival curves ``(n, J)``."""
+    before = np.concatenate([np.ones((len(prediction), 1)), prediction[:, :-1]], axis=1)
+    return np.clip(1 - prediction.astype(np.float64) / np.maximum(before, TINY), TINY, 1 - TINY)
+
+
+def _concordance(task: Survival, label: NDArray, prediction: NDArray) -> Measured:
+    ends = np.array((0.0, *task.edges))
+    # the area below the curve: expected time up to the last edge
+    curve = np.concatenate([np.ones((len(prediction), 1)), prediction], axis=1)
+    return concordance(label, (curve[:, :-1] + curve[:, 1:]) / 2 @ np.diff(ends))
+
+
+def _log_loss(task: Survival, label: NDArray, prediction: NDArray) -> Measured:
+    known, hazard = ~np.isnan(label).any(axis=1), _hazards(prediction)
+    each = task.losses(torch.from_numpy(np.log(hazard / (1 - hazard))), torch.from_numpy(np.where(known[:, None], label, 1.0)))
+    return mean_of(lambda *_: np.where(known, each.numpy(), np.nan))(label, prediction)
+
+
+METRICS = (
+    Metric("concordance", "Concordance", _concordance, of_task=True),
+    Metric("log_loss", "Log loss", _log_loss, higher=False, share=False, of_task=True),
+)
+"""Concordance of the expected time up to the last edge, and the mean -log-likelihood of a stay."""
+
+
 @dataclass(frozen=True)
 class Survival(Task):
     r"""Labels ``(2,)`` are a time and whether it is that of the event (1) or of censoring (0); outputs are hazards of intervals.
@@ -61,6 +87,7 @@ class Survival(Task):
     type: ClassVar[str] = "survival"
     quantity: ClassVar[str] = "survival"
     criterion: ClassVar[str] = "concordance"
+    offers: ClassVar[tuple[Metric, ...]] = METRICS
     unknown: ClassVar[float] = float("nan")
     stored: ClassVar[str] = "float64"
 
@@ -91,15 +118,6 @@ class Survival(Task):
     def predicted(self) -> tuple[str, ...]:
         """The intervals, by their ends."""
         return tuple(f"{edge:g}" for edge in self.edges) or tuple(map(str, range(1, self.bins + 1)))
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        """Concordance of the expected time up to the last edge, and the mean -log-likelihood of a stay."""
-        found = (
-            Metric("concordance", "Concordance", self._concordance),
-            Metric("log_loss", "Log loss", mean_of(self._surprise), higher=False, share=False),
-        )
-        return {metric.name: metric for metric in found}
 
     def settings(self) -> dict[str, Any]:
         """Unit, edges and horizon."""
@@ -213,26 +231,13 @@ class Survival(Task):
         before = torch.cat((torch.ones_like(mean[:, :1]), mean[:, :-1]), dim=1).clamp(min=TINY)
         return (1 - mean / before).clamp(TINY, 1 - TINY).logit()
 
-    def _concordance(self, label: NDArray, prediction: NDArray) -> Measured:
-        ends = np.array((0.0, *self.edges))
-        # the area below the curve: expected time up to the last edge
-        curve = np.concatenate([np.ones((len(prediction), 1)), prediction], axis=1)
-        return concordance(label, (curve[:, :-1] + curve[:, 1:]) / 2 @ np.diff(ends))
-
-    def _surprise(self, label: NDArray, prediction: NDArray) -> NDArray:
-        before = np.concatenate([np.ones((len(prediction), 1)), prediction[:, :-1]], axis=1)
-        hazard = np.clip(1 - prediction / np.maximum(before, TINY), TINY, 1 - TINY)
-        known = ~np.isnan(label).any(axis=1)
-        each = self.losses(torch.from_numpy(np.log(hazard / (1 - hazard))), torch.from_numpy(np.where(known[:, None], label, 1.0)))
-        return np.where(known, each.numpy(), np.nan)
-
     def compact(self, prediction: NDArray) -> NDArray:
-        """Log-odds of the survival."""
-        return compact_logits(prediction)
+        """Log-odds of the hazards, of which rounding makes no curve that rises."""
+        return compact_logits(_hazards(prediction))
 
     def expanded(self, compact: NDArray) -> NDArray:
         """Survival curves."""
-        return expanded_logits(compact)
+        return np.cumprod(1 - expanded_logits(compact), axis=-1)
 
 
 def _rounded_up(time: float) -> float:

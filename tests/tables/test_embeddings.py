@@ -338,7 +338,7 @@ def test_the_auroc_stands_in_one_row_of_each_method(aligned, store):
     assert {(c.method, c.score) for c in cells} == {("CM2", "dependence"), ("MedFuse", "cosine")}
     for cell in cells:
         kept = [predicted(Run(store.root / run)) for run in cell.runs]
-        assert cell.value is None or cell.seeds == pytest.approx([auroc(one.label, one.probability) for one in kept])
+        assert cell.value is None or cell.seeds == pytest.approx([auroc(one.label, one.prediction) for one in kept])
 
 
 def test_gains_are_the_differences_of_the_means(imputed):

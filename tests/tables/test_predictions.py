@@ -43,11 +43,11 @@ def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "predictions.parquet"
     found = {"a": made(), "b": made(seed=1, task="long_stay"), "c": made(300, seed=2, first=400), "d": made()}
     found["c"] = replace(found["c"], label=np.concatenate([found["a"].label[400:], found["c"].label[100:]]))
-    found["e"] = replace(found["a"], logits=np.array([np.inf, -np.inf, *found["a"].logits[2:]], dtype=np.float16))
+    found["e"] = replace(found["a"], compact=np.array([np.inf, -np.inf, *found["a"].compact[2:]], dtype=np.float16))
     write_predictions(path, found)
     for key, one in read_predictions(path, found).items():
         assert one.same(found[key]) and np.array_equal(one.label, found[key].label)
-    assert read_predictions(path, ["e"])["e"].probability[:2].tolist() == [1, 0]
+    assert read_predictions(path, ["e"])["e"].prediction[:2].tolist() == [1, 0]
     write_predictions(path, {"f": made(seed=6)}, keep={"b"})
     assert set(read_predictions(path, ["b", "f"])) == {"b", "f"}
     with pytest.raises(ValueError, match="lacks the predictions of 1 runs, such as a; compute the table again"):

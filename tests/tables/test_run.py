@@ -38,7 +38,7 @@ def runs_of(cell, store):
 
 def measured_of(cell, store):
     tests = [predicted(run) for run in runs_of(cell, store)]
-    return [measure(one.label, one.probability, cell.metric) for one in tests]
+    return [measure(one.label, one.prediction, cell.metric) for one in tests]
 
 
 def test_every_cell_is_the_mean_of_its_runs(families, store):

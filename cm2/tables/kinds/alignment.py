@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from cm2.escape import markdown as escape
 from cm2.evaluation.embeddings import Embedded, cannot_score, law_of
 from cm2.evaluation.retrieval import MEASURES, MEDIAN_RANK, RECALLS, Standing, cosine_standings, standings
 from cm2.methods import Method
 from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind
 from cm2.tables.evaluated import AUROC, Finding
+from cm2.tables.result import TableResult
 from cm2.uncertainty import FEWEST, Measured, measure
 
 POOL = 100
@@ -51,6 +53,11 @@ class Alignment(EmbeddingKind):
         better, tied = (parts[name].astype(np.int64) for name in ("better", "tied"))
         standing = Standing(better, tied, candidates=len(better))
         return standing.measure(metric, POOL if section.endswith(f", of {POOL}") else None)
+
+    def notes(self, result: TableResult) -> str:
+        """As of every table of embeddings, and which tasks have no AUROC."""
+        others = ", ".join(map(escape, result.provenance.get("tasks", ())))
+        return super().notes(result) + (f"\n{others}: not a binary outcome, of which there is no AUROC.\n" if others else "")
 
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
         """Every pair in both directions, in random sets and in the whole split; then each modality from the others, some of them masked."""

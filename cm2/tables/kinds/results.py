@@ -1,4 +1,4 @@
-"""Tables of results and of tests: AUROC and AUPR of the runs, and their differences to the reference row."""
+"""Tables of results and of tests: metrics of the runs, such as AUROC and AUPR, and their differences to the reference row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cm2.tables.planning import TablePlan
 from cm2.tables.predictions import column_of
 from cm2.tables.result import Cell, TableResult
 from cm2.tables.statistics import result_cells
-from cm2.tables.text import NAMES, TOO_FEW, estimate, intervals, stays_of
+from cm2.tables.text import TOO_FEW, estimate, intervals, metric_name, stays_of
 from cm2.uncertainty import FEWEST
 
 
@@ -22,7 +22,6 @@ class Results(TableKind):
 
     name = "results"
     predicted = True
-    headings = NAMES
     remark: ClassVar[str] = ""
     """Text appended to the notes."""
 
@@ -62,18 +61,27 @@ class Results(TableKind):
                 f" Holm's correction over the {len(compared)} tests of the table."
             )
         if any("p_equivalent" in d for d in compared):
-            margin = result.provenance["margin"]
-            parts.append(
-                f"Equivalent: Holm-corrected p-value of two one-sided tests for a difference of less than {margin:g} in either direction."
-            )
+            parts.append(f"Equivalent: Holm-corrected p-value of two one-sided tests for a difference of less than {_margins(result)}.")
         if earlier := result.provenance.get("earlier"):
             of = len({run for cell in result.cells for run in cell.runs})
             dates = sorted({each.partition(",")[0] for each in earlier.values()})
             listed = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
             parts.append(f"Trained for an earlier table of this folder ({listed}), and taken from there: {len(earlier)} of {of} runs.")
         if any(cell.value is None for cell in result.cells):
-            parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} positives or negatives among the {stays_of(result)}.")
+            groups = "stays with or without what is predicted" if result.provenance.get("tasks") else "positives or negatives"
+            parts.append(f"{TOO_FEW.capitalize()}: fewer than {FEWEST} {groups} among the {stays_of(result)}.")
+        if self.remark and result.provenance.get("tasks"):
+            parts.append("The test that the paper prints is recomputed for binary outcomes alone.")
         return f"{' '.join(parts)}{self.remark}{_warning(result.provenance)}\n"
+
+
+def _margins(result: TableResult) -> str:
+    """``0.01 in either direction``, with the margins of single metrics."""
+    margin, margins = result.provenance["margin"], result.provenance.get("margins", {})
+    tested = dict.fromkeys(cell.metric for cell in result.cells if "p_equivalent" in (cell.difference or {}))
+    parts = [f"{margins[metric]:g} ({metric_name(metric)})" for metric in tested if metric in margins]
+    left = [metric for metric in tested if metric not in margins]
+    return ", ".join([*([f"{margin:g}"] if left else []), *parts]) + " in either direction"
 
 
 def _warning(source: Mapping[str, Any]) -> str:
