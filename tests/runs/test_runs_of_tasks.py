@@ -11,8 +11,6 @@ import pytest
 from cm2 import Config, RunStore, evaluate, fit, load_cohort
 from cm2.cohorts.disclosure import guard_metrics
 from cm2.runs.recording import record_over_seeds
-from cm2.tables.loading import load_table
-from cm2.tables.planning import plan
 from cm2.tasks import Multilabel
 from data_prep.writer import write_cohort
 from tests.tasks.cases import TASKS, labels
@@ -133,10 +131,3 @@ def test_twenty_five_phenotypes_are_trained(tmp_path, store):
     path = record_over_seeds([run, fit(replace(asked, seed=1), cohort, store, progress=False)], "phenotypes", tmp_path)
     assert "macro_auroc_mean" in path.read_text()
     assert isinstance(run.predictions, pd.DataFrame)
-
-
-def test_a_table_takes_binary_tasks_and_says_so(cohort):
-    spec = load_table(2)
-    assert {entry.task for entry in plan(spec, cohort, "smoke", seeds=1)} == {"death"}
-    with pytest.raises(ValueError, match="ward is a multiclass task, and tables compare methods by AUROC and AUPR of binary outcomes"):
-        plan(spec, cohort, "smoke", seeds=1, tasks=["ward"])
