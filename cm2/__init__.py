@@ -13,18 +13,33 @@ from cm2.environment.version import version
 if TYPE_CHECKING:
     from cm2.cohorts import load_cohort
     from cm2.config import Config
+    from cm2.estimators import CM2Classifier, CM2Regressor
     from cm2.methods.cm2 import CM2
     from cm2.runs.run import Run
     from cm2.runs.store import RunStore, evaluate, fit, fit_all
 
     __version__: str
 
-__all__ = ["CM2", "Config", "Run", "RunStore", "__version__", "evaluate", "fit", "fit_all", "load_cohort"]
+__all__ = [
+    "CM2",
+    "CM2Classifier",
+    "CM2Regressor",
+    "Config",
+    "Run",
+    "RunStore",
+    "__version__",
+    "evaluate",
+    "fit",
+    "fit_all",
+    "load_cohort",
+]
 
 moved.install()
 
 _HOMES = {
     "CM2": "cm2.methods.cm2",
+    "CM2Classifier": "cm2.estimators",
+    "CM2Regressor": "cm2.estimators",
     "Config": "cm2.config",
     "Run": "cm2.runs.store",
     "RunStore": "cm2.runs.store",

@@ -11,7 +11,21 @@ from sphinx.application import Sphinx
 
 MARKER = "<!-- modules -->"
 # reading order: distributions first, then what is built from them; others stand between
-_FIRST = ("copulas", "marginals", "joint", "batch", "kinds", "config", "networks", "methods", "cohorts", "runs", "evaluation", "metrics")
+_FIRST = (
+    "copulas",
+    "marginals",
+    "joint",
+    "batch",
+    "kinds",
+    "config",
+    "networks",
+    "methods",
+    "cohorts",
+    "runs",
+    "estimators",
+    "evaluation",
+    "metrics",
+)
 _LAST = ("tables", "figures", "plots", "results", "book", "progress", "environment", "containers", "numerics")
 _LEFT_OUT = ("cli",)
 # literals, mathematics and emphasis stay; any other star or bar is meant as it stands: shapes such as (*shape, dim), absolute values

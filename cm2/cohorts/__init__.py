@@ -13,13 +13,14 @@ index. Arrays, tensors and lists, and frames without ids, are in the order of th
 truth values 0 or 1; categories ``name->level``. Where any value of a modality is missing, every column also has a feature ``mask->name``:
 1 where it was measured, 0 where it is filled in, in a table by the training mean, in a series by the last value before. Series that differ
 in length or have times also have the channels ``time`` and ``mask->time``, which is 1 in a stay's own steps and 0 in those that fill up to
-the longest; after its last step, a stay's last values stand on. `to_frames` leads back to the values that were given.
+the longest; after its last step, a stay's last values stand on. `to_frames` leads back to the values that were given, and `Layout` lays
+out further rows in the same way, for a model that was trained on the cohort.
 """
 
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.format import FORMAT, SPLITS
 from cm2.cohorts.opening import load_cohort
-from cm2.cohorts.own import Images, Table, Texts, TimeSeries, documents, from_files, from_frames, from_meds, from_samples, to_frames
+from cm2.cohorts.own import Images, Layout, Table, Texts, TimeSeries, documents, from_files, from_frames, from_meds, from_samples, to_frames
 from cm2.cohorts.stays import Stays
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SPLITS",
     "Cohort",
     "Images",
+    "Layout",
     "Stays",
     "Table",
     "Texts",

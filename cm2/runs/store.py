@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,25 +17,22 @@ from cm2.cohorts import Cohort, Stays, load_cohort
 from cm2.config import Config
 from cm2.durable import Lock, file_sha256, move, replaced, set_aside, write_json, write_text
 from cm2.errors import DivergedError, InputError
-from cm2.methods import METHODS, Method, build_method, parts_from_outside, starts_from, tokenised
+from cm2.methods import METHODS, Method, parts_from_outside, starts_from, tokenised
 from cm2.methods.contract import FitsStays
 from cm2.methods.saved import TOKENIZER
 from cm2.parts import carried, receive
 from cm2.progress import Progress
 from cm2.results import home
-from cm2.runs.batches import check_memory
 from cm2.runs.description import describe, tokenizer_file
 from cm2.runs.provenance import provenance
 from cm2.runs.run import CHECKSUMS, PREDICTS, PRETRAINING, REMEDY, WEIGHTS, Run, kept_epochs
 from cm2.runs.saving import MODEL
+from cm2.runs.start import ONE_AT_A_TIME, start
 from cm2.tasks import Task
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers import Logger
-
-_ONE_AT_A_TIME = threading.RLock()
-"""Of the threads of a process only one trains: all draw from torch's one generator."""
 
 
 class RunStore:
@@ -143,7 +138,7 @@ class RunStore:
         key = self.key(config, cohort)
         self.root.mkdir(parents=True, exist_ok=True)
         name = f"training {config.method} seed {config.seed}"
-        with Progress(name, show=progress) as shown, Lock(self.root / f".{key}.lock"), _ONE_AT_A_TIME:
+        with Progress(name, show=progress) as shown, Lock(self.root / f".{key}.lock"), ONE_AT_A_TIME:
             if (run := self.find(config, cohort)) is None:
                 try:
                     run = self._compute(config, cohort, key, shown, {"devices": devices, "loggers": loggers, "callbacks": callbacks})
@@ -154,11 +149,7 @@ class RunStore:
 
     def _compute(self, config: Config, cohort: Cohort, key: str, progress: Progress, options: Mapping[str, Any]) -> Run:
         started, folder = time.monotonic(), self.root / f".{key}.partial"
-        cohort = tokenised(cohort, config)
-        method = build_method(config, cohort)
-        stays = _stays(config, cohort)
-        _check_outcomes(config, cohort, stays)
-        check_memory(method, config, cohort)
+        cohort, method, stays = start(config, cohort)
         complete = all(bool(stays[name].present.all()) for name in ("train", "valid"))
         # of two processes that need the same weights the second waits for the first
         with Lock(self.root / f".{config.in_training(complete).digest()[:16]}.training.lock"):
@@ -196,24 +187,6 @@ class RunStore:
             _write_checksums(folder)
             move(folder, self.root / key)
             return Run(self.root / key)
-
-
-def _stays(config: Config, cohort: Cohort) -> dict[str, Stays]:
-    """The stays of each split, some of their modalities masked."""
-    split = partial(cohort.split, task=config.task, mechanism=config.mechanism, seed=config.seed, matched=config.matched)
-    stays = {name: split(name, absent=config.absent).with_labels(config.labels, config.seed) for name in ("train", "valid")}
-    # model selection on more labels than training has would be no training with few labels
-    return {"train": stays["train"], "valid": stays["valid"].labelled(), "test": split("test", absent=config.absent_test)}
-
-
-def _check_outcomes(config: Config, cohort: Cohort, stays: Mapping[str, Stays]) -> None:
-    """Raises ValueError for a split whose known outcomes are all the same, before anything is trained. It tells no count."""
-    for name, split in stays.items():
-        if why := split.task.lacks(split.label.numpy(), training=name == "train"):
-            raise InputError(
-                f"{cohort.name}: the known outcomes {config.task} of the {name} stays {why}:"
-                " prepare the cohort with more stays, or choose another task"
-            )
 
 
 def _save(method: Method, config: Config, cohort: Cohort, stays: Mapping[str, Stays], folder: Path) -> None:

@@ -160,11 +160,16 @@ def predictions(method: Method, config: Config, stays: Stays, progress: bool = F
 
     A task that is not binary has the columns of `cm2.tasks.Task.frame`.
     """
-    batches = loader_of(Batches(stays, raw=True), config.train, EpochSampler(len(stays), config.train.batch_size))
+    return predicted(method, config, Batches(stays, raw=True), progress)
+
+
+def predicted(method: Method, config: Config, rows: Batches, progress: bool = False) -> pd.DataFrame:
+    """`predictions` of whatever can be read in batches."""
+    batches = loader_of(rows, config.train, EpochSampler(len(rows), config.train.batch_size))
     with Progress("predicting", len(batches), "batch", show=progress) as shown:
         parts = _trainer(config.train, 1, callbacks=[Shown(shown)]).predict(TrainingLoop(method, config), batches) or []
-    stay_id, label, predicted, variance = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    return method.task.frame(stay_id, label, predicted, variance)
+    stay_id, label, prediction, variance = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return method.task.frame(stay_id, label, prediction, variance)
 
 
 def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:

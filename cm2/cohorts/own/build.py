@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts.cohort import Cohort
+from cm2.cohorts.format import SPLITS
 from cm2.cohorts.opening import load_cohort
 from cm2.cohorts.own.declared import Images, Table, TimeSeries, Unmatched
 from cm2.cohorts.own.drafts import Draft, Reading, read_table
@@ -63,7 +64,7 @@ def from_frames(
         out: folder of the cohort; written whole or not at all.
         id: name of the column with the ids, texts or whole numbers.
         split: shares of training, validation and test, ``(0.7, 0.15, 0.15)`` by default; or a column of ``labels`` or n names ``train``,
-            ``valid`` and ``test``.
+            ``valid`` and ``test``. Two shares leave no stay for the test: see `cm2.estimators`, which trains on such a cohort.
         groups: subject of each stay, a column of ``labels`` or n values: the stays of one are in one split. None: every stay its own.
         tasks: by name the type, see ``cm2.cohorts.own.labels.read_outcomes``; None: every other column of ``labels``, by its values.
         name: of the cohort; by default that of the folder.
@@ -109,7 +110,7 @@ class _Own:
             raise InputError("modalities: none is given; give one or more by name")
         self.id = id
         self.table, self.place, self.roster = _labels(labels, id, protected)
-        self.drafts = {str(name): _draft(str(name), value, self.roster, id, drop) for name, value in modalities.items()}
+        self.drafts = {str(name): draft_of(str(name), value, self.roster, id, drop) for name, value in modalities.items()}
         self.rows = _kept(self.drafts, self.place, drop)
         self.parameters: dict[str, Any] = {"credentialed": protected}
 
@@ -127,9 +128,10 @@ class _Own:
         else:
             task = self.found[0][0]
             chosen = drawn_splits(self.roster.only(self.rows), of, _strata(task, task.read(stays)), fractions, seed)
-        refuse_empty(chosen)
+        needed = SPLITS[: len(fractions or SPLITS)]
+        refuse_empty(chosen, needed)
         self.stays = stays.assign(split=chosen)
-        refuse_one_sided(self.found, self.stays)
+        refuse_one_sided(self.found, self.stays, needed)
         types = {task.name: task.type for task, _ in self.found}
         self.parameters |= {"split": None if named is not None else list(fractions or ()), "seed": seed, "tasks": types}
         self.parameters |= {"groups": subjects is not None}
@@ -185,7 +187,8 @@ def _column(item: Any, what: str) -> Any:
     return value.reset_index(drop=True) if isinstance(value, pd.Series) else value
 
 
-def _draft(name: str, value: Any, roster: Roster, id: str | None, drop: bool) -> Draft:
+def draft_of(name: str, value: Any, roster: Roster, id: str | None, drop: bool) -> Draft:
+    """A modality, read for the stays of a roster; arguments as those of `from_frames`."""
     plain_name(name, "modality")
     declared = declared_as(name, value, id)
     data = declared.data

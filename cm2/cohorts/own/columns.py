@@ -16,7 +16,7 @@ are filled in. A level that no training stay has is a feature all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Number
 from typing import Any
@@ -190,7 +190,7 @@ def _coded(values: pd.Series, texts: pd.Series, levels: tuple[str, ...], name: s
         said = "{} cannot be the name of a category"
         place.fault(said, "rename it: without < ` { } $, and without = + - @ at the beginning", row, name, level)
     codes = pd.Series(np.nan, index=values.index)
-    codes[texts.index] = texts.map({level: float(code) for code, level in enumerate(levels)})
+    codes[texts.index] = texts.map({level: float(code) for code, level in enumerate(levels)}).astype(np.float64)
     return Column(name, codes.to_numpy(dtype=np.float64), "category", "1", levels)
 
 
@@ -276,7 +276,7 @@ def statistics(columns: Sequence[Column], stay: np.ndarray, training: np.ndarray
     return {"split": "train", "of": MEASURED, "features": names, "mean": mean, "std": std}
 
 
-def scaled(column: Column, values: np.ndarray, found: dict[str, Any]) -> np.ndarray:
+def scaled(column: Column, values: np.ndarray, found: Mapping[str, Any]) -> np.ndarray:
     """Values of a column with the mean subtracted and divided by the deviation, where `statistics` has them."""
     if column.name not in found.get("features", ()):
         return values
@@ -291,12 +291,12 @@ def encoded(column: Column, values: np.ndarray) -> np.ndarray:
     return (values[..., None] == np.arange(len(column.levels))).astype(np.float64)
 
 
-def unit_of(column: Column, found: dict[str, Any]) -> str:
+def unit_of(column: Column, found: Mapping[str, Any]) -> str:
     """The unit of a feature as it is stored."""
     return f"standard deviations of {column.unit}" if column.name in found.get("features", ()) else column.unit
 
 
-def names_of(columns: Sequence[Column], found: dict[str, Any], masks: bool) -> tuple[list[str], list[str]]:
+def names_of(columns: Sequence[Column], found: Mapping[str, Any], masks: bool) -> tuple[list[str], list[str]]:
     """Names and units of all features: those of the columns, then the masks."""
     features = [feature for column in columns for feature in column.features]
     units = [unit_of(column, found) for column in columns for _ in column.features]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,10 +89,11 @@ class Draft(ABC):
         place: what an error calls it.
         present: ``(n,)`` bool, by stay.
         counts: of what was dropped, cut or merged.
+        columns: of a table or series.
     """
 
-    def __init__(self, place: Place, present: np.ndarray, counts: dict[str, int]) -> None:
-        self.place, self.present = place, present
+    def __init__(self, place: Place, present: np.ndarray, counts: dict[str, int], columns: Sequence[Column] = ()) -> None:
+        self.place, self.present, self.columns = place, present, columns
         self.counts = {name: count for name, count in counts.items() if count}
 
     @abstractmethod
@@ -103,6 +104,29 @@ class Draft(ABC):
             rows: positions of the stays that are kept.
             training: ``(n,)`` bool, by stay of the roster.
         """
+
+    @property
+    def stay(self) -> np.ndarray:
+        """``(rows,)`` position of the stay of each row of the columns."""
+        return np.arange(len(self.present))
+
+    @abstractmethod
+    def applied(self, entry: Mapping[str, Any], found: Mapping[str, Any]) -> np.ndarray | list[str | None]:
+        """The modality of all stays of the roster, laid out like that of a cohort; what stands where it is missing means nothing.
+
+        Args:
+            entry: of the modality in the cohort's manifest.
+            found: its ``normalisation`` there.
+
+        Raises:
+            InputError: values that the cohort's layout has no place for.
+        """
+
+
+def selected(data: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Features ``(..., F)`` float32 in the order of a cohort, of features that are called ``names``."""
+    place = {name: at for at, name in enumerate(names)}
+    return data[..., [place[name] for name in wanted]].astype(np.float32)
 
 
 def fewest(rare: int | None, place: Place) -> int:
@@ -115,22 +139,28 @@ class TableDraft(Draft):
 
     def __init__(self, place: Place, columns: Sequence[Column], declared: Table, counts: dict[str, int]) -> None:
         present = ~np.all([np.isnan(column.values) for column in columns], axis=0)
-        super().__init__(place, present, counts)
-        self.columns, self.standardise = columns, declared.standardise
+        super().__init__(place, present, counts, columns)
+        self.standardise = declared.standardise
 
     def prepared(self, rows: np.ndarray, training: np.ndarray) -> PreparedModality:
         """Features of all columns, then masks where any value of an observed row is missing."""
         stays = np.arange(len(training))
-        found = statistics(self.columns, stays, training, self.standardise, self.place)
-        features, present = [], self.present[rows]
-        values = [column.values[rows] for column in self.columns]
-        masks = any(np.isnan(column[present]).any() for column in values)
-        features = [encoded(column, scaled(column, value, found)) for column, value in zip(self.columns, values, strict=True)]
-        features += [~np.isnan(value)[:, None] for value in values] if masks else []
+        found, present = statistics(self.columns, stays, training, self.standardise, self.place), self.present[rows]
+        masks = any(np.isnan(column.values[rows][present]).any() for column in self.columns)
         names, units = names_of(self.columns, found, masks)
         variables = {column.name: column.described() for column in self.columns}
-        data = np.concatenate(features, axis=1).astype(np.float32)
+        data = self._features(rows, found, masks).astype(np.float32)
         return PreparedModality("vector", data, present, names, units, found, {"variables": variables})
+
+    def applied(self, entry: Mapping[str, Any], found: Mapping[str, Any]) -> np.ndarray:
+        """Features ``(n, F)``."""
+        data = self._features(np.arange(len(self.present)), found, masks=True)
+        return selected(data, names_of(self.columns, found, masks=True)[0], entry["features"])
+
+    def _features(self, rows: np.ndarray, found: Mapping[str, Any], masks: bool) -> np.ndarray:
+        values = [column.values[rows] for column in self.columns]
+        features = [encoded(column, scaled(column, value, found)) for column, value in zip(self.columns, values, strict=True)]
+        return np.concatenate(features + ([~np.isnan(value)[:, None] for value in values] if masks else []), axis=1)
 
 
 def read_table(declared: Table, value: Plain, reading: Reading) -> TableDraft:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ class ImageDraft(Draft):
     def prepared(self, rows: np.ndarray, training: np.ndarray) -> PreparedModality:
         """The images of these stays."""
         return PreparedModality("image", self.data[rows], self.present[rows])
+
+    def applied(self, entry: Mapping[str, Any], found: Mapping[str, Any]) -> np.ndarray:
+        """The images, of the size and with the channels of the cohort's."""
+        if (shape := self.data.shape[1:]) != tuple(entry["shape"]):
+            known, new = (" x ".join(map(str, each)) for each in (entry["shape"], shape))
+            raise InputError(f"{self.place.name}: images of {new} pixels, those of the cohort have {known}; resize them: Images(size=)")
+        return self.data
 
 
 def read_images(declared: Images, value: Plain | Path, reading: Reading) -> ImageDraft:

@@ -170,11 +170,11 @@ def _survival(task: Survival, time: str, event: str, frame: pd.DataFrame, place:
     return task, dict(zip(task.columns, (times, np.where(events == -1, np.nan, events)), strict=True))
 
 
-def refuse_one_sided(found: Sequence[Labels], stays: pd.DataFrame) -> None:
-    """Raises InputError if a task cannot be trained or tested in a split, for example because all its labels there are equal."""
+def refuse_one_sided(found: Sequence[Labels], stays: pd.DataFrame, splits: Sequence[str]) -> None:
+    """Raises InputError if a task cannot be trained or tested in one of the splits, for example because all its labels there are equal."""
     for task, _ in found:
         label = task.read(stays)
-        for split in ("train", "valid", "test"):
+        for split in splits:
             if lacking := task.lacks(label[(stays["split"] == split).to_numpy()], training=split == "train"):
                 remedy = "give more rows, other shares (split=), another seed, or leave the task out (tasks=)"
                 raise InputError(f"{task.name}: the labels of the {split} split {lacking.partition(';')[0]}; {remedy}")

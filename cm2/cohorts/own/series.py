@@ -12,7 +12,7 @@ What is stored of n stays is ``(n, T, C)``, T the largest number of steps. A sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,11 +22,12 @@ from pandas.api import types
 
 from cm2.cohorts.own.columns import Column, encoded, hours_of, names_of, read_columns, scaled, statistics
 from cm2.cohorts.own.declared import TimeSeries
-from cm2.cohorts.own.drafts import Draft, Reading, chosen_columns, fewest
+from cm2.cohorts.own.drafts import Draft, Reading, chosen_columns, fewest, selected
 from cm2.cohorts.own.incoming import Place, Plain, column_of, is_missing, plain
 from cm2.cohorts.writing import PreparedModality
 from cm2.environment.machine import memory
 from cm2.errors import InputError
+from cm2.kinds.contract import MASK
 
 TIME = "time"
 
@@ -249,8 +250,13 @@ class SeriesDraft(Draft):
     """Steps laid out by stay: a series."""
 
     def __init__(self, grid: SeriesGrid, present: np.ndarray, declared: TimeSeries, counts: dict[str, int]) -> None:
-        super().__init__(grid.steps.place, present, counts)
+        super().__init__(grid.steps.place, present, counts, grid.steps.columns)
         self.grid, self.standardise = grid, declared.standardise
+
+    @property
+    def stay(self) -> np.ndarray:
+        """``(rows,)`` position of the stay of each step."""
+        return self.grid.steps.stay
 
     @property
     def timed(self) -> bool:
@@ -260,30 +266,52 @@ class SeriesDraft(Draft):
 
     def prepared(self, rows: np.ndarray, training: np.ndarray) -> PreparedModality:
         """The channels that the module describes."""
-        grid, steps = self.grid, self.grid.steps
-        columns, clock = list(steps.columns), []
-        if self.timed:
-            if any(column.name == TIME for column in columns):
-                raise InputError(f"{self.place.name}: a column is called {TIME!r}, as the channel of the times is; rename it")
-            clock = [Column(TIME, grid.number.astype(np.float64) if steps.time is None else steps.time, "number", steps.unit)]
-        found = statistics([*columns, *clock], steps.stay, training[steps.stay], self.standardise, self.place)
+        columns = self._channels(self.timed)
+        found = statistics(columns, self.stay, training[self.stay], self.standardise, self.place)
         here = self.present[rows]
-        at = np.full(len(training), -1)
+        length = max(int(self.grid.length[rows[here]].max(initial=0)), 1)
+        self._refuse_too_large(len(rows), length, columns)
+        values = self._values(columns, rows, length)
+        masks = any(np.isnan(value[here]).any() for value in values)
+        names, units = names_of(columns, found, masks)
+        data = _features(columns, values, found, masks)
+        data[~here] = 0
+        variables = {column.name: column.described() for column in columns}
+        return PreparedModality("series", data, here, names, units, found, {"variables": variables})
+
+    def applied(self, entry: Mapping[str, Any], found: Mapping[str, Any]) -> np.ndarray:
+        """Features ``(n, T, C)``. Where the cohort's stays all have the same steps, so do these."""
+        length, timed = entry["shape"][0], TIME in entry["variables"]
+        if self.grid.steps.time is not None and not timed:
+            raise InputError(f"{self.place.name}: times are given, the series of the cohort have none; give the values alone")
+        if f"{MASK}{TIME}" not in entry["features"] and (short := self.present & (self.grid.length < length)).any():
+            row, said = int(np.flatnonzero(short)[0]), f"the series has {{}} steps, all of the cohort have {length}"
+            fill = "give as many, NaN where nothing was measured"
+            Place(self.place.name, self.place.protected).fault(said.format(int(self.grid.length[row])), fill, row)
+        columns, every = self._channels(timed), np.arange(len(self.present))
+        self._refuse_too_large(len(every), length, columns)
+        data = _features(columns, self._values(columns, every, length), found, masks=True)
+        return selected(data, names_of(columns, found, masks=True)[0], entry["features"])
+
+    def _channels(self, timed: bool) -> list[Column]:
+        """The columns, and the time if it is a channel."""
+        steps = self.grid.steps
+        if not timed:
+            return steps.columns
+        if any(column.name == TIME for column in steps.columns):
+            raise InputError(f"{self.place.name}: a column is called {TIME!r}, as the channel of the times is; rename it")
+        clock = self.grid.number.astype(np.float64) if steps.time is None else steps.time
+        return [*steps.columns, Column(TIME, clock, "number", steps.unit)]
+
+    def _values(self, columns: Sequence[Column], rows: np.ndarray, length: int) -> list[np.ndarray]:
+        """Each column in a grid ``(len(rows), length)``, NaN where nothing was measured."""
+        here, steps = self.present[rows], self.grid.steps
+        at = np.full(len(self.present), -1)
         at[rows[here]] = np.flatnonzero(here)
         kept = at[steps.stay] >= 0
-        place, number = at[steps.stay[kept]], grid.number[kept]
-        length = max(int(grid.length[rows[here]].max(initial=0)), 1)
-        self._refuse_too_large(len(rows), length, [*columns, *clock])
+        place, number = at[steps.stay[kept]], self.grid.number[kept]
         blank = np.full((len(rows), length), np.nan)
-        values = [_placed(blank, place, number, column.values[kept]) for column in [*columns, *clock]]
-        masks = any(np.isnan(value[here]).any() for value in values)
-        parts = [encoded(c, scaled(c, _forward(v), found)) for c, v in zip([*columns, *clock], values, strict=True)]
-        parts += [~np.isnan(value)[:, :, None] for value in values] if masks else []
-        names, units = names_of([*columns, *clock], found, masks)
-        data = np.concatenate([part.astype(np.float32) for part in parts], axis=2)
-        data[~here] = 0
-        variables = {column.name: column.described() for column in [*columns, *clock]}
-        return PreparedModality("series", data, here, names, units, found, {"variables": variables})
+        return [_placed(blank, place, number, column.values[kept]) for column in columns]
 
     def _refuse_too_large(self, stays: int, length: int, columns: Sequence[Column]) -> None:
         """All stays are as long as the longest: one with very many steps would fill the memory."""
@@ -294,6 +322,13 @@ class SeriesDraft(Draft):
                 f"with {length:,} steps the longest series would make all need {needed / 1e9:,.0f} GB, this machine has {room / 1e9:,.0f}"
             )
             Place(self.place.name, self.place.protected).fault(said, "give TimeSeries(..., every=...) or steps=...", longest)
+
+
+def _features(columns: Sequence[Column], values: Sequence[np.ndarray], found: Mapping[str, Any], masks: bool) -> np.ndarray:
+    """Features ``(n, T, C)`` float32 of columns in grids ``(n, T)``."""
+    parts = [encoded(column, scaled(column, _forward(value), found)) for column, value in zip(columns, values, strict=True)]
+    parts += [~np.isnan(value)[:, :, None] for value in values] if masks else []
+    return np.concatenate([part.astype(np.float32) for part in parts], axis=2)
 
 
 def _placed(blank: np.ndarray, stay: np.ndarray, number: np.ndarray, values: np.ndarray) -> np.ndarray:

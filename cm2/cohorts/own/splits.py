@@ -18,6 +18,8 @@ from cm2.errors import InputError
 
 FRACTIONS = (0.7, 0.15, 0.15)
 """Of the subjects, for training, validation and test."""
+SHARES = (len(SPLITS), len(SPLITS) - 1)
+"""How many shares may be given: without the third one there are no test stays, which is for data whose test stays are elsewhere."""
 ALSO = {
     **dict.fromkeys(("validation", "val", "dev", "tuning"), "valid"),
     **dict.fromkeys(("testing", "held_out"), "test"),
@@ -26,20 +28,19 @@ ALSO = {
 """Other names of the splits, those of MEDS and of Hugging Face among them."""
 
 
-def fractions_of(split: Any) -> tuple[float, float, float] | None:
+def fractions_of(split: Any) -> tuple[float, ...] | None:
     """The shares of training, validation and test that a split asks for; None if it names the split of each row.
 
     Raises:
-        InputError: shares that are not three positive numbers with the sum 1.
+        InputError: shares that are not two or three positive numbers with the sum 1.
     """
     if split is None:
         return FRACTIONS
-    if not isinstance(split, tuple | list) or len(split) != len(SPLITS) or not all(isinstance(s, int | float) for s in split):
+    if not isinstance(split, tuple | list) or len(split) not in SHARES or not all(isinstance(s, int | float) for s in split):
         return None
     if min(split) <= 0 or abs(sum(split) - 1) > 1e-6:
-        raise InputError(f"split: {tuple(split)}; give three shares above 0 for {', '.join(SPLITS)}, with the sum 1")
-    first, second, third = split
-    return first, second, third
+        raise InputError(f"split: {tuple(split)}; give shares above 0 for {', '.join(SPLITS)}, with the sum 1")
+    return tuple(split)
 
 
 def named_splits(values: Sequence[Any], place: Place, column: str | None) -> np.ndarray:
@@ -58,11 +59,11 @@ def named_splits(values: Sequence[Any], place: Place, column: str | None) -> np.
     return np.array(found)
 
 
-def refuse_empty(split: np.ndarray) -> None:
-    """Raises InputError if a split has no row."""
-    for name in SPLITS:
+def refuse_empty(split: np.ndarray, needed: Sequence[str] = SPLITS) -> None:
+    """Raises InputError if one of the splits that are needed has no row."""
+    for name in needed:
         if not (split == name).any():
-            raise InputError(f"split: no row is in {name}; all of {', '.join(SPLITS)} are needed")
+            raise InputError(f"split: no row is in {name}; all of {', '.join(needed)} are needed")
 
 
 def refuse_leak(split: np.ndarray, groups: Sequence[str], place: Place) -> None:
@@ -81,16 +82,16 @@ def groups_of(values: Sequence[Any], place: Place) -> list[str]:
     return keys_of(values, Place(f"{place.name}: subjects", place.protected))
 
 
-def drawn_splits(roster: Roster, groups: Sequence[str], strata: np.ndarray, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
+def drawn_splits(roster: Roster, groups: Sequence[str], strata: np.ndarray, fractions: tuple[float, ...], seed: int) -> np.ndarray:
     """Splits drawn by a hash of (seed, subject), the same shares of the subjects of each stratum in each split.
 
-    A subject belongs to the rarest of the strata of its rows. Of three subjects or more of a stratum each split has at least one.
+    A subject belongs to the rarest of the strata of its rows. If a stratum has as many subjects as there are splits, each has one.
 
     Args:
         roster: the stays, in any order: a row's split does not depend on it.
         groups: subject of each row.
         strata: ``(n,)`` stratum of each row, NaN where the outcome is unknown.
-        fractions: of training, validation and test.
+        fractions: of training, validation and, unless there are no test stays, test.
         seed: any integer.
 
     Returns:
@@ -103,21 +104,21 @@ def drawn_splits(roster: Roster, groups: Sequence[str], strata: np.ndarray, frac
     numbers = Roster(list(first["group"]), True, roster.protected).stay_id
     first = first.assign(drawn=stable_uniform(seed, numbers, "split")).sort_values(["drawn", "group"])
     chosen: dict[str, str] = {}
-    owed = np.zeros(len(SPLITS))
+    owed = np.zeros(len(fractions))
     for _, members in first.groupby("rank", sort=True):
         counts = _shares(len(members), fractions, owed)
         owed += len(members) * np.asarray(fractions) - counts  # what rounding took from a split, the next stratum gives back
-        names = np.repeat(SPLITS, counts)
+        names = np.repeat(SPLITS[: len(fractions)], counts)
         chosen |= dict(zip(members["group"], names, strict=True))
     return np.array([chosen[group] for group in groups])
 
 
 def _shares(n: int, fractions: Sequence[float], owed: np.ndarray) -> np.ndarray:
-    """How many of n go to each split: the largest remainders round up, and of three or more each has one."""
-    wanted = n * np.asarray(fractions) + owed
-    counts = np.maximum(np.floor(wanted), int(n >= len(SPLITS))).astype(np.int64)
+    """How many of n go to each split: the largest remainders round up, and each has one if there are as many."""
+    wanted, least = n * np.asarray(fractions) + owed, int(n >= len(fractions))
+    counts = np.maximum(np.floor(wanted), least).astype(np.int64)
     while counts.sum() < n:
         counts[int((wanted - counts).argmax())] += 1
     while counts.sum() > n:
-        counts[int(np.where(counts > int(n >= len(SPLITS)), counts - wanted, -np.inf).argmax())] -= 1
+        counts[int(np.where(counts > least, counts - wanted, -np.inf).argmax())] -= 1
     return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ class TextDraft(Draft):
     def prepared(self, rows: np.ndarray, training: np.ndarray) -> PreparedModality:
         """The texts of these stays, their documents separated by form feeds."""
         return PreparedModality("text", [self.texts[row] for row in rows], self.present[rows], notes={"separator": "form feed"})
+
+    def applied(self, entry: Mapping[str, Any], found: Mapping[str, Any]) -> list[str | None]:
+        """The texts, None where there is none."""
+        return self.texts
 
 
 def read_texts(declared: Texts, value: Plain, reading: Reading) -> TextDraft:
