@@ -43,19 +43,7 @@ OWN = {"method": "method", "seed": "random_state", "modalities": "modalities", "
 class _Estimator(BaseEstimator):
     """What the estimators share.
 
-    Args:
-        modalities: by name the columns of a modality: a list of columns is a table of numbers, categories, dates and truth values; one
-            column is what its cells are, numbers, texts, arrays ``(T, F)``, pairs ``(times, values)`` or images. A slice means columns by
-            position. For options, `cm2.cohorts.Table`, ``TimeSeries``, ``Images`` or ``Texts`` with columns in the place of data. None: all
-            columns are one table, or, if X is a mapping, its entries are the modalities.
-        method: any method's name; most join two or more modalities.
-        profile: where the settings come from: ``smoke``, ``quick``, ``open``, ``paper``, or the path of a TOML file.
-        settings: that differ from the profile's, by dotted name: ``{"train.epochs": 20}``. ``set_params`` and searches also take
-            ``train__epochs``.
-        validation_fraction: of the rows, or of the groups, on which the epoch is chosen; stratified by ``y``.
-        random_state: a whole number from 0 on, of everything random; None or a generator of NumPy: drawn anew by each ``fit``.
-        credentialed: whether the data are protected, as those of patients are: then no error names a value, categories of fewer than ten
-            rows are merged, and a column measured in fewer than ten training rows is refused. False is for data that anybody may have.
+    Args: those of `CM2Classifier`.
     """
 
     def __init__(
@@ -169,7 +157,18 @@ class CM2Classifier(ClassifierMixin, _Estimator):
     """Classifies rows of several modalities, two classes or more, by CM² or another method.
 
     Args:
-        modalities: by name the columns of a modality, see the module and `CM2Regressor`, whose arguments are the same.
+        modalities: by name the columns of a modality: a list of columns is a table of numbers, categories, dates and truth values; one
+            column is what its cells are, numbers, texts, arrays ``(T, F)``, pairs ``(times, values)`` or images. A slice means columns by
+            position. For options, `cm2.cohorts.Table`, ``TimeSeries``, ``Images`` or ``Texts`` with columns in the place of data. None: all
+            columns are one table, or, if X is a mapping, its entries are the modalities.
+        method: any method's name; most join two or more modalities.
+        profile: where the settings come from: ``smoke``, ``quick``, ``open``, ``paper``, or the path of a TOML file.
+        settings: that differ from the profile's, by dotted name: ``{"train.epochs": 20}``. ``set_params`` and searches also take
+            ``train__epochs``.
+        validation_fraction: of the rows, or of the groups, on which the epoch is chosen; stratified by ``y``.
+        random_state: a whole number from 0 on, of everything random; None or a generator of NumPy: drawn anew by each ``fit``.
+        credentialed: whether the data are protected, as those of patients are: then no error names a value, categories of fewer than ten
+            rows are merged, and a column measured in fewer than ten training rows is refused. False is for data that anybody may have.
 
     Attributes:
         classes_: the classes, sorted; ``(K,)``.
@@ -215,9 +214,10 @@ class CM2Classifier(ClassifierMixin, _Estimator):
 
 
 class CM2Regressor(RegressorMixin, _Estimator):
-    __doc__ = f"""Predicts a number for rows of several modalities, by CM² or another method.
+    """Predicts a number for rows of several modalities, by CM² or another method.
 
-    {(_Estimator.__doc__ or "").partition("What the estimators share.")[2].strip()}
+    Args:
+        modalities: this and all other arguments are those of `CM2Classifier`.
 
     Attributes:
         model_: the trained `cm2.methods.Method`.
