@@ -55,7 +55,7 @@ class Evil:
 
 @pytest.fixture
 def evil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evil]:
-    """An object that whoever unpickles it has run code; fails the test if somebody did."""
+    """An object that runs code when it is unpickled; fails the test if somebody did."""
     proof = tmp_path_factory.mktemp("evil") / "proof"
     yield Evil(proof)
     assert not proof.exists(), "code was run"
