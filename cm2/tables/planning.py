@@ -237,11 +237,13 @@ def _rows(spec: TableSpec, only: Sequence[str]) -> list[Row]:
 
 
 def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
-    known = [*role.tasks, *role.tasks.values()]
+    # a role has the paper's tasks; others are computed where they are asked for
+    every = {**role.tasks, **{name: name for name in cohort.tasks if name not in role.tasks.values()}}
+    known = [*every, *role.tasks.values()]
     for task in tasks:
         if task not in known:
             raise InputError(f"the cohort {cohort.name} has no task {task!r}; {choose(task, known)}")
-    return {heading: task for heading, task in role.tasks.items() if not tasks or {heading, task} & set(tasks)}
+    return {heading: task for heading, task in every.items() if {heading, task} & set(tasks)} if tasks else dict(role.tasks)
 
 
 def _check_labels(entries: Sequence[Entry], cohort: Cohort) -> None:

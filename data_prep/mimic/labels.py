@@ -1,16 +1,19 @@
-"""Labels of the two tasks. They use only times of admission, discharge and death, which no feature is computed from."""
+"""Tasks, and labels of the first two, which use only times of admission, discharge and death; no feature is computed from these."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from cm2.tasks import Task
+from data_prep.mimic import phenotypes
 from data_prep.mimic.quirks import Quirks
 
 READMISSION = pd.Timedelta(days=30)
-TASKS = {
+TASKS: dict[str, str | Task] = {
     "in_hospital_mortality": "death in hospital",
     "readmission": "readmission within 30 days of discharge, or death in hospital",
+    phenotypes.NAME: phenotypes.task(),
 }
 
 

@@ -25,15 +25,16 @@ from data_prep.mimic.inputs import source_of
 from data_prep.mimic.labels import TASKS, in_hospital_mortality, readmission
 from data_prep.mimic.note_tables import last_notes_of_stays
 from data_prep.mimic.notes import LAST, first_events, last_notes, read_notes
+from data_prep.mimic.phenotypes import phenotypes
 from data_prep.mimic.quirks import SENTENCES, Quirks
 from data_prep.mimic.raw import Release
 from data_prep.mimic.reports import Reports, report_path, report_sections
 from data_prep.mimic.series import STEP_HOURS, bin_events, channel_health, discretise
 from data_prep.mimic.splits import split_subjects
-from data_prep.mimic.stays import admissions, long_enough, patients_of_one_stay
+from data_prep.mimic.stays import admissions, listed_diagnoses, long_enough, patients_of_one_stay
 from data_prep.writer import PreparedCohort, PreparedModality
 
-VERSION = "preparation 2"
+VERSION = "preparation 3"
 ABOUT_NOTES = {"documents": LAST, "separator": "form feed"}
 
 
@@ -134,7 +135,8 @@ class Stages:
         stays["readmission"] = readmission(stays, mortality, hospital, self.quirks)
         self.progress.stage("reading events")
         self.counts["events"] = read_events(self.connection, self.raw, self.release, stays, self.quirks)
-        stays = long_enough(self.connection, self.raw, self.release, stays, flow)
+        diagnoses = listed_diagnoses(self.connection, self.raw, self.release)
+        stays = long_enough(stays, diagnoses, flow)
         self.progress.stage("cleaning events")
         self.counts["events"] |= clean_events(self.connection, self.quirks)
         self.progress.stage("binning events")
@@ -142,6 +144,8 @@ class Stages:
         self.counts["events"] |= used
         charted = (~np.isnan(values)).any(axis=(1, 2))
         stays = flow.keep(stays, pd.Series(charted), "an event in the first 48 hours", "of the 17 variables")
+        labels, self.counts["phenotypes"] = phenotypes(stays, diagnoses)
+        stays = pd.concat([stays, labels], axis=1)
         order = stays["stay_id"].argsort().to_numpy()
         return stays.iloc[order].reset_index(drop=True), flow, values[charted][order], became
 

@@ -70,11 +70,15 @@ def patients_of_one_stay(
     return adults, flow
 
 
-def long_enough(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release, stays: pd.DataFrame, flow: Flow) -> pd.DataFrame:
-    """Stays with a listed diagnosis, of 48 hours or more (steps 6 and 7)."""
-    listed = read_table(connection, raw, release, "diagnoses_icd")
+def listed_diagnoses(connection: duckdb.DuckDBPyConnection, raw: Path, release: Release) -> pd.DataFrame:
+    """Diagnoses of the admissions whose code is one of the dictionary: ``hadm_id`` and the columns of the code."""
+    given = read_table(connection, raw, release, "diagnoses_icd")
     codes = read_table(connection, raw, release, "d_icd_diagnoses").drop_duplicates()
-    listed = listed.merge(codes, on=list(codes.columns))
+    return given.merge(codes, on=list(codes.columns))
+
+
+def long_enough(stays: pd.DataFrame, listed: pd.DataFrame, flow: Flow) -> pd.DataFrame:
+    """Stays with a listed diagnosis, of 48 hours or more (steps 6 and 7)."""
     stays = flow.keep(stays, stays["hadm_id"].isin(listed["hadm_id"]), "listed diagnosis", "a code of the dictionary of diagnoses")
     long = stays["los"].notna() & (24 * stays["los"] >= HOURS - TOLERANCE)
     return flow.keep(stays, long, "48 hours or longer", "length of stay known")

@@ -79,7 +79,7 @@ def test_stays_labels_and_splits(case):
     _, variant, _, cohort, truth = case
     assert cohort.stays["stay_id"].tolist() == truth["stay_id"].tolist()
     assert cohort.stays["split"].tolist() == truth["split"].tolist()
-    for task in cohort.tasks:
+    for task in ("in_hospital_mortality", "readmission"):  # phenotypes have a test of their own
         assert cohort.stays[task].tolist() == truth[f"{variant}_{task}"].tolist(), task
 
 
