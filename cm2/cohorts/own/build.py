@@ -210,7 +210,7 @@ def _kept(drafts: Mapping[str, Draft], place: Place, drop: bool) -> np.ndarray:
     some = np.any([draft.present for draft in drafts.values()], axis=0)
     if not some.all() and not drop:
         row = int(np.flatnonzero(~some)[0])
-        remedy = "leave such stays out, or have them dropped and counted: unmatched='drop'"
+        remedy = "leave such rows out; from_frames drops and counts them with unmatched='drop', `cm2 prepare own` with --drop-unmatched"
         place.fault(f"the stay has none of {', '.join(drafts)}", remedy, row)
     if not some.any():
         raise InputError("modalities: no stay has any; check that their ids are those of the labels")
