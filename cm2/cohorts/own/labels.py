@@ -28,8 +28,9 @@ def read_outcomes(frame: pd.DataFrame, tasks: Asked | None, place: Place) -> lis
     Args:
         frame: columns of labels, one row for each stay.
         tasks: by name a type (``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"``, ``"survival"``, or one of your own in
-            `cm2.tasks.TASKS`), a `Task`, the columns of a multilabel task as a list, or those of a survival task as ``{"time": COLUMN, "event": COLUMN}``; None: every column is a
-            task, of the type that its values suggest, and a pair ``NAME.time``, ``NAME.event`` is one.
+            `cm2.tasks.TASKS`), a `Task`, the columns of a multilabel task as a list, or those of a survival task as
+            ``{"time": COLUMN, "event": COLUMN}``; None: every column is a task, of the type that its values suggest, and a pair
+            ``NAME.time``, ``NAME.event`` is one.
         place: what an error calls the rows.
 
     Raises:
