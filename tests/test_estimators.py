@@ -155,6 +155,10 @@ def test_errors(fitted):
     ):
         with pytest.raises(ValueError, match=message):
             fitted.predict(frame)
+    lost = X.astype(object)
+    lost.iloc[4] = None
+    with pytest.raises(ValueError, match="row 5: the stay has none of labs, signs, note; leave such rows out"):
+        clone(fitted).fit(lost, y)
     with pytest.raises(ValueError, match="y: one class alone, 'high'"):
         clone(fitted).fit(X, np.full(len(X), "high"))
     with pytest.raises(ValueError, match="y, row 3: the label is missing"):

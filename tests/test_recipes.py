@@ -44,9 +44,10 @@ def copy(tmp_path_factory) -> Path:
     return folder
 
 
-def test_there_are_seven():
+def test_there_are_eight():
     assert re.findall(r"^### (.*)", RECIPES, re.MULTILINE) == [
-        *("A copula family", "A method", "An encoder", "A fusion", "A kind of modality", "A cohort", "A table", "From outside the package"),
+        *("A copula family", "A method", "An encoder", "A fusion", "A kind of modality", "A type of task", "A cohort", "A table"),
+        "From outside the package",
     ]
     for recipe in re.split(r"^### ", RECIPES, flags=re.MULTILINE)[1:-1]:
         assert BLOCK.search(recipe) and ".venv/bin/pytest " in recipe, recipe.splitlines()[0]

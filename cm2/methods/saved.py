@@ -81,7 +81,8 @@ class Inputs:
             standardise: whether to subtract the training stays' means and divide by their deviations; False: the values are standardised.
 
         Raises:
-            InputError: an unknown modality, another shape or number of stays, a value that is not finite, or a stay without any modality.
+            InputError: an unknown modality, another shape or number of stays, a value that is not finite, an image of
+                anything but whole numbers from 0 to 255, or a stay without any modality.
         """
         if unknown := sorted(values.keys() - {m.name for m in self.modalities}):
             raise InputError(f"the model reads no {unknown[0]!r}; {choose(unknown[0], [m.name for m in self.modalities])}")
@@ -100,14 +101,14 @@ class Inputs:
         own = kind(modality.kind)
         if not isinstance(own, ArrayKind):
             raise InputError(f"{modality.name}: a {own.name} is no array; make the batch yourself, see cm2.batch.Batch")
-        array = np.zeros((n, *modality.shape), own.dtype) if given is None else np.array(given)
-        if array.shape != (n, *modality.shape):
-            raise InputError(
-                f"{modality.name}: expected {(n, *modality.shape)}, got {array.shape}; give the shape that the model was trained on"
-            )
-        there = np.array([given is not None and not _isnan(value).all() for value in array], dtype=bool)
+        if given is None:
+            array, there = np.zeros((n, *modality.shape), own.dtype), np.zeros(n, dtype=bool)
+        else:
+            array, there = _stacked(modality, given, own.dtype)
+        if np.issubdtype(own.dtype, np.integer) and (fault := own.fault(array, there)) is not None:
+            raise InputError(f"{modality.name}: {'' if fault[0] is None else f'stay {fault[0]} '}{fault[1]}")
         array[~there] = 0
-        if standardise and given is not None:
+        if standardise:
             array = self._standardised(modality.name, array, there)
         return own.scaled(torch.from_numpy(np.ascontiguousarray(array.astype(own.dtype)))), torch.from_numpy(there)
 
@@ -132,8 +133,20 @@ class Inputs:
         return {"input_ids": ids, "attention_mask": mask}, there
 
 
-def _isnan(array: np.ndarray) -> np.ndarray:
-    return np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, dtype=bool)
+def _stacked(modality: Modality, given: Any, dtype: type[np.generic]) -> tuple[np.ndarray, np.ndarray]:
+    """Values ``(n, *shape)``, and which stays ``(n,)`` have one: None and nothing but NaN are none."""
+    some = np.array([value is not None for value in given], dtype=bool)
+    blank = np.zeros(modality.shape, dtype)
+    try:
+        array = np.array(given if some.all() else [blank if value is None else value for value in given])
+        array = array if array.dtype.kind in "biuf" else array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{modality.name}: expected numbers of shape {modality.shape} for each stay, or None") from None
+    if array.shape != (len(some), *modality.shape):
+        expected = (len(some), *modality.shape)
+        raise InputError(f"{modality.name}: expected {expected}, got {array.shape}; give the shape that the model was trained on")
+    unmeasured = np.isnan(array).reshape(len(some), -1).all(axis=1) if array.dtype.kind == "f" else ~some
+    return array, some & ~unmeasured
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def table(
     only: Sequence[str] = (),
     tasks: Sequence[str] = (),
     store: RunStore | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     progress: bool = True,
 ) -> TableResult:
     """A table of the paper on a cohort; runs already in the store are reused, the others are trained.
@@ -72,7 +72,7 @@ def table(
         ValueError: before any training: an unknown table, row, task, method or option, a cohort without the table's modalities, or a
             results file of another version in ``out``.
     """
-    spec = load_table(name)
+    spec, out = load_table(name), None if out is None else Path(out)
     kind = kind_of(spec.kind)
     with Progress(f"table {spec.name}", show=progress):
         cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -17,32 +16,15 @@ import pytest
 import yaml
 
 import cm2
+from tests.environment.conftest import ROOT, release
 from tests.environment.test_extras import PROJECT
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-SPEC = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "release.py")
-release = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(release)
 
 
 def tracked(*folders: str) -> set[str]:
     listed = subprocess.run(["git", "ls-files", *folders], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split("\n")
     return {name for name in listed if name and (ROOT / name).is_file()}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> tuple[Path, Path]:
-    return release.build(tmp_path_factory.mktemp("dist"), "https://example.org/somebody/cm2", "v1")
-
-
-@pytest.fixture(scope="module")
-def installed(built, tmp_path_factory) -> Path:
-    """A folder with the wheel alone, without its dependencies; they are those of this environment."""
-    folder = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--target", str(folder), str(built[1])], capture_output=True, check=True)
-    return folder
 
 
 def test_there_is_one_version():

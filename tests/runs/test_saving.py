@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from cm2 import CM2, Config, RunStore, cli, load_cohort
+from cm2.batch import Modality
 from cm2.cohorts.disclosure import Disclosure
 from cm2.methods import Method, tokenised
-from cm2.methods.saved import FILES
+from cm2.methods.saved import FILES, Inputs
 from cm2.runs.description import by_pattern, without_paths
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 from tests.runs.model_hub import hub
@@ -212,9 +213,29 @@ def test_inputs_are_checked(saved):
         ({"note": [3]}, "row 0: expected a text or None, got 3"),
         ({"table": [[1, 2, np.nan]]}, "table: stay 0 has a value that is not finite"),
         ({"note": [None]}, "stay 0 has no modality"),
+        ({"table": [[1, 2, 3], [1, 2]], "note": ["a", "b"]}, r"table: expected numbers of shape \(3,\) for each stay, or None"),
+        ({"table": [["a", "b", "c"]]}, r"table: expected numbers of shape \(3,\) for each stay, or None"),
     ):
         with pytest.raises(ValueError, match=match):
             inputs.batch(values)
+
+
+def test_none_in_a_list_is_missing():
+    inputs = Inputs((Modality("scan", "image", (40, 60)), Modality("labs", "vector", (2,))), {"labs": ["a", "b"]}, {})
+    scan = np.tile(np.array([[0, 51, 102], [153, 204, 255]], dtype=np.uint8), (20, 20))
+    labs = [[1.0, 2.0], None, [3.0, 4.0], [None, None]]
+    batch = inputs.batch({"scan": [None, scan, scan.tolist(), scan], "labs": labs})
+    assert batch.present.tolist() == [[False, True], [True, False], [True, True], [True, False]]
+    assert batch.values["scan"][0].eq(0).all() and batch.values["labs"][1].eq(0).all()
+    torch.testing.assert_close(batch.values["scan"][1:], torch.tensor(scan / 255).float().expand(3, 40, 60))
+    torch.testing.assert_close(batch.values["labs"][[0, 2]], torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+
+
+def test_images_are_whole_numbers_that_a_byte_holds():
+    inputs = Inputs((Modality("scan", "image", (40, 40)),), {}, {})
+    for wrong in (np.full((40, 40), 0.5), np.full((40, 40), 256)):
+        with pytest.raises(ValueError, match=r"scan: stay 1 has a value that is not stored: whole numbers from 0 to 255"):
+            inputs.batch({"scan": [np.zeros((40, 40), np.uint8), wrong]})
 
 
 def test_paths_of_a_machine_do_not_travel(tmp_path):

@@ -18,11 +18,11 @@ from joblib import parallel_config
 from safetensors.torch import load_file, save_file
 from torch import distributed
 
-import cm2.runs.store
 from cm2 import Config, RunStore, evaluate, fit, load_cohort
 from cm2.cohorts import Cohort
 from cm2.methods import build_method, tokenised
 from cm2.metrics import auroc
+from cm2.runs import start
 from cm2.runs.batches import EpochSampler
 from cm2.runs.recording import record_over_seeds
 from cm2.runs.run import Run, kept_epochs
@@ -124,13 +124,13 @@ def test_with_modalities_missing_in_training_imputation_is_part_of_it():
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_a_split_with_one_outcome_is_found_before_training(small_cohort, tmp_path, monkeypatch, split):
-    def without_positives(config, cohort):
-        found = stays_of(config, cohort)
+    def without_positives(*arguments):
+        found = stays_of(*arguments)
         found[split].label.clamp_(max=0)
         return found
 
-    stays_of = cm2.runs.store._stays
-    monkeypatch.setattr("cm2.runs.store._stays", without_positives)
+    stays_of = start._stays
+    monkeypatch.setattr("cm2.runs.start._stays", without_positives)
     monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained"))
     config = Config.from_profile("smoke", TESTED)
     told = rf"synthetic: the known outcomes {config.task} of the {split} stays are all 0; a method needs both there"

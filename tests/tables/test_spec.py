@@ -42,6 +42,7 @@ def test_rows_and_sections_find_what_the_paper_prints(number):
 @pytest.mark.parametrize("name", [name for name in table_names() if name not in ("1", "8")])
 def test_every_table_is_a_plan_on_simulated_stays(name, small_cohort, monkeypatch):
     monkeypatch.setattr("cm2.tables.planning._check_splits", lambda *_: None)
+    monkeypatch.setattr("cm2.tables.planning._check_labels", lambda *_: None)  # of so few stays no hundredth is left
     for profile in ("smoke", "quick", "paper"):
         entries = plan(load_table(name), small_cohort, profile, seeds=1)
         assert {e.task for e in entries} == {"IHM", "READM"}

@@ -28,7 +28,7 @@ from cm2.cohorts.writing import PreparedCohort, PreparedModality, already_prepar
 from cm2.config.names import choose
 from cm2.config.schema import plain_name
 from cm2.errors import InputError
-from cm2.tasks import Task
+from cm2.tasks import Regression, Task
 
 VERSION = "own 1"
 SOURCE = "data of one's own"
@@ -210,7 +210,7 @@ def _kept(drafts: Mapping[str, Draft], place: Place, drop: bool) -> np.ndarray:
     some = np.any([draft.present for draft in drafts.values()], axis=0)
     if not some.all() and not drop:
         row = int(np.flatnonzero(~some)[0])
-        remedy = "leave such stays out, or have them dropped and counted: unmatched='drop'"
+        remedy = "leave such rows out; from_frames drops and counts them with unmatched='drop', `cm2 prepare own` with --drop-unmatched"
         place.fault(f"the stay has none of {', '.join(drafts)}", remedy, row)
     if not some.any():
         raise InputError("modalities: no stay has any; check that their ids are those of the labels")
@@ -245,7 +245,7 @@ def _strata(task: Task, label: np.ndarray) -> np.ndarray:
     """Groups of stays that are spread evenly over the splits: outcomes, or fifths of a quantity; NaN where unknown."""
     flat = label if label.ndim == 1 else label[:, -1] if task.type == "survival" else np.nansum(label, axis=1).clip(max=1)
     known = ~np.isnan(flat)
-    if task.type != "regression":
+    if not isinstance(task, Regression):
         return np.where(known, flat, np.nan)
     edges = np.unique(np.quantile(flat[known], (0.2, 0.4, 0.6, 0.8))) if known.any() else np.zeros(0)
     return np.where(known, np.searchsorted(edges, np.nan_to_num(flat)), np.nan)

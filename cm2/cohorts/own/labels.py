@@ -27,9 +27,10 @@ def read_outcomes(frame: pd.DataFrame, tasks: Asked | None, place: Place) -> lis
 
     Args:
         frame: columns of labels, one row for each stay.
-        tasks: by name a type (``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"``, ``"survival"``), a `Task`, the columns of
-            a multilabel task as a list, or those of a survival task as ``{"time": COLUMN, "event": COLUMN}``; None: every column is a
-            task, of the type that its values suggest, and a pair ``NAME.time``, ``NAME.event`` is one.
+        tasks: by name a type (``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"``, ``"survival"``, or one of your own in
+            `cm2.tasks.TASKS`), a `Task`, the columns of a multilabel task as a list, or those of a survival task as
+            ``{"time": COLUMN, "event": COLUMN}``; None: every column is a task, of the type that its values suggest, and a pair
+            ``NAME.time``, ``NAME.event`` is one.
         place: what an error calls the rows.
 
     Raises:
@@ -77,6 +78,8 @@ def _read(name: str, asked: Any, frame: pd.DataFrame, place: Place) -> Labels:
         return _multilabel(Multilabel(name, f"labels {name}", labels=labels), columns, frame, place)
     if asked == "survival":
         return _survival(Survival(name, f"time to {name}"), f"{name}.time", f"{name}.event", frame, place)
+    if isinstance(asked, str) and asked in TASKS:  # a type from outside the package
+        return _as_task(TASKS[asked](name, name), frame, place)
     if isinstance(asked, str):
         raise InputError(f"tasks: unknown type {asked!r} of {name}; {choose(asked, sorted(TASKS))}")
     expected = 'a type, a Task, a list of columns, or {"time": ..., "event": ...}'
