@@ -99,18 +99,35 @@ def _wait(device: str) -> None:
         torch.accelerator.synchronize()
 
 
-def report(title: str, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, note: str = "") -> None:
-    """Prints a Markdown table and, with ``--out``, writes the same rows with date, device and versions."""
+def report(
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    options: argparse.Namespace,
+    note: str = "",
+    after: Callable[[], tuple[str, dict[str, Any]]] | None = None,
+) -> None:
+    """Prints a Markdown table and, with ``--out``, writes the same rows with date, device and versions.
+
+    ``after`` gives a further section of the page, and further entries of the record.
+    """
     where = _where(options)
-    columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns), *([_cell(row.get(c)) for c in columns] for row in rows)]
+    section, entries = after() if after else ("", {})
     source = f"{where['date']}, {where['device']}, {options.threads} thread(s), load {where['load']}, torch {where['versions']['torch']}."
-    text = "\n\n".join([f"### {title}", "\n".join(f"| {' | '.join(line)} |" for line in lines), note, source]) + "\n"
+    text = "\n\n".join([f"### {title}", markdown(rows), note, source, *([section] if section else [])]) + "\n"
     print(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.with_suffix(".md").write_text(text)
-        options.out.write_text(json.dumps({"title": title, **where, "note": note, "rows": [dict(r) for r in rows]}, indent=2) + "\n")
+        options.out.write_text(
+            json.dumps({"title": title, **where, "note": note, "rows": [dict(r) for r in rows], **entries}, indent=2) + "\n"
+        )
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of rows with the same columns."""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([_cell(row.get(c)) for c in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _where(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,176 +1,233 @@
-"""What each lever is worth in a training step of the paper's size on an accelerator: images per second, and the share of its peak.
+"""What each lever is worth in training at the paper's size on an accelerator: images per second, the share of its peak, and a roofline.
 
 python -m benchmarks.accelerator --device cuda --out benchmarks/results/accelerator.json
 
-The model is that of profile ``paper`` (a residual network of 34 layers at 224 pixels, a TinyBERT, batch 32) on stays of noise. Levers are
-applied one at a time and then together: lower precision, compiled encoders, channels in the last place of memory, texts of like length
-in a batch, values that are on the device already, images as bytes that become numbers there. Without an accelerator it says so and ends,
-unless ``--small`` asks for a try of every lever on small networks.
+The model is that of profile ``paper`` (a residual network of 34 layers at 224 pixels, a TinyBERT that starts at random, batch 32) on a
+cohort of noise. Levers are those of training itself, applied one at a time and then together: lower precision, compiled encoders,
+channels in the last place of memory, texts of like length in a batch, stays that lie on the device, images that travel as bytes. Without
+an accelerator it says so and ends, unless ``--small`` asks for a try of every lever on small networks.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks._timing import arguments, interleaved, report
-from cm2.batch import Batch, Modality, Value
-from cm2.config import Config
-from cm2.methods import METHODS
+from benchmarks._roofline import Call, bandwidth, draw, measure, table
+from benchmarks._timing import arguments, interleaved, markdown, report
+from cm2 import Config, load_cohort
+from cm2.batch import Batch
+from cm2.cohorts import Cohort
+from cm2.kinds import ready
+from cm2.methods import build_method, tokenised
+from cm2.methods.cm2 import CM2
+from cm2.runs.batches import Batches, loader_of, sampler_of
 from cm2.runs.loops import TrainingLoop
+from cm2.runs.resident import Resident
+from cm2.runs.speed import quicken
+from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 WORDS = (40, 400)
-"""Shortest and longest text of a batch, in tokens."""
+"""Fewest and most words of a text."""
+STEPS = 4
+"""Batches of an epoch that is timed."""
 
 
 @dataclass(frozen=True)
 class Levers:
-    """Which levers are pulled."""
+    """Which levers are pulled: settings of training, and how batches travel."""
 
-    bf16: bool = False
-    compiled: bool = False
-    channels_last: bool = False
-    bucketed: bool = False
-    """All texts of a batch have one length, the mean of a mixed batch's."""
+    settings: tuple[tuple[str, Any], ...] = ()
+    raw: bool = False
+    """Images travel as bytes, as they always do in training; otherwise as numbers."""
     resident: bool = False
-    """Values are on the device before the step."""
-    bytes: bool = False
-    """Images travel as bytes and become numbers on the device."""
 
 
+BF16, COMPILED, LAST = ("train.precision", "bf16-mixed"), ("train.compile", True), ("train.channels_last", True)
+ALIKE = ("train.bucket", STEPS)
 EACH = {
     "none": Levers(),
-    "bf16": Levers(bf16=True),
-    "compiled encoders": Levers(compiled=True),
-    "channels last": Levers(channels_last=True),
-    "texts of like length": Levers(bucketed=True),
-    "values on the device": Levers(resident=True),
-    "images as bytes": Levers(bytes=True),
-    "all": Levers(*[True] * 6),
+    "bf16": Levers((BF16,)),
+    "compiled encoders": Levers((COMPILED,)),
+    "channels last": Levers((LAST,)),
+    "texts of like length": Levers((ALIKE,)),
+    "images as bytes": Levers(raw=True),
+    "stays on the device": Levers(raw=True, resident=True),
+    "all": Levers((BF16, COMPILED, LAST, ALIKE), raw=True, resident=True),
 }
 
 
-class Step:
-    """Training steps of one set of levers.
+class Epoch:
+    """Epochs of a few steps with one set of levers, from stays in memory to updated weights, by the parts that training consists of."""
 
-    Args:
-        levers: those pulled.
-        small: whether the networks are those of profile ``quick`` and the images of 64 pixels.
-        device: where the method is.
-    """
-
-    def __init__(self, levers: Levers, small: bool, device: str) -> None:
-        torch.manual_seed(0)
-        self.levers, self.device = levers, device
-        side, length = (64, 128) if small else (224, 512)
-        config = Config.from_profile("quick" if small else "paper", {"method": "cm2", "encoder.text.max_length": length})
-        series, image, text = (24, 76), (side, side), (length,)
-        shapes = Modality("series", "series", series), Modality("image", "image", image), Modality("note", "text", text, 1000)
-        self.size = config.train.batch_size
-        self.method = METHODS["cm2"](config, shapes).to(device)
-        self.batch = self._batch(side, length)
-        self.method.initialise(self._on_device(self.batch))
-        if levers.channels_last:
-            self.method.embeddings.encoders["image"].to(memory_format=torch.channels_last)
-        if levers.compiled:
-            for name in ("image", "note"):  # a recurrent layer is one kernel already
-                self.method.embeddings.encoders[name].compile()
-        self.optimiser = TrainingLoop(self.method, config).configure_optimizers()
-        self.waiting = self._on_device(self.batch) if levers.resident else self.batch
-        self.image: Tensor = self.batch.values["image"]
-        self.grey = (self.image * 255).to(torch.uint8)
+    def __init__(self, levers: Levers, small: bool, device: str, cohort: Cohort) -> None:
+        self.config, self.device, where = config_of(small, dict(levers.settings)), torch.device(device), torch.device(device)
+        cohort = tokenised(cohort, self.config)
+        self.method, stays = build_method(self.config, cohort), cohort.split("train", "death")
+        batches = Resident(stays, where) if levers.resident else Batches(stays, raw=levers.raw)
+        self.loader = loader_of(batches, self.config.train, sampler_of(stays, self.config.train, 0))
+        self.method.initialise(stays.batch(range(2 * self.config.train.batch_size)))
+        quicken(self.method, self.config.train, where)
+        self.loop = TrainingLoop(self.method.to(where), self.config)
+        self.optimiser = self.loop.configure_optimizers()
 
     def __call__(self) -> None:
-        """One step, from values in memory to updated weights."""
-        self.optimiser.zero_grad()
-        kind = torch.device(self.device).type
-        with torch.autocast(kind, torch.bfloat16) if self.levers.bf16 else contextlib.nullcontext():
-            loss = self.method.loss(self._arrived())["loss"]
-        loss.backward()
-        self.optimiser.step()
+        """One epoch."""
+        for step, batch in enumerate(self.loader):
+            here = self.loop.on_after_batch_transfer(self.loop.transfer_batch_to_device(batch, self.device, 0), 0)
+            self.optimiser.zero_grad()  # type: ignore[no-untyped-call]  # torch's own
+            lower = self.config.train.precision != "32-true"
+            with torch.autocast(self.device.type, torch.bfloat16) if lower else contextlib.nullcontext():
+                loss = self.loop.training_step(here, step)
+            loss.backward()
+            self.optimiser.step()
 
     def flops(self) -> int:
-        """Floating-point operations of a step, as torch counts those of matrix products and convolutions."""
+        """Floating-point operations of an epoch, as torch counts those of matrix products and convolutions."""
         with FlopCounterMode(display=False) as counter:
             self()
         return int(counter.get_total_flops())
 
-    def _arrived(self) -> Batch:
-        if not self.levers.bytes or self.levers.resident:
-            return self._on_device(self.waiting)
-        grey = self.grey.to(self.device, non_blocking=True).float().div_(255)
-        moved = self._on_device(replace(self.batch, values={**self.batch.values, "image": self.image[:, :0]}))
-        return replace(moved, values={**moved.values, "image": grey})
 
-    def _on_device(self, batch: Batch) -> Batch:
-        return batch.to(self.device, non_blocking=True)
-
-    def _batch(self, side: int, length: int) -> Batch:
-        shortest, longest = (min(words, length) for words in WORDS)
-        lengths = torch.linspace(shortest, longest, self.size).long()
-        if self.levers.bucketed:
-            lengths = torch.full_like(lengths, int(lengths.float().mean()))
-        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
-        values: dict[str, Value] = {
-            "series": torch.randn(self.size, 24, 76),
-            "image": torch.rand(self.size, side, side),
-            "note": {"input_ids": torch.randint(5, 1000, mask.shape) * mask, "attention_mask": mask},
-        }
-        label = (torch.arange(self.size) % 4 == 0).float()
-        batch = Batch(values, torch.ones(self.size, 3, dtype=torch.bool), label, torch.arange(self.size))
-        return batch.pin_memory() if torch.device(self.device).type == "cuda" else batch
+def config_of(small: bool, settings: dict[str, Any]) -> Config:
+    """Profile ``paper``, or ``quick`` with a text of up to 128 tokens."""
+    base = {"method": "cm2", "encoder.text.max_length": 128 if small else 512, "encoder.text.pretrained": "", "train.workers": 0}
+    return Config.from_profile("quick" if small else "paper", {"task": "death"} | base | settings)
 
 
-def peak(device: str, bf16: bool, repeats: int, side: int = 8192) -> float:
+def noise(folder: Path, small: bool) -> Cohort:
+    """A cohort of noise: a series, an image and a text for every stay, enough for an epoch's batches."""
+    rng, side = np.random.default_rng(0), 64 if small else 224
+    n = STEPS * config_of(small, {}).train.batch_size
+    lengths = np.linspace(*WORDS, n).astype(int) // (4 if small else 1)
+    texts: list[str | None] = [" ".join(rng.choice([f"word{i}" for i in range(500)], size=k)) for k in rng.permutation(lengths)]
+    everyone = np.ones(n + 8, dtype=bool)
+    modalities = {
+        "series": PreparedModality("series", rng.normal(size=(n + 8, 24, 76)), everyone),
+        "image": PreparedModality("image", rng.integers(0, 256, size=(n + 8, side, side), dtype=np.uint8), everyone),
+        "note": PreparedModality("text", [*texts, *texts[:8]], everyone),
+    }
+    split = np.where(np.arange(n + 8) < n, "train", np.where(np.arange(n + 8) % 2, "valid", "test"))
+    stays = pd.DataFrame({"stay_id": np.arange(n + 8), "split": split, "death": np.arange(n + 8) // 2 % 2})
+    made = PreparedCohort("noise", "noise", "1", {}, stays, modalities, {"death": "made up"}, [], {}, credentialed=False)
+    return load_cohort(write_cohort(folder, made))
+
+
+def peak(device: str, bf16: bool, repeats: int, side: int) -> float:
     """Floating-point operations per second of a large matrix product: what the machine reaches where nothing else holds it up."""
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16 if bf16 else torch.float32) for _ in range(2))
     timing = interleaved({"product": lambda: a @ b}, repeats, warmup=2, device=device)["product"]
     return 2 * side**3 / timing.median
 
 
+def modules(options: argparse.Namespace, cohort: Cohort) -> list[dict[str, Any]]:
+    """Work and time of the encoders, the joint distribution and the fusion, each by itself."""
+    config = config_of(options.small, {})
+    cohort = tokenised(cohort, config)
+    method, stays = build_method(config, cohort), cohort.split("train", "death")
+    assert isinstance(method, CM2)
+    raw = stays.raw(range(config.train.batch_size))
+    batch: Batch = ready(raw.to(options.device), cohort.modalities)
+    method.initialise(ready(raw, cohort.modalities))
+    method.to(options.device).train()
+    z = method.embed(batch)[0].detach().requires_grad_()
+    encoders = method.embeddings.encoders
+    inputs = {name: list(v.values()) if isinstance(v, dict) else [v] for name, v in batch.values.items()}
+    encode = lambda name: lambda: encoders[name](batch.values[name]).float().sum()
+    parts: dict[str, tuple[torch.nn.Module, list[torch.Tensor], Call]] = {
+        f"{what} encoder": (encoders[name], inputs[name], encode(name))
+        for what, name in {"image": "image", "text": "note", "series": "series"}.items()
+    }
+    law = lambda: torch.stack([value for _, value in method._terms(z, z, batch.present).values()]).sum()
+    parts["joint distribution"] = method.joint, [z, batch.present], law
+    parts["fusion"] = method.fusion, [z, batch.present], lambda: method._logits(z[None], batch.present).sum()
+    return measure(parts, options.repeats, options.device)
+
+
+def levers(options: argparse.Namespace, cohort: Cohort, best: dict[bool, float]) -> list[dict[str, Any]]:
+    """Epochs with each set of levers, timed in turn."""
+    epochs: dict[str, Callable[[], Any]] = {}
+    flops = {}
+    for name in options.only or EACH:
+        epochs[name] = epoch = Epoch(EACH[name], options.small, options.device, cohort)
+        flops[name] = epoch.flops() if COMPILED not in EACH[name].settings else None  # a compiled graph is not counted
+        stays = len(epoch.loader.dataset)  # type: ignore[arg-type]  # torch's type of a data set has no length
+    timings = interleaved(epochs, options.repeats, warmup=2, device=options.device)
+    same = {"compiled encoders": "none", "all": "texts of like length"}
+    rows = []
+    for name, timing in timings.items():
+        counted, roof = flops[name] or flops.get(same.get(name, name)), best[BF16 in EACH[name].settings]
+        rows.append(
+            {
+                "lever": name,
+                "median s": timing.median,
+                "images/s": stays / timing.median,
+                "ratio to none": timings["none"].median / timing.median if "none" in timings else None,
+                "GFLOP of a step": counted and counted / STEPS / 1e9,
+                "share of the peak": counted and counted / timing.median / roof,
+            }
+        )
+    return rows
+
+
 def main() -> None:
-    """Prints the table, or says that there is no accelerator."""
+    """Prints the tables, or says that there is no accelerator."""
     parser = arguments(__doc__.splitlines()[0], repeats=10)
     parser.add_argument("--small", action="store_true", help="small networks, to try every lever where there is no accelerator")
+    parser.add_argument("--only", nargs="*", choices=list(EACH), help="these sets of levers alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.device == "cpu" and not options.small:
         parser.exit(message="no accelerator was asked for; give --device cuda, or --small to try every lever on this processor\n")
     if options.device != "cpu" and not torch.accelerator.is_available():
         parser.exit(2, "this machine has no accelerator that torch can use; give --small to try every lever on its processor\n")
-    steps: dict[str, Callable[[], Any]] = {}
-    flops = {}
-    for name, levers in EACH.items():
-        step = Step(levers, options.small, options.device)
-        steps[name], flops[name] = step, step.flops() if not levers.compiled else 0
-        size = step.size
-    flops["compiled encoders"], flops["all"] = flops["none"], flops["texts of like length"]  # a compiled graph is not counted
-    timings = interleaved(steps, options.repeats, warmup=3, device=options.device)
-    side = 512 if options.small else 8192
-    best = {bf16: peak(options.device, bf16, options.repeats, side) for bf16 in (False, True)}
-    rows = [
-        {
-            "lever": name,
-            "median s": timings[name].median,
-            "images/s": size / timings[name].median,
-            "ratio to none": timings["none"].median / timings[name].median,
-            "GFLOP of a step": flops[name] / 1e9,
-            "share of the peak": flops[name] / timings[name].median / best[EACH[name].bf16],
-        }
-        for name in EACH
-    ]
-    note = (
-        f"Profile {'quick' if options.small else 'paper'}, batch {size}. Peak: a product of two square matrices of side {side},"
-        f" {best[False] / 1e12:.3g} TFLOP/s in float32 and {best[True] / 1e12:.3g} in bfloat16, on the same machine. A ratio is that of"
-        " medians in the same run; texts of like length have fewer tokens to compute."
+    best = {bf16: peak(options.device, bf16, options.repeats, 512 if options.small else 8192) for bf16 in (False, True)}
+    wide = bandwidth(options.device, options.repeats, 2**28 if options.small else 2**32)
+    with tempfile.TemporaryDirectory() as folder:
+        cohort = noise(Path(folder) / "noise", options.small)
+        rows, work = levers(options, cohort, best), modules(options, cohort)
+    report("Levers of a training step", rows, options, note_of(options, best, wide), after=partial(page, work, best[False], wide, options))
+
+
+def note_of(options: argparse.Namespace, best: dict[bool, float], wide: float) -> str:
+    """What was measured, on what."""
+    batch, tried = config_of(options.small, {}).train.batch_size, ""
+    if options.device == "cpu":
+        tried = "No accelerator has been measured: these are small networks on a processor, to show that every lever works. "
+    return (
+        f"{tried}Profile {'quick' if options.small else 'paper'}, batch {batch}, an epoch of {STEPS} steps. Peak: a product of two square"
+        f" matrices, {best[False] / 1e12:.3g} TFLOP/s in float32 and {best[True] / 1e12:.3g} in bfloat16; a copy moves"
+        f" {wide / 1e9:.3g} GB/s; all on the same machine in the same run. A ratio is that of medians; texts of"
+        " like length have fewer tokens to compute."
     )
-    report("Levers of a training step", rows, options, note)
+
+
+def page(work: list[dict[str, Any]], best: float, wide: float, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The roofline as Markdown, with its figure beside the record, and as a part of the record."""
+    rows = table(work, best, wide)
+    lines = ["### Roofline of the modules", markdown(rows)]
+    lines.append(
+        f"Forward and backward pass in float32. At {best / wide:.3g} operations per byte arithmetic and memory take equally long; below it"
+        " memory holds a module up. Bytes are those that each operation reads and writes by itself, an upper bound where caches are large;"
+        ' "at most" is the intensity if inputs, weights and their gradients alone were moved. Operations that are no products count one for'
+        " each number that they write."
+    )
+    if options.out:
+        figure = options.out.with_suffix(".svg")
+        draw(work, best, wide, "Roofline" if options.device != "cpu" else "Roofline of a processor, small networks", figure)
+        lines.append(f"![Modules below the roof of the device: operations per second over operations per byte.]({figure.name})")
+    return "\n\n".join(lines), {"roofline": rows, "peak FLOP/s": best, "bytes/s": wide}
 
 
 if __name__ == "__main__":

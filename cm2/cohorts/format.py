@@ -49,6 +49,7 @@ def _checksum(value: Any) -> None:
 AGAIN = "prepare the cohort again"
 """What to do about a cohort that cannot be read."""
 _COUNT = (int, None)  # None: a small count that is not shown
+_COUNTS = {"channels?": {"*": {"state?": str, "*": _COUNT}}}  # what else is counted is for people
 SCHEMA = {
     "name": plain_name,
     "stays?": int,
@@ -84,8 +85,11 @@ SCHEMA = {
     "version?": str,
     "created?": str,
     "parameters?": dict,
+    "counts?": _COUNTS,
+    "normalisation?": {"*": dict},
 }
 """What a manifest holds; see `cm2.config.schema`. Other entries are for people."""
+_SCHEMA_OF_PRIVATE = {f"{name.rstrip('?')}?": inner for name, inner in SCHEMA.items()} | {"records?": dict}
 
 
 def credentialed(manifest: Mapping[str, Any]) -> bool:
@@ -159,7 +163,7 @@ def read_exact(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
     if PRIVATE not in manifest["sizes"]:
         return manifest
-    private = read_json(path / PRIVATE, remedy=AGAIN)
+    private = read_json(path / PRIVATE, _SCHEMA_OF_PRIVATE, AGAIN)
     return manifest | private | {"counts": manifest.get("counts", {}) | private.get("counts", {})}
 
 

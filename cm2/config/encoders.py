@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cm2.config.checks import not_negative, one_of, rates
+from cm2.config.checks import not_negative, one_of, positive, rates
 from cm2.config.names import did_you_mean
 from cm2.config.reading import LATER_EMPTY, later
 from cm2.errors import InputError
@@ -32,6 +32,7 @@ class SeriesEncoderConfig:
 
     def __post_init__(self) -> None:
         one_of("encoder.series.kind", self.kind, ("lstm", "transformer"))
+        positive(**{f"encoder.series.{name}": getattr(self, name) for name in ("hidden", "layers", "heads")})
         not_negative(**{"encoder.series.summary": self.summary})
         rates(**{"encoder.series.dropout": self.dropout})
 
@@ -91,6 +92,8 @@ class TextEncoderConfig:
     def __post_init__(self) -> None:
         one_of("encoder.text.pooling", self.pooling, ("cls", "mean"))
         one_of("encoder.text.tokenizer", self.tokenizer, ("words", "bytes"))
+        sizes = ("layers", "hidden", "heads", "intermediate", "max_length", "vocabulary")
+        positive(**{f"encoder.text.{name}": getattr(self, name) for name in sizes})
         rates(**{"encoder.text.dropout": self.dropout})
 
 
@@ -100,6 +103,9 @@ class VectorEncoderConfig:
 
     hidden: int = 64
     """Width of its hidden layer; 0 hands the vector through."""
+
+    def __post_init__(self) -> None:
+        not_negative(**{"encoder.vector.hidden": self.hidden})
 
 
 @dataclass(frozen=True)

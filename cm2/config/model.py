@@ -118,7 +118,7 @@ class ModelConfig:
         self._check_combination()
         self._check_law()
         self._check_objective()
-        above_0 = ("embedding_dim", "components", "n_draws", "pretrain_epochs", "pretrain_learning_rate")
+        above_0 = ("embedding_dim", "components", "n_draws", "pretrain_epochs", "pretrain_learning_rate", "fusion_hidden", "fusion_layers")
         positive(**{f"model.{name}": getattr(self, name) for name in above_0})
         weights = ("lambda_mix", "lambda_copula", "lambda_alignment", "lambda_heads", "temperature", "minimum_scale", "encoder_rate")
         not_negative(**{f"model.{name}": getattr(self, name) for name in weights})

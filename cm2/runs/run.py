@@ -40,7 +40,16 @@ _PARTS = ("predictions.parquet", "history.csv", WEIGHTS)
 REMEDY = "remove the run and train it again"
 PREDICTS = "predicts"
 """Entry of the environment with the task of a run, where it is not binary."""
-_METRICS = {"n": (float, None), "*": (float, None)}
+
+
+def _whole(value: Any) -> None:
+    """A count, which JSON may hold as 3.0, or None where it is hidden."""
+    check(value, (float, None), "a count")
+    if isinstance(value, float) and not value.is_integer():
+        raise InputError(f"expected a whole number, got {value!r:.60}")
+
+
+_METRICS = {"n": _whole, "positives?": _whole, "*": (float, None)}
 SCHEMAS: Mapping[str, Schema] = {
     "config.json": dict,
     "checksums.json": {"*": str},
@@ -101,7 +110,11 @@ class Run:
         shown = Disclosure.of(self.environment)
         found = self._read("metrics.json")
         for split, metrics in found.items():
-            check(metrics, dict.fromkeys(self.task.reported, (float, None)), f"{self.path / 'metrics.json'}: {split}")
+            where = f"{self.path / 'metrics.json'}: {split}"
+            check(metrics, dict.fromkeys(self.task.reported, (float, None)), where)
+            for name in self.task.recorded:  # a number is hidden with its interval, or neither is
+                if len({metrics[f"{name}{end}"] is None for end in ("", "_low", "_high")}) > 1:
+                    raise InputError(f"{where}: {name} has a number without its interval, or an interval without it; {REMEDY}")
         return {split: shown.metrics(metrics) for split, metrics in found.items()}
 
     @cached_property

@@ -50,6 +50,11 @@ SCHEMA = {
         "masked?": [str],
         "margins?": {"*": float},
         "tasks?": {"*": {"name": plain_name, "type": str, "description": str}},
+        **dict.fromkeys(("predictions?", "scores?", "split?"), str),
+        **{name: {"*": str} for name in ("earlier?", "configurations?", "versions?", "cannot?")},
+        "far_laws?": {"*": float},
+        "unmeasured_laws?": [str],
+        "margin?": _NUMBER,
     },
     "cells": [
         {

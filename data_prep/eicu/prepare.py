@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from data_prep.channels import feature_names, units
 from data_prep.eicu.events import ENTRY, clean_events
 from data_prep.eicu.sources import EICU, ROWS, channels
 from data_prep.made_up import is_made_up
+from data_prep.mimic.archives import as_folders
 from data_prep.mimic.flow import Flow, draw_flow
 from data_prep.mimic.full import one_error
 from data_prep.mimic.inputs import compare_checksum, whole
@@ -57,7 +59,7 @@ def prepare_eicu(
 
     Args:
         raw: folder with ``patient``, ``vitalPeriodic``, ``vitalAperiodic``, ``lab`` and ``nurseCharting``, as ``.csv``, ``.csv.gz`` or
-            ``.parquet``; or a DuckDB file of them.
+            ``.parquet``; or the release's zip archive, whose tables are unpacked for the time being; or a DuckDB file of them.
         out: folder of the prepared cohort, written whole or not at all.
         memory_limit: memory limit of DuckDB; larger data spill to disk.
         jobs: number of threads.
@@ -72,26 +74,28 @@ def prepare_eicu(
             left; or an ``out`` that holds something else.
     """
     raw, out = Path(raw), Path(out)
-    tables = {table: find_table(raw, EICU, table) for table in EICU.tables}
-    for table, path in tables.items():
-        whole(path)
-        header(path, EICU, table)
-    parameters = {"raw": described(list(tables.values()))}
-    fabricated = is_made_up(raw if raw.is_dir() else raw.parent)
-    if already_prepared(out, "eicu", VERSION, parameters, fabricated=fabricated):
-        return out
-    progress = Progress("preparing eicu", STAGES, even=False)
-    with workplace(out, temporary) as work, progress, one_error(out, progress):
-        if already_prepared(out, "eicu", VERSION, parameters, fabricated=fabricated):  # by the process that this one has waited for
+    with as_folders({"raw": raw}, {"raw": (EICU, [*EICU.tables])}, out, temporary) as places:
+        tables = {table: find_table(places["raw"], EICU, table) for table in EICU.tables}
+        for table, path in tables.items():
+            whole(path)
+            header(path, EICU, table)
+        parameters = {"raw": described(list(tables.values()))}
+        fabricated = is_made_up(*(place if place.is_dir() else place.parent for place in (raw, places["raw"])))
+        known = partial(already_prepared, out, "eicu", VERSION, parameters, fabricated=fabricated)
+        if known():
             return out
-        connection = connected(work, memory_limit, jobs, progress)
-        attach(connection, raw)
-        progress.stage("checking the files")
-        counts: dict[str, Any] = {"source": _checked(connection, tables, allow_incomplete)}
-        cohort = _cohort(connection, tables, parameters, counts, progress, fabricated)
-        connection.close()
-        progress.stage("writing")
-        return write_cohort(out, cohort)
+        progress = Progress("preparing eicu", STAGES, even=False)
+        with workplace(out, temporary) as work, progress, one_error(out, progress):
+            if known():  # by the process that this one has waited for
+                return out
+            connection = connected(work, memory_limit, jobs, progress)
+            attach(connection, places["raw"])
+            progress.stage("checking the files")
+            counts: dict[str, Any] = {"source": _checked(connection, tables, allow_incomplete)}
+            cohort = _cohort(connection, tables, parameters, counts, progress, fabricated)
+            connection.close()
+            progress.stage("writing")
+            return write_cohort(out, cohort)
 
 
 def _cohort(

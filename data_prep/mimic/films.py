@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import struct
+from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
 import joblib
@@ -13,6 +17,7 @@ import pandas as pd
 
 from cm2.errors import InputError
 from cm2.progress import Progress
+from data_prep.mimic.archives import SUMS, Archive, listed_sums
 from data_prep.mimic.raw import FILMS, read_table
 from data_prep.mimic.stays import HOURS
 
@@ -21,10 +26,14 @@ if TYPE_CHECKING:
 
 VIEW = "AP"
 FORMATS = ("JPEG", "PNG")
+MOST_BYTES = 1 << 28
+"""Limit of a radiograph's file; those of MIMIC-CXR-JPG have a few million bytes."""
 MOST_PIXELS = 64_000_000
 """Limit of a radiograph in pixels; the largest of MIMIC-CXR have about 8 million."""
 UNREADABLE = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)
 """What Pillow raises for damaged files, and for damaged EXIF in them."""
+_IN_MEMORY = re.compile("<_io.BytesIO object at 0x[0-9a-f]+>")
+"""How Pillow calls a file without a name: by its place in memory, which is another every time."""
 LEAST_CONTRAST = 8
 """Least difference between the brightest and the darkest pixel of a radiograph, of 255."""
 SHORT_SIDE = 256 / 224
@@ -73,12 +82,64 @@ def _study_times(date: pd.Series, time: pd.Series) -> pd.Series:
     return (whole + pd.to_timedelta((fraction * 1e6).round(), unit="us")).astype("datetime64[us]")
 
 
-def film_path(folder: Path, subject_id: int, study_id: int, dicom_id: str) -> Path:
+def film_path(subject_id: int, study_id: int, dicom_id: str) -> str:
     """Path of a radiograph in MIMIC-CXR-JPG."""
-    return folder / "files" / f"p{subject_id // 1_000_000}" / f"p{subject_id}" / f"s{study_id}" / f"{dicom_id}.jpg"
+    return f"files/p{subject_id // 1_000_000}/p{subject_id}/s{study_id}/{dicom_id}.jpg"
 
 
-def read_film(path: Path, size: int) -> np.ndarray:
+class Films:
+    """The radiographs of MIMIC-CXR-JPG, in a folder or in the archive that the source serves, compared with the publisher's checksums.
+
+    Args:
+        folder: with ``files/``, and perhaps ``SHA256SUMS.txt``.
+        archive: that has ``files/`` instead.
+
+    Raises:
+        ValueError: there are none, or the archive is damaged.
+    """
+
+    def __init__(self, folder: Path, archive: Path | None = None) -> None:
+        self.folder, self.place = folder, archive or folder
+        self.archive = None if archive is None else Archive(archive)
+        packed = self.archive.members if self.archive is not None else ()
+        if not ((folder / "files").is_dir() or any(name.startswith("files/") for name in packed)):
+            remedy = "give the one that has, as the source serves it, or leave out the modality image"
+            raise InputError(f"no radiographs: {self.place} has no folder files/; {remedy}")
+        self.sums: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, folders: Mapping[str, Path]) -> Films:
+        """From the entries ``films`` and, perhaps, ``packed_films`` of a preparation's folders."""
+        return cls(folders["films"], folders.get("packed_films"))
+
+    def compare(self, paths: Iterable[str]) -> None:
+        """Takes the checksums of radiographs from the publisher's list, if it is there; from then on they are compared as they are read.
+
+        Raises:
+            ValueError: a line that is none of a list of checksums.
+        """
+        wanted = set(paths)
+        if (self.folder / SUMS).is_file():
+            self.sums = {path: value for path, value in listed_sums(self.folder / SUMS) if path in wanted}
+
+    def read(self, path: str) -> bytes:
+        """The content of a radiograph's file.
+
+        Raises:
+            OSError: it is missing, damaged, far too large or not the official one.
+        """
+        if self.archive is not None:
+            content = self.archive.read(path, MOST_BYTES)
+        elif (size := (self.folder / path).stat().st_size) > MOST_BYTES:
+            raise OSError(f"{size:,} bytes, more than any radiograph")
+        else:
+            content = (self.folder / path).read_bytes()
+        if path in self.sums and hashlib.sha256(content).hexdigest() != self.sums[path]:
+            raise OSError(f"not the official file: {SUMS} lists another checksum")
+        return content
+
+
+def read_film(film: Path | BinaryIO, size: int) -> np.ndarray:
     """A radiograph as a grey-scale square ``(size, size)`` uint8: short side scaled to ``256 / 224 size`` pixels, centre cropped.
 
     It is turned upright as its EXIF orientation says. Of more than 8 bits, the range of its values becomes 0 to 255.
@@ -90,11 +151,11 @@ def read_film(path: Path, size: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path, formats=FORMATS) as film:
-            if film.width * film.height > MOST_PIXELS:
-                raise InputError(f"{film.width} x {film.height} pixels, more than {MOST_PIXELS:,}")
-            film.draft("L", (2 * size, 2 * size))  # the JPEG decoder may downscale to no less than this, which is faster
-            grey = _grey(ImageOps.exif_transpose(film))
+        with Image.open(film, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise InputError(f"{picture.width} x {picture.height} pixels, more than {MOST_PIXELS:,}")
+            picture.draft("L", (2 * size, 2 * size))  # the JPEG decoder may downscale to no less than this, which is faster
+            grey = _grey(ImageOps.exif_transpose(picture))
     except Image.DecompressionBombError:
         raise InputError(f"more than {MOST_PIXELS:,} pixels") from None
     scale = round(size * SHORT_SIDE) / min(grey.size)
@@ -118,17 +179,17 @@ def _grey(film: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(255 * (deep - low) / max(high - low, 1)).astype(np.uint8))
 
 
-def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: int) -> dict[str, str]:
+def decode_films(place: Films, films: pd.DataFrame, images: np.ndarray, jobs: int) -> dict[str, str]:
     """Decodes radiographs in parallel into the rows of ``images``.
 
     Args:
-        folder: folder of MIMIC-CXR-JPG.
+        place: where they are.
         films: as returned by ``last_films``.
         images: ``(n, size, size)`` uint8, filled in place.
         jobs: number of threads.
 
     Returns:
-        The error of each radiograph that could not be read, by its path below ``folder``; its row stays zero.
+        The error of each radiograph that could not be read, or is not the official one, by its path; its row stays zero.
 
     Raises:
         ValueError: no radiograph could be read.
@@ -136,13 +197,14 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
     failures: dict[str, str] = {}
 
     def decode(row: int, subject_id: int, study_id: int, dicom_id: str) -> None:
-        path = film_path(folder, subject_id, study_id, dicom_id)
+        path = film_path(subject_id, study_id, dicom_id)
         try:
-            images[row] = read_film(path, images.shape[1])
+            images[row] = read_film(BytesIO(place.read(path)), images.shape[1])
         except UNREADABLE as error:
-            reason = "missing" if isinstance(error, FileNotFoundError) else str(error).replace(str(path), "the file")
-            failures[path.relative_to(folder).as_posix()] = reason
+            told = _IN_MEMORY.sub("'the file'", str(error)).replace(str(place.folder / path), "the file")
+            failures[path] = "missing" if isinstance(error, FileNotFoundError) else told
 
+    place.compare(film_path(*key) for key in films[["subject_id", "study_id", "dicom_id"]].itertuples(index=False, name=None))
     rows = films[["row", "subject_id", "study_id", "dicom_id"]].itertuples(index=False, name=None)
     with Progress("", len(films), "film") as progress:
         threads = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
@@ -150,5 +212,5 @@ def decode_films(folder: Path, films: pd.DataFrame, images: np.ndarray, jobs: in
             pass
     if len(films) and len(failures) == len(films):
         reason = next(iter(failures.values()))
-        raise InputError(f"none of the radiographs of these stays in {folder} can be read ({reason}); give the folder with files/")
+        raise InputError(f"none of the radiographs of these stays in {place.place} can be read ({reason}); give the folder with files/")
     return dict(sorted(failures.items()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ import duckdb
 
 from cm2.errors import InputError
 from cm2.progress import Progress
+from data_prep.mimic.archives import SUMS, listed_sums
 from data_prep.mimic.editions import TELLING, Edition, recognised
+from data_prep.mimic.films import Films
 from data_prep.mimic.note_tables import NOTES, note_tables
 from data_prep.mimic.raw import FILMS, Release, find_table, header, reading, source
 from data_prep.mimic.reports import Reports
 
-SUMS = "SHA256SUMS.txt"
 METADATA = "mimic-cxr-2.0.0-metadata"
-OF_FILMS_2_1 = "mimic-cxr-2.1.0-test-set-labeled.csv"
+(OF_FILMS_2_1,) = FILMS.beside
 """A file that MIMIC-CXR-JPG has from version 2.1.0 on; its tables kept the names of 2.0.0."""
 FILM_DOIS = {"2.0.0": "10.13026/8360-t248", "2.1.0": "10.13026/jsn5-t979"}
 BLOCK = 1 << 20
@@ -60,19 +61,16 @@ def find_inputs(raw: Path, release: Release, modalities: Sequence[str], folders:
         raw: folder of the tables.
         release: release of the tables.
         modalities: what is prepared.
-        folders: folders of ``films``, ``reports`` and ``notes``.
+        folders: folders of ``films``, ``reports`` and ``notes``; the archive of the radiographs, if they are in one, is ``packed_films``.
 
     Raises:
         ValueError: a table or folder that is missing, there twice, empty, cut within a line, or without a column that is needed.
     """
-    wanted = [table for table in release.tables if table != "noteevents" or "note" in modalities]
-    tables = {table: find_table(raw, release, table) for table in wanted}
+    tables = {table: find_table(raw, release, table) for table in tables_of(release, modalities)}
     metadata = None
     if "image" in modalities:
         metadata = find_table(folders["films"], FILMS, METADATA)
-        if not (folders["films"] / "files").is_dir():
-            remedy = "give the one that has, as the source serves it, or leave out the modality image"
-            raise InputError(f"no radiographs: {folders['films']} has no folder files/; {remedy}")
+        Films.of(folders)
     if "report" in modalities:
         Reports(folders["reports"])
     for table, path in tables.items():
@@ -86,6 +84,11 @@ def find_inputs(raw: Path, release: Release, modalities: Sequence[str], folders:
         whole(path)
         header(path, NOTES, table)
     return Inputs(raw, release, tables, metadata, notes)
+
+
+def tables_of(release: Release, modalities: Sequence[str]) -> list[str]:
+    """The tables of a release that are read."""
+    return [table for table in release.tables if table != "noteevents" or "note" in modalities]
 
 
 def check_inputs(connection: duckdb.DuckDBPyConnection, inputs: Inputs, allow_incomplete: bool) -> dict[str, Any]:
@@ -169,21 +172,12 @@ def compare_checksum(path: Path) -> str | None:
     for folder in list(path.parents)[:DEPTH]:
         if not (folder / SUMS).is_file():
             continue
-        sums, inside = dict(_sums(folder / SUMS)), path.relative_to(folder).as_posix()
+        sums, inside = dict(listed_sums(folder / SUMS)), path.relative_to(folder).as_posix()
         for name in (inside, inside.removesuffix(".gz")):
             if name in sums:
                 same = _sha256(path, unpacked=name != inside) == sums[name]
                 return "" if same else f"{path} is not the official file: {folder / SUMS} lists another checksum"
     return None
-
-
-def _sums(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        parts = line.split(maxsplit=1)
-        if line.strip() and (len(parts) != 2 or len(parts[0]) != 64):
-            raise InputError(f"{path}, line {number}: expected a checksum and a file; copy the official list again, or remove it")
-        if parts:
-            yield parts[1].lstrip("*").removeprefix("./"), parts[0].lower()
 
 
 def _sha256(path: Path, unpacked: bool) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -15,10 +16,12 @@ from cm2.config.names import did_you_mean
 from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.made_up import is_made_up
+from data_prep.mimic.archives import as_folders
 from data_prep.mimic.full import one_error
-from data_prep.mimic.inputs import check_inputs, find_inputs
+from data_prep.mimic.inputs import check_inputs, find_inputs, tables_of
+from data_prep.mimic.note_tables import NOTES
 from data_prep.mimic.quirks import Quirks
-from data_prep.mimic.raw import MIMIC3, MIMIC4, Release, attach, described, quoted
+from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, attach, described, quoted
 from data_prep.mimic.splits import split_subjects
 from data_prep.mimic.stages import VERSION, Stages
 from data_prep.workplace import workplace
@@ -43,7 +46,8 @@ def prepare_mimic3(
     """Prepares MIMIC-III v1.4: charted series and clinical notes of adults' ICU stays of 48 hours or more.
 
     Args:
-        raw: folder of the tables, ``.csv``, ``.csv.gz`` or ``.parquet``, with columns in upper or lower case; or a DuckDB file of them.
+        raw: folder of the tables, ``.csv``, ``.csv.gz`` or ``.parquet``, with columns in upper or lower case; or the release's zip archive,
+            as the source serves it, whose tables are unpacked for the time being; or a DuckDB file of them.
         out: folder of the prepared cohort, written whole or not at all.
         modalities: ``series`` and, optionally, ``note``.
         variant: for this and the following arguments see ``prepare_mimic4``.
@@ -83,14 +87,14 @@ def prepare_mimic4(
     """Prepares MIMIC-IV (v2.0 to v3.1): series, chest radiographs, their reports and notes of adults' ICU stays of 48 hours or more.
 
     Args:
-        raw: folder with ``hosp/`` and ``icu/``, or with all tables in one place; or a DuckDB file of them.
+        raw: folder with ``hosp/`` and ``icu/``, or with all tables in one place; or the release's zip archive; or a DuckDB file of them.
         out: folder of the prepared cohort, written whole or not at all.
         modalities: ``series`` and, optionally, ``image``, or ``image`` and ``report``, and ``note``.
         variant: ``corrected``, or ``released`` with every quirk of the released preparation (``SENTENCES``).
         quirks: individual quirks to switch on or off, by name.
-        films: folder of MIMIC-CXR-JPG; default ``raw/mimic-cxr-jpg``.
+        films: folder of MIMIC-CXR-JPG, or its zip archive, in which the radiographs stay; default ``raw/mimic-cxr-jpg``.
         reports: folder of MIMIC-CXR's report texts, or ``mimic-cxr-reports.zip``; default ``raw/mimic-cxr``.
-        notes: folder of MIMIC-IV-Note, for the modality ``note``; default ``raw/mimic-iv-note``.
+        notes: folder of MIMIC-IV-Note, or its zip archive, for the modality ``note``; default ``raw/mimic-iv-note``.
         image_size: side of the radiographs in pixels.
         split_lists: files of test and of validation subjects (rows ``subject_id,flag``); default: a stable hash of the subject.
         memory_limit: memory limit of DuckDB; larger data spill to disk.
@@ -146,30 +150,38 @@ def _prepare(
         raise InputError(f"image_size and jobs are 1 or more, got {image_size} and {jobs}")
     if lists is not None:
         split_subjects(np.empty(0, dtype=np.int64), release.name, lists)  # a list that cannot be read is found now
-    inputs = find_inputs(raw, release, modalities, folders or {})
-    parameters = {
-        "modalities": list(modalities),
-        "variant": variant,
-        "quirks": asdict(chosen),
-        "split": "hash of the subject" if lists is None else [hashlib.sha256(_bytes(path)).hexdigest() for path in lists],
-        "raw": described(inputs.paths),
-    } | ({"image_size": image_size} if "image" in modalities else {})
-    fabricated = is_made_up(raw, *_used(modalities, folders or {}))
-    if already_prepared(out, release.name, VERSION, parameters, fabricated=fabricated):
-        return out
-    progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
-    with workplace(out, temporary) as work, progress, one_error(out, progress):
-        if already_prepared(out, release.name, VERSION, parameters, fabricated=fabricated):  # by the process that this one has waited for
+    given = {"raw": raw, **(folders or {})}
+    wanted: dict[str, tuple[Release, Sequence[str]]] = {"raw": (release, tables_of(release, modalities))}
+    wanted |= {"films": (FILMS, [*FILMS.tables])} if "image" in modalities else {}
+    wanted |= {"notes": (NOTES, [*NOTES.tables])} if "note" in modalities else {}
+    with as_folders(given, wanted, out, temporary) as places:
+        if places.get("films") != given.get("films"):
+            places["packed_films"] = given["films"]  # which stay where they are
+        inputs = find_inputs(places["raw"], release, modalities, places)
+        parameters = {
+            "modalities": list(modalities),
+            "variant": variant,
+            "quirks": asdict(chosen),
+            "split": "hash of the subject" if lists is None else [hashlib.sha256(_bytes(path)).hexdigest() for path in lists],
+            "raw": described(inputs.paths),
+        } | ({"image_size": image_size} if "image" in modalities else {})
+        fabricated = is_made_up(raw, places["raw"], *_used(modalities, given), *_used(modalities, places))
+        known = partial(already_prepared, out, release.name, VERSION, parameters, fabricated=fabricated)
+        if known():
             return out
-        connection = connected(work, memory_limit, jobs, progress)
-        attach(connection, raw)
-        progress.stage("checking the files")
-        counts = {"source": check_inputs(connection, inputs, allow_incomplete)}
-        task = Stages(raw, release, chosen, lists, connection, work, progress, jobs, image_size, dict(folders or {}), fabricated, counts)
-        cohort = task.cohort(modalities, parameters)
-        connection.close()
-        progress.stage("writing")
-        return write_cohort(out, cohort)
+        progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
+        with workplace(out, temporary) as work, progress, one_error(out, progress):
+            if known():  # by the process that this one has waited for
+                return out
+            connection = connected(work, memory_limit, jobs, progress)
+            attach(connection, places["raw"])
+            progress.stage("checking the files")
+            counts = {"source": check_inputs(connection, inputs, allow_incomplete)}
+            stages = Stages(places["raw"], release, chosen, lists, connection, work, progress, jobs, image_size, places, fabricated, counts)
+            cohort = stages.cohort(modalities, parameters)
+            connection.close()
+            progress.stage("writing")
+            return write_cohort(out, cohort)
 
 
 def connected(work: Path, memory_limit: str, jobs: int, progress: Progress) -> duckdb.DuckDBPyConnection:

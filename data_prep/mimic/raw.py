@@ -44,6 +44,7 @@ class Release:
         sources: sources of items that it has, see ``events.items``.
         foreign: columns that only the other release has.
         other: the other release's name and title.
+        beside: further files that tell of the release.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Release:
     sources: tuple[str, ...]
     foreign: frozenset[str]
     other: tuple[str, str]
+    beside: tuple[str, ...] = ()
 
     def columns(self, table: str) -> list[str]:
         """The columns of a table that are read."""
@@ -106,6 +108,7 @@ FILMS = Release(
     (),
     frozenset(),
     ("", ""),
+    ("mimic-cxr-2.1.0-test-set-labeled.csv",),
 )
 
 
@@ -138,9 +141,21 @@ def find_table(raw: Path, release: Release, table: str) -> Path:
     if other := _of_another_format(raw, release, table):
         raise InputError(f"table {shown} of {release.title}: {_how_to_convert(other)}")
     places = " or ".join(str(raw / folder) for folder in release.folders)
+    remedy = _where_it_may_be(raw, release, table) or "copy it there"
     raise InputError(
-        f"table {shown} of {release.title} is missing: no {shown}.csv, {shown}.csv.gz or {shown}.parquet in {places}; copy it there"
+        f"table {shown} of {release.title} is missing: no {shown}.csv, {shown}.csv.gz or {shown}.parquet in {places}; {remedy}"
     )
+
+
+def _where_it_may_be(raw: Path, release: Release, table: str) -> str:
+    """What to give instead of a folder that lacks a table: the one folder in it, or the archive; empty if neither may have it."""
+    names = {f"{table}{suffix}" for suffix in FORMATS}
+    for inner in sorted(path for path in raw.iterdir() if path.is_dir()):
+        for folder in (inner / name for name in release.folders):
+            if folder.is_dir() and names & {path.name.lower() for path in folder.iterdir()}:
+                return f"it is in {folder}: give {inner}"
+    packed = sorted(raw.glob("*.zip"))
+    return f"if it is in the archive {packed[0].name}, give {packed[0]} itself" if packed else ""
 
 
 def _of_another_format(raw: Path, release: Release, table: str) -> Path | None:
@@ -151,7 +166,7 @@ def _of_another_format(raw: Path, release: Release, table: str) -> Path | None:
 def _how_to_convert(path: Path) -> str:
     """What to do with a file that is not read."""
     way = {
-        ".zip": "unpack it (unzip) and give the folder",
+        ".zip": "give the archive of the whole release, or unpack it (unzip) and give the folder",
         ".tar": "unpack it (tar -xf) and give the folder",
         ".7z": "unpack it (7z x) and give the folder",
         ".feather": "convert it: pyarrow.feather.read_table, then pyarrow.parquet.write_table",

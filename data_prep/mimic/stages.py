@@ -19,7 +19,7 @@ from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.mimic.events import clean_events, known_channels, read_events
-from data_prep.mimic.films import SHORT_SIDE, VIEW, decode_films, last_films
+from data_prep.mimic.films import SHORT_SIDE, VIEW, Films, decode_films, last_films
 from data_prep.mimic.flow import Flow, draw_flow
 from data_prep.mimic.inputs import source_of
 from data_prep.mimic.labels import TASKS, in_hospital_mortality, readmission
@@ -52,7 +52,7 @@ class Stages:
         progress: receives the name of each stage.
         jobs: number of threads.
         image_size: side of the radiographs in pixels.
-        folders: folders of ``films``, ``reports`` and ``notes``.
+        folders: see ``inputs.find_inputs``.
         fabricated: whether the raw files are made up.
         counts: filled by the stages; ``source`` comes from ``check_inputs``.
         records: filled by the stages with what names single records: films, reports and notes that cannot be read.
@@ -169,7 +169,7 @@ class Stages:
         shape = (len(stays), self.image_size, self.image_size)
         # on disk: all images of a full cohort need not fit into memory
         images = new_array(self.work / "images.npy", np.uint8, shape)
-        damaged = decode_films(self.folders["films"], films, images, self.jobs) if len(films) else {}
+        damaged = decode_films(Films.of(self.folders), films, images, self.jobs) if len(films) else {}
         self.records["films"], self.counts["films"]["damaged"] = damaged, _by_reason(damaged)
         read = ~films["dicom_id"].isin([Path(path).stem for path in damaged])
         present = np.zeros(len(stays), dtype=bool)

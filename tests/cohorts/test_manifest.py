@@ -57,6 +57,9 @@ def test_a_mutated_manifest_is_read_or_refused_in_one_line(folder):
         (("checksum",), "0", r"checksum: expected 64 hexadecimal digits"),
         (("splits", "test"), "many", r"splits: test: expected a whole number, got 'many'"),
         (("sizes", "../x"), 3, r"expected a file in the folder of the cohort, got '\.\./x'"),
+        (("counts",), 3, "counts: expected a group of entries, got 3"),
+        (("counts",), {"channels": {"Heart Rate": 7}}, "counts: channels: Heart Rate: expected a group of entries, got 7"),
+        (("normalisation",), [], r"normalisation: expected a group of entries, got \[\]"),
     ],
 )
 def test_what_is_wrong_is_named(folder, path, value, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 
@@ -105,6 +106,24 @@ def test_damaged_weights_are_refused(complete, unbroken, tmp_path):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged \(wrong checksum\); remove the run and train it again"):
         Run(tmp_path / "run").load_method(complete)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("n", float("nan"), "test: n: expected a whole number, got nan"),
+        ("positives", 2.5, "test: positives: expected a whole number, got 2.5"),
+        ("auroc_low", None, "test: auroc has a number without its interval"),
+    ],
+)
+def test_metrics_that_no_run_writes_are_named(unbroken, tmp_path, entry, value, message):
+    shutil.copytree(unbroken.path, tmp_path / "run")
+    path = tmp_path / "run" / "metrics.json"
+    tree = json.loads(path.read_text())
+    tree["test"][entry] = value
+    path.write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=message):
+        _ = Run(tmp_path / "run").metrics
 
 
 def test_pretrained_weights_are_part_of_a_run_s_identity(small_cohort, tmp_path, monkeypatch):

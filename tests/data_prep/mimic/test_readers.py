@@ -97,9 +97,9 @@ def test_what_is_not_read_says_how_to_convert(name, how, raw, tmp_path):
     (copy / name).write_bytes(b"something")
     with pytest.raises(ValueError, match=f"CHARTEVENTS.*{name} is not read; .*{how}"):
         prepare_mimic3(copy, tmp_path / "out")
-    (tmp_path / "mimic.zip").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"mimic\.zip is not read; unpack it \(unzip\) and give the folder"):
-        prepare_mimic3(tmp_path / "mimic.zip", tmp_path / "out")
+    (tmp_path / "mimic.tar").write_bytes(b"something")
+    with pytest.raises(ValueError, match=r"mimic\.tar is not read; unpack it \(tar -xf\) and give the folder"):
+        prepare_mimic3(tmp_path / "mimic.tar", tmp_path / "out")
 
 
 def hours(stays, row, count):
