@@ -32,10 +32,10 @@ from cm2.cohorts import Cohort
 from cm2.kinds import ready
 from cm2.methods import build_method, tokenised
 from cm2.methods.cm2 import CM2
+from cm2.runs import speed
 from cm2.runs.batches import Batches, loader_of, sampler_of
 from cm2.runs.loops import TrainingLoop
 from cm2.runs.resident import Resident
-from cm2.runs.speed import quicken
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 WORDS = (40, 400)
@@ -78,7 +78,7 @@ class Epoch:
         batches = Resident(stays, where) if levers.resident else Batches(stays, raw=levers.raw)
         self.loader = loader_of(batches, self.config.train, sampler_of(stays, self.config.train, 0))
         self.method.initialise(stays.batch(range(2 * self.config.train.batch_size)))
-        quicken(self.method, self.config.train, where)
+        speed.quicken(self.method, self.config.train, where)
         self.loop = TrainingLoop(self.method.to(where), self.config)
         self.optimiser = self.loop.configure_optimizers()
 
@@ -122,6 +122,12 @@ def noise(folder: Path, small: bool) -> Cohort:
     stays = pd.DataFrame({"stay_id": np.arange(n + 8), "split": split, "death": np.arange(n + 8) // 2 % 2})
     made = PreparedCohort("noise", "noise", "1", {}, stays, modalities, {"death": "made up"}, [], {}, credentialed=False)
     return load_cohort(write_cohort(folder, made))
+
+
+def graphs_only() -> None:
+    """Encoders are taken as graphs and run as they are: a try need not wait for minutes of a compiler for processors."""
+    speed.COMPILER.clear()
+    speed.COMPILER["backend"] = "aot_eager"
 
 
 def peak(device: str, bf16: bool, repeats: int, side: int) -> float:
@@ -188,6 +194,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(EACH), help="these sets of levers alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.small and options.device == "cpu":
+        graphs_only()
     if options.device == "cpu" and not options.small:
         parser.exit(message="no accelerator was asked for; give --device cuda, or --small to try every lever on this processor\n")
     if options.device != "cpu" and not torch.accelerator.is_available():
@@ -204,7 +212,10 @@ def note_of(options: argparse.Namespace, best: dict[bool, float], wide: float) -
     """What was measured, on what."""
     batch, tried = config_of(options.small, {}).train.batch_size, ""
     if options.device == "cpu":
-        tried = "No accelerator has been measured: these are small networks on a processor, to show that every lever works. "
+        tried = (
+            "No accelerator was available: these are small networks on a processor, to show that every lever works; encoders are taken as"
+            " graphs but not compiled. The script is ready for an accelerator: --device cuda. "
+        )
     return (
         f"{tried}Profile {'quick' if options.small else 'paper'}, batch {batch}, an epoch of {STEPS} steps. Peak: a product of two square"
         f" matrices, {best[False] / 1e12:.3g} TFLOP/s in float32 and {best[True] / 1e12:.3g} in bfloat16; a copy moves"
