@@ -92,7 +92,7 @@ def prepare_sets(raw: Path | None, out: Path, train_sets: list[str], test_sets: 
 
 @prepare.command()
 def mimic3(
-    raw: Annotated[Path, typer.Option(help="Folder with the tables of MIMIC-III v1.4, .csv or .csv.gz.")],
+    raw: Annotated[Path, typer.Option(help="Folder with the tables of MIMIC-III v1.4, .csv or .csv.gz, or the zip of the release.")],
     out: Out,
     modalities: Annotated[str, MODALITIES] = "series,note",
     variant: Variant = "corrected",
@@ -114,11 +114,13 @@ def mimic3(
 
 @prepare.command()
 def mimic4(
-    raw: Annotated[Path, typer.Option(help="Folder with hosp/ and icu/ of MIMIC-IV, v2.0 to v3.1.")],
+    raw: Annotated[Path, typer.Option(help="Folder with hosp/ and icu/ of MIMIC-IV, v2.0 to v3.1, or the zip of the release.")],
     out: Out,
-    films: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR-JPG; default RAW/mimic-cxr-jpg.")] = None,
+    films: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR-JPG, or its zip; default RAW/mimic-cxr-jpg.")] = None,
     reports: Annotated[Path | None, typer.Option(help="Folder of MIMIC-CXR's reports, or their zip; default RAW/mimic-cxr.")] = None,
-    notes: Annotated[Path | None, typer.Option(help="Folder of MIMIC-IV-Note, for the modality note; default RAW/mimic-iv-note.")] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="Folder of MIMIC-IV-Note, or its zip, for the modality note; default RAW/mimic-iv-note.")
+    ] = None,
     image_size: Annotated[int, typer.Option(help="Side of the radiographs in pixels.")] = 224,
     modalities: Annotated[str, MODALITIES] = "series,image,report",
     variant: Variant = "corrected",
@@ -140,7 +142,7 @@ def mimic4(
 
 @prepare.command()
 def eicu(
-    raw: Annotated[Path, typer.Option(help="Folder with the tables of eICU v2.0 or of its demo.")],
+    raw: Annotated[Path, typer.Option(help="Folder with the tables of eICU v2.0 or of its demo, or the zip of the release.")],
     out: Out,
     memory_limit: MemoryLimit = "3GB",
     jobs: Jobs = 2,

@@ -66,24 +66,22 @@ class Secrets:
         large = frozenset(number for number in numbers if number >= LARGE)
         return cls(large, frozenset(names), frozenset(filter(_DATE.fullmatch, dates)), frozenset(windows(*texts)))
 
-    def told(self, content: bytes, fragments: bool = True) -> set[object]:
+    def told(self, content: bytes) -> set[object]:
         """What of them a content tells: as text, and identifiers as numbers of eight bytes too."""
         text = content.decode("utf-8", errors="ignore")
         found: set[object] = {number for number in map(int, set(_NUMBER.findall(text)) - {""}) if number in self.numbers}
         found |= (set(_DATE.findall(text)) & self.dates) | (set(_NAME.findall(text)) & self.names) | set(_PATH.findall(text))
-        return found | self._as_bytes(content) | (windows(text) & self.fragments if fragments else set())
+        return found | self._as_bytes(content) | (windows(text) & self.fragments)
 
     @cached_property
     def _patterns(self) -> np.ndarray:
         ids = np.array(sorted(self.numbers))
         return np.concatenate([ids.astype(kind).view("<i8") for kind in ("<i8", ">i8", "<f8")])
 
-    def _as_bytes(self, content: bytes) -> set[int]:
-        found = set()
-        for offset in range(8):
-            words = np.frombuffer(content[offset : offset + (len(content) - offset) // 8 * 8], "<i8")
-            found |= set(words[np.isin(words, self._patterns)].tolist())
-        return found
+    def _as_bytes(self, content: bytes) -> set[object]:
+        """As arrays hold them, which begin at multiples of eight bytes; elsewhere ends of other numbers look alike."""
+        words = np.frombuffer(content[: len(content) // 8 * 8], "<i8")
+        return set(words[np.isin(words, self._patterns)].tolist())
 
 
 def windows(*texts: str) -> set[str]:
@@ -94,7 +92,8 @@ def windows(*texts: str) -> set[str]:
 
 def unpacked(content: bytes) -> Iterator[bytes]:
     """A file as it is, and whatever is packed in it: archives, compressed streams, the columns of a table."""
-    yield content
+    if content[:4] != b"\x89PNG":
+        yield content
     if content[:4] == b"PK\3\4":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for name in archive.namelist():
@@ -111,17 +110,18 @@ def unpacked(content: bytes) -> Iterator[bytes]:
 
 
 def _of_png(content: bytes) -> Iterator[bytes]:
-    pixels, place = b"", 8
+    """What a picture says about itself; its pixels are no words, and any bytes at all."""
+    place = 8
     while place < len(content):
         size, kind = struct.unpack(">I4s", content[place : place + 8])
         data = content[place + 8 : place + 8 + size]
-        pixels += data if kind == b"IDAT" else b""
+        if kind != b"IDAT":
+            yield data
         if kind == b"zTXt":
             yield from _inflated(data[data.index(b"\0") + 2 :])
         if kind == b"iTXt":  # after the keyword: whether it is packed, how, a language and a translation
             yield from _inflated(data[data.index(b"\0") + 3 :].split(b"\0", 2)[2])
         place += 12 + size
-    yield from _inflated(pixels)
 
 
 def _of_pdf(content: bytes) -> Iterator[bytes]:

@@ -175,7 +175,7 @@ def test_a_scan_finds_what_it_looks_for(secrets, tmp_path):
         archive.write(tmp_path / "a.parquet", "inner.parquet")
     for path in tmp_path.iterdir():
         assert any(number in secrets.told(content) for content in unpacked(path.read_bytes())), path.name
-    assert secrets.told(b"x" + np.float64(number).tobytes()) == {np.float64(number).view("i8")}
+    assert secrets.told(b"8 bytes." + np.float64(number).tobytes()) == {np.float64(number).view("i8")}
     for secret in [*sorted(secrets.fragments)[:1], *sorted(secrets.names)[:1], *sorted(secrets.dates)[:1]]:
         assert secret in secrets.told(f"a {secret}\nb".encode())
 
