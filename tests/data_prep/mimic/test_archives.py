@@ -11,9 +11,13 @@ import pytest
 
 from cm2 import load_cohort
 from cm2.cohorts.format import PRIVATE
+from cm2.errors import InputError
 from data_prep import prepare_eicu, prepare_mimic3, prepare_mimic4
+from data_prep.mimic.archives import as_folders
+from data_prep.mimic.raw import MIMIC4
 
 STAYS = 200
+WANTED = {"raw": (MIMIC4, [*MIMIC4.tables])}
 FILMS = {"modalities": ["series", "image"], "image_size": 32}
 
 
@@ -122,3 +126,20 @@ def test_a_folder_that_has_the_release_in_it(fabricated, tmp_path):
     (tmp_path / "data" / "mimic-iii-1.4" / "ICUSTAYS.csv.gz").touch()
     with pytest.raises(ValueError, match=r"it is in .*mimic-iii-1\.4.*: give .*data/mimic-iii-1\.4"):
         prepare_mimic3(tmp_path / "data", tmp_path / "out")
+
+
+def test_only_tables_are_unpacked_and_none_elsewhere(tmp_path):
+    inside = ("hosp/admissions.csv.gz", "FABRICATED.txt", "./hosp/patients.csv")
+    strange = ("../admissions.csv", "/hosp/labevents.csv", "hosp/../../patients.csv", "hosp/deep/labevents.csv", "hosp/admissions.exe")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in (*inside, *strange):
+            archive.writestr(name, name)
+    (tmp_path / "out").mkdir()
+    with (
+        pytest.raises(ValueError, match="stopped"),
+        as_folders({"raw": tmp_path / "a.zip"}, WANTED, tmp_path / "out" / "x", None) as places,
+    ):
+        found = {path.relative_to(got["raw"]).as_posix() for path in got["raw"].rglob("*") if path.is_file()}
+        assert found == {"hosp/admissions.csv.gz", "FABRICATED.txt", "hosp/patients.csv"}
+        raise InputError("stopped")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zip", "out"} and not list((tmp_path / "out").iterdir())
