@@ -137,7 +137,7 @@ def test_only_tables_are_unpacked_and_none_elsewhere(tmp_path):
     (tmp_path / "out").mkdir()
     with (
         pytest.raises(ValueError, match="stopped"),
-        as_folders({"raw": tmp_path / "a.zip"}, WANTED, tmp_path / "out" / "x", None) as places,
+        as_folders({"raw": tmp_path / "a.zip"}, WANTED, tmp_path / "out" / "x", None) as got,
     ):
         found = {path.relative_to(got["raw"]).as_posix() for path in got["raw"].rglob("*") if path.is_file()}
         assert found == {"hosp/admissions.csv.gz", "FABRICATED.txt", "hosp/patients.csv"}
