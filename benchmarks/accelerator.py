@@ -40,8 +40,10 @@ from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
 
 WORDS = (40, 400)
 """Fewest and most words of a text."""
-STEPS = 4
-"""Batches of an epoch that is timed."""
+STEPS, FEW = 4, 2
+"""Batches of an epoch that is timed, and of a try on small networks."""
+SMALL_BATCH = 16
+"""Stays of a batch of a try, which is to end in a couple of minutes on a busy processor."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,20 @@ class Epoch:
 
 
 def config_of(small: bool, settings: dict[str, Any]) -> Config:
-    """Profile ``paper``, or ``quick`` with a text of up to 128 tokens."""
-    base = {"method": "cm2", "encoder.text.max_length": 128 if small else 512, "encoder.text.pretrained": "", "train.workers": 0}
+    """Profile ``paper``, or ``quick`` with small batches and texts of up to 128 tokens."""
+    base: dict[str, Any] = {"train.batch_size": SMALL_BATCH} if small else {}
+    base |= {"method": "cm2", "encoder.text.max_length": 128 if small else 512, "encoder.text.pretrained": "", "train.workers": 0}
     return Config.from_profile("quick" if small else "paper", {"task": "death"} | base | settings)
+
+
+def _steps(small: bool) -> int:
+    return FEW if small else STEPS
 
 
 def noise(folder: Path, small: bool) -> Cohort:
     """A cohort of noise: a series, an image and a text for every stay, enough for an epoch's batches."""
     rng, side = np.random.default_rng(0), 64 if small else 224
-    n = STEPS * config_of(small, {}).train.batch_size
+    n = _steps(small) * config_of(small, {}).train.batch_size
     lengths = np.linspace(*WORDS, n).astype(int) // (4 if small else 1)
     texts: list[str | None] = [" ".join(rng.choice([f"word{i}" for i in range(500)], size=k)) for k in rng.permutation(lengths)]
     everyone = np.ones(n + 8, dtype=bool)
@@ -169,7 +176,7 @@ def levers(options: argparse.Namespace, cohort: Cohort, best: dict[bool, float])
         epochs[name] = epoch = Epoch(EACH[name], options.small, options.device, cohort)
         flops[name] = epoch.flops() if COMPILED not in EACH[name].settings else None  # a compiled graph is not counted
         stays = len(epoch.loader.dataset)  # type: ignore[arg-type]  # torch's type of a data set has no length
-    timings = interleaved(epochs, options.repeats, warmup=2, device=options.device)
+    timings = interleaved(epochs, options.repeats, warmup=1 if options.small else 2, device=options.device)
     same = {"compiled encoders": "none", "all": "texts of like length"}
     rows = []
     for name, timing in timings.items():
@@ -180,7 +187,7 @@ def levers(options: argparse.Namespace, cohort: Cohort, best: dict[bool, float])
                 "median s": timing.median,
                 "images/s": stays / timing.median,
                 "ratio to none": timings["none"].median / timing.median if "none" in timings else None,
-                "GFLOP of a step": counted and counted / STEPS / 1e9,
+                "GFLOP of a step": counted and counted / _steps(options.small) / 1e9,
                 "share of the peak": counted and counted / timing.median / roof,
             }
         )
@@ -217,7 +224,7 @@ def note_of(options: argparse.Namespace, best: dict[bool, float], wide: float) -
             " graphs but not compiled. The script is ready for an accelerator: --device cuda. "
         )
     return (
-        f"{tried}Profile {'quick' if options.small else 'paper'}, batch {batch}, an epoch of {STEPS} steps. Peak: a product of two square"
+        f"{tried}Profile {'quick' if options.small else 'paper'}, batch {batch}, an epoch of {_steps(options.small)} steps. Peak: a product of two square"
         f" matrices, {best[False] / 1e12:.3g} TFLOP/s in float32 and {best[True] / 1e12:.3g} in bfloat16; a copy moves"
         f" {wide / 1e9:.3g} GB/s; all on the same machine in the same run. A ratio is that of medians; texts of"
         " like length have fewer tokens to compute."
