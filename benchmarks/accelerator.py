@@ -223,11 +223,11 @@ def note_of(options: argparse.Namespace, best: dict[bool, float], wide: float) -
             "No accelerator was available: these are small networks on a processor, to show that every lever works; encoders are taken as"
             " graphs but not compiled. The script is ready for an accelerator: --device cuda. "
         )
+    profile, steps = "quick" if options.small else "paper", _steps(options.small)
     return (
-        f"{tried}Profile {'quick' if options.small else 'paper'}, batch {batch}, an epoch of {_steps(options.small)} steps. Peak: a product of two square"
-        f" matrices, {best[False] / 1e12:.3g} TFLOP/s in float32 and {best[True] / 1e12:.3g} in bfloat16; a copy moves"
-        f" {wide / 1e9:.3g} GB/s; all on the same machine in the same run. A ratio is that of medians; texts of"
-        " like length have fewer tokens to compute."
+        f"{tried}Profile {profile}, batch {batch}, an epoch of {steps} steps. Peak: a product of two square matrices,"
+        f" {best[False] / 1e12:.3g} TFLOP/s in float32 and {best[True] / 1e12:.3g} in bfloat16; a copy moves {wide / 1e9:.3g} GB/s; all on"
+        " the same machine in the same run. A ratio is that of medians; texts of like length have fewer tokens to compute."
     )
 
 
