@@ -151,6 +151,8 @@ def test_no_byte_tells_of_a_patient(name, source, work, page, secrets):
                 content = re.sub(rb"<[^>]*>", b" ", content)
             if path.name == "manifest.json":  # nor are thousands of events, as guarded counts
                 content = re.sub(rb'": \d+(?=,?\n)', b'": ', content)
+            if path.suffix == ".safetensors":  # nor the places of tensors, whose bytes stay where they are
+                content = re.sub(rb'"data_offsets":\[[\d,]+\]', lambda found: b" " * len(found[0]), content)
             if path.suffix == ".pdf":  # nor lengths and places of its parts
                 content = re.sub(rb"/\w+ \d+|startxref\s+\d+|^\d{10} \d{5} [nf]", b"", content, flags=re.MULTILINE)
             assert not secrets.told(content), path
