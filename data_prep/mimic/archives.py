@@ -68,7 +68,7 @@ class Archive:
             raise OSError(f"{info.file_size:,} bytes, more than any such file")
         try:
             return self.zip.read(info)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise OSError(f"damaged in the archive ({error})") from None
 
     def unpack(self, names: Sequence[str], into: Path) -> None:
@@ -91,7 +91,7 @@ class Archive:
                 try:
                     with self.zip.open(self.members[name]) as source, full_disk(into), (into / name).open("wb") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
-                except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+                except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
                     raise InputError(f"{self.path}: {name} is damaged in the archive ({error}); copy it again") from None
 
 
