@@ -39,7 +39,7 @@ class Results(TableKind):
                 runs = (column_of(plan.runs[config.digest()], plan.spec.split) for config in entry.configs)
                 found.setdefault(entry.row.label, []).extend(plan.predictions[run].law_distance for run in runs)
         beyond = {label: [each for each in distances if each is not None and each > FAR] for label, distances in found.items()}
-        far = {label: max(distances) for label, distances in beyond.items() if distances}
+        far = {label: plan.cohort.disclosure.number(max(distances)) for label, distances in beyond.items() if distances}
         unmeasured = [label for label, distances in found.items() if None in distances]
         return ({"far_laws": far} if far else {}) | ({"unmeasured_laws": unmeasured} if unmeasured else {})
 
