@@ -183,7 +183,7 @@ def test_from_preparation_to_evaluation(tmp_path, monkeypatch, capsys):
         (["train", "--cohort", "nowhere", "--set", "model.link"], "expected NAME=VALUE"),
         (["evaluate", "nowhere", "--cohort", "nowhere"], "not a finished run"),
         (["prepare", "physionet2012", "--raw", "nowhere", "--out", "x"], "nowhere"),
-        (["table", "12", "--cohort", "nowhere"], "terms, version-3, or give the path of a TOML file"),
+        (["table", "12", "--cohort", "nowhere"], "version-3, views, or give the path of a TOML file"),
         (["table", "alignmnt", "--cohort", "nowhere"], "unknown table 'alignmnt'; choose one of 1, 2, 3"),
         (["table", "alignmnt", "--cohort", "nowhere"], "(did you mean 'alignment'?)"),
         (["table", "2", "--cohort", "nowhere"], "nowhere"),
