@@ -79,8 +79,14 @@ def _escape(app: Sphinx, what: str, name: str, documented: Any, options: Any, li
             lines[number] = _MARKUP.sub(lambda match: match[1] or "\\" + match[2], line)
 
 
+def _generated(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leaves out methods that scikit-learn puts into every estimator, whose texts refer to labels of its own pages."""
+    return True if name in ("set_fit_request", "set_score_request") else None
+
+
 def setup(app: Sphinx) -> None:
     """Connect to Sphinx."""
     # before napoleon, whose own markup must stay
     app.connect("autodoc-process-docstring", _escape, priority=400)
+    app.connect("autodoc-skip-member", _generated)
     app.connect("source-read", _fill)
