@@ -5,7 +5,7 @@ level, 2015 (Agency for Healthcare Research and Quality, public domain). Harutyu
 ``phenotypes.csv`` has their codes: each entry stands for all codes that begin with it, or with ``=`` at its end for that code alone, such
 that of the 15,072 codes that CCS lists the same ones belong to the category.
 
-CCS for ICD-9-CM does not classify codes of ICD-10-CM, which MIMIC-IV has of about half of its admissions, and the labels of an admission
+CCS for ICD-9-CM does not classify codes of ICD-10-CM, which MIMIC-IV has of its later admissions, and the labels of an admission
 with such a code are unknown: general equivalence mappings lead from one ICD-9 code to many, or to none, and CCS for ICD-10-CM draws the
 categories in other places.
 
