@@ -29,7 +29,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from cm2.cohorts import Images, Table, Texts, TimeSeries, from_frames
 from cm2.cohorts.own.incoming import column_of, plain
 from cm2.config import Config
-from cm2.errors import InputError
+from cm2.config.schema import plain_name
+from cm2.errors import InputError, in_the_words_of
 from cm2.runs.unstored import Unstored, train_unstored
 from cm2.tasks import Binary, Multiclass, Regression, Task
 
@@ -98,7 +99,7 @@ class _Estimator(BaseEstimator):
         if not 0 < share < 1:
             raise InputError(f"validation_fraction: expected a share between 0 and 1, got {share!r}; a fifth of the rows is usual")
         views = self._views(X, reset=True)
-        with tempfile.TemporaryDirectory(prefix="cm2-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix="cm2-", ignore_cleanup_errors=True) as folder, in_the_words_of("estimator"):
             cohort = from_frames(
                 views,
                 {OUTCOME: y},
@@ -193,7 +194,7 @@ class CM2Classifier(ClassifierMixin, _Estimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(f"y: one class alone, {str(self.classes_[0])!r:.40}; a classifier needs two or more")
-        names = tuple(map(str, range(len(self.classes_))))
+        names = _class_names(self.classes_)
         task = Binary(OUTCOME, "class 1") if len(names) == 2 else Multiclass(OUTCOME, "class", classes=names)
         return self._fit(X, codes, task, groups)
 
@@ -245,6 +246,16 @@ def _target(estimator: BaseEstimator, X: Any, y: Any, dtype: Any) -> NDArray:
     if len(y) < 2:
         raise InputError("y: n_samples = 1; give two or more rows, some to train on and some to choose the epoch")
     return y
+
+
+def _class_names(classes: NDArray) -> tuple[str, ...]:
+    """The classes as texts, for errors and columns; their numbers where a text is no plain name."""
+    names = tuple(map(str, classes))
+    try:
+        plain_names = len({plain_name(name) for name in names}) == len(names)
+    except InputError:
+        plain_names = False
+    return names if plain_names else tuple(map(str, range(len(names))))
 
 
 def _view(X: pd.DataFrame, columns: Any, name: str) -> Any:

@@ -140,7 +140,7 @@ def test_arrays_mappings_and_declared_columns():
 
 def test_groups_are_not_spread_over_training_and_validation():
     X, y = table()
-    with pytest.raises(ValueError, match=r"no row is in|labels of the (train|valid) split"):
+    with pytest.raises(ValueError, match=r"^y: (no row is in|the labels of the (train|valid) split).*another validation_fraction"):
         CM2Classifier(VIEWS, **QUICK).fit(X, y, groups=np.zeros(len(X)))
 
 
@@ -157,8 +157,11 @@ def test_errors(fitted):
             fitted.predict(frame)
     lost = X.astype(object)
     lost.iloc[4] = None
-    with pytest.raises(ValueError, match="row 5: the stay has none of labs, signs, note; leave such rows out"):
+    with pytest.raises(ValueError, match=r"^X, row 5: the stay has none of labs, signs, note; leave such rows out$"):
         clone(fitted).fit(lost, y)
+    who = np.where(y == "high", "a", np.arange(len(y)).astype(str))
+    with pytest.raises(ValueError, match=r"^y: the labels of the (train|valid) split are all of one class; give more rows, another val"):
+        clone(fitted).fit(X, y, groups=who)
     with pytest.raises(ValueError, match="y: one class alone, 'high'"):
         clone(fitted).fit(X, np.full(len(X), "high"))
     with pytest.raises(ValueError, match="y, row 3: the label is missing"):

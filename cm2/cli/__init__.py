@@ -36,7 +36,7 @@ from cm2.cli.options import (
 )
 from cm2.cli.own import prepare
 from cm2.environment.extras import require_extra
-from cm2.errors import InputError
+from cm2.errors import InputError, in_the_words_of
 from cm2.escape import one_line, terminal
 from cm2.progress import quiet_libraries
 
@@ -53,7 +53,8 @@ def main() -> None:
     arguments, debug = without_debug(command_line())
     try:
         # shell completion is registered under this name, also for `python -m cm2`
-        code = app(_papermill_style(arguments), prog_name="cm2", standalone_mode=False)
+        with in_the_words_of("command line"):
+            code = app(_papermill_style(arguments), prog_name="cm2", standalone_mode=False)
     except Exception as error:
         code = report(error, arguments, debug)
     raise SystemExit(code if isinstance(code, int) else 0)
