@@ -123,7 +123,7 @@ def figure_5(
     settings: Mapping[str, Any] | None = None,
     store: RunStore | None = None,
 ) -> Drawing:
-    """AUROC and AUPR over the number of components of the mixtures, both tasks, both settings."""
+    """Metrics of every task, such as AUROC and AUPR, over the number of components of the mixtures, in both settings."""
     result = tables.table("figure-5", cohort, profile, seeds, jobs, settings, store=store)
     frame = result.frame().drop(columns=["runs"])
     frame.insert(0, "components", frame["row"].str.removeprefix("K = ").astype(int))

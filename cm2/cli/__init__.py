@@ -365,7 +365,14 @@ def _metrics_line(metrics: dict[str, Any]) -> str:
     told = ", ".join([f"n {counts[0]}", *(f"{positives} positive" for positives in counts[1:])])
     names = [name for name in metrics if f"{name}_low" in metrics]  # what has an interval
     if any(metrics[name] is None for name in names):
-        return f"too few positive or negative stays for a number that may be shown  {told}"
+        return f"too few {'positive or negative ' if 'positives' in metrics else ''}stays for a number that may be shown  {told}"
     numbers = ((name, (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))) for name in names)
-    shown = ("{} {:.3f} [{:.3f}, {:.3f}]".format(name.upper().replace("_", " "), *values) for name, values in numbers)
+    shown = ("{} {:.3f} [{:.3f}, {:.3f}]".format(_heading(name), *values) for name, values in numbers)
     return "  ".join([*shown, told])
+
+
+def _heading(metric: str) -> str:
+    from cm2.tasks import metric_named
+
+    known = metric_named(metric)
+    return metric if known is None else known.heading

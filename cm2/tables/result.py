@@ -185,6 +185,12 @@ class TableResult:
         """
         return {heading: task_of(entry["name"], entry, f"table {self.name}") for heading, entry in self.provenance.get("tasks", {}).items()}
 
+    @property
+    def first_metric(self) -> str:
+        """The first metric in which rows are compared, or of all if none are."""
+        compared = [cell.metric for cell in self.cells if cell.difference]
+        return next(iter(compared or [cell.metric for cell in self.cells]), "any metric")
+
     def frame(self) -> pd.DataFrame:
         """The cells, one row each; differences, printed numbers, and a row's method and score if it has one, are separate columns."""
         rows = []
