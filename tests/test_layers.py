@@ -27,6 +27,7 @@ ROOMS = (
         "results",
         "metrics",
         "uncertainty",
+        "calibration",
         "tasks",
     ),
     *("copulas", "marginals", "joint"),

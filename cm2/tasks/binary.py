@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cm2 import metrics as of_probabilities
+from cm2.calibration import Forecast, Probability, Recalibration, fitted_line
 from cm2.metrics import aupr, auroc
 from cm2.tasks.contract import Count, Metric, Single, Task
 from cm2.tasks.measures import of_binary
@@ -39,6 +40,7 @@ class Binary(Task):
     criterion: ClassVar[str] = "auroc"
     offers: ClassVar[tuple[Metric, ...]] = METRICS
     expected: ClassVar[str] = "0, 1 or -1 (unknown)"
+    uncalibrated: ClassVar[str] = ""
 
     @property
     def reported(self) -> tuple[str, ...]:
@@ -113,6 +115,14 @@ class Binary(Task):
     def singles(self, label: NDArray) -> list[Single]:
         """The outcome itself."""
         return [Single(label, 2)]
+
+    def forecasts(self, label: NDArray, prediction: NDArray) -> dict[str, Forecast]:
+        """The probability of 1."""
+        return {"positive": Probability(prediction, label)}
+
+    def recalibration(self, label: NDArray, prediction: NDArray) -> Recalibration:
+        """A line on the scale of log-odds."""
+        return Recalibration.by_line(fitted_line(Probability(prediction, label)))
 
     def compact(self, prediction: NDArray) -> NDArray:
         """Log-odds."""

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cm2.calibration import Forecast, Recalibration
 from cm2.config.names import choose
 from cm2.config.schema import check, plain_name
 from cm2.errors import InputError
@@ -413,6 +414,26 @@ class Task(ABC):
     def plausible(self, prediction: NDArray) -> NDArray:
         """Which predictions ``(n,)`` or ``(n, P)`` are of the kind that they are to be; those outside are no result of a training."""
         return (prediction >= 0) & (prediction <= 1)
+
+    # --- calibration
+
+    uncalibrated: ClassVar[str] = "its type says of no prediction what should come true; define `forecasts` and `recalibration`"
+    """Why predictions cannot be compared with outcomes, as the end of a sentence; empty if they can."""
+    unjudged: ClassVar[str] = ""
+    """What of a prediction calibration cannot judge, one sentence; empty if nothing."""
+
+    def forecasts(self, label: NDArray, prediction: NDArray) -> dict[str, Forecast]:
+        """What predictions claim, beside the outcomes: of each class, label or horizon, all of the same stays.
+
+        Args:
+            label: ``(n, *label_shape)``, NaN where unknown.
+            prediction: ``(n,)`` or ``(n, P)``.
+        """
+        return {}
+
+    def recalibration(self, label: NDArray, prediction: NDArray) -> Recalibration:
+        """A change that calibrates predictions like these, of stays that are neither trained nor tested on. Arguments as `forecasts`."""
+        return Recalibration.none(self.uncalibrated)
 
     # --- kept predictions
 

@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 from torch.nn import functional as F
 
+from cm2.calibration import Forecast, Probability, Recalibration, temperature
+from cm2.calibration.recalibration import TOO_FEW
 from cm2.config.schema import plain_name
 from cm2.tasks.contract import Count, Metric, Single, Task, distinct_names
 from cm2.tasks.measures import each_class, mean_of
@@ -19,6 +22,8 @@ from cm2.tasks.scales import at_least_single
 
 FLOOR = 1e-12
 """Smallest probability whose logarithm counts: float32 has no smaller ones beside 1."""
+CONFIDENCE = "confidence"
+"""The largest probability, as a forecast that its class is the right one."""
 
 
 def _right(label: NDArray, prediction: NDArray) -> NDArray:
@@ -58,6 +63,7 @@ class Multiclass(Task):
     criterion: ClassVar[str] = "macro_auroc"
     offers: ClassVar[tuple[Metric, ...]] = METRICS
     stored: ClassVar[str] = "int16"
+    uncalibrated: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,6 +142,20 @@ class Multiclass(Task):
         """The class itself; of two classes the first output is 0, and the second the log-odds of the second."""
         alone = [Single(label, 2, 0.0)] if len(self.classes) == 2 else []
         return [*alone, Single(label, len(self.classes))]
+
+    def forecasts(self, label: NDArray, prediction: NDArray) -> dict[str, Forecast]:
+        """The probability of each class, and the largest one beside whether its class was the right one: the confidence."""
+        known = ~np.isnan(label)
+        of_class = {name: Probability(prediction[:, k], np.where(known, label == k, np.nan)) for k, name in enumerate(self.classes)}
+        return {**of_class, CONFIDENCE: Probability(prediction.max(axis=1), _right(label, prediction))}
+
+    def recalibration(self, label: NDArray, prediction: NDArray) -> Recalibration:
+        """A temperature."""
+        if not self.enough(label):
+            return Recalibration.none(TOO_FEW)
+        logits = np.log(np.maximum(prediction, FLOOR))
+        fitted = temperature(label, logits)
+        return Recalibration(lambda p: softmax(np.log(np.maximum(p, FLOOR)) / fitted, axis=1), {"all": {"temperature": fitted}})
 
     def compact(self, prediction: NDArray) -> NDArray:
         """Logarithms of the probabilities."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from cm2.calibration import Forecast, Probability, Recalibration, fitted_line
+from cm2.calibration.recalibration import numbers
 from cm2.config.schema import plain_name
 from cm2.tasks.contract import Count, Metric, Single, Task, distinct_names
 from cm2.tasks.measures import all_labels, each_label, mean_of
@@ -63,6 +65,7 @@ class Multilabel(Task):
     criterion: ClassVar[str] = "macro_auroc"
     offers: ClassVar[tuple[Metric, ...]] = METRICS
     expected: ClassVar[str] = "0, 1 or -1 (unknown)"
+    uncalibrated: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,6 +126,28 @@ class Multilabel(Task):
     def singles(self, label: NDArray) -> list[Single]:
         """Every label."""
         return [Single(y, 2, None if {0, 1} <= set(y) else _only(y)) for y in label.T]
+
+    def forecasts(self, label: NDArray, prediction: NDArray) -> dict[str, Forecast]:
+        """The probability of each label."""
+        return {name: Probability(prediction[:, k], label[:, k]) for k, name in enumerate(self.labels)}
+
+    def recalibration(self, label: NDArray, prediction: NDArray) -> Recalibration:
+        """A line on the scale of log-odds for each label with enough outcomes."""
+        fitted = {name: fitted_line(forecast) for name, forecast in self.forecasts(label, prediction).items()}
+        lines = {name: line for name, line in fitted.items() if not isinstance(line, str)}
+        at = {name: self.labels.index(name) for name in lines}
+
+        def apply(p: NDArray) -> NDArray:
+            changed = p.astype(np.float64)
+            for name, line in lines.items():
+                changed[:, at[name]] = line(p[:, at[name]])
+            return changed
+
+        return Recalibration(
+            apply,
+            {name: numbers(line) for name, line in lines.items()},
+            {name: why for name, why in fitted.items() if isinstance(why, str)},
+        )
 
     def compact(self, prediction: NDArray) -> NDArray:
         """Log-odds."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cm2.calibration import Forecast, Mean, Recalibration, fitted_line
 from cm2.errors import InputError
 from cm2.tasks.contract import Count, Metric, Single, Task
 from cm2.tasks.measures import explained, mean_of
@@ -68,6 +69,10 @@ class Regression(Task):
     stored: ClassVar[str] = "float64"
     expected: ClassVar[str] = "finite numbers, or NaN (unknown)"
     range: ClassVar[str] = "finite numbers"
+    uncalibrated: ClassVar[str] = ""
+    unjudged: ClassVar[str] = (
+        "A prediction is a mean without a distribution around it, so whether intervals of single stays cover cannot be judged."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,6 +142,14 @@ class Regression(Task):
     def singles(self, label: NDArray) -> list[Single]:
         """The number in standard deviations."""
         return [Single((label - self.mean) / self.scale, 0)]
+
+    def forecasts(self, label: NDArray, prediction: NDArray) -> dict[str, Forecast]:
+        """The mean."""
+        return {"mean": Mean(prediction, label)}
+
+    def recalibration(self, label: NDArray, prediction: NDArray) -> Recalibration:
+        """A line."""
+        return Recalibration.by_line(fitted_line(Mean(prediction, label)))
 
     def compact(self, prediction: NDArray) -> NDArray:
         """In standard deviations."""

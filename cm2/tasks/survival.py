@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from cm2.calibration import EventBy, Forecast, Line, Probability, Recalibration, fitted_line
 from cm2.errors import InputError
 from cm2.tasks.contract import Count, Metric, Task
 from cm2.tasks.measures import Measured, concordance, mean_of
@@ -31,6 +33,10 @@ def _hazards(prediction: NDArray) -> NDArray:
     """Of each interval ``(n, J)``, from survival curves ``(n, J)``."""
     before = np.concatenate([np.ones((len(prediction), 1)), prediction[:, :-1]], axis=1)
     return np.clip(1 - prediction.astype(np.float64) / np.maximum(before, TINY), TINY, 1 - TINY)
+
+
+def _recalibrated(line: Line, prediction: NDArray) -> NDArray:
+    return np.cumprod(1 - line(_hazards(prediction)), axis=1)
 
 
 def _concordance(task: Survival, label: NDArray, prediction: NDArray) -> Measured:
@@ -90,6 +96,7 @@ class Survival(Task):
     offers: ClassVar[tuple[Metric, ...]] = METRICS
     unknown: ClassVar[float] = float("nan")
     stored: ClassVar[str] = "float64"
+    uncalibrated: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,6 +237,26 @@ class Survival(Task):
         mean = torch.where(present[..., None], curve, 0).sum(dim=1) / present.sum(dim=1, keepdim=True)
         before = torch.cat((torch.ones_like(mean[:, :1]), mean[:, :-1]), dim=1).clamp(min=TINY)
         return (1 - mean / before).clamp(TINY, 1 - TINY).logit()
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """Intervals at whose ends calibration is asked for: about a quarter, half and three quarters of them, so of the training events."""
+        return tuple(sorted({max(0, round(share * len(self.edges)) - 1) for share in (0.25, 0.5, 0.75)}))
+
+    def forecasts(self, label: NDArray, prediction: NDArray) -> dict[str, Forecast]:
+        """The probability of an event by each of the `horizons`."""
+        unit = f" {self.unit}" if self.unit else ""
+        return {f"by {self.edges[j]:g}{unit}": EventBy(1 - prediction[:, j], label, self.edges[j]) for j in self.horizons}
+
+    def recalibration(self, label: NDArray, prediction: NDArray) -> Recalibration:
+        """A line on the scale of the hazards' log-odds, fitted to every interval that a stay entered and whose end is known."""
+        given = torch.from_numpy(label[~np.isnan(label).any(axis=1)])
+        survived, ended = (each.numpy()[:, None] for each in self._interval(given))
+        hazard, at = _hazards(prediction[~np.isnan(label).any(axis=1)]), np.arange(len(self.edges))
+        comes = (at == survived) & ended
+        entered = (at < survived) | comes
+        line = fitted_line(Probability(hazard[entered], comes[entered].astype(np.float64)))
+        return Recalibration.by_line(line, None if isinstance(line, str) else partial(_recalibrated, line))
 
     def compact(self, prediction: NDArray) -> NDArray:
         """Log-odds of the hazards, of which rounding makes no curve that rises."""
