@@ -9,7 +9,7 @@ from cm2.tables.contract import TABLE_KINDS, TableKind
 from cm2.tables.loading import load_table, table_names
 from cm2.tables.planning import TablePlan, plan
 from cm2.tables.publishing import other_cohorts, publish
-from cm2.tables.recomputation import recompute, verify_tables
+from cm2.tables.recomputation import compared_with, recompute, verify_tables
 from cm2.tables.result import Cell, TableResult, read
 from cm2.tables.run import fit_entries, kept_table, table
 from cm2.tables.spec import Row, Section, TableSpec
@@ -26,6 +26,7 @@ __all__ = [
     "TableResult",
     "TableSpec",
     "as_printed",
+    "compared_with",
     "counted",
     "differences",
     "equivalence_tally",

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from cm2.config.names import did_you_mean
 from cm2.errors import InputError
 from cm2.tables.contract import kind_of
 from cm2.tables.planning import TablePlan
@@ -125,7 +126,7 @@ def recompute(result: TableResult, folder: Path) -> list[Cell]:
         if SCORES in result.provenance:
             found = kind_of(result.kind).recomputed(result, read_scores(path))
         else:
-            found = recomputed(result, read_predictions(path, dict.fromkeys(key for cell in result.cells for key in cell.runs)))
+            found = recomputed(result, read_predictions(path, _runs(result)))
     except (LookupError, TypeError) as error:
         raise InputError(f"table {result.name} in {folder} lacks what its numbers depend on ({error!r:.60}); compute it again") from None
     if wrong := next((name for a, b in zip(result.cells, found, strict=True) for name in _differing(asdict(a), asdict(b))), ""):
@@ -134,6 +135,34 @@ def recompute(result: TableResult, folder: Path) -> list[Cell]:
             " `cm2 table`"
         )
     return found
+
+
+def compared_with(result: TableResult, row: str, folder: Path) -> TableResult:
+    """A stored table whose rows are compared with another one than its reference, computed from the predictions beside it.
+
+    The differences have the intervals of both kinds of chance; Holm's correction is over all of them, as in a table of its own.
+
+    Args:
+        result: a table of results.
+        row: label of the row with which the others are compared.
+        folder: where the table is kept.
+
+    Raises:
+        ValueError: no such row, a table stored without predictions, or predictions that are missing or do not match the table.
+    """
+    rows = tuple(dict.fromkeys(cell.row for cell in result.cells))
+    if row not in rows:
+        raise InputError(f"table {result.name} has no row {row!r}{did_you_mean(row, rows)}")
+    if not keeps_predictions(result):
+        raise InputError(f"table {result.name} was stored without predictions and cannot be compared with {row!r}; run `cm2 table` anew")
+    other = replace(result, reference=row)
+    path = folder / Path(result.provenance["predictions"]).name
+    return replace(other, cells=tuple(recomputed(other, read_predictions(path, _runs(result)))))
+
+
+def _runs(result: TableResult) -> dict[str, None]:
+    """Keys of all runs of a table, each once."""
+    return dict.fromkeys(key for cell in result.cells for key in cell.runs)
 
 
 def verify_tables(folder: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cm2.cli import app
 from cm2.metrics import aupr, auroc
 from cm2.runs.run import Run
-from cm2.tables import markdown, read, recompute, table, verify_tables
+from cm2.tables import compared_with, markdown, read, recompute, table, verify_tables
 from cm2.tables.predictions import Predicted, read_predictions, write_predictions
 from cm2.tables.result import write
 from tests.tables.conftest import FAST
@@ -198,3 +198,31 @@ def test_a_folder_without_tables_says_so(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"cells": []}))
     with pytest.raises(ValueError, match=r"holds no table; write one with `cm2 table --out"):
         list(verify_tables(tmp_path))
+
+
+def test_a_stored_table_is_compared_with_another_row(kept):
+    result, folder = kept
+    rows = list(dict.fromkeys(cell.row for cell in result.cells))
+    other = next(row for row in rows if row != result.reference)
+    turned = compared_with(result, other, folder)
+    assert turned.reference == other
+    at = {(cell.section, cell.row, cell.task, cell.metric): cell.difference for cell in result.cells}
+    for cell in turned.cells:
+        was = at[cell.section, cell.row, cell.task, cell.metric]
+        if cell.row == other:
+            assert cell.difference is None
+        if cell.row == result.reference and (back := at[cell.section, other, cell.task, cell.metric]):
+            assert cell.difference["estimate"] == pytest.approx(-back["estimate"])
+            assert cell.difference["p"] == pytest.approx(back["p"])
+        assert was is None or cell.row == other or cell.difference is not None
+
+
+def test_a_table_is_compared_only_with_its_rows_and_with_predictions(kept, tmp_path):
+    result, folder = kept
+    with pytest.raises(ValueError, match="has no row 'Clayten'"):
+        compared_with(result, "Clayten", folder)
+    bare = replace(result, provenance={name: value for name, value in result.provenance.items() if name != "predictions"})
+    with pytest.raises(ValueError, match="stored without predictions"):
+        compared_with(bare, result.reference, folder)
+    with pytest.raises(ValueError, match="there is no file"):
+        compared_with(result, result.reference, tmp_path)
