@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,6 +25,7 @@ HOTTEST = 20.0
 """Largest temperature, and one over it the smallest: beyond them a prediction is a constant or a certainty."""
 TOO_FEW = "too few outcomes"
 ANY_LINE = "no line fits best"
+REVERSED = "outcomes do not rise with predictions"
 
 
 class Line(NamedTuple):
@@ -85,16 +87,19 @@ def numbers(line: Line) -> dict[str, float]:
 def fitted_line(forecast: Forecast) -> Line | str:
     """The calibration line of a forecast, by which the same predictions would be calibrated; or why there is none.
 
-    Fewer than ten outcomes of a kind fit nothing, and predictions that are all equal or separate the outcomes fit no line best.
+    Fewer than ten outcomes of a kind fit nothing, and predictions that are all equal or separate the outcomes fit no line best. A line that
+    does not rise would reverse the order of the stays: that is no calibration of these predictions.
     """
     if forecast.smaller < FEWEST:
         return TOO_FEW
     found = intercept_and_slope(forecast)
-    return ANY_LINE if found is None else Line(forecast.scale, found[0].value, found[1].value)
+    if found is None:
+        return ANY_LINE
+    return Line(forecast.scale, found[0].value, found[1].value) if found[1].value > 0 else REVERSED
 
 
 def temperature(label: NDArray, log_probability: NDArray) -> float:
-    """The temperature T of ``softmax(log p / T)`` under which labels are most likely.
+    """The temperature T of ``softmax(log p / T)`` under which labels are most likely; infinite where labels do not follow the predictions.
 
     Args:
         label: classes ``(n,)``, NaN where unknown.
@@ -108,4 +113,5 @@ def temperature(label: NDArray, log_probability: NDArray) -> float:
         return -float(cooled[np.arange(len(own)), own].mean())
 
     limit = float(np.log(HOTTEST))
-    return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-8}).x))
+    found = float(minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-8}).x)
+    return float(np.exp(found)) if found < limit - 1e-4 else math.inf

@@ -113,6 +113,9 @@ def evaluate(
     absent: Absent = [],  # noqa: B006
     mechanism: Mechanism = "mcar",
     seed: Annotated[int, typer.Option(help="Random seed of the masking.")] = 0,
+    calibration: Annotated[
+        bool, typer.Option("--calibration", help="In place of metrics: calibration by missing pattern, recalibrated on validation stays.")
+    ] = False,
 ) -> None:
     """Evaluate a finished run, optionally with modalities masked.
 
@@ -123,6 +126,14 @@ def evaluate(
 
     found = finished_run(run)
     stays = load_cohort(cohort)
+    if calibration:
+        from cm2.cli.calibration import text
+        from cm2.evaluation.calibration import calibration_of
+
+        report = calibration_of(found, stays, split, pairs(absent), mechanism, seed, progress=True)
+        say_if_fabricated(stays.disclosure)
+        say(text(report))
+        return
     metrics = evaluate_run(found, stays, split, pairs(absent), mechanism, seed, progress=True)
     say_if_fabricated(stays.disclosure)
     say(f"{split:>5}  {_metrics_line(metrics)}")

@@ -67,7 +67,7 @@ class Disclosure:
         """A flow chart; see `guard_flow`."""
         return guard_flow(steps) if self.credentialed else [dict(step) for step in steps]
 
-    def parts(self, parts: Mapping[str, int], hidden: Collection[str] = ()) -> dict[str, int | None]:
+    def parts(self, parts: Mapping[Key, int], hidden: Collection[Key] = ()) -> dict[Key, int | None]:
         """Counts beside their sum; see `guard`."""
         return guard(parts, hidden) if self.credentialed else dict(parts)
 
@@ -118,7 +118,7 @@ def few(count: int) -> bool:
     return 0 < count < SMALLEST
 
 
-def guard(parts: Mapping[str, int], hidden: Collection[str] = ()) -> dict[str, int | None]:
+def guard(parts: Mapping[Key, int], hidden: Collection[Key] = ()) -> dict[Key, int | None]:
     """Counts that may be shown beside their sum; suppressed ones are None.
 
     A count from 1 to 9 is suppressed. If it could be derived from the sum, the next smallest counts are suppressed too, until at least

@@ -296,6 +296,24 @@ def evaluate(
         task its own metrics. Of a credentialed
         cohort they are rounded, or None where fewer than ten stays could be told from them.
     """
+    stays, frame = predict(run, cohort, split, absent, mechanism, seed, progress)
+    return _metrics(frame, cohort, stays.task, split)
+
+
+def predict(
+    run: Run,
+    cohort: Cohort,
+    split: str = "test",
+    absent: Mapping[str, float] | None = None,
+    mechanism: str = "mcar",
+    seed: int = 0,
+    progress: bool = False,
+) -> tuple[Stays, pd.DataFrame]:
+    """Stays of a split and what a finished run predicts of them, exact: what `evaluate` computes metrics of, whose arguments it has.
+
+    Returns:
+        The stays, and the columns of `cm2.tasks.Task.frame` in their order.
+    """
     from cm2.runs.trainer import predictions
 
     with Progress(f"evaluating {run.config.method} seed {run.config.seed}", show=progress):
@@ -312,4 +330,4 @@ def evaluate(
         frame = predictions(run.load_method(cohort), run.config, stays, progress=True)
         if not task.plausible(task.of_frame(frame)[1]).all():
             raise InputError(f"{run.path}: its weights give no probabilities; {REMEDY}")
-        return _metrics(frame, cohort, task, split)
+        return stays, frame

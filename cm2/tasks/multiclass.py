@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cm2.calibration import Forecast, Probability, Recalibration, temperature
-from cm2.calibration.recalibration import TOO_FEW
+from cm2.calibration.recalibration import REVERSED, TOO_FEW
 from cm2.config.schema import plain_name
 from cm2.tasks.contract import Count, Metric, Single, Task, distinct_names
 from cm2.tasks.measures import each_class, mean_of
@@ -155,6 +155,8 @@ class Multiclass(Task):
             return Recalibration.none(TOO_FEW)
         logits = np.log(np.maximum(prediction, FLOOR))
         fitted = temperature(label, logits)
+        if np.isinf(fitted):
+            return Recalibration.none(REVERSED)
         return Recalibration(lambda p: softmax(np.log(np.maximum(p, FLOOR)) / fitted, axis=1), {"all": {"temperature": fitted}})
 
     def compact(self, prediction: NDArray) -> NDArray:

@@ -216,6 +216,7 @@ def test_what_the_stays_do_not_determine_is_none():
     assert nothing.n == 0 and nothing.bins == () and np.isnan(nothing.observed.estimate)
     assert fitted_line(Probability(np.full(40, 0.3), label)) == "no line fits best"
     assert fitted_line(Probability(np.linspace(0, 1, 12), np.arange(12) % 2.0)) == "too few outcomes"
+    assert fitted_line(Probability(1 - probability().predicted, probability().outcome)) == "outcomes do not rise with predictions"
     late = EventBy(np.full(30, 0.5), np.stack([np.ones(30), np.zeros(30)], axis=1), 2.0)  # all censored before the horizon
     assert calibration(late).large is None and np.isnan(late.observed().high)
 
@@ -239,6 +240,7 @@ def test_a_temperature_is_found_again():
     label = (softmax(logits, axis=1).cumsum(axis=1) < rng.random((6000, 1))).sum(axis=1).astype(float)
     label[:50] = np.nan
     assert temperature(label, 2.5 * logits) == pytest.approx(2.5, rel=0.05)
+    assert temperature(label, -logits) == np.inf
 
 
 @pytest.mark.parametrize(

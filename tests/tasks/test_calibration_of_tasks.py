@@ -86,8 +86,8 @@ def test_too_few_outcomes_change_nothing(kind):
 
 
 def test_a_label_with_too_few_outcomes_is_left_as_it_is():
-    task, prediction = TASKS["multilabel"], TASKS["multilabel"].prediction(outputs("multilabel", 200)).double().numpy()
-    label = labels("multilabel", 200)
+    task, output = TASKS["multilabel"], outputs("multilabel", 400)
+    label, prediction = drawn("multilabel", output), task.prediction(output).double().numpy()
     label[8:, 2] = 0
     found = task.recalibration(label, prediction)
     assert set(found.lacking) == {"mass"} and set(found.told) == {"fluid", "air", "fracture"} and not found.changes("mass")
