@@ -19,7 +19,7 @@ from cm2.calibration import Bin, Calibration, Forecast, Recalibration, calibrati
 from cm2.calibration.reliability import BINS, groups
 from cm2.cohorts import Cohort, Stays
 from cm2.cohorts.disclosure import Disclosure, Group
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.metrics import Interval
 from cm2.runs.run import Run
 from cm2.tasks import Task
@@ -87,7 +87,8 @@ def calibration_of(
     from cm2.runs.store import predict
 
     if split == "valid":
-        raise InputError("calibration: recalibration is fitted on the validation stays, which would judge themselves; give --split test")
+        remedy = spelled("give split='test'", "give --split test")
+        raise InputError(f"calibration: recalibration is fitted on the validation stays, which would judge themselves; {remedy}")
     check_calibrated(run.task)
     stays: dict[str, Stays] = {}
     frames: dict[str, pd.DataFrame] = {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from cm2.cohorts import from_files, from_meds, from_samples, to_frames
 from cm2.errors import InputError
@@ -127,6 +129,34 @@ def test_events_in_the_layout_of_meds(tmp_path):
     assert back["events"]["DRUG//aspirin"].round().tolist() == [(i + 1) % 3 for i in range(N)]
     np.testing.assert_allclose(back["static"]["age"], 50 + 2 / 365.25, atol=0.01)
     assert (back["static"]["GENDER//F"].round() == 1).all()
+
+
+def test_files_of_the_library_of_meds(tmp_path):
+    library = pytest.importorskip("meds")
+    meds(tmp_path / "raw")
+    before = from_meds(tmp_path / "raw", tmp_path / "raw" / "labels.parquet", out=tmp_path / "before", task="died")
+    schemas = {"labels.parquet": library.LabelSchema, "subject_splits.parquet": library.SubjectSplitSchema}
+    for file in (tmp_path / "raw").rglob("*.parquet"):
+        aligned = schemas.get(file.name, library.DataSchema).align(pa.Table.from_pandas(pd.read_parquet(file), preserve_index=False))
+        parquet.write_table(aligned, file)
+    after = from_meds(tmp_path / "raw", tmp_path / "raw" / "labels.parquet", out=tmp_path / "after", task="died")
+    assert after.manifest["parameters"] == before.manifest["parameters"]  # a digest of the content among them
+    assert (tmp_path / "raw" / library.subject_splits_filepath).is_file() and library.birth_code == "MEDS_BIRTH"
+
+
+def test_files_may_lack_a_column_that_others_have(tmp_path):
+    meds(tmp_path / "raw")
+    whole = from_meds(tmp_path / "raw", tmp_path / "raw" / "labels.parquet", out=tmp_path / "whole", task="died", credentialed=False)
+    events = [pd.read_parquet(file) for file in sorted((tmp_path / "raw" / "data").rglob("*.parquet"))]
+    no_number = pd.concat(events)[lambda every: every["numeric_value"].isna()].drop(columns="numeric_value")
+    for file in (tmp_path / "raw" / "data").rglob("*.parquet"):
+        file.unlink()
+    no_number.to_parquet(tmp_path / "raw" / "data" / "0.parquet")
+    alone = from_meds(tmp_path / "raw", tmp_path / "raw" / "labels.parquet", out=tmp_path / "alone", task="died", credentialed=False)
+    assert "measurements" not in alone.manifest["modalities"] and "events" in alone.manifest["modalities"]
+    pd.concat(events)[lambda every: every["numeric_value"].notna()].to_parquet(tmp_path / "raw" / "data" / "1.parquet")
+    both = from_meds(tmp_path / "raw", tmp_path / "raw" / "labels.parquet", out=tmp_path / "both", task="died", credentialed=False)
+    pd.testing.assert_frame_equal(to_frames(both)["measurements"], to_frames(whole)["measurements"])
 
 
 def test_without_splits_subjects_are_divided_and_little_of_protected_data_is_used(tmp_path):

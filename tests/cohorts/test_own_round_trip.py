@@ -244,6 +244,38 @@ def test_datasets_of_hugging_face(tmp_path):
     assert cohort.texts("note")[3] == "word 3"
 
 
+def test_features_of_hugging_face(tmp_path):
+    """Pictures, sequences and classes as the library has them."""
+    datasets = pytest.importorskip("datasets")
+    image = pytest.importorskip("PIL.Image")
+    kind, wards = datasets.ClassLabel(names=["calm", "ill", "worse"]), datasets.ClassLabel(names=["east", "north", "west"])
+    features = datasets.Features(
+        {
+            "id": datasets.Value("string"), "scan": datasets.Image(), "wave": datasets.Sequence(datasets.Value("float32")),
+            "age": datasets.Value("float32"), "ward": wards, "kind": kind, "sick": datasets.ClassLabel(names=["no", "yes"]),
+        }
+    )  # fmt: skip
+    columns = {
+        "id": IDS, "scan": [image.fromarray(np.full((32, 32, 3), i, dtype=np.uint8)) for i in range(N)],
+        "wave": [[float(i)] * (1 + i % 3) for i in range(N)], "age": [None if i % 5 == 0 else float(i) for i in range(N)],
+        "ward": [i % 3 for i in range(N)], "kind": [i % 3 for i in range(N)], "sick": [i // 3 % 2 for i in range(N)],
+    }  # fmt: skip
+    given = datasets.Dataset.from_dict(columns, features=features)
+    views = {"scan": given["scan"], "wave": given["wave"], "table": given.select_columns(["age", "ward"])}
+    cohort = from_frames(views, given.select_columns(["kind", "sick"]), out=tmp_path / "c", credentialed=False)
+    assert {name: entry["kind"] for name, entry in cohort.manifest["modalities"].items()} == {
+        "scan": "image", "wave": "series", "table": "vector",
+    }  # fmt: skip
+    assert cohort.task("kind").classes == ("calm", "ill", "worse") and cohort.task("sick").type == "binary"
+    back = to_frames(cohort)
+    assert back["table"]["ward"].tolist() == [("east", "north", "west")[i % 3] for i in range(N)]
+    assert (np.asarray(back["scan"][list(back["scan"])[7]]) == 7).all()
+    alone = from_frames({"scan": given["scan"]}, given["kind"], out=tmp_path / "alone", credentialed=False)
+    assert next(iter(alone.tasks)) == "kind" and alone.task("kind").classes == ("calm", "ill", "worse")
+    with pytest.raises(ValueError, match=r"t: got data sets by split \(train, test\); join them"):
+        from_frames({"t": given.train_test_split(0.5)}, given["kind"], out=tmp_path / "d", credentialed=False)
+
+
 def test_the_same_data_are_not_written_twice_and_others_not_over_them(tmp_path):
     frame = pd.DataFrame({"a": np.arange(N, dtype=float)}, index=IDS)
     first = built(tmp_path, frame)

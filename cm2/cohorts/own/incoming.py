@@ -26,6 +26,9 @@ def plain(value: Any, what: str) -> Plain:
     Raises:
         InputError: an object of another type.
     """
+    if isinstance(value, Mapping) and any(hasattr(item, "column_names") for item in value.values()):
+        remedy = "join them with datasets.concatenate_datasets, and name the split of each row"
+        raise InputError(f"{what}: got data sets by split ({', '.join(map(str, value))}); {remedy}")
     if isinstance(value, pd.DataFrame | pd.Series | np.ndarray | Mapping):
         return value
     if isinstance(value, pd.Index):
@@ -33,7 +36,11 @@ def plain(value: Any, what: str) -> Plain:
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     if hasattr(value, "to_pandas"):
-        return plain(value.to_pandas(), what)
+        return plain(_with_names(value.to_pandas(), getattr(value, "features", None)), what)
+    if isinstance(features := getattr(getattr(value, "source", None), "features", None), Mapping):  # a column of a data set
+        name = str(getattr(value, "column_name", ""))
+        if len(getattr(features.get(name), "names", None) or ()) > 2:
+            return _with_names(pd.DataFrame({name: list(value)}), features)[name]
     if isinstance(value, str | bytes):
         raise InputError(f"{what}: expected data, got the text {value!r:.60}; read the file first, or use `cm2 prepare own`")
     if hasattr(value, "__array__"):
@@ -41,6 +48,17 @@ def plain(value: Any, what: str) -> Plain:
     if isinstance(value, Iterable):
         return list(value)
     raise InputError(f"{what}: cannot read a {type(value).__name__}; give a data frame, an array, a tensor or a list")
+
+
+def _with_names(frame: Any, features: Any) -> Any:
+    """A frame in which classes of Hugging Face's ``datasets`` have their names; two stay 0 and 1, and -1, which means none, is missing."""
+    for name, feature in features.items() if isinstance(features, Mapping) and isinstance(frame, pd.DataFrame) else ():
+        names = getattr(feature, "names", None)
+        if names and name in frame and pd.api.types.is_numeric_dtype(frame[name].dtype):
+            codes = frame[name].fillna(-1).astype(int)
+            named = pd.Categorical.from_codes(codes, categories=list(names)) if len(names) > 2 else codes.where(codes >= 0)
+            frame = frame.assign(**{name: named})
+    return frame
 
 
 def is_missing(value: Any) -> bool:

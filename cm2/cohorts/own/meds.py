@@ -1,8 +1,8 @@
 """Cohorts from events in the layout of the Medical Event Data Standard (MEDS, https://medical-event-data-standard.github.io).
 
-Events are rows ``subject_id, time, code, numeric_value`` (and ``text_value``), static ones without a time. Labels are rows ``subject_id,
-prediction_time`` and one of ``boolean_value, integer_value, float_value, categorical_value``. What is known at ``prediction_time`` makes
-up to four modalities of a stay:
+Events are rows ``subject_id, time, code`` and, where a data set has them, ``numeric_value`` and ``text_value``; static ones have no time.
+Labels are rows ``subject_id, prediction_time`` and one of ``boolean_value, integer_value, float_value, categorical_value``. What is known
+at ``prediction_time`` makes up to four modalities of a stay:
 
 * ``measurements``, a series: codes with a number, in steps of ``every`` hours over the last ``hours`` hours;
 * ``events``, a table: how often each code without a number occurs in these hours;
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow import dataset
+from pyarrow import dataset, parquet
 
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.disclosure import SMALLEST
@@ -117,13 +117,14 @@ def _labels(labels: Path | str | pd.DataFrame, task: str) -> tuple[pd.DataFrame,
 def _events(data: Path | str | pd.DataFrame, subjects: pd.Series) -> pd.DataFrame:
     """Events of these subjects."""
     where = data if isinstance(data, pd.DataFrame) else _inside(Path(data))
-    events = _read(where, "events", ("subject_id", "time", "code", "numeric_value"), ("text_value",), subjects)
+    events = _read(where, "events", ("subject_id", "time", "code"), ("numeric_value", "text_value"), subjects)
     events = events[events["subject_id"].isin(subjects)]
     if events.empty:
         raise InputError("events: no subject of the labels has any; check that both are of the same data set")
     if (missing := events["code"].isna()).any():
         raise InputError(f"events, row {int(np.flatnonzero(missing)[0]) + 1}, column code: it is missing; give one, or drop the row")
-    return events.assign(time=_when(events["time"], "events: time"), code=events["code"].astype(str))
+    numbers = events["numeric_value"] if "numeric_value" in events else pd.Series(np.nan, index=events.index)
+    return events.assign(time=_when(events["time"], "events: time"), code=events["code"].astype(str), numeric_value=numbers)
 
 
 def _inside(path: Path) -> Path:
@@ -148,7 +149,9 @@ def _read_parquet(path: Path, what: str, wanted: tuple[str, ...], subjects: pd.S
     if not files or not files[0].is_file():
         raise InputError(f"{what}: {path} holds no Parquet file; give the folder or file of the data set")
     try:
-        content = dataset.dataset(files, format="parquet")
+        # a file may lack a column that others have
+        schema = pa.unify_schemas([parquet.read_schema(file) for file in files], promote_options="permissive")
+        content = dataset.dataset(files, schema=schema, format="parquet")
         chosen = [name for name in wanted if name in content.schema.names]
         few = None if subjects is None or "subject_id" not in chosen else dataset.field("subject_id").isin(subjects.unique().tolist())
         return content.schema.names, content.to_table(columns=chosen, filter=few).to_pandas()
