@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
 
 _FULL = "no space left on the device; free some and call again"
 _SYSTEM = {
@@ -26,6 +30,9 @@ _SYSTEM = {
 """What a user can do about an error of the operating system."""
 
 
+_caller: ContextVar[str] = ContextVar("caller", default="function")
+
+
 class InputError(ValueError):
     """What a user gave cannot be used: an option, a file, a setting, or data.
 
@@ -36,6 +43,27 @@ class InputError(ValueError):
 
 class DivergedError(InputError):
     """A training that led nowhere under the settings it was given: nothing of it may be kept."""
+
+
+@contextmanager
+def in_the_words_of(caller: Literal["function", "command line", "estimator"]) -> Iterator[None]:
+    """While it lasts, errors name what to give as this caller's user gives it; see `spelled`."""
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+def spelled(called: str, typed: str, fitted: str | None = None) -> str:
+    """The part of a message that names something to give, in the user's words.
+
+    Args:
+        called: as the argument of a function: ``unmatched='drop'``.
+        typed: as an option of the command line: ``--drop-unmatched``.
+        fitted: as what an estimator of scikit-learn takes; None: as ``called``.
+    """
+    return {"function": called, "command line": typed, "estimator": called if fitted is None else fitted}[_caller.get()]
 
 
 def of_the_system(error: OSError) -> str | None:

@@ -12,8 +12,8 @@ a method as every run does. ``predict`` lays further rows out with the columns, 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,13 +29,17 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from cm2.cohorts import Images, Table, Texts, TimeSeries, from_frames
 from cm2.cohorts.own.incoming import column_of, plain
 from cm2.config import Config
-from cm2.errors import InputError
-from cm2.runs.unstored import Unstored, train_unstored
+from cm2.config.schema import plain_name
+from cm2.errors import InputError, in_the_words_of
+from cm2.parts import carried, receive
+from cm2.runs.in_memory import TrainedMethod, train_in_memory
 from cm2.tasks import Binary, Multiclass, Regression, Task
 
 OUTCOME = "outcome"
 GROUPS = ("model", "baseline", "encoder", "train")
 """Settings that ``set_params`` reaches by their names with two underscores."""
+CARRIED = "_parts"
+"""Where a copy for another process has the parts from outside."""
 OWN = {"method": "method", "seed": "random_state", "modalities": "modalities", "task": "y"}
 """Settings of a run that are arguments here."""
 
@@ -84,6 +88,19 @@ class _Estimator(BaseEstimator):
             self._config(0)
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With the parts from outside that the settings name: a worker process does not know what a notebook defined."""
+        state = super().__getstate__()
+        try:
+            named = set(_texts(asdict(self._config(0))))
+        except ValueError:  # said when it is fitted
+            return state
+        return state | ({CARRIED: parts} if (parts := [part for part in carried() if part[1] in named]) else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        receive(state.get(CARRIED, ()))
+        super().__setstate__({name: value for name, value in state.items() if name != CARRIED})
+
     def _config(self, seed: int) -> Config:
         """The configuration of the training."""
         given = dict(self.settings or {})
@@ -98,7 +115,7 @@ class _Estimator(BaseEstimator):
         if not 0 < share < 1:
             raise InputError(f"validation_fraction: expected a share between 0 and 1, got {share!r}; a fifth of the rows is usual")
         views = self._views(X, reset=True)
-        with tempfile.TemporaryDirectory(prefix="cm2-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix="cm2-", ignore_cleanup_errors=True) as folder, in_the_words_of("estimator"):
             cohort = from_frames(
                 views,
                 {OUTCOME: y},
@@ -110,7 +127,7 @@ class _Estimator(BaseEstimator):
                 credentialed=self.credentialed,
                 seed=config.seed,
             )
-            self.trained_: Unstored = train_unstored(config, cohort, Path(folder) / "training")
+            self.trained_: TrainedMethod = train_in_memory(config, cohort, Path(folder) / "training")
         self.model_, self.history_ = self.trained_.method, self.trained_.history
         return self
 
@@ -193,7 +210,7 @@ class CM2Classifier(ClassifierMixin, _Estimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(f"y: one class alone, {str(self.classes_[0])!r:.40}; a classifier needs two or more")
-        names = tuple(map(str, range(len(self.classes_))))
+        names = _class_names(self.classes_)
         task = Binary(OUTCOME, "class 1") if len(names) == 2 else Multiclass(OUTCOME, "class", classes=names)
         return self._fit(X, codes, task, groups)
 
@@ -245,6 +262,25 @@ def _target(estimator: BaseEstimator, X: Any, y: Any, dtype: Any) -> NDArray:
     if len(y) < 2:
         raise InputError("y: n_samples = 1; give two or more rows, some to train on and some to choose the epoch")
     return y
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a tree of mappings and lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
+def _class_names(classes: NDArray) -> tuple[str, ...]:
+    """The classes as texts, for errors and columns; their numbers where a text is no plain name."""
+    names = tuple(map(str, classes))
+    try:
+        plain_names = len({plain_name(name) for name in names}) == len(names)
+    except InputError:
+        plain_names = False
+    return names if plain_names else tuple(map(str, range(len(names))))
 
 
 def _view(X: pd.DataFrame, columns: Any, name: str) -> Any:

@@ -22,7 +22,7 @@ from cm2.cohorts.format import fabricated
 from cm2.config import Config
 from cm2.copulas import CopulaDistribution, make
 from cm2.durable import replaced, write_json
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.escape import csv
 from cm2.methods import METHODS, Method
 from cm2.methods.cm2 import CM2
@@ -123,7 +123,7 @@ def figure_5(
     settings: Mapping[str, Any] | None = None,
     store: RunStore | None = None,
 ) -> Drawing:
-    """AUROC and AUPR over the number of components of the mixtures, both tasks, both settings."""
+    """Metrics of every task, such as AUROC and AUPR, over the number of components of the mixtures, in both settings."""
     result = tables.table("figure-5", cohort, profile, seeds, jobs, settings, store=store)
     frame = result.frame().drop(columns=["runs"])
     frame.insert(0, "components", frame["row"].str.removeprefix("K = ").astype(int))
@@ -162,7 +162,7 @@ def regenerate(
     if number not in range(1, 6):
         raise InputError(f"the paper has no Figure {number}; choose one of 1, 2, 3, 4, 5")
     if cohort is None and number > 2:
-        raise InputError(f"Figure {number} needs a training run: give the cohort's folder with --cohort")
+        raise InputError(f"Figure {number} needs a training run: give {spelled('cohort=', 'the folder of a cohort with --cohort')}")
     with Progress(f"figure {number}"):
         if cohort is None:
             return save(figure_1() if number == 1 else figure_2(), out, f"figure-{number}")

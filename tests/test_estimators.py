@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import subprocess
+import sys
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -18,6 +23,7 @@ from cm2 import CM2Classifier, CM2Regressor
 from cm2.cohorts import Table, Texts
 from cm2.config import Config
 from cm2.estimators import GROUPS
+from cm2.methods import METHODS
 
 VIEWS = {"labs": ["sodium", "ward"], "signs": ["pulse", "since"], "note": "text"}
 QUICK = {"profile": "smoke", "settings": {"train.epochs": 1}, "credentialed": False}
@@ -140,7 +146,7 @@ def test_arrays_mappings_and_declared_columns():
 
 def test_groups_are_not_spread_over_training_and_validation():
     X, y = table()
-    with pytest.raises(ValueError, match=r"no row is in|labels of the (train|valid) split"):
+    with pytest.raises(ValueError, match=r"^y: (no row is in|the labels of the (train|valid) split).*another validation_fraction"):
         CM2Classifier(VIEWS, **QUICK).fit(X, y, groups=np.zeros(len(X)))
 
 
@@ -157,8 +163,11 @@ def test_errors(fitted):
             fitted.predict(frame)
     lost = X.astype(object)
     lost.iloc[4] = None
-    with pytest.raises(ValueError, match="row 5: the stay has none of labs, signs, note; leave such rows out"):
+    with pytest.raises(ValueError, match=r"^X, row 5: the stay has none of labs, signs, note; leave such rows out$"):
         clone(fitted).fit(lost, y)
+    who = np.where(y == "high", "a", np.arange(len(y)).astype(str))
+    with pytest.raises(ValueError, match=r"^y: the labels of the (train|valid) split are all of one class; give more rows, another val"):
+        clone(fitted).fit(X, y, groups=who)
     with pytest.raises(ValueError, match="y: one class alone, 'high'"):
         clone(fitted).fit(X, np.full(len(X), "high"))
     with pytest.raises(ValueError, match="y, row 3: the label is missing"):
@@ -169,3 +178,68 @@ def test_errors(fitted):
         CM2Classifier({"labs": 3.5}).fit(X, y)
     with pytest.raises(ValueError, match="validation_fraction: expected a share between 0 and 1, got 1"):
         CM2Classifier(VIEWS, validation_fraction=1).fit(X, y)
+
+
+SCRIPT = """
+from typing import ClassVar
+import numpy as np, pandas as pd
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from torch import nn
+from cm2 import CM2Classifier
+from cm2.methods.baselines.base import Baseline
+from cm2.networks.encoders import register_encoder
+
+OUT = 8
+
+@register_encoder("narrow")
+class Narrow(nn.Module):
+    def __init__(self, modality):
+        super().__init__()
+        self.out_features, self.layer = OUT, nn.Linear(modality.shape[0], OUT)
+
+    def forward(self, x):
+        return self.layer(x)
+
+class FirstOfAll(Baseline):
+    name: ClassVar[str] = "first_of_all"
+
+    def __init__(self, config, modalities, task=None):
+        super().__init__(config, modalities, task)
+        self.layer = self.new_head(modalities[0].shape[0])
+
+    def logits(self, batch):
+        return self.layer(batch.values["one"]).float()
+
+if __name__ == "__main__":
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(80, 3)), columns=list("abc"))
+    y = np.where(X["a"] > 0, "yes", "no")
+    estimator = CM2Classifier({"one": ["a", "b"], "two": ["c"]}, method="first_of_all", profile="smoke", credentialed=False)
+    alone, together = (cross_val_score(estimator, X, y, cv=2, n_jobs=jobs, error_score="raise") for jobs in (1, 2))
+    assert (alone == together).all(), (alone, together)
+    estimator.set_params(method="late_fusion", encoder__one="narrow")
+    found = GridSearchCV(estimator, {"train__epochs": [1, 2]}, cv=2, n_jobs=2, error_score="raise").fit(X, y)
+    print(found.best_params_)
+"""
+
+
+def test_parts_of_a_script_reach_the_workers_of_scikit_learn(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "train__epochs" in done.stdout and "Warning" not in done.stderr, done.stderr
+
+
+def test_a_copy_in_the_same_process_leaves_the_registry_as_it_is():
+    class Copied(METHODS["late_fusion"]):
+        name = "copied"
+
+    try:
+        before = METHODS.identity("copied")
+        copied = copy.deepcopy(CM2Classifier(VIEWS, method="copied", **QUICK))
+        assert copied.method == "copied" and not hasattr(copied, "_parts")
+        Copied.further = 3
+        assert before and METHODS.identity("copied") == METHODS.identity("copied")
+    finally:
+        del METHODS["copied"]

@@ -36,7 +36,7 @@ from cm2.cli.options import (
 )
 from cm2.cli.own import prepare
 from cm2.environment.extras import require_extra
-from cm2.errors import InputError
+from cm2.errors import InputError, in_the_words_of
 from cm2.escape import one_line, terminal
 from cm2.progress import quiet_libraries
 
@@ -53,7 +53,8 @@ def main() -> None:
     arguments, debug = without_debug(command_line())
     try:
         # shell completion is registered under this name, also for `python -m cm2`
-        code = app(_papermill_style(arguments), prog_name="cm2", standalone_mode=False)
+        with in_the_words_of("command line"):
+            code = app(_papermill_style(arguments), prog_name="cm2", standalone_mode=False)
     except Exception as error:
         code = report(error, arguments, debug)
     raise SystemExit(code if isinstance(code, int) else 0)
@@ -375,7 +376,14 @@ def _metrics_line(metrics: dict[str, Any]) -> str:
     told = ", ".join([f"n {counts[0]}", *(f"{positives} positive" for positives in counts[1:])])
     names = [name for name in metrics if f"{name}_low" in metrics]  # what has an interval
     if any(metrics[name] is None for name in names):
-        return f"too few positive or negative stays for a number that may be shown  {told}"
+        return f"too few {'positive or negative ' if 'positives' in metrics else ''}stays for a number that may be shown  {told}"
     numbers = ((name, (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))) for name in names)
-    shown = ("{} {:.3f} [{:.3f}, {:.3f}]".format(name.upper().replace("_", " "), *values) for name, values in numbers)
+    shown = ("{} {:.3f} [{:.3f}, {:.3f}]".format(_heading(name), *values) for name, values in numbers)
     return "  ".join([*shown, told])
+
+
+def _heading(metric: str) -> str:
+    from cm2.tasks import metric_named
+
+    known = metric_named(metric)
+    return metric if known is None else known.heading

@@ -28,7 +28,12 @@ Variant = Annotated[
 ]
 QuirkSwitches = Annotated[
     list[str],
-    typer.Option("--quirk", metavar="NAME=on|off", help="Switch a quirk on or off (repeat for more); `cm2 prepare quirks` lists them."),
+    typer.Option(
+        "--quirk",
+        metavar="NAME=on|off",
+        help="Switch a quirk on or off (repeat for more); `cm2 prepare quirks` lists them.",
+        autocompletion=lambda: [f"{name}={switch}" for name in _quirks().SENTENCES for switch in ("on", "off")],
+    ),
 ]
 TestList = Annotated[Path | None, typer.Option(help="The benchmark's list of test subjects; default: subjects are split by a hash.")]
 ValidList = Annotated[Path | None, typer.Option(help="The benchmark's list of validation subjects.")]
@@ -48,7 +53,7 @@ def synthetic(
     out: Out,
     stays: Annotated[int, typer.Option(help="Number of stays.")] = 2000,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    family: Annotated[str, typer.Option(help="Copula family of the true distribution.")] = "gumbel",
+    family: Annotated[str, typer.Option(help="Copula family of the true distribution.", autocompletion=lambda: _families())] = "gumbel",
     alpha: Annotated[float | None, typer.Option(help="Parameter of an Archimedean family; default 2.5.")] = None,
     rho: Annotated[float | None, typer.Option(help="Correlation of an elliptical family; default 0.5.")] = None,
     nu: Annotated[float | None, typer.Option(help="Degrees of freedom of student; default 8.")] = None,
@@ -245,6 +250,10 @@ def _switch(text: str) -> bool:
     if text not in switches:
         raise InputError(f"a quirk is switched on or off, got {text!r}")
     return switches[text]
+
+
+def _families() -> list[str]:
+    return import_module("data_prep.synthetic.law").simulated_families()
 
 
 def _quirks() -> Any:

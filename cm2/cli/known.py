@@ -7,12 +7,15 @@ their source instead.
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+
+import typer
 
 from cm2.config import PROFILES, did_you_mean
 from cm2.errors import InputError
@@ -24,9 +27,7 @@ TABLES = PACKAGE / "tables"
 @cache
 def methods() -> tuple[str, ...]:
     """The methods of this package, without those of plug-ins: the ``name`` of every class in ``cm2.methods``."""
-    files = sorted((PACKAGE / "methods").rglob("*.py"), key=lambda path: (len(path.parts), path))
-    names = (name for path in files for node in _tree(path).body if isinstance(node, ast.ClassDef) and (name := _class_name(node)))
-    return tuple(sorted(names))
+    return _named("methods", "name")
 
 
 def all_methods() -> tuple[str, ...]:
@@ -62,7 +63,27 @@ def figures() -> Mapping[str, str]:
 def tasks() -> tuple[str, ...]:
     """Labels of the cohorts in ``cohorts.toml``; other cohorts may have others."""
     roles = tomllib.loads((TABLES / "cohorts.toml").read_text(encoding="utf-8")).values()
-    return tuple(dict.fromkeys(task for role in roles for task in role["tasks"].values()))
+    return tuple(dict.fromkeys(task for role in roles for task in (*role["tasks"].values(), *role.get("others", ()))))
+
+
+def tasks_typed(context: typer.Context) -> list[str]:
+    """Labels of the cohort that stands on the command line; of none, or of one that cannot be read, `tasks`."""
+    from cm2.cohorts.format import MANIFEST
+
+    given = context.params.get("cohort")
+    folders = given if isinstance(given, list | tuple) else [given]
+    try:
+        read = [json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8")) for folder in folders if folder is not None]
+        found = [task for manifest in read for task in manifest["tasks"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = []
+    return list(dict.fromkeys(found)) or list(tasks())
+
+
+@cache
+def task_types() -> tuple[str, ...]:
+    """The types of task of this package: the ``type`` of every class in ``cm2.tasks``."""
+    return _named("tasks", "type")
 
 
 @cache
@@ -143,9 +164,16 @@ def _value(source: str, variable: str) -> ast.expr:
     raise LookupError(f"{source} assigns nothing to {variable}")
 
 
-def _class_name(node: ast.ClassDef) -> str:
-    """The string that a class body assigns to ``name``; empty if there is none."""
-    found = (s.value for s in node.body if isinstance(s, ast.AnnAssign) and ast.unparse(s.target) == "name")
+def _named(room: str, by: str) -> tuple[str, ...]:
+    """The strings that the classes of a room assign to an attribute, sorted."""
+    files = sorted((PACKAGE / room).rglob("*.py"))
+    return tuple(sorted({name for path in files for node in _tree(path).body if (name := _assigned(node, by))}))
+
+
+def _assigned(node: ast.stmt, attribute: str) -> str:
+    """The string that a class body assigns to an attribute; empty if there is none."""
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    found = (s.value for s in body if isinstance(s, ast.AnnAssign) and ast.unparse(s.target) == attribute)
     return next((value.value for value in found if isinstance(value, ast.Constant) and isinstance(value.value, str)), "")
 
 

@@ -8,7 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from cm2.cli.known import all_methods, backends, figures, listed, mechanisms, methods, one_of, profiles, splits, tables, tasks
+from cm2.cli.known import (
+    all_methods,
+    backends,
+    figures,
+    listed,
+    mechanisms,
+    methods,
+    one_of,
+    profiles,
+    splits,
+    tables,
+    tasks,
+    tasks_typed,
+)
 from cm2.environment.extras import require_extra
 from cm2.errors import InputError
 
@@ -33,14 +46,16 @@ Method = Annotated[
         autocompletion=all_methods,
     ),
 ]
-Task = Annotated[str, typer.Option(help=f"Label to predict: {listed(tasks())}, or another label of the cohort.", autocompletion=tasks)]
+Task = Annotated[
+    str, typer.Option(help=f"Label to predict: {listed(tasks())}, or another label of the cohort.", autocompletion=tasks_typed)
+]
 Tasks = Annotated[
     list[str],
     typer.Option(
         "--task",
         metavar="TASK",
         help=f"Only this task (repeat for more): {listed(tasks())}, or another label of the cohort.",
-        autocompletion=tasks,
+        autocompletion=tasks_typed,
     ),
 ]
 TableName = Annotated[

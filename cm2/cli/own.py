@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cm2.cli.data import Out, prepare, report
+from cm2.cli.known import listed, task_types
 from cm2.cli.options import pairs, separate
 from cm2.errors import InputError
 
@@ -18,7 +19,9 @@ SeriesFiles = Annotated[
     Files,
     typer.Option("--series", metavar=FILE, help="Long table with ids and times, or an array (n, T, F) (repeat for more)."),
 ]
-TextFiles = Annotated[Files, typer.Option("--text", metavar=FILE, help="Table of texts, one row for each document (repeat for more).")]
+TextFiles = Annotated[
+    Files, typer.Option("--text", metavar=FILE, help="Table of ids and texts, one row for each document (repeat for more).")
+]
 ImageFiles = Annotated[
     Files,
     typer.Option("--images", metavar=FILE, help="Folder of images called ID.png, table of ids and paths, or an array (repeat for more)."),
@@ -28,7 +31,9 @@ Id = Annotated[str | None, typer.Option(help="Column with the ids; without it al
 Types = Annotated[
     list[str],
     typer.Option(
-        "--task", metavar="NAME[=TYPE]", help="Only these columns of labels are tasks, of a type (binary, ...) or told by their values."
+        "--task",
+        metavar="NAME[=TYPE]",
+        help=f"Only these columns of labels are tasks, of a type ({listed(task_types(), 'or')}) or told by their values.",
     ),
 ]
 Open = Annotated[
@@ -52,7 +57,7 @@ def own(
     task: Types = [],  # noqa: B006
     split: Split = None,
     groups: Groups = None,
-    time: Annotated[str, typer.Option(help="Column of the times of series.")] = "time",
+    time: Annotated[str, typer.Option(help="Column of the times of series, and of texts that have one.")] = "time",
     every: Annotated[float | None, typer.Option(help="Put series on a regular grid with steps of this width.")] = None,
     steps: Annotated[int | None, typer.Option(help="Largest number of steps of a series.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,

@@ -20,24 +20,8 @@ out further rows in the same way, for a model that was trained on the cohort.
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.format import FORMAT, SPLITS
 from cm2.cohorts.opening import load_cohort
-from cm2.cohorts.own import Images, Layout, Table, Texts, TimeSeries, documents, from_files, from_frames, from_meds, from_samples, to_frames
+from cm2.cohorts.own import *  # noqa: F403 - what the package offers is listed there once
+from cm2.cohorts.own import __all__ as _own
 from cm2.cohorts.stays import Stays
 
-__all__ = [
-    "FORMAT",
-    "SPLITS",
-    "Cohort",
-    "Images",
-    "Layout",
-    "Stays",
-    "Table",
-    "Texts",
-    "TimeSeries",
-    "documents",
-    "from_files",
-    "from_frames",
-    "from_meds",
-    "from_samples",
-    "load_cohort",
-    "to_frames",
-]
+__all__ = ["FORMAT", "SPLITS", "Cohort", "Stays", "load_cohort", *_own]

@@ -117,7 +117,10 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return entry.given or identity(entry.part, entry.version, entry.source)
 
     def receive(self, name: str, part: Any, version: str, given: str) -> None:
-        """Enters a part that another process hands over, with the identity that it has there."""
+        """Enters a part that another process hands over, with the identity that it has there; one that was defined here stays as it is."""
+        known = self._entries.get(name)
+        if known is not None and known.part is part and not known.given:
+            return
         self._entries[name] = _Entry(part, version, "", given)
 
     def outside(self) -> dict[str, tuple[Any, str]]:

@@ -9,23 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cm2.plots.results import TITLES, compared, decided
+from cm2.plots.results import compared, decided, first_metric, heading, is_share
 from cm2.plots.style import COLOURS, INK, style
 
 
-def heat_map(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2", level: float = 0.05) -> Figure:
+def heat_map(frame: pd.DataFrame, metric: str | None = None, reference: str = "CM2", level: float = 0.05) -> Figure:
     """Differences of every row to the reference in every block, as colours and numbers; a frame marks those whose corrected test decides.
 
     Args:
         frame: see ``cm2.plots.differences``.
-        metric: ``auroc``, ``aupr`` or ``brier``.
+        metric: one that the frame has; None: the first.
         reference: label of the row that the others are compared with.
         level: level of the test.
 
     Raises:
         ValueError: nothing was compared.
     """
-    own = compared(frame, metric)
+    metric = metric or first_metric(frame)
+    own, digits = compared(frame, metric), "+.3f" if is_share(metric) else "+.3g"
     own = own[own["row"] != reference]
     blocks = list(dict.fromkeys(zip(own["section"], own["task"], strict=True)))
     rows = list(dict.fromkeys(own["row"]))
@@ -42,7 +43,7 @@ def heat_map(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2",
                 if np.isnan(values[i, j]):
                     continue
                 strong = abs(values[i, j]) > 0.6 * limit
-                ax.text(j, i, f"{values[i, j]:+.3f}", ha="center", va="center", color="white" if strong else "black", fontsize=9)
+                ax.text(j, i, f"{values[i, j]:{digits}}", ha="center", va="center", color="white" if strong else "black", fontsize=9)
                 if decided(lines[row, *block], level):
                     ax.add_patch(Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, fill=False, edgecolor=COLOURS[2], linewidth=2.5))
         heads = [f"{task}\n{section}" for section, task in blocks]
@@ -51,8 +52,8 @@ def heat_map(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2",
         ax.tick_params(length=0)
         ax.xaxis.tick_top()
         bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.7, pad=0.03)
-        bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:+.3f}", "0", f"{limit:+.3f}"])
-        bar.set_label(f"{TITLES[metric]} minus that of\n{reference}")
+        bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:{digits}}", "0", f"{limit:{digits}}"])
+        bar.set_label(f"{heading(metric)} minus that of\n{reference}")
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from textwrap import fill
 from typing import Any
 
@@ -12,39 +13,71 @@ from matplotlib.figure import Figure
 
 from cm2.errors import InputError
 from cm2.plots.style import COLOURS, INK, style
+from cm2.tasks import metric_named
 
 _TITLE = 32
 """Characters in a line of a panel's title."""
-TITLES = {"auroc": "AUROC", "aupr": "AUPR", "brier": "Brier score"}
+
+
+def heading(metric: str) -> str:
+    """What a figure calls a metric of any type of task."""
+    known = metric_named(metric)
+    return metric if known is None else known.heading
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1."""
+    known = metric_named(metric)
+    return known is not None and known.share
 
 
 def over_components(frame: pd.DataFrame) -> Figure:
-    """AUROC and AUPR over the number of mixture components (the paper's Figure 5).
+    """Metrics over the number of mixture components (the paper's Figure 5), a panel for each.
 
     Args:
-        frame: ``components``, ``metric`` (``auroc``, ``aupr``), ``task``, ``section``, ``value``, ``low`` and ``high``.
+        frame: ``components``, ``metric``, ``task``, ``section``, ``value``, ``low`` and ``high``; a value that may not be shown is missing.
+
+    Raises:
+        ValueError: there is no value.
     """
+    frame = frame[frame["value"].notna()]
+    metrics = list(dict.fromkeys(frame["metric"]))
+    if not metrics:
+        raise InputError("no value of the table may be shown; there is nothing to draw")
+    columns = min(len(metrics), 2)
+    rows = -(-len(metrics) // columns)
     with style():
-        figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4))
-        colours = dict(zip(frame["task"].unique(), COLOURS, strict=False))
-        lines = dict(zip(frame["section"].unique(), (("-", "o"), ("--", "s"), (":", "^")), strict=False))
-        width = 0.08
-        for ax, metric in zip(axes, ("auroc", "aupr"), strict=True):
-            groups = list(frame[frame["metric"] == metric].groupby(["task", "section"], sort=False))
-            for place, ((task, section), rows) in enumerate(groups):
-                line, marker = lines[section]
-                x = rows["components"] + width * (place - (len(groups) - 1) / 2)
-                ax.plot(x, rows["value"], line, marker=marker, markersize=4, color=colours[task], label=f"{task}, {section}")
-                ax.vlines(x, rows["low"], rows["high"], color=colours[task], linewidth=1, alpha=0.6)
-            bottom, top = ax.get_ylim()
-            ax.set_ylim(max(bottom, 0), min(top, 1))
-            ax.set(xlabel="components $K$ of each mixture", ylabel=TITLES[metric], xticks=sorted(frame["components"].unique()))
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        figure, axes = plt.subplots(rows, columns, figsize=(3.8 * columns, 3.0 * rows + 0.4), squeeze=False)
+        drawn: dict[str, Any] = {}
+        for ax, metric in zip(axes.flat, metrics, strict=False):
+            drawn |= _lines(ax, frame, metric)
+        for ax in axes.flat[len(metrics) :]:
+            ax.axis("off")
+        figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=2)
     return figure
 
 
-def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM2", level: float = 0.05) -> Figure:
+def _lines(ax: Axes, frame: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """Draws one metric and returns the lines by label; colours are tasks and line styles sections, the same in all panels."""
+    colours = dict(zip(frame["task"].unique(), cycle(COLOURS), strict=False))
+    lines = dict(zip(frame["section"].unique(), cycle((("-", "o"), ("--", "s"), (":", "^"))), strict=False))
+    groups = list(frame[frame["metric"] == metric].groupby(["task", "section"], sort=False))
+    drawn = {}
+    for place, ((task, section), rows) in enumerate(groups):
+        line, marker = lines[section]
+        x = rows["components"] + 0.08 * (place - (len(groups) - 1) / 2)
+        (drawn[f"{task}, {section}"],) = ax.plot(
+            x, rows["value"], line, marker=marker, markersize=4, color=colours[task], label=f"{task}, {section}"
+        )
+        ax.vlines(x, rows["low"], rows["high"], color=colours[task], linewidth=1, alpha=0.6)
+    if is_share(metric):
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(max(bottom, 0), min(top, 1))
+    ax.set(xlabel="components $K$ of each mixture", ylabel=heading(metric), xticks=sorted(frame["components"].unique()))
+    return drawn
+
+
+def differences(frame: pd.DataFrame, metric: str | None = None, reference: str = "CM2", level: float = 0.05) -> Figure:
     """Differences to the reference row with their 95 % intervals: one panel per section and task, one line per row.
 
     Thin bars count stays and seeds, thick ones the stays alone.
@@ -55,13 +88,14 @@ def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM
         frame: ``TableResult.frame()``: ``section``, ``row``, ``task``, ``metric``, ``difference_estimate``, ``difference_low``,
             ``difference_high``, ``difference_stays_low``, ``difference_stays_high``, ``difference_p_holm``, and ``printed_value`` where
             there is one.
-        metric: ``auroc`` or ``aupr``.
+        metric: one that the frame has; None: the first.
         reference: label of the row that the others are compared with.
         level: level of the test.
 
     Raises:
         ValueError: nothing was compared.
     """
+    metric = metric or first_metric(frame)
     frame = compared(frame, metric)
     sections, tasks = (list(dict.fromkeys(frame[name])) for name in ("section", "task"))
     rows = [row for row in dict.fromkeys(frame["row"]) if row != reference]
@@ -75,8 +109,14 @@ def differences(frame: pd.DataFrame, metric: str = "auroc", reference: str = "CM
                 _forest(ax, part, rows, reference, level)
                 ax.set_title(fill(f"{task}, {section}" if len(sections) > 1 else task, _TITLE))
         for ax in axes[-1]:
-            ax.set_xlabel(fill(f"{TITLES[metric]} minus that of {reference}", _TITLE))
+            ax.set_xlabel(fill(f"{heading(metric)} minus that of {reference}", _TITLE))
     return figure
+
+
+def first_metric(frame: pd.DataFrame) -> str:
+    """The first metric in which rows are compared, or of all if none are."""
+    both = frame[frame["difference_estimate"].notna()] if "difference_estimate" in frame else frame[:0]
+    return str(next(iter((both if len(both) else frame)["metric"]), "any metric"))
 
 
 def compared(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from cm2.config.names import choose
 from cm2.environment.extras import require
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 
 BACKENDS = ("local", "dask")
 PATIENCE = 30.0
@@ -34,7 +34,8 @@ def backend(name: str = "local", scheduler: str = "", jobs: int = 1) -> Iterator
     if name not in BACKENDS:
         raise InputError(f"unknown backend {name!r}; {choose(name, BACKENDS)}")
     if (name == "dask") != bool(scheduler):
-        raise InputError("--backend dask and --scheduler ADDRESS belong together; start one with `dask scheduler`")
+        both = spelled("backend='dask' and scheduler=", "--backend dask and --scheduler ADDRESS")
+        raise InputError(f"{both} belong together; start one with `dask scheduler`")
     if name == "local":
         yield jobs
         return

@@ -27,7 +27,7 @@ from cm2.config.files import read_toml
 from cm2.config.schema import plain_name
 from cm2.durable import Lock, write_json, write_text
 from cm2.environment.extras import require
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.escape import csv
 from cm2.methods import build_method, tokenised
 from cm2.progress import Progress
@@ -234,7 +234,9 @@ def _study(folder: Path, key: str, seed: int, task: Task) -> Iterator[Study]:
             study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=True)
             yield study
     except Timeout:
-        raise InputError(f"another process continues this search ({folder / key}.log); wait for it, or raise its --jobs") from None
+        raise InputError(
+            f"another process continues this search ({folder / key}.log); wait for it, or raise its {spelled('jobs=', '--jobs')}"
+        ) from None
 
 
 def _recover(study: Study, axes: Sequence[Parameter]) -> dict[tuple[float, ...], float]:

@@ -15,7 +15,7 @@ from cm2.cohorts.format import fabricated
 from cm2.config.files import read_json
 from cm2.config.reading import build
 from cm2.durable import write_json, write_text
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.escape import markdown as escape
 from cm2.progress import Progress
 from cm2.runs.provenance import called, provenance
@@ -184,19 +184,23 @@ def _released(decided: Sequence[Decided], cohort: Cohort) -> tuple[Decided, ...]
     return tuple(replace(one, cells=tuple(next(shown) for _ in one.cells)) for one in decided)
 
 
+def _elsewhere() -> str:
+    return f"give another folder with {spelled('out=', '--out')}"
+
+
 def _stored(out: Path, digest: str, cohort: Cohort) -> Confirmation | None:
     path = out / f"{STEM}.json"
     if not path.is_file():
         return None
     try:
-        return _same_decision(read_json(path, remedy="give another folder with --out"), digest, cohort, path)
+        return _same_decision(read_json(path, remedy=_elsewhere()), digest, cohort, path)
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no decision of a plan ({error!r:.80}); give another folder with --out") from None
+        raise InputError(f"{path} is no decision of a plan ({error!r:.80}); {_elsewhere()}") from None
 
 
 def _same_decision(tree: dict[str, Any], digest: str, cohort: Cohort, path: Path) -> Confirmation:
     if tree.pop("format", None) != FORMAT or tree["plan"] != digest or tree["provenance"]["cohort_checksum"] != cohort.checksum:
-        raise InputError(f"{path} is the decision of another plan, or on another cohort; give another folder with --out")
+        raise InputError(f"{path} is the decision of another plan, or on another cohort; {_elsewhere()}")
     decided = tuple(
         Decided(build(Statement, one["statement"]), one["outcome"], tuple(Cell.from_dict(cell) for cell in one["cells"]))
         for one in tree.pop("decided")

@@ -12,12 +12,13 @@ from cm2.tables.result import TableResult
 from cm2.tasks import metric_named
 
 
-def mean_ranks(result: TableResult, metric: str = "auroc") -> tuple[pd.Series, int]:
+def mean_ranks(result: TableResult, metric: str | None = None) -> tuple[pd.Series, int]:
     """The mean rank of each row over the blocks of a table, a block being a section and a task; rank 1 is the best, ties share theirs.
 
     Args:
         result: a table of results.
-        metric: its name; the best value is the largest, or the smallest where less is better, as of ``brier`` and ``rmse``.
+        metric: its name, None for the first in which rows are compared; the best value is the largest, or the smallest where less is
+            better, as of ``brier`` and ``rmse``.
 
     Returns:
         Ranks by row, the best first, and the number of blocks.
@@ -25,6 +26,7 @@ def mean_ranks(result: TableResult, metric: str = "auroc") -> tuple[pd.Series, i
     Raises:
         ValueError: fewer than two rows that have a value in every block.
     """
+    metric = metric or result.first_metric
     frame = result.frame()
     frame = frame[frame["metric"] == metric]
     wide = frame.pivot_table("value", ["section", "task"], "row", sort=False, dropna=False).dropna(axis="columns")

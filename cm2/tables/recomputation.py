@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cm2.config.names import did_you_mean
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.tables.contract import kind_of
 from cm2.tables.planning import TablePlan
 from cm2.tables.predictions import column_of, file_name, known_runs, known_tasks, read_predictions, write_predictions
@@ -65,7 +65,7 @@ def with_kept(plan: TablePlan, folder: Path) -> TablePlan:
     for task in plan.tasks.values():
         if task.name in known and known[task.name].identity != task.identity:
             other = f"a {known[task.name].type} task with other settings"
-            raise InputError(f"{folder} has tables of another task {task.name}, {other}; write elsewhere with --out")
+            raise InputError(f"{folder} has tables of another task {task.name}, {other}; write elsewhere with {spelled('out=', '--out')}")
     kept = known_runs(path) & {column_of(run, plan.spec.split) for run in plan.runs.values()}
     return replace(plan, earlier=read_predictions(path, sorted(kept)))
 

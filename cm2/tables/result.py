@@ -15,7 +15,7 @@ from cm2.cohorts.format import fabricated
 from cm2.config.files import read_json
 from cm2.config.schema import check, plain_name
 from cm2.durable import write_text
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.escape import csv
 from cm2.tables.older import upgraded
 from cm2.tasks import Task, task_of
@@ -73,7 +73,6 @@ SCHEMA = {
     ],
 }
 """What a table's JSON file holds; see `cm2.config.schema`."""
-ELSEWHERE = "remove it, or write elsewhere with --out"
 _SCORES = ("density", "dependence", "cosine", "conditional", "marginal", "mean", "zero")
 """How labels of rows of alignment and imputation end in results stored before a score had a field of its own."""
 
@@ -186,6 +185,12 @@ class TableResult:
         """
         return {heading: task_of(entry["name"], entry, f"table {self.name}") for heading, entry in self.provenance.get("tasks", {}).items()}
 
+    @property
+    def first_metric(self) -> str:
+        """The first metric in which rows are compared, or of all if none are."""
+        compared = [cell.metric for cell in self.cells if cell.difference]
+        return next(iter(compared or [cell.metric for cell in self.cells]), "any metric")
+
     def frame(self) -> pd.DataFrame:
         """The cells, one row each; differences, printed numbers, and a row's method and score if it has one, are separate columns."""
         rows = []
@@ -226,17 +231,17 @@ def read(path: Path | str) -> TableResult:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}; write it with `cm2 table`")
-    tree = read_json(path, remedy=ELSEWHERE)
+    tree = read_json(path, remedy=_elsewhere())
     if (given := tree.pop("format", None)) not in (FORMAT, SUMMED):
-        raise InputError(f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; {ELSEWHERE}")
+        raise InputError(f"{path}: format {given!r}, this version of cm2 reads and writes {FORMAT}; {_elsewhere()}")
     try:
         check(tree, SCHEMA, str(path))
         return _result(upgraded(tree) if given == SUMMED else tree)
     except ValueError as error:
         where = "" if str(error).startswith(str(path)) else f"{path}: "
-        raise InputError(f"{where}{error}; {ELSEWHERE}") from None
+        raise InputError(f"{where}{error}; {_elsewhere()}") from None
     except (TypeError, LookupError, StopIteration) as error:
-        raise InputError(f"{path} is not a table of results ({error!r:.80}); {ELSEWHERE}") from None
+        raise InputError(f"{path} is not a table of results ({error!r:.80}); {_elsewhere()}") from None
 
 
 def _result(tree: dict[str, Any]) -> TableResult:
@@ -288,3 +293,7 @@ def _scored(cell: Cell) -> Cell:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _elsewhere() -> str:
+    return f"remove it, or write elsewhere with {spelled('out=', '--out')}"

@@ -106,6 +106,8 @@ class Role:
     """Their kinds."""
     tasks: Mapping[str, str]
     """Label columns by heading."""
+    others: tuple[str, ...] = ()
+    """Tasks that a table computes only where they are asked for: the paper has none of them."""
     partial: Mapping[str, float] = field(default_factory=dict)
     """Fraction of training, validation and test stays that a partially matched table masks, by modality."""
     printed: str = ""

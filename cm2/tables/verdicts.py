@@ -121,18 +121,19 @@ def _both(words: list[str]) -> str:
     return words[0] if len(set(words)) == 1 else " / ".join(words)
 
 
-def findings(result: TableResult, metric: str = "auroc", level: float = 0.05, named: int = NAMED) -> str:
+def findings(result: TableResult, metric: str | None = None, level: float = 0.05, named: int = NAMED) -> str:
     """Which rows differ from the reference row, as a sentence.
 
     Args:
         result: a table of results with differences.
-        metric: one of the table's.
+        metric: one of the table's; None: the first in which rows are compared.
         level: a difference counts if its p-value, corrected for the whole table, is below this level.
         named: largest number of differences named, in order of size; the others are counted.
 
     Raises:
         ValueError: nothing was compared in this metric.
     """
+    metric = metric or result.first_metric
     compared = [(cell, d) for cell in result.cells if cell.metric == metric and (d := cell.difference)]
     if not compared:
         raise InputError(f"table {result.name} compares nothing in {metric}")

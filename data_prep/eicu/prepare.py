@@ -13,7 +13,7 @@ import pandas as pd
 
 from cm2.cohorts.disclosure import FABRICATED, Disclosure
 from cm2.cohorts.missingness import stable_uniform
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.eicu.events import ENTRY, clean_events
@@ -190,6 +190,7 @@ def _checked(connection: duckdb.DuckDBPyConnection, tables: dict[str, Path], all
                 problems.append(f"{tables[table]} has {found:,} rows, and eICU v2.0 has {ROWS[table]:,}")
         checked[tables[table].name] = "rows" if checked[tables[table].name] == "not checked" else checked[tables[table].name]
     if problems and not allow_incomplete:
-        raise InputError(f"{problems[0]}; copy it again, or pass --allow-incomplete if you mean to prepare a part")
+        remedy = spelled("pass allow_incomplete=True", "add --allow-incomplete")
+        raise InputError(f"{problems[0]}; copy it again, or {remedy} if you mean to prepare a part")
     title = f"eICU Collaborative Research Database {release}, {DOIS[release]}" if release else None
     return {"release": title, "checked": checked, "incomplete": [problem.rpartition("/")[2] for problem in problems]}

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
 from cm2.durable import full_disk
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.progress import Progress
 from data_prep.made_up import MARK
 from data_prep.mimic.raw import FORMATS, Release
@@ -83,7 +83,7 @@ class Archive:
         """
         needed, free = sum(self.members[name].file_size for name in names), shutil.disk_usage(into).free
         if needed > free:
-            remedy = "free some, or name another folder with --temporary"
+            remedy = f"free some, or name another folder with {spelled('temporary=', '--temporary')}"
             raise InputError(f"{self.path}: its tables have {needed:,} bytes unpacked, and there are {free:,} free in {into}; {remedy}")
         with Progress(f"unpacking {self.path.name}", len(names), "file") as progress:
             for name in progress.each(names):

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from cm2.durable import FULL
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.progress import Progress
 from data_prep.mimic.raw import reason
 
@@ -21,10 +21,11 @@ def one_error(out: Path, progress: Progress) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         told = reason(error)[:200]
-        remedy = "raise --memory-limit, or name a folder with more space by --temporary"
+        limit, temporary = spelled("memory_limit=", "--memory-limit"), spelled("temporary=", "--temporary")
+        remedy = f"raise {limit}, or name a folder with more space by {temporary}"
         raise InputError(f"{out}: DuckDB stopped in the stage {progress.note!r} ({told}); {remedy}") from None
     except OSError as error:
         if error.errno not in FULL:
             raise
         where = f"no space left while preparing {out}, in the stage {progress.note!r}"
-        raise InputError(f"{where}; free some, or name another folder with --temporary ({error})") from None
+        raise InputError(f"{where}; free some, or name another folder with {spelled('temporary=', '--temporary')} ({error})") from None

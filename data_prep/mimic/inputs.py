@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.progress import Progress
 from data_prep.mimic.archives import SUMS, listed_sums
 from data_prep.mimic.editions import TELLING, Edition, recognised
@@ -125,7 +125,8 @@ def check_inputs(connection: duckdb.DuckDBPyConnection, inputs: Inputs, allow_in
             name = inputs.tables[table].name
             checked[name] = "rows" if checked[name] == "not checked" else checked[name]
     if problems and not allow_incomplete:
-        raise InputError(f"{problems[0]}; copy it again, or pass --allow-incomplete if you mean to prepare a part")
+        remedy = spelled("pass allow_incomplete=True", "add --allow-incomplete")
+        raise InputError(f"{problems[0]}; copy it again, or {remedy} if you mean to prepare a part")
     return _described(edition, inputs, checked, problems)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from cm2.cohorts.format import SPLITS
 from cm2.cohorts.missingness import stable_uniform
 from cm2.config.names import choose
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.progress import Progress
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, descriptor_vector, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
@@ -72,7 +72,8 @@ def prepare_physionet2012(
     train_sets, test_sets = tuple(train_sets), tuple(test_sets)
     _check_arguments(train_sets, test_sets, valid_fraction)
     if not download and not raw.is_dir():
-        raise InputError(f"{raw} is not a folder; give the one with the official files, or pass download=True to download them there")
+        remedy = spelled("pass download=True", "add --download")
+        raise InputError(f"{raw} is not a folder; give the one with the official files, or {remedy} to download them there")
     with Progress("preparing physionet2012", 4, even=False) as progress:
         if download:
             progress.stage("fetching")

@@ -21,7 +21,7 @@ from pyarrow import csv
 
 from cm2.config.files import read_text
 from cm2.durable import FULL, replaced
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.escape import one_line
 from cm2.progress import Progress
 
@@ -64,7 +64,7 @@ def read_set(raw: Path, name: str) -> RawSet:
     sums = _checksums(raw / SUMS) if (raw / SUMS).is_file() else {}
     outcomes_file = raw / f"Outcomes-{name}.txt"
     if not outcomes_file.is_file():
-        raise InputError(f"{outcomes_file} is missing; put the official file there or pass download=True")
+        raise InputError(f"{outcomes_file} is missing; put the official file there or {spelled('pass download=True', 'add --download')}")
     contents = _records(raw, name, sums)
     digest = hashlib.sha256()
     parts, lines = [], []
@@ -110,7 +110,8 @@ def _records(raw: Path, name: str, sums: dict[str, str]) -> list[tuple[int, byte
     elif folder.is_dir():
         members = ((path.name, _small(path)) for path in folder.iterdir() if path.is_file())
     else:
-        raise InputError(f"neither {archive} nor the folder {folder} exists; put one there or pass download=True")
+        remedy = spelled("pass download=True", "add --download")
+        raise InputError(f"neither {archive} nor the folder {folder} exists; put one there or {remedy}")
     found: dict[int, bytes] = {}
     for file, content in members:
         if file.startswith("."):

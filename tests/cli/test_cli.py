@@ -19,6 +19,7 @@ from cm2.cohorts.format import SPLITS
 from cm2.config import MECHANISMS, PROFILES
 from cm2.methods import METHODS
 from cm2.tables.spec import roles
+from cm2.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,7 +60,8 @@ def test_the_names_it_knows_are_those_of_the_registries():
     assert known.methods() == tuple(sorted(METHODS))
     assert list(known.tables()) == tables.table_names()
     assert known.tables() == {name: tables.load_table(name).title for name in tables.table_names()}
-    assert set(known.tasks()) == {task for role in roles().values() for task in role.tasks.values()}
+    assert set(known.tasks()) == {task for role in roles().values() for task in (*role.tasks.values(), *role.others)}
+    assert known.task_types() == tuple(sorted(TASKS))
     assert set(known.profiles()) == {path.stem for path in PROFILES.glob("*.toml")}
     assert known.splits() == SPLITS and known.mechanisms() == MECHANISMS
     for number in known.figures():
@@ -107,6 +109,11 @@ def test_a_package_outside_a_checkout_has_no_commit(tmp_path):
         ("cm2 prepare mimic3 --variant c", ["corrected"]),
         ("cm2 train --method dr", ["drfuse"]),
         ("cm2 train --task long", ["long_stay"]),
+        ("cm2 train --task phe", ["phenotyping"]),
+        ("cm2 train --cohort nowhere --task phe", ["phenotyping"]),
+        ("cm2 table 2 --task in", ["in_hospital_mortality"]),
+        ("cm2 prepare synthetic --family gu", ["gumbel"]),
+        ("cm2 prepare mimic3 --quirk death_by_date", ["death_by_date=on", "death_by_date=off"]),
         ("cm2 search --method bogus --profile ", list(known.profiles())),
         ("cm2 table 1", ["1", "10", "11"]),
         ("cm2 figure ", list(known.figures())),
@@ -121,6 +128,16 @@ def test_the_shell_completes(typed, offered, monkeypatch, capsys):
     code, out = run(monkeypatch, capsys)
     assert code == 0
     assert out.out.split() == offered
+
+
+def test_tasks_are_completed_from_the_cohort(tmp_path, monkeypatch, capsys):
+    (tmp_path / "manifest.json").write_text(json.dumps({"tasks": {"relapse": {}, "stage": {}}}))
+    for command in ("train", "search", "table 2"):
+        typed = f"cm2 {command} --cohort {tmp_path} --task "
+        monkeypatch.setenv("_CM2_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", typed)
+        monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" ")) - 1))
+        assert run(monkeypatch, capsys)[1].out.split() == ["relapse", "stage"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="bash")

@@ -49,7 +49,7 @@ def test_ten_classes_and_a_number_from_files(files):
         ("--table left.csv --labels classes.csv --id ids --out c", "no column 'ids'"),
         ("--table left.csv --labels classes.csv --id id --split a,b --out c", "neither a column nor three shares"),
         ("--table left.csv --labels classes.csv --id id --task digit=class --out c", "unknown type 'class' of digit"),
-        ("--table right.csv --labels classes.csv --id id --out c", "unmatched='drop'"),
+        ("--table right.csv --labels classes.csv --id id --out c", "have them dropped and counted: --drop-unmatched"),
         ("--labels classes.csv --id id --out c", "modalities: none is given"),
     ],
 )

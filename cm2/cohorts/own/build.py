@@ -16,9 +16,9 @@ from cm2.cohorts.format import SPLITS
 from cm2.cohorts.opening import load_cohort
 from cm2.cohorts.own.declared import Images, Table, TimeSeries, Unmatched
 from cm2.cohorts.own.drafts import Draft, Reading, read_table
-from cm2.cohorts.own.ids import Roster, has_ids, ids_of
+from cm2.cohorts.own.ids import Roster, drop_unmatched, has_ids, ids_of
 from cm2.cohorts.own.images import read_images
-from cm2.cohorts.own.incoming import Place, Plain, column_of, plain
+from cm2.cohorts.own.incoming import Place, Plain, column_of, other_split, plain
 from cm2.cohorts.own.kinds import declared_as
 from cm2.cohorts.own.labels import Asked, read_outcomes, refuse_one_sided, stored_columns
 from cm2.cohorts.own.series import read_series
@@ -27,7 +27,7 @@ from cm2.cohorts.own.texts import read_texts
 from cm2.cohorts.writing import PreparedCohort, PreparedModality, already_prepared, write_cohort
 from cm2.config.names import choose
 from cm2.config.schema import plain_name
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.tasks import Regression, Task
 
 VERSION = "own 1"
@@ -107,7 +107,7 @@ class _Own:
 
     def __init__(self, modalities: Mapping[str, Any], labels: Any, id: str | None, protected: bool, drop: bool) -> None:
         if not modalities:
-            raise InputError("modalities: none is given; give one or more by name")
+            raise InputError(f"modalities: none is given; give one or more{spelled(' by name', ': --table, --series, --text or --images')}")
         self.id = id
         self.table, self.place, self.roster = _labels(labels, id, protected)
         self.drafts = {str(name): draft_of(str(name), value, self.roster, id, drop) for name, value in modalities.items()}
@@ -173,13 +173,13 @@ def _labels(labels: Any, id: str | None, protected: bool) -> tuple[pd.DataFrame,
         frame = pd.DataFrame(array.reshape(len(array), -1), columns=names)
     if not len(frame):
         raise InputError("labels: no row; give one for each stay")
-    place = Place("labels", protected)
+    place = Place(spelled("labels", "labels", "y"), protected)
     if id is not None and not has_ids(frame, id):
         column_of(frame, id, "labels")
     given = has_ids(frame, id)
     keys = ids_of(frame, id, place) if given else [str(row) for row in range(len(frame))]
     roster = Roster(keys, given, protected, isinstance(labels, pd.DataFrame | pd.Series))
-    return frame.reset_index(drop=True), Place("labels", protected, keys if given else None), roster
+    return frame.reset_index(drop=True), Place(place.name, protected, keys if given else None), roster
 
 
 def _column(item: Any, what: str) -> Any:
@@ -210,8 +210,9 @@ def _kept(drafts: Mapping[str, Draft], place: Place, drop: bool) -> np.ndarray:
     some = np.any([draft.present for draft in drafts.values()], axis=0)
     if not some.all() and not drop:
         row = int(np.flatnonzero(~some)[0])
-        remedy = "leave such rows out; from_frames drops and counts them with unmatched='drop', `cm2 prepare own` with --drop-unmatched"
-        place.fault(f"the stay has none of {', '.join(drafts)}", remedy, row)
+        also = f", or have them dropped and counted: {drop_unmatched()}"
+        place = replace(place, name=spelled(place.name, place.name, "X"))
+        place.fault(f"the stay has none of {', '.join(drafts)}", f"leave such rows out{spelled(also, also, '')}", row)
     if not some.any():
         raise InputError("modalities: no stay has any; check that their ids are those of the labels")
     return np.flatnonzero(some)
@@ -253,7 +254,8 @@ def _strata(task: Task, label: np.ndarray) -> np.ndarray:
 
 def _prepared(draft: Draft, rows: np.ndarray, training: np.ndarray) -> PreparedModality:
     if not (draft.present & training).any():
-        raise InputError(f"{draft.place.name}: no training stay has it; leave it out, or give a split in which training stays have it")
+        remedy = f"leave it out, or give {other_split()} in which training stays have it"
+        raise InputError(f"{draft.place.name}: no training stay has it; {remedy}")
     return draft.prepared(rows, training)
 
 

@@ -27,9 +27,9 @@ from pandas.api import types
 
 from cm2.cohorts.disclosure import SMALLEST, few
 from cm2.cohorts.format import MEASURED
-from cm2.cohorts.own.incoming import Place, is_missing
+from cm2.cohorts.own.incoming import Place, is_missing, other_split
 from cm2.config.schema import plain_name
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.kinds.contract import MASK
 
 LEVELS = 64
@@ -37,6 +37,7 @@ LEVELS = 64
 RARE = "(rare)"
 LEVEL = "->"
 """Between a category's name and its level in the name of a feature."""
+_CATEGORY = "write it to Parquet as a category"
 EPOCH = pd.Timestamp("1970-01-01", tz="UTC")
 _NUMBER_AND_UNIT = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)?(?:\s+|(?=[%°]))([^\s\d][^\d]{0,15})\s*")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
@@ -102,7 +103,8 @@ def read_columns(frame: pd.DataFrame, names: Sequence[str], place: Place, units:
             date that can be read in two ways, an infinite value, or a column of texts that is no category.
     """
     if not names:
-        raise InputError(f"{place.name}: no column is left to be read; give columns=, or leave the modality out")
+        remedy = spelled("give columns=, or leave the modality out", "give a file with more of them, or leave it out")
+        raise InputError(f"{place.name}: no column is left to be read; {remedy}")
     called = {name: str(name) for name in names}
     if strange := [unit for unit in units if unit not in called.values()]:
         raise InputError(f"{place.name}: units are given for {strange[0]!r}, which is not among its columns")
@@ -152,7 +154,7 @@ def _objects(values: pd.Series, name: str, place: Place) -> Column:
     _refuse_units(texts, len(no_number) < len(known), name, place)
     if len(no_number) < len(known):
         row = int(no_number[0])
-        remedy = "correct it, or make the column a category: astype('category')"
+        remedy = spelled("correct it, or make the column a category: astype('category')", f"correct it, or {_CATEGORY}")
         place.fault("{} is no number, while other values are", remedy, row, name, known[row])
     return _of_texts(values, texts, name, place)
 
@@ -160,15 +162,17 @@ def _objects(values: pd.Series, name: str, place: Place) -> Column:
 def _of_texts(values: pd.Series, texts: pd.Series, name: str, place: Place) -> Column:
     """A category, or dates."""
     if texts.map(lambda text: bool(_DECIMAL_COMMA.fullmatch(text))).all():
-        place.fault("{} has a decimal comma", "read the file with decimal=','", int(texts.index[0]), name, texts.iloc[0])
+        remedy = spelled("read the file with decimal=','", "write the file with points")
+        place.fault("{} has a decimal comma", remedy, int(texts.index[0]), name, texts.iloc[0])
     if texts.map(lambda text: bool(_UNCLEAR_DATE.fullmatch(text))).all():
-        remedy = "convert the column: pd.to_datetime(..., dayfirst=True or False)"
+        remedy = spelled("convert the column: pd.to_datetime(..., dayfirst=True or False)", "write dates like 2021-03-25")
         place.fault("{} is a date that can be read in two ways", remedy, int(texts.index[0]), name, texts.iloc[0])
     if texts.str.match(r"\d{4}-\d{2}").all():
         return _dates(values, name, place)
     levels = sorted(set(texts))
     if len(levels) > LEVELS:
-        remedy = "give it as Texts(...), drop it, or declare it with astype('category')"
+        called, typed = "give it as Texts(...), drop it, or declare it with astype('category')", "give it as --text, drop it, or "
+        remedy = spelled(called, typed + _CATEGORY)
         raise InputError(f"{place.name}, column {name}: {len(levels)} different texts, more than the {LEVELS} of a category; {remedy}")
     return _coded(values, texts, tuple(levels), name, place)
 
@@ -205,7 +209,8 @@ def _refuse_units(texts: pd.Series, some_numbers: bool, name: str, place: Place)
     mixed = some_numbers or len(units) > 1
     said = f"has a unit{'' if not mixed else ', other values have ' + ('none' if len(units) == 1 else 'another')}"
     what = "convert all to one unit and" if mixed else "remove it,"
-    place.fault(f"{{}} {said}", f"{what} give numbers, and the unit by units={{{name!r}: ...}}", int(str(row)), name, texts[row])
+    unit = spelled(f", and the unit by units={{{name!r}: ...}}", "")
+    place.fault(f"{{}} {said}", f"{what} give numbers{unit}", int(str(row)), name, texts[row])
 
 
 def _dates(values: pd.Series, name: str, place: Place) -> Column:
@@ -263,7 +268,7 @@ def statistics(columns: Sequence[Column], stay: np.ndarray, training: np.ndarray
         seen = len(np.unique(stay[training & ~np.isnan(column.values)]))
         if not seen or (place.protected and standardise and column.standardised and few(seen)):
             count = f"fewer than {SMALLEST} training stays have" if seen else "no training stay has"
-            remedy = "leave it out (columns=...), or give a split in which more training stays have it"
+            remedy = f"leave it out{spelled(' (columns=...)', '', '')}, or give {other_split()} in which more training stays have it"
             raise InputError(f"{place.name}, column {column.name}: {count} a value; {remedy}")
     chosen = [column for column in columns if column.standardised] if standardise else []
     if not chosen:

@@ -16,7 +16,7 @@ from cm2.cohorts.own.declared import Table
 from cm2.cohorts.own.ids import Matched, Roster, has_ids, ids_of, match, match_rows, refuse_twice
 from cm2.cohorts.own.incoming import Place, Plain, column_of, frame_of
 from cm2.cohorts.writing import PreparedModality
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Reading:
             return match(keys, self.roster, place, self.drop)
         if self.pandas and self.roster.given:
             same = f"if its rows are in the order of the labels, give it their index ({self.name}.index = labels.index)"
-            raise InputError(f"{self.name}: its index is 0, 1, 2, ..., while the labels have ids; {same}, else a column of ids and id=")
+            also = f"else a column of ids and {spelled('id=', '--id')}"
+            raise InputError(f"{self.name}: its index is 0, 1, 2, ..., while the labels have ids; {same}, {also}")
         return match_rows(len(value), self.roster, self.place)
 
     def by_id(self, value: Plain) -> list[Any]:

@@ -15,7 +15,7 @@ from cm2.cohorts.files import read_array, read_frame
 from cm2.cohorts.own.build import from_frames
 from cm2.cohorts.own.declared import Declared, Images, Table, Texts, TimeSeries
 from cm2.cohorts.own.incoming import column_of
-from cm2.errors import InputError, of_the_system
+from cm2.errors import InputError, of_the_system, spelled
 from cm2.escape import one_line
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".npy")
@@ -43,10 +43,10 @@ def from_files(
         out: folder of the cohort.
         tables: files of tables, ``PATH`` or ``NAME=PATH``; a modality without a name is called after its file.
         series: files of series: long tables with ids and times, or arrays ``(n, T, F)``.
-        texts: files of texts, one row for each document.
+        texts: files of texts, one row for each document, in the order of the times if there is a column of them.
         images: folders of images called ``ID.png`` or the like; tables with ids and paths relative to the table; or arrays.
         id: column with the ids. Without it all files have their rows in the order of the labels.
-        time: column of the times of series.
+        time: column of the times of series and texts.
         every: width of a step of a regular grid.
         steps: largest number of steps.
         size: height and width of images in pixels.
@@ -67,7 +67,7 @@ def from_files(
             name, path = _named(word)
             if name in found:
                 raise InputError(f"two modalities are called {name!r}; give them names: NAME=PATH")
-            found[name] = _declared(make, path, id)
+            found[name] = _declared(make, path, id, time)
     return from_frames(found, read_file(Path(labels), id), out=out, id=id, **options)
 
 
@@ -78,8 +78,10 @@ def _named(word: str) -> tuple[str, Path]:
     return Path(word).name.split(".")[0], Path(word)
 
 
-def _declared(make: Callable[[Any], Declared], path: Path, id: str | None) -> Declared:
+def _declared(make: Callable[[Any], Declared], path: Path, id: str | None, time: str) -> Declared:
     declared = make(path)
+    if isinstance(declared, Texts):
+        return _texts(read_file(path, id), time)
     if not isinstance(declared, Images):
         return make(read_file(path, id))
     if path.is_dir():
@@ -88,7 +90,7 @@ def _declared(make: Callable[[Any], Declared], path: Path, id: str | None) -> De
     if isinstance(content, np.ndarray):
         return replace(declared, data=content)
     if id is None:
-        raise InputError(f"{path}: a table of images needs ids; name their column with --id")
+        raise InputError(f"{path}: a table of images needs ids; name their column with {spelled('id=', '--id')}")
     paths = [column for column in content.columns if column != id]
     if len(paths) != 1:
         raise InputError(
@@ -96,6 +98,11 @@ def _declared(make: Callable[[Any], Declared], path: Path, id: str | None) -> De
         )
     column = column_of(content, paths[0], str(path))
     return replace(declared, data=pd.Series([_beside(path, item) for item in column], index=content[id], dtype=object))
+
+
+def _texts(content: pd.DataFrame | np.ndarray, time: str) -> Texts:
+    """Documents, in the order of their times if they have any."""
+    return Texts(content, time=time if isinstance(content, pd.DataFrame) and time in content.columns else None)
 
 
 def _beside(table: Path, item: Any) -> Path | None:

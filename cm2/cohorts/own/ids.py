@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cm2.cohorts.own.incoming import Place, Plain, column_of
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 
 _WHOLE = re.compile(r"-?(?:0|[1-9]\d{0,17})")
 
@@ -119,7 +119,8 @@ def ids_of(value: pd.DataFrame | pd.Series, id: str | None, place: Place) -> lis
     if id is not None and id in value.index.names:
         return keys_of(value.index.get_level_values(id), place)
     if value.index.nlevels > 1:
-        raise InputError(f"{place.name}: the index has {value.index.nlevels} levels; name the one with the ids: id='NAME'")
+        remedy = spelled("name the one with the ids: id='NAME'", "name the one with the ids: --id NAME")
+        raise InputError(f"{place.name}: the index has {value.index.nlevels} levels; {remedy}")
     return keys_of(value.index, place)
 
 
@@ -138,6 +139,11 @@ class Matched:
     unmatched: int
 
 
+def drop_unmatched() -> str:
+    """The argument or option that drops what has no counterpart."""
+    return spelled("unmatched='drop'", "--drop-unmatched")
+
+
 def match(keys: Sequence[str], roster: Roster, place: Place, drop: bool) -> Matched:
     """Finds the stays of rows by their ids.
 
@@ -150,13 +156,14 @@ def match(keys: Sequence[str], roster: Roster, place: Place, drop: bool) -> Matc
         count = len({key for key, at in zip(keys, stay, strict=True) if at < 0})
         more = "" if place.protected or count == 1 else f" ({count} ids have none)"
         where = "its id is not among the labels" if roster.given else "its id is not among the labels', which are the numbers of their rows"
-        place.fault(f"{where}{more}", "correct it, or drop such rows and count them: unmatched='drop'", row)
+        place.fault(f"{where}{more}", f"correct it, or have such rows dropped and counted: {drop_unmatched()}", row)
     return Matched(stay, place, len({key for key, at in zip(keys, stay, strict=True) if at < 0}))
 
 
 def match_rows(n: int, roster: Roster, place: Place) -> Matched:
     """Rows without ids, which are in the order of the labels. Raises InputError if there are not as many."""
     if n != len(roster):
-        ids = "give both ids (id='COLUMN', or an index), or as many rows in the same order"
+        named = spelled("id='COLUMN', or an index", "--id COLUMN")
+        ids = f"give both ids ({named}), or as many rows in the same order"
         raise InputError(f"{place.name}: {n} rows for {len(roster)} labels, and no ids to match them by; {ids}")
     return Matched(np.arange(n), Place(place.name, place.protected, roster.keys if roster.given else None), 0)

@@ -15,7 +15,7 @@ from cm2.cohorts.own.drafts import Draft, Reading
 from cm2.cohorts.own.incoming import Place, Plain, is_missing
 from cm2.cohorts.writing import PreparedModality
 from cm2.environment.extras import require
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 
 FILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 COLOURS = 3
@@ -63,7 +63,7 @@ def read_images(declared: Images, value: Plain | Path, reading: Reading) -> Imag
             continue
         if image.shape[:2] != shape and size is None:
             said = f"the image has {image.shape[0]} x {image.shape[1]} pixels, those before have {shape[0]} x {shape[1]}"
-            place.fault(said, "bring all to one size: Images(..., size=(height, width))", stay)
+            place.fault(said, f"bring all to one size: {spelled('Images(..., size=(height, width))', '--image-size')}", stay)
         data[stay] = _channels(_resized(image, shape), colour)
     return ImageDraft(place, data, np.array([image is not None for image in images]))
 
@@ -115,7 +115,8 @@ def _in_range(array: np.ndarray, declared: Images, stay: int, place: Place) -> n
         raise InputError(f"{place.name}: white = {high} is not above black = {declared.low}; give Images(..., low=, high=)")
     if not (np.isfinite(array).all() and array.min() >= declared.low and array.max() <= high):
         said = f"values outside {declared.low:g} (black) to {high:g} (white)"
-        place.fault(said, "say what is black and white: Images(..., low=, high=), and correct what is not finite", stay)
+        remedy = spelled("say what is black and white: Images(..., low=, high=)", "give whole numbers up to 255, or fractions of 1")
+        place.fault(said, f"{remedy}, and correct what is not finite", stay)
     if (declared.low, high) == (0, 255) and array.dtype.kind in "iu":
         return array.astype(np.uint8)
     return np.rint((array.astype(np.float64) - declared.low) * (255 / (high - declared.low))).astype(np.uint8)

@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from cm2.config.names import did_you_mean
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 
 Plain = pd.DataFrame | pd.Series | np.ndarray | list[Any] | Mapping[Any, Any]
 
@@ -80,6 +80,11 @@ class Place:
         where = [self.name, *([] if row is None else [self.row(row)]), *([] if column is None else [f"column {column}"])]
         shown = "its value" if self.protected else f"{value!r:.60}"
         raise InputError(f"{', '.join(where)}: {said.format(shown)}; {remedy}")
+
+
+def other_split() -> str:
+    """What gives other training stays."""
+    return spelled("a split", "a split", "another random_state")
 
 
 def column_of(frame: pd.DataFrame, name: str, what: str) -> pd.Series:

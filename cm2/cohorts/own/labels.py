@@ -12,7 +12,7 @@ import pandas as pd
 from cm2.cohorts.own.columns import Column, read_column
 from cm2.cohorts.own.incoming import Place, column_of
 from cm2.config.names import choose
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.tasks import TASKS, Binary, Multiclass, Multilabel, Regression, Survival, Task
 
 CLASSES = 20
@@ -81,7 +81,7 @@ def _read(name: str, asked: Any, frame: pd.DataFrame, place: Place) -> Labels:
     if isinstance(asked, str) and asked in TASKS:  # a type from outside the package
         return _as_task(TASKS[asked](name, name), frame, place)
     if isinstance(asked, str):
-        raise InputError(f"tasks: unknown type {asked!r} of {name}; {choose(asked, sorted(TASKS))}")
+        raise InputError(f"{spelled('tasks', '--task')}: unknown type {asked!r} of {name}; {choose(asked, sorted(TASKS))}")
     expected = 'a type, a Task, a list of columns, or {"time": ..., "event": ...}'
     raise InputError(f"tasks: {name} is given as {asked!r:.60}; give {expected}")
 
@@ -179,5 +179,11 @@ def refuse_one_sided(found: Sequence[Labels], stays: pd.DataFrame, splits: Seque
         label = task.read(stays)
         for split in splits:
             if lacking := task.lacks(label[(stays["split"] == split).to_numpy()], training=split == "train"):
-                remedy = "give more rows, other shares (split=), another seed, or leave the task out (tasks=)"
-                raise InputError(f"{task.name}: the labels of the {split} split {lacking.partition(';')[0]}; {remedy}")
+                shares, tasks = spelled("split=", "--split"), spelled("tasks=", "--task")
+                others = f"other shares ({shares}), another seed, or leave the task out ({tasks})"
+                remedy = f"give more rows, {spelled(others, others, 'another validation_fraction, or another random_state')}"
+                name = spelled(task.name, task.name, "y")
+                told = lacking.partition(";")[0]
+                if task.type == "binary" and "all" in told:
+                    told = spelled(told, told, "are all of one class")
+                raise InputError(f"{name}: the labels of the {split} split {told}; {remedy}")

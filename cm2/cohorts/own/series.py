@@ -26,7 +26,7 @@ from cm2.cohorts.own.drafts import Draft, Reading, chosen_columns, fewest, selec
 from cm2.cohorts.own.incoming import Place, Plain, column_of, is_missing, plain
 from cm2.cohorts.writing import PreparedModality
 from cm2.environment.machine import memory
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.kinds.contract import MASK
 
 TIME = "time"
@@ -75,7 +75,7 @@ def read_series(declared: TimeSeries, value: Plain, reading: Reading) -> SeriesD
 
 def _from_frame(declared: TimeSeries, frame: pd.DataFrame, reading: Reading) -> Steps:
     if reading.id is None and isinstance(frame.index, pd.RangeIndex):
-        raise InputError(f"{reading.name}: a long table needs a column of ids; name it with id=")
+        raise InputError(f"{reading.name}: a long table needs a column of ids; name it with {spelled('id=', '--id')}")
     matched = reading.matched(frame, once=False)
     names = chosen_columns(frame, declared.columns, {reading.id, declared.time}, reading.name)
     time, unit = _times(column_of(frame, declared.time, reading.name), matched.stay, declared, reading, matched.place)
@@ -209,7 +209,8 @@ def _laid_out(steps: Steps, declared: TimeSeries, n: int) -> SeriesDraft:
     counts = {"ids without a label": steps.unmatched}
     if declared.every is not None:
         if steps.time is None or not declared.every > 0:
-            raise InputError(f"{steps.place.name}: every = {declared.every} needs times, and a width above 0; give both")
+            given = f"{spelled('every =', '--every')} {declared.every}"
+            raise InputError(f"{steps.place.name}: {given} needs times, and a width above 0; give both")
         number = np.floor(steps.time / declared.every).astype(np.int64)
         outside = (number < 0) | (number >= (declared.steps or number.max() + 1))
         counts["values outside the steps"] = int(sum((~np.isnan(column.values) & outside).sum() for column in steps.columns))
@@ -321,7 +322,8 @@ class SeriesDraft(Draft):
             said = (
                 f"with {length:,} steps the longest series would make all need {needed / 1e9:,.0f} GB, this machine has {room / 1e9:,.0f}"
             )
-            Place(self.place.name, self.place.protected).fault(said, "give TimeSeries(..., every=...) or steps=...", longest)
+            remedy = spelled("give TimeSeries(..., every=...) or steps=...", "give --every or --steps")
+            Place(self.place.name, self.place.protected).fault(said, remedy, longest)
 
 
 def _features(columns: Sequence[Column], values: Sequence[np.ndarray], found: Mapping[str, Any], masks: bool) -> np.ndarray:

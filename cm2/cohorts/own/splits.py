@@ -14,7 +14,7 @@ from cm2.cohorts.missingness import stable_uniform
 from cm2.cohorts.own.ids import Roster, keys_of
 from cm2.cohorts.own.incoming import Place
 from cm2.config.names import choose
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 
 FRACTIONS = (0.7, 0.15, 0.15)
 """Of the subjects, for training, validation and test."""
@@ -39,7 +39,7 @@ def fractions_of(split: Any) -> tuple[float, ...] | None:
     if not isinstance(split, tuple | list) or len(split) not in SHARES or not all(isinstance(s, int | float) for s in split):
         return None
     if min(split) <= 0 or abs(sum(split) - 1) > 1e-6:
-        raise InputError(f"split: {tuple(split)}; give shares above 0 for {', '.join(SPLITS)}, with the sum 1")
+        raise InputError(f"{spelled('split', '--split')}: {tuple(split)}; give shares above 0 for {', '.join(SPLITS)}, with the sum 1")
     return tuple(split)
 
 
@@ -63,7 +63,8 @@ def refuse_empty(split: np.ndarray, needed: Sequence[str] = SPLITS) -> None:
     """Raises InputError if one of the splits that are needed has no row."""
     for name in needed:
         if not (split == name).any():
-            raise InputError(f"split: no row is in {name}; all of {', '.join(needed)} are needed")
+            remedy = spelled(*2 * (f"all of {', '.join(needed)} are needed",), "give more rows, or another validation_fraction")
+            raise InputError(f"{spelled('split', '--split', 'y')}: no row is in {name}; {remedy}")
 
 
 def refuse_leak(split: np.ndarray, groups: Sequence[str], place: Place) -> None:
@@ -74,7 +75,7 @@ def refuse_leak(split: np.ndarray, groups: Sequence[str], place: Place) -> None:
         if split[other] != split[row]:
             called = "" if place.protected else f" {group!r:.40}"
             said = f"its subject{called} is in {split[row]}, and in {split[other]} in {place.row(other)}"
-            place.fault(said, "put all rows of a subject into one split, or give split= as shares", row)
+            place.fault(said, f"put all rows of a subject into one split, or give {spelled('split=', '--split')} as shares", row)
 
 
 def groups_of(values: Sequence[Any], place: Place) -> list[str]:

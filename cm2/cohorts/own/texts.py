@@ -13,7 +13,7 @@ from cm2.cohorts.own.declared import Texts
 from cm2.cohorts.own.drafts import Draft, Reading
 from cm2.cohorts.own.incoming import Place, Plain, column_of, is_missing
 from cm2.cohorts.writing import PreparedModality
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 
 
 class TextDraft(Draft):
@@ -74,7 +74,8 @@ def _from_frame(declared: Texts, frame: pd.DataFrame, reading: Reading, counts: 
 def _only_column(frame: pd.DataFrame, apart: set[str | None], name: str) -> str:
     left = [column for column in frame.columns if column not in apart]
     if len(left) != 1:
-        raise InputError(f"{name}: which of the columns {', '.join(map(str, left))} is the text? Give Texts(..., column=...)")
+        remedy = spelled("Give Texts(..., column=...)", "Keep one of them")
+        raise InputError(f"{name}: which of the columns {', '.join(map(str, left))} is the text? {remedy}")
     return left[0]
 
 

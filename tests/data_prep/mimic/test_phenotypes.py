@@ -11,6 +11,7 @@ import pytest
 from cm2 import Config, RunStore, fit, load_cohort
 from cm2.cohorts.format import read_exact
 from cm2.tables import markdown, publish
+from cm2.tables.spec import roles
 from data_prep import prepare_mimic3, prepare_mimic4
 from data_prep.mimic.phenotypes import definitions, phenotypes, phenotypes_of, task
 
@@ -130,6 +131,8 @@ def test_labels_of_fabricated_admissions(prepared):
     expected = check_labels(raw, release, cohort)
     assert ((expected < 0).any() == (release == "mimic4")) and (expected == 1).any()
     assert cohort.task("phenotyping") == task() and list(cohort.tasks)[-1] == "phenotyping"
+    role = roles()[release]
+    assert set(cohort.tasks) == {*role.tasks.values(), *role.others}, "cohorts.toml, which the command line completes tasks from"
     shown = json.loads((cohort.path / "manifest.json").read_text())["tasks"]["phenotyping"]["counts"]
     exact = read_exact(cohort.path)["tasks"]["phenotyping"]["counts"]
     assert set(shown) == set(task().labels)

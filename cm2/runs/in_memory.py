@@ -1,7 +1,8 @@
-"""Training and prediction without a run store and without test stays: for a program that keeps its models and test data itself."""
+"""Training and prediction in memory, without run store and test stays: for a program that keeps its models and test data itself."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from cm2.cohorts import Cohort, Layout
 from cm2.config import Config
 from cm2.methods import Method
 from cm2.methods.saved import Inputs
+from cm2.progress import quiet_libraries
 from cm2.runs.batches import Batches
 from cm2.runs.start import ONE_AT_A_TIME, start
 
 
 @dataclass(frozen=True)
-class Unstored:
+class TrainedMethod:
     """A trained method with all that it needs to read further rows; it holds no stay.
 
     Args:
@@ -49,7 +51,8 @@ class Unstored:
         from cm2.runs.trainer import predicted
 
         rows = RowBatches(self.layout.values(modalities), self.inputs)
-        with ONE_AT_A_TIME, torch.random.fork_rng():
+        with ONE_AT_A_TIME, torch.random.fork_rng(), warnings.catch_warnings():
+            quiet_libraries()
             return predicted(self.method, self.config, rows)
 
 
@@ -72,7 +75,7 @@ class RowBatches(Batches):
         return self.inputs.batch(some, standardise=False)
 
 
-def train_unstored(config: Config, cohort: Cohort, folder: Path) -> Unstored:
+def train_in_memory(config: Config, cohort: Cohort, folder: Path) -> TrainedMethod:
     """Trains a method as every run does, on the training and validation stays of a cohort alone.
 
     Args:
@@ -85,10 +88,11 @@ def train_unstored(config: Config, cohort: Cohort, folder: Path) -> Unstored:
     """
     from cm2.runs.trainer import train
 
-    with ONE_AT_A_TIME, torch.random.fork_rng():
+    with ONE_AT_A_TIME, torch.random.fork_rng(), warnings.catch_warnings():
+        quiet_libraries()  # hints of Lightning, which a search would repeat for each of its trainings
         cohort, method, stays = start(config, cohort, test=False)
         history = train(method, config, stays["train"], stays["valid"], folder, progress=False)
-    return Unstored(config, method.eval(), _inputs(cohort, method), Layout.of(cohort), history)
+    return TrainedMethod(config, method.eval(), _inputs(cohort, method), Layout.of(cohort), history)
 
 
 def _inputs(cohort: Cohort, method: Method) -> Inputs:
