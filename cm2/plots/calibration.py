@@ -78,5 +78,5 @@ def _curve(ax: Axes, bins: Sequence[Bin], colour: str, marker: str, name: str) -
 def _histogram(ax: Axes, predictions: Mapping[str, np.ndarray], groups: list[str]) -> None:
     edges = np.histogram_bin_edges(np.concatenate(list(predictions.values())), _STEPS)
     for name, values in predictions.items():
-        ax.hist(values, edges, histtype="step", color=COLOURS[groups.index(name)])
+        ax.hist(values, edges.tolist(), histtype="step", color=COLOURS[groups.index(name)])
     ax.spines["left"].set_visible(False)
