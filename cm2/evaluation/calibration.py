@@ -239,6 +239,6 @@ def _curve(name: str, before: Forecast, after: Forecast, of: tuple[Bin, ...], di
     for k, part in enumerate(of):
         numbers = {"predicted": part.predicted, "recalibrated": float(after.predicted[at == k].mean()), **_ends("observed", part.observed)}
         shown = Group(None if k in sizes else part.n, None if k in outcomes else part.positives)
-        smaller = part.n if part.positives is None else min(part.positives, part.n - part.positives)
+        smaller = before.within(at == k).smaller  # of events, without those whose outcome is unknown
         lines.append({"of": name, **_shown(numbers, exact[k], shown, smaller, disclosure)})
     return lines

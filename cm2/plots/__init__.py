@@ -1,6 +1,7 @@
 """Figures in the house style."""
 
 from cm2.plots.basic import curves, panels, scatter
+from cm2.plots.calibration import reliability
 from cm2.plots.comparisons import heat_map, ranks
 from cm2.plots.copulas import conditional_quantiles, copula_densities, density_grid, normal_score_densities, normal_score_grid
 from cm2.plots.errors import error_strips
@@ -29,6 +30,7 @@ __all__ = [
     "overview",
     "panels",
     "ranks",
+    "reliability",
     "scatter",
     "style",
     "use_style",

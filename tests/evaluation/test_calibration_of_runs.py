@@ -149,6 +149,16 @@ def test_of_a_credentialed_cohort_only_what_may_be_shown(kind, runs, cohorts, mo
     assert numbers.isna().all(axis=None)
 
 
+def test_stays_whose_outcome_is_unknown_hide_no_few():
+    """Forty stays had the event, four were seen to the horizon without it, and of the others nobody knows: no number is shown."""
+    label = np.stack([np.repeat([1.0, 2.5, 0.5], [40, 4, 156]), np.repeat([1.0, 0.0, 0.0], [40, 4, 156])], axis=1)
+    prediction = np.repeat([[0.9, 0.8, 0.7]], 200, axis=0)
+    task = TASKS["survival"]
+    found = report(task, label, prediction, {"a": np.ones(200, dtype=bool)}, task.recalibration(label, prediction), GUARDED)
+    assert found.summary["hidden"].all() and found.summary["few"].all() and found.curve["hidden"].all()
+    assert {"predicted", "observed", "observed_low"} <= set(found.curve) and found.curve["observed"].isna().all()
+
+
 def test_no_few_follow_from_groups_and_claims():
     """Any single number that is hidden leaves ten or more stays to be guessed, over groups and over classes."""
     dice = random.Random(0)
