@@ -56,7 +56,7 @@ def _with_names(frame: Any, features: Any) -> Any:
         names = getattr(feature, "names", None)
         if names and name in frame and pd.api.types.is_numeric_dtype(frame[name].dtype):
             codes = frame[name].fillna(-1).astype(int)
-            named = pd.Categorical.from_codes(codes, categories=list(names)) if len(names) > 2 else codes.where(codes >= 0)
+            named = pd.Categorical.from_codes(codes.to_numpy(), categories=list(names)) if len(names) > 2 else codes.where(codes >= 0)
             frame = frame.assign(**{name: named})
     return frame
 
