@@ -56,8 +56,8 @@ def _with_names(frame: Any, features: Any) -> Any:
         names = getattr(feature, "names", None)
         if names and name in frame and pd.api.types.is_numeric_dtype(frame[name].dtype):
             codes = frame[name].fillna(-1).astype(int)
-            named = pd.Categorical.from_codes(codes.to_numpy(), categories=list(names)) if len(names) > 2 else codes.where(codes >= 0)
-            frame = frame.assign(**{name: named})
+            told = [names[code] if code >= 0 else None for code in codes]
+            frame = frame.assign(**{name: pd.Categorical(told, categories=list(names)) if len(names) > 2 else codes.where(codes >= 0)})
     return frame
 
 
