@@ -116,7 +116,7 @@ def as_folders(
         The places, folders in place of archives; they are gone afterwards. Errors name the archive.
 
     Raises:
-        ValueError: an archive that is damaged, or no space.
+        ValueError: an archive that is damaged or has a table at another depth, or no space.
     """
     packed = {name: place for name, place in places.items() if name in wanted and is_archive(place)}
     if not packed:
@@ -139,15 +139,28 @@ def as_folders(
 
 
 def _of_tables(archive: Archive, release: Release, tables: Sequence[str]) -> list[str]:
-    """The members that are files of tables, or tell of the release."""
-    names = {f"{table}{ending}" for table in tables for ending in FORMATS}
-    found = []
-    for name in archive.members:
+    """The members that are files of tables, or tell of the release.
+
+    Raises:
+        ValueError: a table that is only at another depth, as in an archive of several folders.
+    """
+    table_of = {f"{table}{ending}": table for table in tables for ending in FORMATS}
+    found, there, elsewhere = [], set(), dict[str, str]()
+    for name in sorted(archive.members):
         path = PurePosixPath(name)
-        folder = "" if str(path.parent) == "." else str(path.parent)
-        if (folder in release.folders and path.name.lower() in names) or name in (SUMS, MARK, *release.beside):
+        folder, table = "" if str(path.parent) == "." else str(path.parent), table_of.get(path.name.lower())
+        if (folder in release.folders and table) or name in (SUMS, MARK, *release.beside):
             found.append(name)
-    return sorted(found)
+            there.add(table)
+        elif table:
+            elsewhere.setdefault(table, archive.members[name].filename)
+    if lost := next((table for table in elsewhere if table not in there), None):
+        expected = " or ".join(f"{folder}/" if folder else "no folder" for folder in release.folders)
+        raise InputError(
+            f"{archive.path}: the table {lost} of {release.title} is not where the source has it, in {expected} below one at the top, "
+            f"but is {elsewhere[lost][:100]!r}; give the archive as the source serves it, or unpack it (unzip) and give the folder"
+        )
+    return found
 
 
 def listed_sums(path: Path) -> Iterator[tuple[str, str]]:

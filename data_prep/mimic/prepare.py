@@ -211,8 +211,9 @@ def _check_modalities(release: Release, modalities: Sequence[str]) -> None:
 
 
 def _used(modalities: Sequence[str], folders: Mapping[str, Path]) -> list[Path]:
-    """The folders of films and reports that are read."""
-    return [folders[name] for name, modality in (("films", "image"), ("reports", "report")) if modality in modalities]
+    """The folders of films, reports and notes that are read."""
+    needed = (("films", "image"), ("reports", "report"), ("notes", "note"))
+    return [folders[name] for name, modality in needed if modality in modalities and name in folders]
 
 
 def _bytes(path: Path) -> bytes:
