@@ -6,7 +6,10 @@ holds hundreds of gigabytes: they are read where they lie.
 
 from __future__ import annotations
 
+import errno
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +29,9 @@ ZIP = ".zip"
 FOLDERS = ("files", "hosp", "icu", "note")
 """Folders of the releases themselves: one of them at the top is not that of the archive."""
 
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
+"""What `zipfile` and what unpacks for it raise at bytes that are no archive, beside an OSError for a place before the beginning."""
+
 
 class Archive:
     """A zip archive.
@@ -44,7 +50,7 @@ class Archive:
         self.path = path
         try:
             self.zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (*DAMAGED, OSError) as error:
             raise InputError(f"{path} is no whole zip archive ({error}); copy it again") from None
         found = [info for info in self.zip.infolist() if not info.is_dir()]
         tops = {info.filename.partition("/")[0] for info in found if "/" in info.filename}
@@ -68,7 +74,7 @@ class Archive:
             raise OSError(f"{info.file_size:,} bytes, more than any such file")
         try:
             return self.zip.read(info)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        except DAMAGED as error:
             raise OSError(f"damaged in the archive ({error})") from None
 
     def unpack(self, names: Sequence[str], into: Path) -> None:
@@ -91,7 +97,9 @@ class Archive:
                 try:
                     with self.zip.open(self.members[name]) as source, full_disk(into), (into / name).open("wb") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
-                except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+                except (*DAMAGED, OSError) as error:
+                    if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                        raise  # of the folder
                     raise InputError(f"{self.path}: {name} is damaged in the archive ({error}); copy it again") from None
 
 

@@ -137,10 +137,14 @@ def test_an_archive_that_is_not_whole(raw, notes, tmp_path):
     changed = bytearray(whole)
     changed[info.header_offset + len(info.filename) + 30 + info.compress_size // 2] ^= 255
     (tmp_path / "changed.zip").write_bytes(changed)
+    nowhere, end = bytearray(whole), whole.rindex(b"PK\x05\x06")
+    nowhere[end + 16 : end + 20] = (int.from_bytes(whole[end + 16 : end + 20], "little") + 10**6).to_bytes(4, "little")
+    (tmp_path / "nowhere.zip").write_bytes(nowhere)  # whose tables would begin before the file
     (tmp_path / "text.zip").write_text("no archive")
     for name, message in (
         ("cut", r"cut\.zip is no whole zip archive"),
         ("text", r"text\.zip is no whole zip archive"),
+        ("nowhere", r"nowhere\.zip"),
         ("changed", r"changed\.zip: note/radiology\.csv\.gz is damaged in the archive"),
     ):
         with pytest.raises(ValueError, match=message):
