@@ -15,7 +15,11 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.fuzzing import FORMATS, Ground
+from tests.fuzzing import FORMATS as FIRST
+from tests.fuzzing import Ground
+from tests.fuzzing_models import MORE
+
+FORMATS = FIRST | MORE
 
 
 def main() -> None:

@@ -6,7 +6,11 @@ import random
 
 import pytest
 
-from tests.fuzzing import FORMATS, Ground
+from tests.fuzzing import FORMATS as FIRST
+from tests.fuzzing import Ground
+from tests.fuzzing_models import MORE
+
+FORMATS = FIRST | MORE
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,8 @@ class Copula(nn.Module, ABC):
     """Whether ``make(name, 2)`` can be a pair copula of a vine."""
     simulated: ClassVar[bool] = True
     """Whether the simulator can draw cohorts from it; requires that its parameters are numbers."""
-
+    contains: ClassVar[tuple[str, ...]] = ("independence",)
+    """Names of other families whose laws are special or limiting cases of this one's: they are not compared by Vuong's test."""
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Range of raw parameters, by name, within which maximum likelihood searches: beyond it a likelihood may grow without end."""
 

@@ -114,8 +114,8 @@ class Regression(Task):
         return self._lacking(label) if len(known) < 2 or np.ptp(known) == 0 else ""
 
     def _lacking(self, label: NDArray) -> str:
-        known = label[~np.isnan(label)]
-        return f"{f'are all {known[0]:g}' if len(known) else 'are none'}; a method needs different ones there"
+        # not which: it may be a single stay's
+        return f"{'do not differ' if (~np.isnan(label)).any() else 'are none'}; a method needs different ones there"
 
     def losses(self, output: Tensor, label: Tensor) -> Tensor:
         """Half the squared errors ``(B,)`` in standard deviations."""

@@ -14,23 +14,21 @@ import pandas as pd
 from cm2.cohorts.disclosure import FABRICATED, Disclosure
 from cm2.cohorts.missingness import stable_uniform
 from cm2.errors import InputError, spelled
-from cm2.progress import Progress
 from data_prep.channels import feature_names, units
 from data_prep.eicu.events import ENTRY, clean_events
 from data_prep.eicu.sources import EICU, ROWS, channels
 from data_prep.made_up import is_made_up
 from data_prep.mimic.archives import as_folders
 from data_prep.mimic.flow import Flow, draw_flow
-from data_prep.mimic.full import one_error
 from data_prep.mimic.inputs import compare_checksum, whole
-from data_prep.mimic.prepare import connected
 from data_prep.mimic.quirks import Quirks
-from data_prep.mimic.raw import attach, described, find_table, header, reading, source
+from data_prep.mimic.raw import described, find_table, header, reading, source
 from data_prep.mimic.series import STEP_HOURS, bin_events, channel_health, discretise
 from data_prep.mimic.splits import RATIOS
 from data_prep.mimic.stays import ADULT, HOURS, OLDEST
-from data_prep.workplace import workplace
-from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
+from data_prep.mimic.tables import Means, Tables, prepare_from_tables
+from data_prep.once import Asked
+from data_prep.writer import PreparedCohort, PreparedModality
 
 VERSION = "preparation 1"
 PAPER = "Pollard et al., Scientific Data 2018;5:180178"
@@ -81,37 +79,20 @@ def prepare_eicu(
             header(path, EICU, table)
         parameters = {"raw": described(list(tables.values()))}
         fabricated = is_made_up(*(place if place.is_dir() else place.parent for place in (raw, places["raw"])))
-        known = partial(already_prepared, out, "eicu", VERSION, parameters, fabricated=fabricated)
-        if known():
-            return out
-        progress = Progress("preparing eicu", STAGES, even=False)
-        with workplace(out, temporary) as work, progress, one_error(out, progress):
-            if known():  # by the process that this one has waited for
-                return out
-            connection = connected(work, memory_limit, jobs, progress)
-            attach(connection, places["raw"])
-            progress.stage("checking the files")
-            counts: dict[str, Any] = {"source": _checked(connection, tables, allow_incomplete)}
-            cohort = _cohort(connection, tables, parameters, counts, progress, fabricated)
-            connection.close()
-            progress.stage("writing")
-            return write_cohort(out, cohort)
+        asked = Asked(out, "eicu", VERSION, parameters, fabricated=fabricated)
+        check = partial(_checked, tables=tables, allow_incomplete=allow_incomplete)
+        make = partial(_cohort, files=tables, parameters=parameters, fabricated=fabricated)
+        return prepare_from_tables(asked, places["raw"], Means(memory_limit, jobs, temporary), STAGES, check, make)
 
 
-def _cohort(
-    connection: duckdb.DuckDBPyConnection,
-    tables: dict[str, Path],
-    parameters: dict[str, Any],
-    counts: dict[str, Any],
-    progress: Progress,
-    fabricated: bool,
-) -> PreparedCohort:
+def _cohort(tables: Tables, files: dict[str, Path], parameters: dict[str, Any], fabricated: bool) -> PreparedCohort:
+    connection, progress, counts = tables.connection, tables.progress, tables.counts
     progress.stage("stays")
-    stays, flow = _stays(connection, tables["patient"])
+    stays, flow = _stays(connection, files["patient"])
     connection.register("candidate_frame", stays[["stay_id"]])
     connection.execute("CREATE TABLE candidate AS SELECT stay_id FROM candidate_frame")
     progress.stage("reading events")
-    clean_events(connection, tables)
+    clean_events(connection, files)
     progress.stage("binning events")
     leaving = ENTRY + pd.to_timedelta(stays["unitdischargeoffset"], unit="min")
     timed = stays.assign(subject_id=stays["stay_id"], intime=ENTRY, outtime=leaving)

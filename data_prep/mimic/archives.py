@@ -6,7 +6,10 @@ holds hundreds of gigabytes: they are read where they lie.
 
 from __future__ import annotations
 
+import errno
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +29,9 @@ ZIP = ".zip"
 FOLDERS = ("files", "hosp", "icu", "note")
 """Folders of the releases themselves: one of them at the top is not that of the archive."""
 
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
+"""What `zipfile` and what unpacks for it raise at bytes that are no archive, beside an OSError for a place before the beginning."""
+
 
 class Archive:
     """A zip archive.
@@ -44,7 +50,7 @@ class Archive:
         self.path = path
         try:
             self.zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (*DAMAGED, OSError) as error:
             raise InputError(f"{path} is no whole zip archive ({error}); copy it again") from None
         found = [info for info in self.zip.infolist() if not info.is_dir()]
         tops = {info.filename.partition("/")[0] for info in found if "/" in info.filename}
@@ -68,7 +74,7 @@ class Archive:
             raise OSError(f"{info.file_size:,} bytes, more than any such file")
         try:
             return self.zip.read(info)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        except DAMAGED as error:
             raise OSError(f"damaged in the archive ({error})") from None
 
     def unpack(self, names: Sequence[str], into: Path) -> None:
@@ -91,7 +97,9 @@ class Archive:
                 try:
                     with self.zip.open(self.members[name]) as source, full_disk(into), (into / name).open("wb") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
-                except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+                except (*DAMAGED, OSError) as error:
+                    if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                        raise  # of the folder
                     raise InputError(f"{self.path}: {name} is damaged in the archive ({error}); copy it again") from None
 
 
@@ -116,7 +124,7 @@ def as_folders(
         The places, folders in place of archives; they are gone afterwards. Errors name the archive.
 
     Raises:
-        ValueError: an archive that is damaged, or no space.
+        ValueError: an archive that is damaged or has a table at another depth, or no space.
     """
     packed = {name: place for name, place in places.items() if name in wanted and is_archive(place)}
     if not packed:
@@ -139,15 +147,28 @@ def as_folders(
 
 
 def _of_tables(archive: Archive, release: Release, tables: Sequence[str]) -> list[str]:
-    """The members that are files of tables, or tell of the release."""
-    names = {f"{table}{ending}" for table in tables for ending in FORMATS}
-    found = []
-    for name in archive.members:
+    """The members that are files of tables, or tell of the release.
+
+    Raises:
+        ValueError: a table that is only at another depth, as in an archive of several folders.
+    """
+    table_of = {f"{table}{ending}": table for table in tables for ending in FORMATS}
+    found, there, elsewhere = [], set(), dict[str, str]()
+    for name in sorted(archive.members):
         path = PurePosixPath(name)
-        folder = "" if str(path.parent) == "." else str(path.parent)
-        if (folder in release.folders and path.name.lower() in names) or name in (SUMS, MARK, *release.beside):
+        folder, table = "" if str(path.parent) == "." else str(path.parent), table_of.get(path.name.lower())
+        if (folder in release.folders and table) or name in (SUMS, MARK, *release.beside):
             found.append(name)
-    return sorted(found)
+            there.add(table)
+        elif table:
+            elsewhere.setdefault(table, archive.members[name].filename)
+    if lost := next((table for table in elsewhere if table not in there), None):
+        expected = " or ".join(f"{folder}/" if folder else "no folder" for folder in release.folders)
+        raise InputError(
+            f"{archive.path}: the table {lost} of {release.title} is not where the source has it, in {expected} below one at the top, "
+            f"but is {elsewhere[lost][:100]!r}; give the archive as the source serves it, or unpack it (unzip) and give the folder"
+        )
+    return found
 
 
 def listed_sums(path: Path) -> Iterator[tuple[str, str]]:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import duckdb
 import numpy as np
 
 from cm2.config.names import did_you_mean
 from cm2.errors import InputError
-from cm2.progress import Progress
 from data_prep.made_up import is_made_up
 from data_prep.mimic.archives import as_folders
-from data_prep.mimic.full import one_error
 from data_prep.mimic.inputs import check_inputs, find_inputs, tables_of
 from data_prep.mimic.note_tables import NOTES
 from data_prep.mimic.quirks import Quirks
-from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, attach, described, quoted
+from data_prep.mimic.raw import FILMS, MIMIC3, MIMIC4, Release, described
 from data_prep.mimic.splits import split_subjects
 from data_prep.mimic.stages import VERSION, Stages
-from data_prep.workplace import workplace
-from data_prep.writer import already_prepared, write_cohort
+from data_prep.mimic.tables import Means, Tables, prepare_from_tables
+from data_prep.once import Asked
+from data_prep.writer import PreparedCohort
 
 MODALITIES = {"mimic3": ("series", "note"), "mimic4": ("series", "image", "report", "note")}
 STAGES = 6  # plus one for each modality
@@ -166,40 +163,15 @@ def _prepare(
             "raw": described(inputs.paths),
         } | ({"image_size": image_size} if "image" in modalities else {})
         fabricated = is_made_up(raw, places["raw"], *_used(modalities, given), *_used(modalities, places))
-        known = partial(already_prepared, out, release.name, VERSION, parameters, fabricated=fabricated)
-        if known():
-            return out
-        progress = Progress(f"preparing {release.name}", STAGES + len(modalities), even=False)
-        with workplace(out, temporary) as work, progress, one_error(out, progress):
-            if known():  # by the process that this one has waited for
-                return out
-            connection = connected(work, memory_limit, jobs, progress)
-            attach(connection, places["raw"])
-            progress.stage("checking the files")
-            counts = {"source": check_inputs(connection, inputs, allow_incomplete)}
-            stages = Stages(places["raw"], release, chosen, lists, connection, work, progress, jobs, image_size, places, fabricated, counts)
-            cohort = stages.cohort(modalities, parameters)
-            connection.close()
-            progress.stage("writing")
-            return write_cohort(out, cohort)
+        asked = Asked(out, release.name, VERSION, parameters, fabricated=fabricated)
 
+        def made(tables: Tables) -> PreparedCohort:
+            stages = Stages(places["raw"], release, chosen, lists, tables, jobs, image_size, places, fabricated)
+            return stages.cohort(modalities, parameters)
 
-def connected(work: Path, memory_limit: str, jobs: int, progress: Progress) -> duckdb.DuckDBPyConnection:
-    """A connection to a database in the work folder, which spills there.
-
-    Raises:
-        ValueError: a memory limit that DuckDB does not understand.
-    """
-    connection = duckdb.connect(str(work / "events.duckdb"))
-    try:
-        connection.execute(f"SET memory_limit = {quoted(memory_limit)}")
-    except duckdb.Error:
-        raise InputError(f"memory_limit: got {memory_limit!r}; give a number with a unit, for example 3GB") from None
-    connection.execute(f"SET threads = {jobs}; SET preserve_insertion_order = false; SET temp_directory = {quoted(str(work / 'spill'))}")
-    with suppress(duckdb.InvalidInputException):  # raised in a notebook without widgets, where DuckDB has no bar to configure
-        connection.execute("SET enable_progress_bar_print = false")
-        connection.execute(f"SET enable_progress_bar = {progress.shown}")  # without it query_progress() reports nothing
-    return connection
+        check = partial(check_inputs, inputs=inputs, allow_incomplete=allow_incomplete)
+        means = Means(memory_limit, jobs, temporary)
+        return prepare_from_tables(asked, places["raw"], means, STAGES + len(modalities), check, made)
 
 
 def _check_modalities(release: Release, modalities: Sequence[str]) -> None:
@@ -211,8 +183,9 @@ def _check_modalities(release: Release, modalities: Sequence[str]) -> None:
 
 
 def _used(modalities: Sequence[str], folders: Mapping[str, Path]) -> list[Path]:
-    """The folders of films and reports that are read."""
-    return [folders[name] for name, modality in (("films", "image"), ("reports", "report")) if modality in modalities]
+    """The folders of films, reports and notes that are read."""
+    needed = (("films", "image"), ("reports", "report"), ("notes", "note"))
+    return [folders[name] for name, modality in needed if modality in modalities and name in folders]
 
 
 def _bytes(path: Path) -> bytes:

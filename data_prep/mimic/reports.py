@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from pathlib import Path
 
 from cm2.errors import InputError
+from data_prep.mimic.archives import DAMAGED
 
 ARCHIVE = "mimic-cxr-reports.zip"
 LONGEST = 1 << 20
@@ -67,7 +67,7 @@ class Reports:
             raise InputError(f"no reports: {place} has no folder files/; {remedy}")
         try:
             self.archive = zipfile.ZipFile(packed)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (*DAMAGED, OSError) as error:
             raise InputError(f"{packed} is no whole zip archive ({error}); copy it again") from None
         self.prefix = next((name.partition("files/")[0] for name in self.archive.namelist() if "files/p" in name), "")
 
@@ -89,5 +89,7 @@ class Reports:
             return self.archive.read(member).decode("utf-8-sig")
         except KeyError:
             raise FileNotFoundError(path) from None
-        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        except UnicodeDecodeError:
+            raise
+        except DAMAGED as error:
             raise OSError(str(error)) from None

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
@@ -32,6 +31,7 @@ from data_prep.mimic.reports import Reports, report_path, report_sections
 from data_prep.mimic.series import STEP_HOURS, bin_events, channel_health, discretise
 from data_prep.mimic.splits import split_subjects
 from data_prep.mimic.stays import admissions, listed_diagnoses, long_enough, patients_of_one_stay
+from data_prep.mimic.tables import Tables
 from data_prep.writer import PreparedCohort, PreparedModality
 
 VERSION = "preparation 3"
@@ -47,14 +47,11 @@ class Stages:
         release: release of the tables.
         quirks: quirks of the released preparation that are switched on.
         lists: files of test and validation subjects, or None.
-        connection: connection to DuckDB.
-        work: folder for intermediate files.
-        progress: receives the name of each stage.
+        tables: connection, folder for intermediate files, progress, and counts, which the stages fill.
         jobs: number of threads.
         image_size: side of the radiographs in pixels.
         folders: see ``inputs.find_inputs``.
         fabricated: whether the raw files are made up.
-        counts: filled by the stages; ``source`` comes from ``check_inputs``.
         records: filled by the stages with what names single records: films, reports and notes that cannot be read.
     """
 
@@ -62,15 +59,16 @@ class Stages:
     release: Release
     quirks: Quirks
     lists: tuple[Path, Path] | None
-    connection: duckdb.DuckDBPyConnection
-    work: Path
-    progress: Progress
+    tables: Tables
     jobs: int
     image_size: int
     folders: dict[str, Path]
     fabricated: bool = False
-    counts: dict[str, Any] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.connection, self.work = self.tables.connection, self.tables.work
+        self.progress, self.counts = self.tables.progress, self.tables.counts
 
     @property
     def disclosure(self) -> Disclosure:

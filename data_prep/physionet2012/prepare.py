@@ -14,11 +14,11 @@ from cm2.cohorts.missingness import stable_uniform
 from cm2.config.names import choose
 from cm2.errors import InputError, spelled
 from cm2.progress import Progress
+from data_prep.once import Asked, prepare_once
 from data_prep.physionet2012.features import STEP_MINUTES, STEPS, Charted, admission_text, chart, descriptor_vector, standardise
 from data_prep.physionet2012.raw import BASE_URL, HOURS, RawSet, fetch, read_set
 from data_prep.physionet2012.variables import VARIABLES
-from data_prep.workplace import workplace
-from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
+from data_prep.writer import PreparedCohort, PreparedModality
 
 VERSION = "1.0.0"
 SOURCE = (
@@ -103,16 +103,12 @@ def _prepare(
     if descriptors:  # named only then: a cohort without them is what it was
         parameters["descriptors"] = True
     version = f"{VERSION}, preparation 1"
-    asked = (out, "physionet2012", version, parameters)
-    if already_prepared(*asked, credentialed=False):
-        return out
-    with workplace(out):
-        if already_prepared(*asked, credentialed=False):  # by the process that this one has waited for
-            return out
+
+    def made(_: Path) -> PreparedCohort:
         modalities, stays, flow, counts = _charted(sets, names, train_sets, valid_fraction, descriptors, progress)
-        progress.stage("writing")
-        cohort = PreparedCohort("physionet2012", SOURCE, version, parameters, stays, modalities, TASKS, flow, counts, credentialed=False)
-        return write_cohort(out, cohort)
+        return PreparedCohort("physionet2012", SOURCE, version, parameters, stays, modalities, TASKS, flow, counts, credentialed=False)
+
+    return prepare_once(Asked(out, "physionet2012", version, parameters, credentialed=False), made, progress)
 
 
 def _charted(

@@ -17,6 +17,7 @@ from cm2.cohorts.missingness import check, stable_uniform, take_away
 from cm2.errors import InputError
 from cm2.progress import Progress
 from data_prep.channels import continuous_columns, feature_names, units
+from data_prep.once import Asked, prepare_once
 from data_prep.synthetic.image import draw_images
 from data_prep.synthetic.law import MODALITIES, TYPES, Law, copula_parameters, make_law
 from data_prep.synthetic.note import draw_notes
@@ -32,8 +33,7 @@ from data_prep.synthetic.outcomes import (
     probabilities,
 )
 from data_prep.synthetic.series import draw_series
-from data_prep.workplace import workplace
-from data_prep.writer import PreparedCohort, PreparedModality, already_prepared, write_cohort
+from data_prep.writer import PreparedCohort, PreparedModality
 
 VERSION = "1"
 SOURCE = "simulated by data_prep.synthetic; no patient's data"
@@ -89,15 +89,9 @@ def prepare_synthetic(
     own = copula_parameters(family, alpha, rho, nu)
     parameters = {"stays": stays, "seed": seed, "family": family, **own, "link": link, "dim": dim, "types": TYPES}
     parameters |= {"image_size": image_size, "absent": absent, "mechanism": mechanism}
-    if already_prepared(out, "synthetic", VERSION, parameters, credentialed=False):
-        return out
-    with workplace(out), Progress("preparing synthetic", 5, even=False) as progress:
-        if already_prepared(out, "synthetic", VERSION, parameters, credentialed=False):  # by the process that this one has waited for
-            return out
-        progress.stage("law")
-        cohort = _simulate(law, parameters, progress)
-        progress.stage("writing")
-        return write_cohort(out, cohort)
+    progress = Progress("preparing synthetic", 5, even=False)
+    asked = Asked(out, "synthetic", VERSION, parameters, credentialed=False)
+    return prepare_once(asked, lambda _: _simulate(law, parameters, progress), progress, around=(progress,))
 
 
 def _check_sizes(stays: int, image_size: int) -> None:
@@ -108,6 +102,7 @@ def _check_sizes(stays: int, image_size: int) -> None:
 
 
 def _simulate(law: Law, parameters: dict[str, Any], progress: Progress) -> PreparedCohort:
+    progress.stage("law")
     seed, n = parameters["seed"], parameters["stays"]
     streams = [np.random.default_rng((seed, stream)) for stream in range(4)]
     many = law.factors(law.draw(CALIBRATION_DRAWS, 0))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -28,6 +26,7 @@ from cm2.cohorts.disclosure import DIGITS, FABRICATED, few
 from cm2.cohorts.format import PRIVATE
 from cm2.methods import tokenised
 from tests.data_prep.leaks import Secrets, unpacked
+from tests.fresh_process import predicted_elsewhere
 
 COUNTS = {"n", "positives", "stays", "dropped", "present", "unknown", "train", "valid", "test", "total"}
 BYTES = ["--set", "encoder.text.tokenizer=bytes"]
@@ -182,18 +181,6 @@ def test_a_scan_finds_what_it_looks_for(secrets, tmp_path):
         assert secret in secrets.told(f"a {secret}\nb".encode())
 
 
-LOAD = """
-import json, sys
-import torch
-from cm2.methods import Method
-model = Method.from_pretrained(sys.argv[1])
-values = json.load(open(sys.argv[2]))
-torch.manual_seed(0)
-with torch.no_grad():
-    print(json.dumps(model.predict(model.inputs.batch(values)).tolist()))
-"""
-
-
 def test_a_saved_model_predicts_the_same_without_the_cohort(source, work, tmp_path):
     """In a fresh process, from values in their own units."""
     cohort, (run, *_) = load_cohort(work / "cohort"), [run for run in RunStore(work / "store").runs() if run.config.method == source.method]
@@ -211,14 +198,10 @@ def test_a_saved_model_predicts_the_same_without_the_cohort(source, work, tmp_pa
             array[..., columns] = array[..., columns] * scale["std"] + scale["mean"]
         array[~present] = np.nan
         values[m.name] = array.tolist()
-    (tmp_path / "values.json").write_text(json.dumps(values))
     torch.manual_seed(0)
     with torch.no_grad():
         expected = run.load_method(cohort).predict(stays.batch(range(20)))
-    words = [sys.executable, "-c", LOAD, str(work / "model"), "values.json"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=600)
-    assert done.returncode == 0, done.stderr
-    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(predicted_elsewhere(work / "model", values, tmp_path), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_no_path_is_published(work, page):

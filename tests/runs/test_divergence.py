@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from cm2 import Config, RunStore
+from cm2 import Config, RunStore, load_cohort
 from cm2.errors import DivergedError
 from cm2.methods.cm2 import CM2
+from data_prep.writer import write_cohort
+from tests.tasks.cases import TASKS
+from tests.tasks.cohort import prepared
 
 SMOKE = {"train.epochs": 3, "modalities": ["series", "note"]}
 
@@ -47,6 +50,34 @@ def test_the_same_prediction_for_every_stay_is_no_result(small_cohort, tmp_path,
     with pytest.raises(DivergedError, match=r"the predicted probability of every validation stay is 0\.25; lower train\.learning_rate"):
         RunStore(tmp_path).fit(Config.from_profile("smoke", SMOKE), small_cohort, progress=False)
     assert RunStore(tmp_path).runs() == []
+
+
+@pytest.fixture(scope="module")
+def many_tasks(tmp_path_factory):
+    return load_cohort(write_cohort(tmp_path_factory.mktemp("many") / "cohort", prepared()))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_type_of_task_says_what_diverged(kind, many_tasks, tmp_path, monkeypatch):
+    """A loss that explodes; the same prediction for every stay, in the words of the task."""
+    from cm2.runs import trainer
+
+    task, store = TASKS[kind], RunStore(tmp_path)
+    settings = {"task": task.name, "method": "late_fusion", "modalities": ["series", "vector"], "train.epochs": 2}
+    with pytest.raises(
+        DivergedError, match=r"diverged in epoch \d \(late_fusion, seed 0\): the .* is .*; lower train\.learning_rate = 1e\+06"
+    ):
+        store.fit(Config.from_profile("smoke", settings | {"train.learning_rate": 1e6}), many_tasks, progress=False)
+    predictions = trainer.predictions
+
+    def alike(*args, **options):
+        frame = predictions(*args, **options)
+        return frame.assign(**{column: frame[column].iloc[0] for column in task.prediction_columns})
+
+    monkeypatch.setattr(trainer, "predictions", alike)
+    with pytest.raises(DivergedError, match=rf"the predicted {task.quantity} of every validation stay is .*; lower train\.learning_rate"):
+        store.fit(Config.from_profile("smoke", settings), many_tasks, progress=False)
+    assert store.runs() == [] and not list(tmp_path.glob(".*.partial"))
 
 
 def test_texts_that_no_memory_holds_are_refused_before_the_training(small_cohort, tmp_path, monkeypatch):

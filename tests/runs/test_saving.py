@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from cm2.methods import Method, tokenised
 from cm2.methods.saved import FILES, Inputs
 from cm2.runs.description import by_pattern, without_paths
 from data_prep.writer import PreparedCohort, PreparedModality, write_cohort
+from tests.fresh_process import predicted_elsewhere
 from tests.runs.model_hub import hub
 
 N = 240
@@ -87,18 +86,6 @@ def test_no_byte_of_it_is_about_a_stay(saved, closed):
             assert not any(number.tobytes() in content for number in ids.astype(kind)), (path.name, kind)
 
 
-LOAD = """
-import json, sys
-import torch
-from cm2 import CM2
-model = CM2.from_pretrained(sys.argv[1])
-values = json.load(open(sys.argv[2]))
-torch.manual_seed(0)
-with torch.no_grad():
-    print(json.dumps(model.predict(model.inputs.batch(values)).tolist()))
-"""
-
-
 def test_a_fresh_process_without_the_cohort_predicts_the_same(saved, closed, place):
     """From values in their own units."""
     run, out = saved
@@ -109,14 +96,11 @@ def test_a_fresh_process_without_the_cohort_predicts_the_same(saved, closed, pla
     table[~stays.present[:, 1].numpy()] = np.nan
     texts = [closed.texts("note")[row] for row in stays.rows]
     values = {"series": (closed.array("series")[stays.rows] * 2.0 + 5).tolist(), "table": table.tolist(), "note": texts}
-    (place / "values.json").write_text(json.dumps(values))
     method = run.load_method(closed)
     torch.manual_seed(0)  # what is missing is drawn
     with torch.no_grad():
         expected = method.predict(stays.batch(range(len(stays))))
-    done = subprocess.run([sys.executable, "-c", LOAD, out, place / "values.json"], capture_output=True, text=True, cwd=place, timeout=600)
-    assert done.returncode == 0, done.stderr
-    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(predicted_elsewhere(out, values, place, "cm2.CM2"), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_words_of_a_credentialed_cohort_do_not_travel(closed, store, place):

@@ -92,6 +92,7 @@ class Independence(Copula):
     """The independence copula: nothing to learn."""
 
     name = "independence"
+    contains = ()
     like: Tensor
 
     def __init__(self, dim: int) -> None:

@@ -232,6 +232,7 @@ class Student(EllipticalCopula):
     """
 
     name = "student"
+    contains = ("gaussian", "independence")  # as nu grows
     # where ranks coincide the likelihood has no maximum as nu falls to 0; above the upper limit the law is Gaussian to many digits
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {**EllipticalCopula.limits, "log_nu": (0.0, math.log(1e6))}
 

@@ -26,8 +26,10 @@ class Candidate:
         held_out_error: standard error of `held_out`.
         behind: `held_out` of the best candidate minus that of this one.
         behind_error: standard error of `behind`, paired point by point.
-        vuong: statistic of Vuong's test against the best, negative if worse; NaN for the best itself.
-        p_value: two-sided p-value of that test, adjusted for the number of candidates.
+        vuong: statistic of Vuong's test against the best, negative if worse; NaN for the best itself and where `test` is another.
+        p_value: p-value of `test`, adjusted for the number of candidates; NaN without one.
+        test: "vuong"; "likelihood ratio" where one family contains the other; "not distinguishable" where the sample does not tell this
+            candidate and the best apart; empty for the best itself. See `cm2.copulas.inference.comparison`.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Candidate:
     behind_error: float
     vuong: float
     p_value: float
+    test: str = ""
 
     @property
     def label(self) -> str:
@@ -81,6 +84,7 @@ class Selection:
                 "bic": each.fit.bic,
                 "vuong": each.vuong,
                 "p_value": each.p_value,
+                "test": each.test,
                 "at_boundary": each.fit.at_boundary,
                 "converged": each.fit.converged,
             }
@@ -102,7 +106,7 @@ class Selection:
         for each in self.candidates:
             score = each.held_out if self.criterion == "held_out" else getattr(each.fit, self.criterion)
             scores = number(score, ".4f"), number(each.held_out_error, ".4f"), f"{each.fit.log_likelihood:.2f}"
-            tests = number(each.vuong, ".2f"), number(each.p_value, ".2g")
+            tests = _IN_WORDS.get(each.test, number(each.vuong, ".2f")), number(each.p_value, ".2g")
             lines.append(form(each.label, *scores, *tests, _parameters(each.fit)).rstrip())
         return "\n".join([f"{len(self.candidates)} copulas ranked by {shown}, n = {self.n}", *lines])
 
@@ -112,6 +116,10 @@ class Selection:
         names = list(rows[0])
         lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
         return "\n".join([*lines, *("| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows)])
+
+
+_IN_WORDS = {"likelihood ratio": "nested", "not distinguishable": "same"}
+"""What the text shows in the place of Vuong's statistic, by test."""
 
 
 def _parameters(report: Fit) -> str:

@@ -1,4 +1,4 @@
-"""Family selection: candidates ranked by held-out likelihood, AIC or BIC, with Vuong's tests of the differences."""
+"""Family selection: candidates ranked by held-out likelihood, AIC or BIC, with tests of the differences (Vuong 1989)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from scipy.special import chdtri
 from torch import Tensor
 
 from cm2.config.names import choose
 from cm2.copulas.families.mixture import Mixture
 from cm2.copulas.families.rotated import Rotated
+from cm2.copulas.inference.comparison import Comparison, compare, vuong
 from cm2.copulas.inference.estimation import Fit, check_sample
 from cm2.copulas.inference.report import Candidate, Selection
 from cm2.copulas.module import FAMILIES, Copula
@@ -23,6 +23,8 @@ from cm2.metrics import holm
 
 CRITERIA = ("held_out", "aic", "bic")
 CORRECTIONS = ("none", "akaike", "schwarz")
+
+__all__ = ["candidates", "check_choice", "fit_best_pair", "rotate", "rotated", "select", "selectable", "vuong"]
 
 
 def selectable(dim: int = 2) -> dict[str, type[Copula]]:
@@ -45,9 +47,10 @@ def select(
     families; differences are paired, so judge them by `behind_error`. Vuong (1989, eq. 3.6 and 5.6): with :math:`m_i` the difference of
     the two log densities at point i, each fitted to all points, :math:`(\sum_i m_i - K)/(\sqrt n\,\hat\sigma_m)` is standard normal if both
     are equally close to the truth; K corrects for the numbers of parameters, :math:`(p-q)\frac{\log n}2` ("schwarz") or :math:`p - q`
-    ("akaike"). The test is for families of which neither contains the other at the truth; pairs that the sample does not tell
-    apart, such as a t copula and the Gaussian copula that it contains, are found first (see `vuong`), and their statistic is 0. It treats
-    the margins as known. p-values are adjusted by the method of Holm (1979).
+    ("akaike"). His variance test comes first: pairs that the sample does not tell apart get neither a statistic nor a p-value. Of the
+    others, families of which one contains the other, such as a t copula and a Gaussian one, are compared by the likelihood ratio, twice
+    which is a chi-square under the smaller one (Vuong 1989, section 7; the p-value is too large where that lies at the end of a range). See
+    `cm2.copulas.inference.comparison`. The tests treat the margins as known. p-values are adjusted by the method of Holm (1979).
 
     A fit that did not converge or ended at a boundary ranks behind all others: its likelihood says little about fresh points.
 
@@ -76,16 +79,17 @@ def select(
     ]
     order = sorted(range(len(fitted)), key=lambda k: (fitted[k][1].doubtful, score(k)))
     counts = [report.n_parameters for _, report in fitted]
-    tests = [vuong(full[k], full[order[0]], counts[k], counts[order[0]], correction) for k in order[1:]]
-    adjusted = [math.nan, *holm([p for _, p in tests])]
-    statistics = [math.nan, *(statistic for statistic, _ in tests)]
+    modules = [rotated(copula, rotation) for (copula, _), (_, rotation) in zip(fitted, combinations, strict=True)]
+    against = lambda k, best: compare(modules[k], modules[best], (full[k], full[best]), (counts[k], counts[best]), correction)
+    tests = [Comparison("", math.nan, math.nan), *(against(k, order[0]) for k in order[1:])]
+    adjusted = _holm_of_those_made([test.p_value for test in tests])
     error = lambda terms: (terms.std() / math.sqrt(len(u))).item()
     found = []
     for place, k in enumerate(order):
-        (name, rotation), (copula, report) = combinations[k], fitted[k]
+        (name, rotation), (_, report), test = combinations[k], fitted[k], tests[place]
         behind = unseen[order[0]] - unseen[k]
         own = unseen[k].mean().item(), error(unseen[k]), behind.mean().item(), error(behind)
-        found.append(Candidate(_name(name), rotation, rotated(copula, rotation), report, *own, statistics[place], adjusted[place]))
+        found.append(Candidate(_name(name), rotation, modules[k], report, *own, test.statistic, adjusted[place], test.test))
     return Selection(tuple(found), criterion, len(u))
 
 
@@ -143,29 +147,6 @@ def rotated(copula: Copula, rotation: int) -> Copula:
     return Rotated(copula, rotation)
 
 
-def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction: str = "schwarz") -> tuple[float, float]:
-    """Vuong's statistic, positive if the first model is closer to the truth, and its two-sided p-value.
-
-    Args:
-        first, second: log densities of both models at the points, (n,).
-        n_first, n_second: their numbers of parameters.
-        correction: one of `CORRECTIONS`.
-
-    Returns:
-        The statistic and the p-value; (0, 1) if the sample does not tell the models apart, by the test of the variance that comes first
-        (Vuong 1989, section 4): if both were the same law at the truth, n times the variance would be a weighted sum of as many
-        chi-squares as there are parameters, with weights of at most 1 where they are well specified. Below the 95 % quantile of the sum
-        with all weights 1 the statistic would be a correction divided by almost 0.
-    """
-    n, difference = len(first), first - second
-    penalty = {"none": 0.0, "akaike": 1.0, "schwarz": math.log(n) / 2}[correction] * (n_first - n_second)
-    spread = difference.std(correction=0).item()
-    if n * spread**2 < chdtri(max(n_first + n_second, 1), 0.05):
-        return 0.0, 1.0
-    statistic = (difference.sum().item() - penalty) / (math.sqrt(n) * spread)
-    return statistic, math.erfc(abs(statistic) / math.sqrt(2))
-
-
 def check_choice(names: Sequence[str | Copula], criterion: str) -> None:
     """Raises ValueError for a name that is not in `selectable()`, an empty list, or an unknown criterion."""
     known = selectable()
@@ -209,6 +190,13 @@ def _held_out(u: Tensor, combinations: Sequence[tuple[str | Copula, int]], folds
             copula, _ = _fit(u[fold != each], name, rotation, standard_errors=False)
             unseen[k, fold == each] = _log_density(copula, u[fold == each], rotation)
     return unseen
+
+
+def _holm_of_those_made(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjustment, NaN where there was no test."""
+    made = [p for p in p_values if not math.isnan(p)]
+    adjusted = iter(holm(made))
+    return [p if math.isnan(p) else next(adjusted) for p in p_values]
 
 
 def _name(family: str | Copula) -> str:

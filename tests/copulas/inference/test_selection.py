@@ -59,7 +59,8 @@ def test_held_out_likelihood_finds_the_truth_and_reports_it():
         assert each.held_out <= each.fit.log_likelihood / len(u) + 2e-3
         assert each.behind == pytest.approx(report.candidates[0].held_out - each.held_out, abs=1e-12)
     last = report.candidates[-1]
-    assert last.vuong < -3 and last.p_value < 0.01
+    assert (last.label, last.test) == ("independence", "likelihood ratio") and last.p_value < 0.01
+    assert math.isnan(last.vuong) and report.candidates[-2].vuong < -3 and report.candidates[-2].test == "vuong"
     assert math.isnan(report.candidates[0].vuong)
     table = report.table()
     assert list(table["family"]) == [each.label for each in report.candidates]
@@ -116,7 +117,7 @@ def test_vuong_against_its_formula():
         assert statistic == pytest.approx(expected)
         assert p == pytest.approx(2 * stats.norm.sf(abs(expected)))
         assert vuong(b, a, 1, 3, correction)[0] == pytest.approx(-expected)
-    assert vuong(a, a, 3, 1) == (0.0, 1.0)
+    assert all(map(math.isnan, vuong(a, a, 3, 1)))
 
 
 @pytest.mark.parametrize("noise", [1e-2, 1e-3])
@@ -139,17 +140,17 @@ def test_a_law_is_not_worse_than_one_it_contains():
     u = make("gaussian", 4, correlation=0.5 + 0.5 * torch.eye(4))().sample((442,)).double()
     found = {each.name: each for each in select(u, ["gaussian", "student"]).candidates}
     assert found["student"].fit.log_likelihood >= found["gaussian"].fit.log_likelihood - 1e-3
-    behind = next(each for each in found.values() if not math.isnan(each.vuong))
-    assert (behind.vuong, behind.p_value) == (0.0, 1.0)
+    behind = next(each for each in found.values() if each.test)
+    assert behind.test == "not distinguishable" and math.isnan(behind.vuong) and math.isnan(behind.p_value)
 
 
 def test_one_law_twice_is_no_difference():
     """A t copula with very many degrees of freedom is the Gaussian one: nothing but the correction is left of the statistic."""
     u = make("gaussian", 2, rho=0.5)().sample((400,))
     found = {each.label: each for each in select(u, ["gaussian", "student", "frank"], "bic").candidates}
-    assert found["student"].vuong == 0 or found["student"].fit.parameters["nu"] < 1000
+    assert found["student"].test != "vuong" and found["frank"].test in ("vuong", "not distinguishable")
     laws = [make("student", 2, rho=0.5, nu=1e6)(), make("gaussian", 2, rho=0.5)()]
-    assert vuong(*(law.log_prob(u) for law in laws), 2, 1) == (0.0, 1.0)
+    assert all(map(math.isnan, vuong(*(law.log_prob(u) for law in laws), 2, 1)))
 
 
 def test_modules_are_candidates():

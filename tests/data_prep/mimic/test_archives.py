@@ -130,7 +130,7 @@ def test_a_folder_that_has_the_release_in_it(fabricated, tmp_path):
 
 def test_only_tables_are_unpacked_and_none_elsewhere(tmp_path):
     inside = ("hosp/admissions.csv.gz", "FABRICATED.txt", "./hosp/patients.csv")
-    strange = ("../admissions.csv", "/hosp/labevents.csv", "hosp/../../patients.csv", "hosp/deep/labevents.csv", "hosp/admissions.exe")
+    strange = ("../admissions.csv", "/hosp/patients.csv", "hosp/../../patients.csv", "hosp/deep/patients.csv", "hosp/admissions.exe")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in (*inside, *strange):
             archive.writestr(name, name)

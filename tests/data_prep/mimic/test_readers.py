@@ -6,11 +6,9 @@ import shutil
 import zipfile
 
 import duckdb
-import pandas as pd
 import pytest
 
 from cm2 import load_cohort
-from cm2.cohorts.format import SEPARATOR, read_exact
 from data_prep import prepare_mimic3, prepare_mimic4
 from data_prep.made_up import MARK
 
@@ -100,41 +98,3 @@ def test_what_is_not_read_says_how_to_convert(name, how, raw, tmp_path):
     (tmp_path / "mimic.tar").write_bytes(b"something")
     with pytest.raises(ValueError, match=r"mimic\.tar is not read; unpack it \(tar -xf\) and give the folder"):
         prepare_mimic3(tmp_path / "mimic.tar", tmp_path / "out")
-
-
-def hours(stays, row, count):
-    return (stays["intime"][row] + pd.Timedelta(hours=count)).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def test_the_notes_of_mimic4(fabricated, tmp_path):
-    """Radiology of the admission up to 48 hours; discharge summaries of other admissions before entry; never the stay's own."""
-    raw = fabricated("mimic4", STAYS)
-    kept = load_cohort(prepare_mimic4(raw, tmp_path / "plain", modalities=["series"])).stays["stay_id"]
-    stays = pd.read_csv(raw / "icu" / "icustays.csv", parse_dates=["intime"]).set_index("stay_id").loc[kept.iloc[:3]].reset_index()
-    note = lambda kind, row, i, when, text, other=0: {
-        "note_id": f"{stays['subject_id'][row]}-{kind}-{i}",
-        "subject_id": stays["subject_id"][row],
-        "hadm_id": stays["hadm_id"][row] + other,
-        "note_type": kind,
-        "note_seq": i,
-        "charttime": when,
-        "storetime": "",
-        "text": text,
-    }
-    radiology = [note("RR", 0, i, hours(stays, 0, 7 * i), f"FILM {i} ___") for i in range(8)]
-    radiology += [note("RR", 1, 0, "", "no time"), note("RR", 1, 1, hours(stays, 1, 1), " ")]
-    radiology += [note("RR", 2, 0, hours(stays, 2, 1), "of another admission", other=1)]
-    discharge = [note("DS", 0, 0, hours(stays, 0, 40), "DIED"), note("DS", 1, 0, hours(stays, 1, -900), "Earlier\nsummary", other=1)]
-    discharge += [note("DS", 1, 1, hours(stays, 1, 3), "later", other=1)]
-    folder = tmp_path / "mimic-iv-note" / "note"
-    folder.mkdir(parents=True)
-    pd.DataFrame(radiology).to_csv(folder / "radiology.csv.gz", index=False)
-    pd.DataFrame(discharge).to_csv(folder / "discharge.csv.gz", index=False)
-    cohort = load_cohort(prepare_mimic4(raw, tmp_path / "noted", modalities=["series", "note"], notes=folder.parent))
-    texts = dict(zip(cohort.stays["stay_id"], cohort.texts("note"), strict=True))
-    assert texts[stays["stay_id"][0]] == SEPARATOR.join(f"film {i}" for i in range(2, 7))
-    assert texts[stays["stay_id"][1]] == "earlier summary" and texts[stays["stay_id"][2]] is None
-    assert read_exact(cohort.path)["counts"]["notes"]["radiology"] == {"of_the_cohorts_subjects": 11, "no_time_or_text": 2, "eligible": 7}
-    (folder / "discharge.csv.gz").unlink()
-    with pytest.raises(ValueError, match="table discharge of MIMIC-IV-Note is missing"):
-        prepare_mimic4(raw, tmp_path / "none", modalities=["series", "note"], notes=folder.parent)
