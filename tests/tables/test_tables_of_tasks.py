@@ -234,3 +234,17 @@ def test_few_labels_and_alignment_take_every_task(cohort, store, tmp_path):
     assert all(cell.value is not None for cell in result.cells) and result.provenance["masked"] == ["as it is"]
     result = table("alignment-pair", cohort, "smoke", seeds=1, only=["CM2"], tasks=["ward"], **own)
     assert "auroc" not in {cell.metric for cell in result.cells} and "ward: not a binary outcome" in markdown(result)
+
+
+def test_every_kind_of_table_takes_every_task(cohort, store, tmp_path):
+    """Counts, and the tables that no other test of this file computes."""
+    own = {"settings": FAST, "store": store, "progress": False, "seeds": 1, "out": tmp_path}
+    result = table("8", cohort, "smoke", **own)
+    counted = {cell.task for cell in result.cells if cell.metric == "positives"}
+    assert counted == {"death"} and {cell.task for cell in result.cells} == set(cohort.tasks)
+    assert all(cell.value is not None for cell in result.cells) and "hidden" not in (tmp_path / "table-8.md").read_text()
+    result = table("missing-at-test", cohort, "smoke", only=["Late fusion"], **own)
+    shown = {(cell.task, cell.metric) for cell in result.cells}
+    assert {("death", "brier"), ("findings", "brier"), ("relapse", "concordance"), ("stay", "rmse"), ("ward", "macro_auroc")} <= shown
+    result = table("imputation-pair", cohort, "smoke", only=["CM2"], tasks=["ward", "stay", "relapse", "findings"], **own)
+    assert {cell.task for cell in result.cells if cell.metric == "energy" and cell.value is not None} == set(cohort.tasks) - {"death"}

@@ -33,7 +33,8 @@ class Counts(TableKind):
 def _cells(plan: TablePlan, group: dict[str, Any], task: str) -> Iterator[Cell]:
     entry = group["tasks"][plan.role.tasks[task]] if task else {}
     shown = entry["known"] if task else group["stays"]
-    counts = {name: shown[name] for name in SPLITS} | ({"positives": entry["positives"]["total"]} if task else {})
+    binary = bool(task) and plan.cohort.task(plan.role.tasks[task]).type == "binary"  # no other outcome is positive or negative
+    counts = {name: shown[name] for name in SPLITS} | ({"positives": entry["positives"]["total"]} if binary else {})
     counts["total"] = shown["total"]
     row = " | ".join(group["modalities"]) or "all"
     section = "matched" if len(group["modalities"]) > 1 else "complete"

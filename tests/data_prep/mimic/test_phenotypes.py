@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -56,6 +57,30 @@ def test_the_table_has_the_25_of_the_benchmark():
     assert known["kind"].value_counts().to_dict() == {"acute": 15, "chronic": 10} and task().outputs == 25
     entries = [entry for group in known["icd9"] for entry in group]
     assert len(set(entries)) == len(entries) and all(len(entry.rstrip("=")) in (3, 4, 5) for entry in entries)
+
+
+def test_the_selection_is_the_one_that_was_compared_with_the_list_of_ccs():
+    """CCS itself is not here; this is what its 15,072 codes were compared with. A change has to be compared again."""
+    known = definitions()
+    selection = "\n".join(f"{ccs} {' '.join(sorted(entries))}" for ccs, entries in zip(known["ccs"], known["icd9"], strict=True))
+    assert hashlib.sha256(selection.encode()).hexdigest()[:16] == "7ab722e6b18b8768"
+
+
+def test_no_entry_covers_a_code_of_another_category_or_of_its_own():
+    known = definitions()
+    entries = [(entry, at) for at, group in enumerate(known["icd9"]) for entry in group]
+    for entry, at in entries:
+        for other, place in entries:
+            if (entry, at) != (other, place) and not entry.endswith("="):
+                assert not other.rstrip("=").startswith(entry), f"{entry} of {known['ccs'][at]} covers {other} of {known['ccs'][place]}"
+
+
+def test_every_entry_selects_its_category_alone():
+    for at, group in enumerate(definitions()["icd9"]):
+        found = phenotypes_of(pd.Series([entry.rstrip("=") for entry in group]))
+        assert found[:, at].all() and (found.sum(axis=1) == 1).all()
+        begins = [entry for entry in group if not entry.endswith("=")]
+        assert phenotypes_of(pd.Series([f"{entry}9" for entry in begins], dtype=object))[:, at].all()
 
 
 def test_codes_are_in_one_category_or_none():
