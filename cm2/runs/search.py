@@ -174,9 +174,10 @@ def _check_shown(cohort: Cohort, config: Config) -> None:
             )
     stays = cohort.split("valid", config.task, matched=config.matched)
     if cohort.credentialed and stays.task.smallest(stays.label.numpy()) < SMALLEST:
+        sides = "a positive, or a negative," if stays.task.type == "binary" else "some class, label or event of"
         raise InputError(
-            f"{cohort.name}: fewer than {SMALLEST} of the validation stays have a positive, or a negative, {config.task}: a search would"
-            " choose by chance; prepare the cohort with more stays"
+            f"{cohort.name}: fewer than {SMALLEST} of the validation stays have {sides} {config.task}: a search would choose by chance;"
+            " prepare the cohort with more stays"
         )
 
 

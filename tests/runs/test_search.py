@@ -6,12 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from cm2 import Config, Run, RunStore
+from cm2 import Config, Run, RunStore, load_cohort
 from cm2.environment.extras import MissingExtraError
 from cm2.progress.tree import innermost
 from cm2.runs.search import GRID, read_grid, search, write
 from cm2.runs.store import fit_all
+from data_prep.writer import write_cohort
 from tests.tables.conftest import FAST
+from tests.tasks.cases import TASKS
+from tests.tasks.cohort import prepared
 
 optuna = pytest.importorskip("optuna")
 
@@ -146,3 +149,15 @@ def test_what_cannot_be_searched_is_named(tiny, store, grid, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"pip install -e '\.\[search\]'"):
         search(tiny, trials=1, grid=grid, store=store, folder=tmp_path, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("binary", "a positive, or a negative, death"), ("multiclass", "some class, label or event of ward")]
+)
+def test_too_few_of_a_credentialed_cohort_to_choose_by(kind, told, grid, tmp_path):
+    """In the words of the task, before anything is trained, without a count."""
+    cohort = load_cohort(write_cohort(tmp_path / "c", prepared(("binary", "multiclass"), n=80, credentialed=True)))
+    options = {"profile": "smoke", "settings": {"modalities": ["series", "vector"]}, "progress": False}
+    with pytest.raises(ValueError, match=f"fewer than 10 of the validation stays have {told}: a search would choose by chance"):
+        search(cohort, "late_fusion", task=TASKS[kind].name, trials=1, store=RunStore(tmp_path / "runs"), grid=grid, **options)
+    assert RunStore(tmp_path / "runs").runs() == []
