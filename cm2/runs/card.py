@@ -16,7 +16,7 @@ Research on learning from several modalities of which some are missing: comparis
 ## What it must not be used for
 
 * No decision about a patient: it is not a medical device, nobody has validated it prospectively, and its probabilities are not calibrated
-  for any other population.
+  for any other population. `cm2 evaluate RUN --cohort DIR --calibration` shows how far its run's are, on the test stays of a cohort.
 * No attempt to find out who the training stays belong to, or whether somebody was among them.
 * No outcome, modality or unit other than those below: the model cannot tell that it is given something else.
 """
