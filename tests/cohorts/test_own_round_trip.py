@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from cm2.cohorts import Cohort, Images, Table, Texts, TimeSeries, documents, from_frames, load_cohort, to_frames
+from cm2.cohorts.own import build
 from cm2.tables.verification import verify_cohort
 
 N = 40
@@ -296,3 +299,29 @@ def test_ids_are_kept_beside_the_cohort(tmp_path):
     assert kept["id"].tolist() == IDS and kept["stay_id"].tolist() == cohort.stays["stay_id"].tolist()
     numbers = from_frames({"a": np.arange(N)}, pd.Series(np.arange(N) % 2, index=np.arange(N) + 500), out=tmp_path / "n")
     assert numbers.stays["stay_id"].tolist() == list(range(500, 500 + N))
+
+
+def test_two_that_make_the_same_write_it_once(tmp_path, monkeypatch):
+    made, begun, writing = [], threading.Event(), build.write_cohort
+    labs = pd.DataFrame({"x": np.linspace(-1, 1, N)}, index=IDS)
+
+    def make():
+        from_frames({"labs": labs}, LABELS, out=tmp_path / "c", credentialed=False)
+
+    def second():
+        begun.wait(60)
+        make()
+
+    other = threading.Thread(target=second)
+
+    def watched(out, cohort):
+        made.append(1)
+        begun.set()
+        other.join(0.2)  # until the other stands before the lock
+        return writing(out, cohort)
+
+    monkeypatch.setattr(build, "write_cohort", watched)
+    other.start()
+    make()
+    other.join(60)
+    assert made == [1] and len(load_cohort(tmp_path / "c").stays) == N

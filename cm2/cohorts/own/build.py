@@ -24,6 +24,7 @@ from cm2.cohorts.own.labels import Asked, read_outcomes, refuse_one_sided, store
 from cm2.cohorts.own.series import read_series
 from cm2.cohorts.own.splits import drawn_splits, fractions_of, groups_of, named_splits, refuse_empty, refuse_leak
 from cm2.cohorts.own.texts import read_texts
+from cm2.cohorts.workplace import workplace
 from cm2.cohorts.writing import PreparedCohort, PreparedModality, already_prepared, write_cohort
 from cm2.config.names import choose
 from cm2.config.schema import plain_name
@@ -89,8 +90,9 @@ def from_frames(
     data = _Own(modalities, labels, id, credentialed, unmatched == "drop")
     data.divide(split, groups, tasks, seed)
     cohort = data.prepared(called, source, dict(counts or {}))
-    if not already_prepared(out, called, VERSION, cohort.parameters, credentialed):
-        write_cohort(out, cohort)
+    with workplace(out):  # another process may write the same
+        if not already_prepared(out, called, VERSION, cohort.parameters, credentialed):
+            write_cohort(out, cohort)
     return load_cohort(out, verify=False)
 
 
