@@ -4,9 +4,10 @@
 """
 
 from cm2.tasks.binary import Binary
-from cm2.tasks.contract import TASKS, Metric, Single, Task, known_stays, metric_named, task_of
+from cm2.tasks.contract import TASKS, Task, known_stays, metric_named, task_of
 from cm2.tasks.multiclass import Multiclass
 from cm2.tasks.multilabel import Multilabel
+from cm2.tasks.records import Metric, Single
 from cm2.tasks.regression import Regression
 from cm2.tasks.survival import Survival
 

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from cm2 import metrics as of_probabilities
 from cm2.calibration import Forecast, Probability, Recalibration, fitted_line
 from cm2.metrics import aupr, auroc
-from cm2.tasks.contract import Count, Metric, Single, Task
+from cm2.tasks.contract import Task
 from cm2.tasks.measures import of_binary
+from cm2.tasks.records import Count, Metric, Single
 from cm2.tasks.scales import compact_logits, expanded_logits, mean_log_odds, start_log_odds
 
 METRICS = (

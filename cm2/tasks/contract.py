@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -26,66 +25,11 @@ from cm2.config.names import choose
 from cm2.config.schema import check, plain_name
 from cm2.errors import InputError
 from cm2.parts import Registry
-from cm2.uncertainty import FEWEST, Measured, interval_of
+from cm2.tasks.records import Count, Metric, Single
+from cm2.uncertainty import FEWEST, interval_of
 
 TASKS: Registry[type[Task]] = Registry("task", "cm2.tasks", by="type")
 """Types of task by name; a subclass of `Task` that sets ``type`` registers itself, as does an entry point of the group ``cm2.tasks``."""
-
-
-class Count(NamedTuple):
-    """Stays that a metric distinguishes: of a class, of a label, or all."""
-
-    n: int
-    """Stays with a known outcome."""
-    positives: int | None = None
-    """Those of them that are of the class, have the label, or the event; None where nothing is told apart."""
-
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """Stays without and with it; all where nothing is told apart."""
-        return (self.n,) if self.positives is None else (self.n - self.positives, self.positives)
-
-    @property
-    def smaller(self) -> int:
-        """Size of the smaller side."""
-        return min(self.sides)
-
-
-class Single(NamedTuple):
-    """One outcome, as programs for a single outcome take it: a task is one of them or several."""
-
-    target: NDArray
-    """``(n,)``, NaN where unknown: a class, or a number on the scale of the outputs."""
-    classes: int
-    """Number of classes; 0 for a number."""
-    constant: float | None = None
-    """The output where only one of two classes is there, from which nothing can be learnt."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number that says how good predictions are."""
-
-    name: str
-    """In files, for example ``macro_auroc``."""
-    heading: str
-    """In tables, for example ``Macro AUROC``."""
-    measure: Callable[..., Measured]
-    """Of labels and predictions of the same stays, with its dependence on each of them; labels that are unknown are left out."""
-    higher: bool = True
-    """Whether more is better."""
-    share: bool = True
-    """Whether it lies between 0 and 1, so that its interval does; see `cm2.uncertainty.Uncertain.interval`."""
-    of_task: bool = False
-    """Whether ``measure`` takes the task before them."""
-
-    def bound(self, task: Task) -> Metric:
-        """The metric of a task, whose ``measure`` takes labels and predictions alone."""
-        return replace(self, measure=partial(self.measure, task), of_task=False) if self.of_task else self
-
-    def gain(self, value: float) -> float:
-        """The value, or its negative where less is better: what is to be made large."""
-        return value if self.higher else -value
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from cm2.calibration import Forecast, Probability, Recalibration, temperature
 from cm2.calibration.recalibration import REVERSED, TOO_FEW
 from cm2.config.schema import plain_name
-from cm2.tasks.contract import Count, Metric, Single, Task, distinct_names
+from cm2.tasks.contract import Task, distinct_names
 from cm2.tasks.measures import each_class, mean_of
+from cm2.tasks.records import Count, Metric, Single
 from cm2.tasks.scales import at_least_single
 
 FLOOR = 1e-12

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from cm2.calibration import Forecast, Probability, Recalibration, fitted_line
 from cm2.calibration.recalibration import numbers
 from cm2.config.schema import plain_name
-from cm2.tasks.contract import Count, Metric, Single, Task, distinct_names
+from cm2.tasks.contract import Task, distinct_names
 from cm2.tasks.measures import all_labels, each_label, mean_of
+from cm2.tasks.records import Count, Metric, Single
 from cm2.tasks.scales import at_least_single, compact_logits, expanded_logits, mean_log_odds, start_log_odds
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cm2.calibration import Forecast, Mean, Recalibration, fitted_line
 from cm2.errors import InputError
-from cm2.tasks.contract import Count, Metric, Single, Task
+from cm2.tasks.contract import Task
 from cm2.tasks.measures import explained, mean_of
+from cm2.tasks.records import Count, Metric, Single
 from cm2.tasks.scales import at_least_single
 
 DIGITS = 4

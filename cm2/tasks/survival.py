@@ -17,8 +17,9 @@ from torch.nn.functional import logsigmoid
 
 from cm2.calibration import EventBy, Forecast, Line, Probability, Recalibration, fitted_line
 from cm2.errors import InputError
-from cm2.tasks.contract import Count, Metric, Task
+from cm2.tasks.contract import Task
 from cm2.tasks.measures import Measured, concordance, mean_of
+from cm2.tasks.records import Count, Metric
 from cm2.tasks.scales import at_least_single, compact_logits, expanded_logits, start_log_odds
 
 EVENTS = 10
