@@ -90,7 +90,7 @@ def test_rows_of_a_known_release(demo, raw, tmp_path, monkeypatch):
     path = unpack(raw, "CHARTEVENTS")
     (raw / "CHARTEVENTS.csv.gz").unlink()
     path.write_bytes(b"".join(lines(path)[:-50]))  # cut at the end of a line, which nothing in the file itself tells
-    with pytest.raises(ValueError, match=r"CHARTEVENTS\.csv has [\d,]+ rows, and MIMIC-III made up v9 has [\d,]+.*--allow-incomplete"):
+    with pytest.raises(ValueError, match=r"CHARTEVENTS\.csv has [\d,]+ rows, and MIMIC-III made up v9 has [\d,]+.*allow_incomplete="):
         prepare_mimic3(raw, tmp_path / "cut", modalities=["series"])
     said, found = source(prepare_mimic3(raw, tmp_path / "cut", modalities=["series"], allow_incomplete=True))
     assert len(found["incomplete"]) == 1 and str(raw.parent) not in found["incomplete"][0]
