@@ -107,7 +107,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or its key in the store.")],
     cohort: CohortPath,
     split: Split = "test",
     absent: Absent = [],  # noqa: B006
