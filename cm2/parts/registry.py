@@ -107,7 +107,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         """
         if name not in self:
             known = sorted(self)
-            yours = "" if did_you_mean(name, known) else f", or name the file that defines it in {PLUGINS}"
+            yours = "" if did_you_mean(name, known) else f"; for one of your own, install its package or name its file in {PLUGINS}"
             raise InputError(f"{f'{where}: ' if where else ''}unknown {self.what} {name!r}; {choose(name, known)}{yours}")
         return self[name]
 
