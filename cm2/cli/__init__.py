@@ -32,6 +32,7 @@ from cm2.cli.options import (
     TestSets,
     TrainSets,
     below,
+    one_or_more,
     pairs,
 )
 from cm2.cli.own import prepare
@@ -76,9 +77,9 @@ def train(
     profile: Profile = "quick",
     seed: Annotated[int, typer.Option(help="Random seed: initialisation, order of the stays, sampling.")] = 0,
     settings: Settings = [],  # noqa: B006
-    seeds: Annotated[int, typer.Option(help="Number of seeds, counting up from --seed.")] = 1,
+    seeds: Annotated[int, typer.Option(callback=one_or_more, help="Number of seeds, counting up from --seed.")] = 1,
     jobs: Annotated[int, typer.Option(help="Seeds trained in parallel.")] = 1,
-    devices: Annotated[int, typer.Option(help="Accelerators per run.")] = 1,
+    devices: Annotated[int, typer.Option(callback=one_or_more, help="Accelerators per run.")] = 1,
     record: Annotated[str, typer.Option(metavar="NAME", help="Write mean and interval over the seeds to results/NAME.json.")] = "",
     out: Store = None,
     backend: Backend = "local",
@@ -92,6 +93,8 @@ def train(
     from cm2.runs.recording import record_over_seeds
     from cm2.runs.store import RunStore, fit_all
 
+    if record and seeds < 2:
+        raise InputError(f"--record: one seed has no interval; give --seeds 2 or more, got {seeds}")
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
     stays = _cohort_with(task, cohort)
     with on(backend, scheduler, jobs) as at_once:
@@ -107,7 +110,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or its key in the store.")],
     cohort: CohortPath,
     split: Split = "test",
     absent: Absent = [],  # noqa: B006
@@ -163,7 +166,7 @@ def table(
     name: TableName,
     cohort: CohortPaths,
     profile: Profile = "quick",
-    seeds: Annotated[int, typer.Option(help="Number of seeds, counting up from 0.")] = 2,
+    seeds: Annotated[int, typer.Option(callback=one_or_more, help="Number of seeds, counting up from 0.")] = 2,
     jobs: Annotated[int, typer.Option(help="Runs trained in parallel.")] = 1,
     settings: Settings = [],  # noqa: B006
     rows: Annotated[
@@ -243,7 +246,7 @@ def figure(
     number: FigureNumber,
     cohort: Annotated[Path | None, typer.Option(help="Folder of the prepared cohort; optional for Figures 1 and 2.")] = None,
     profile: Profile = "quick",
-    seeds: Annotated[int, typer.Option(help="Number of seeds (Figure 5).")] = 2,
+    seeds: Annotated[int, typer.Option(callback=one_or_more, help="Number of seeds (Figure 5).")] = 2,
     jobs: Annotated[int, typer.Option(help="Runs trained in parallel (Figure 5).")] = 1,
     settings: Settings = [],  # noqa: B006
     store: Store = None,
@@ -266,9 +269,9 @@ def search(
     method: Method = "cm2",
     task: Task = "in_hospital_mortality",
     profile: Profile = "quick",
-    trials: Annotated[int, typer.Option(help="Total number of distinct grid cells to try, earlier calls included.")] = 50,
+    trials: Annotated[int, typer.Option(callback=one_or_more, help="Number of distinct grid cells to try, earlier calls included.")] = 50,
     jobs: Annotated[int, typer.Option(help="Runs trained in parallel.")] = 1,
-    seeds: Annotated[int, typer.Option(help="Seeds to average over in each cell.")] = 1,
+    seeds: Annotated[int, typer.Option(callback=one_or_more, help="Seeds to average over in each cell.")] = 1,
     settings: Settings = [],  # noqa: B006
     grid: Annotated[Path | None, typer.Option(help="TOML file with another grid; default: the paper's, extended to larger λ.")] = None,
     store: Store = None,
@@ -316,7 +319,7 @@ def book(
         typer.Option(help="Execute only this chapter and those it reads results from (repeat for more).", autocompletion=chapters),
     ] = [],  # noqa: B006
     profile: BookProfile = "quick",
-    jobs: Annotated[int, typer.Option(help="Chapters executed in parallel.")] = 2,
+    jobs: Annotated[int, typer.Option(callback=one_or_more, help="Chapters executed in parallel.")] = 2,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first chapter that fails, and render nothing.")] = False,
     limit: Annotated[
         float | None,

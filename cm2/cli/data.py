@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cm2.cli.failures import say
-from cm2.cli.options import Absent, Mechanism, TestSets, TrainSets, pairs, separate
+from cm2.cli.options import Absent, Mechanism, TestSets, TrainSets, one_or_more, pairs, separate
 from cm2.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ QuirkSwitches = Annotated[
 TestList = Annotated[Path | None, typer.Option(help="The benchmark's list of test subjects; default: subjects are split by a hash.")]
 ValidList = Annotated[Path | None, typer.Option(help="The benchmark's list of validation subjects.")]
 MemoryLimit = Annotated[str, typer.Option(help="Memory limit of DuckDB; larger data spill to disk.")]
-Jobs = Annotated[int, typer.Option(help="Number of threads.")]
+Jobs = Annotated[int, typer.Option(callback=one_or_more, help="Number of threads.")]
 Temporary = Annotated[Path | None, typer.Option(help="Folder for data that do not fit into memory; default: beside OUT.")]
 Incomplete = Annotated[
     bool, typer.Option("--allow-incomplete", help="Prepare files that are not as published, too; the manifest says which.")

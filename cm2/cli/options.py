@@ -34,6 +34,13 @@ def _backend(given: str) -> str:
     return given
 
 
+def one_or_more(parameter: typer.CallbackParam, count: int) -> int:
+    """A count that is one or more, as the callback of an option. Raises InputError for another."""
+    if count < 1:
+        raise InputError(f"--{parameter.name}: expected 1 or more, got {count}")
+    return count
+
+
 CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
 CohortPaths = Annotated[
     list[Path], typer.Option("--cohort", help="Folder of a prepared cohort (with --publish, repeat for several side by side).")

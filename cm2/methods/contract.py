@@ -96,10 +96,10 @@ class Method(nn.Module, ABC):
                 of is missing or has another version.
         """
         saved = open_saved(source, revision)
+        saved.check_parts(identities(saved.config, {m.name: m.kind for m in saved.modalities}, saved.task.type))
         method = METHODS.find(saved.config.method, str(source))
         if not issubclass(method, cls):
             raise InputError(f"{source} holds a model of the method {method.name}; load it by cm2.methods.Method.from_pretrained")
-        saved.check_parts(identities(saved.config, {m.name: m.kind for m in saved.modalities}, saved.task.type))
         if (version := saved.description["method_version"]) != method.version:
             raise InputError(f"{source} holds a model of {method.name} version {version}, this is version {method.version}; train it again")
         with without_weights(saved.description["architectures"]):

@@ -22,6 +22,7 @@ from cm2.durable import file_sha256
 from cm2.errors import InputError
 from cm2.escape import one_line
 from cm2.kinds import ArrayKind, kind
+from cm2.parts import check_same
 from cm2.tasks import Task, task_of
 
 if TYPE_CHECKING:
@@ -201,10 +202,7 @@ class SavedModel:
         Raises:
             InputError: one is not installed, or has another version or other code.
         """
-        for name, saved in self.description["parts"].items():
-            if here.get(name) != saved:
-                found = f"here it is {here[name]}" if name in here else "it is not installed here"
-                raise InputError(f"{self.path}: {name} was {saved}, {found}; install the version that the model was trained with")
+        check_same(self.description["parts"], here, self.path)
 
     def load_weights(self, method: nn.Module) -> None:
         """Loads the weights. Raises InputError for a damaged file, and for one that does not fit the method in this version."""

@@ -9,8 +9,8 @@ that defines it known to every process, the command line included: an entry poin
 Every part from outside is a part of the keys of the runs that use it; see `cm2.parts.identity`.
 """
 
-from cm2.parts.identity import identity
+from cm2.parts.identity import check_same, identity
 from cm2.parts.plugins import PLUGINS, installed
 from cm2.parts.registry import REGISTRIES, Carried, Registry, carried, receive
 
-__all__ = ["PLUGINS", "REGISTRIES", "Carried", "Registry", "carried", "identity", "installed", "receive"]
+__all__ = ["PLUGINS", "REGISTRIES", "Carried", "Registry", "carried", "check_same", "identity", "installed", "receive"]

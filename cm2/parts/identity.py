@@ -3,8 +3,8 @@
 A part of this package is known by its name: the version of the method counts (`cm2.methods.Method.version`). A part from outside is known
 by where it is defined and by its ``version``. If it sets none, its source counts in the version's place:
 
-* of a module on the disk, the text of its file when it was defined, and of all modules of the same package, or files of the same folder,
-  that these import;
+* of a module on the disk, the text of its file when it was defined, and of all modules of the same package, or files and packages of the
+  same folder, that these import;
 * of a script or notebook, the compiled code of the part and of whatever it uses of the same notebook: functions, classes, constants,
   tensors, the weights of networks. Comments and line breaks do not count; another version of Python does.
 
@@ -18,10 +18,14 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
+
+from cm2.errors import InputError
+from cm2.parts.plugins import PLUGINS
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), type(...))
 _SILENT = {"__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__", "__static_attributes__", "__annotations__"}
@@ -48,6 +52,24 @@ def identity(part: Any, version: str = "", text: str = "") -> str:
     return f"{path} {f'version {version} ' if version else ''}source {(text or code(part))[:16]}"
 
 
+def check_same(stored: Mapping[str, str], here: Mapping[str, str], where: object) -> None:
+    """Compares the parts that something was trained with and those that this process knows of.
+
+    Args:
+        stored: identities by what names the parts, see `cm2.methods.outside.identities`.
+        here: the same of this process.
+        where: folder of what was trained, the beginning of the error.
+
+    Raises:
+        InputError: a part is not known here, or has another version or other code.
+    """
+    for name, saved in stored.items():
+        if name not in here:
+            raise InputError(f"{where}: {name} was {saved}, which is not here; install its package, or name its file in {PLUGINS}")
+        if here[name] != saved:
+            raise InputError(f"{where}: {name} was {saved}, here it is {here[name]}; use the version that the model was trained with")
+
+
 def source(part: Any) -> str:
     """SHA-256 of the text of the module that defines a part, and of what it imports beside it; empty without a file, or in a script."""
     module = sys.modules.get(part.__module__)
@@ -68,7 +90,8 @@ def _sha256(text: str) -> str:
 
 
 def _closure(name: str, file: Path) -> Iterator[tuple[str, str]]:
-    """Names and texts of a module and of the modules of its package, or files of its folder, that it imports."""
+    """Names and texts of a module and of the modules of its package, or files and packages of its folder, that it imports."""
+    root, folder = name.partition(".")[0], None if "." in name or file.name == "__init__.py" else file.parent
     todo, seen = [(name, file)], set()
     while todo:
         name, file = todo.pop()
@@ -78,7 +101,7 @@ def _closure(name: str, file: Path) -> Iterator[tuple[str, str]]:
         text = file.read_text(encoding="utf-8", errors="surrogateescape")
         yield name, text
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        todo += [(found, path) for found in _imported(text, package) if (path := _neighbour(found, name, file)) is not None]
+        todo += [(found, path) for found in _imported(text, package) if (path := _neighbour(found, root, folder)) is not None]
 
 
 def _imported(text: str, package: str) -> Iterator[str]:
@@ -89,7 +112,8 @@ def _imported(text: str, package: str) -> Iterator[str]:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                yield from accumulate(alias.name.split("."), "{}.{}".format)
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".") if package else []
             above = parents[: len(parents) - node.level + 1] if node.level else []
@@ -98,19 +122,26 @@ def _imported(text: str, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)
 
 
-def _neighbour(name: str, importer: str, file: Path) -> Path | None:
-    """The file of an imported module if it belongs to the same package as the importer, or lies in the same folder."""
-    root = importer.partition(".")[0]
-    same = name.partition(".")[0] == root if "." in importer or file.name == "__init__.py" else "." not in name
-    if not name or not same:
+def _neighbour(name: str, root: str, folder: Path | None) -> Path | None:
+    """The file of an imported module if it belongs to the package ``root``, or lies in the folder of a module that is in no package.
+
+    Where distributions are installed, the packages of a folder are those of others, and its files alone count.
+    """
+    first = name.partition(".")[0]
+    if first != root and (folder is None or not _beside(first, folder)):
         return None
-    if root == name.partition(".")[0] or (file.parent / f"{name}.py").is_file():
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, AttributeError, ValueError):  # a name in a module, not a module
-            return None
-        return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).suffix == ".py" else None
-    return None
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):  # a name in a module, not a module
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).suffix == ".py" else None
+
+
+def _beside(first: str, folder: Path) -> bool:
+    """Whether a folder has a module or package of such a name, which is not this package in its checkout."""
+    if first in ("", "cm2", "data_prep"):
+        return False
+    return (folder / f"{first}.py").is_file() or ((folder / first).is_dir() and not any(folder.glob("*.dist-info")))
 
 
 def _told(thing: Any, module: str, seen: dict[int, Any]) -> Iterator[str]:

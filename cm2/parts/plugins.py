@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 PLUGINS = "CM2_PLUGINS"
-"""Environment variable that names modules with parts, or Python files, separated by commas. Worker processes inherit it."""
+"""Environment variable that names modules with parts, or Python files, separated by commas. Worker processes inherit it. A file may import
+the files beside it."""
 
 
 def installed(group: str) -> Mapping[str, EntryPoint]:
@@ -91,6 +92,8 @@ def _import_file(path: Path) -> None:
         raise InputError(f"{PLUGINS}: there is no file {path}; give modules or Python files, separated by commas")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
+    if (folder := str(path.parent)) not in sys.path:  # files beside it can be imported, as by a script; at the end, they hide nothing
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except Exception as error:

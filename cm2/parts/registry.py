@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cm2.config.names import choose
+from cm2.config.names import choose, did_you_mean
 from cm2.errors import InputError
 from cm2.parts.identity import identity, source
-from cm2.parts.plugins import import_plugins, installed, load
+from cm2.parts.plugins import PLUGINS, import_plugins, installed, load
 
 T = TypeVar("T")
 
@@ -106,7 +106,9 @@ class Registry(MutableMapping[str, T], Generic[T]):
             InputError: an unknown name; the message lists the known ones.
         """
         if name not in self:
-            raise InputError(f"{f'{where}: ' if where else ''}unknown {self.what} {name!r}; {choose(name, sorted(self))}")
+            known = sorted(self)
+            yours = "" if did_you_mean(name, known) else f"; for one of your own, install its package or name its file in {PLUGINS}"
+            raise InputError(f"{f'{where}: ' if where else ''}unknown {self.what} {name!r}; {choose(name, known)}{yours}")
         return self[name]
 
     def identity(self, name: str) -> str:

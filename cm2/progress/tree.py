@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from cm2.errors import InputError
 from cm2.progress.display import Counted, Reporter, State, bar, lines, note, read_notes
 from cm2.progress.quiet import quiet_libraries
 from cm2.progress.words import count, listed, time_left
@@ -122,9 +123,15 @@ class Progress:
 
         Args:
             calls: made with ``joblib.delayed``.
-            jobs: number of calls in parallel, through joblib's backend.
+            jobs: number of calls in parallel, through joblib's backend; -1: one for each core.
+
+        Raises:
+            InputError: ``jobs`` is 0.
         """
         from joblib import Parallel, delayed
+
+        if not jobs:
+            raise InputError("jobs: expected 1 or more, or -1 for one on each core, got 0")
 
         home, results = (os.getpid(), threading.get_ident()), {}
         with tempfile.TemporaryDirectory(prefix="cm2-") if self.shown else nullcontext() as folder:

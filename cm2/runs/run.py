@@ -25,8 +25,9 @@ from cm2.config.schema import Schema, check, plain_name
 from cm2.durable import file_sha256
 from cm2.errors import InputError
 from cm2.escape import one_line
-from cm2.methods import Method, build_method, tokenised
+from cm2.methods import Method, build_method, parts_from_outside, tokenised
 from cm2.networks.encoders import without_weights
+from cm2.parts import check_same
 from cm2.runs.description import describe, tokenizer_file
 from cm2.runs.saving import check_public, push, save, stored_description, stored_tokenizer, temporary
 from cm2.tasks import Binary, Task, task_of
@@ -61,6 +62,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "device?": str,
         "seconds?": float,
         "weights?": str,
+        "parts?": {"*": str},
         f"{PREDICTS}?": {"description": str, "type": str},
     },
 }
@@ -149,8 +151,10 @@ class Run:
         """The trained method, in evaluation mode.
 
         Raises:
-            ValueError: the stored weights do not fit the configuration's method in this version, or the shapes of this cohort.
+            ValueError: the stored weights do not fit the configuration's method in this version, or the shapes of this cohort; or a part
+                from outside the package that the run was trained with is not here, or has another version or other code.
         """
+        check_same(self.environment.get("parts", {}), parts_from_outside(self.config, cohort), self.path)
         # the run's own weights replace those that its networks started from, which need not be on this machine
         known = stored_description(self.path) or {}
         with without_weights(known.get("architectures", {})):

@@ -23,6 +23,7 @@ from filelock import Timeout
 from cm2.cohorts import Cohort
 from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config
+from cm2.config.checks import positive
 from cm2.config.files import read_toml
 from cm2.config.schema import plain_name
 from cm2.durable import Lock, write_json, write_text
@@ -127,9 +128,10 @@ def search(
 
     Raises:
         MissingExtraError: Optuna is not installed.
-        ValueError: another process runs the same search, or an unknown method, task, field or value.
+        ValueError: another process runs the same search, an unknown method, task, field or value, or no cell or seed to try.
     """
     require("optuna")
+    positive(trials=trials, seeds=seeds)
     axes = read_grid(grid, method)
     base = dict(settings or {}) | {"method": method, "task": task}
     cells = math.prod(len(axis.values) for axis in axes)

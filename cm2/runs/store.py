@@ -15,6 +15,7 @@ from safetensors.torch import save_model
 
 from cm2.cohorts import Cohort, Stays, load_cohort
 from cm2.config import Config
+from cm2.config.checks import positive
 from cm2.durable import Lock, file_sha256, move, replaced, set_aside, write_json, write_text
 from cm2.errors import DivergedError, InputError
 from cm2.methods import METHODS, Method, parts_from_outside, starts_from, tokenised
@@ -131,6 +132,7 @@ class RunStore:
         and tested under many settings; ``environment.json`` then names it. Training and validation stays determine the weights; the test
         stays are predicted once, at the end. Loggers and callbacks watch the training, and hear nothing where there is none; see `fit`.
         """
+        positive(devices=devices)
         if loggers or callbacks:  # Lightning takes seconds to import
             from cm2.runs.watching import check
 
@@ -256,7 +258,7 @@ def fit(
             changes what is trained is refused. A stored run is returned without a word to either.
 
     Raises:
-        InputError: something that is no logger or callback, or a callback that changes what is trained.
+        InputError: something that is no logger or callback, a callback that changes what is trained, or no device.
     """
     cohort = cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
     return (store or RunStore()).fit(config, cohort, progress, devices, loggers, callbacks)

@@ -15,11 +15,14 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cm2.cohorts import Stays
 from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config, TrainConfig
 from cm2.durable import replaced
+from cm2.errors import InputError
+from cm2.escape import one_line
 from cm2.methods.contract import FitsStays, Method
 from cm2.progress import Progress
 from cm2.runs import watching
@@ -175,17 +178,20 @@ def predicted(method: Method, config: Config, rows: Batches, progress: bool = Fa
 def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:
     # processes that are started for the training alone: started anew, the whole program would run in each of them
     strategy = "ddp_spawn" if devices > 1 and "LOCAL_RANK" not in os.environ else "auto"
-    return Trainer(
-        accelerator="auto",
-        strategy=strategy,
-        devices=devices,
-        precision=config.precision,  # type: ignore[arg-type]  # Lightning refuses what it does not know
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_checkpointing="max_epochs" in options,
-        log_every_n_steps=1,
-        plugins=[DurableCheckpoints()],
-        **{"logger": False} | options,
-    )
+    try:
+        return Trainer(
+            accelerator="auto",
+            strategy=strategy,
+            devices=devices,
+            precision=config.precision,  # type: ignore[arg-type]  # Lightning refuses what it does not know
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing="max_epochs" in options,
+            log_every_n_steps=1,
+            plugins=[DurableCheckpoints()],
+            **{"logger": False} | options,
+        )
+    except MisconfigurationException as error:  # of a machine with fewer
+        raise InputError(f"devices: {devices} cannot be had on this machine ({one_line(error):.160}); give fewer") from None

@@ -160,6 +160,22 @@ CASES = {
         {"id": "id"},
         r"a, row 1 \(id p00\), column time: the time is missing or not finite",
     ),
+    "a word among numbers of time": (
+        lambda: (
+            {"a": TimeSeries(GOOD.assign(time=["1"] * 7 + ["soon"] + ["2"] * 22).rename_axis("id").reset_index())},
+            LABELS.rename_axis("id").reset_index(),
+        ),
+        {"id": "id"},
+        r"a, row 8 \(id p07\), column time: 'soon' is no time",
+    ),
+    "a number among dates": (
+        lambda: (
+            {"a": TimeSeries(GOOD.assign(time=["2020-01-01"] * 3 + ["20.5"] + ["2020-01-02"] * 26).rename_axis("id").reset_index())},
+            LABELS.rename_axis("id").reset_index(),
+        ),
+        {"id": "id"},
+        r"a, row 4 \(id p03\), column time: '20\.5' is no time",
+    ),
     "a long table without times": (
         lambda: ({"a": pd.concat([GOOD, GOOD])}, LABELS),
         {},

@@ -153,3 +153,27 @@ def test_a_file_or_module_is_a_plug_in(tmp_path, monkeypatch):
         monkeypatch.setenv("CM2_PLUGINS", given)
         with pytest.raises(InputError, match=match):
             ENCODERS.find("flat")
+
+
+def test_a_file_imports_what_lies_beside_it_and_a_change_there_is_another_part(tmp_path, monkeypatch):
+    """A file, a module of a package, and what that imports in turn; no path needs to be set."""
+    text = "import beside_it\nfrom package_beside import layers\nfrom cm2.networks.encoders import register_encoder\n"
+    files = {"mine_with_others.py": f"{text}@register_encoder('flat')\ndef flat(modality):\n    return layers.nn.Flatten()\n"}
+    files |= {
+        "beside_it.py": "WIDTH = 1\n",
+        "package_beside/__init__.py": "",
+        "package_beside/layers.py": "import further_one\nfrom torch import nn\n",
+    }
+    files["further_one.py"] = "RATE = 0\n"
+    (tmp_path / "package_beside").mkdir()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("CM2_PLUGINS", str(tmp_path / "mine_with_others.py"))
+    told = []
+    for changed in ("", "", *files):
+        for name, content in files.items():
+            (tmp_path / name).write_text(content + ("\n# another\n" if name == changed else ""))
+        told.append(ENCODERS.identity("flat"))
+        del ENCODERS["flat"]
+        for name in ("mine_with_others", "beside_it", "package_beside", "package_beside.layers", "further_one"):
+            del sys.modules[name]
+    assert told[0] == told[1] and len(set(told)) == 1 + len(files)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cm2 import CM2, Config, RunStore, cli, fit_all, load_cohort
+from cm2 import CM2, Config, RunStore, cli, evaluate, fit_all, load_cohort
 from cm2.batch import Modality
 from cm2.methods import build_method, parts_from_outside, tokenised
 from cm2.networks.encoders import ENCODERS, register_encoder
@@ -146,6 +146,25 @@ def test_unknown_names_list_what_is_known(plain, tmp_path, overrides, match):
     with on_the_path(install(tmp_path / "made")), pytest.raises(ValueError, match=match):
         RunStore(tmp_path / "runs").fit(config(overrides), plain, progress=False)
     assert RunStore(tmp_path / "runs").runs() == []
+
+
+def test_a_stored_run_is_not_evaluated_with_another_part(plain, tmp_path):
+    """Nor without it; either is said by name, with where the part came from."""
+    store, asked = RunStore(tmp_path / "runs"), config(MINE)
+    with on_the_path(install(tmp_path / "made")):
+        metrics = evaluate(run := store.fit(asked, plain, progress=False), plain)
+    with on_the_path(install(tmp_path / "again")):
+        assert evaluate(run, plain) == metrics
+    changed = install(tmp_path / "changed", blocks=BLOCKS.replace("ReLU", "Tanh"))
+    with (
+        on_the_path(changed),
+        pytest.raises(ValueError, match=r"was made_up\.parts\.Wide source \w+, here it is made_up\.parts\.Wide source"),
+    ):
+        evaluate(run, plain)
+    with pytest.raises(
+        ValueError, match=r"encoder\.series was made_up\.parts\.Wide source \w+, which is not here; install its package, or"
+    ):
+        evaluate(run, plain)
 
 
 def test_objects_are_given_to_the_model_itself(plain):

@@ -271,3 +271,8 @@ def test_warnings_of_other_libraries_that_say_nothing_to_the_user():
         warn(says, "cm2.methods.cm2")
         warn("overflow", "numpy", RuntimeWarning)
         assert len(shown) == 3
+
+
+def test_no_process_at_all_is_refused():
+    with pytest.raises(ValueError, match="jobs: expected 1 or more, or -1 for one on each core, got 0"):
+        Progress("work").parallel([], 0)

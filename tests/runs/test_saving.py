@@ -181,7 +181,11 @@ def test_a_folder_that_is_no_model_or_a_damaged_one_is_refused(saved, place, tmp
     for changed, match in (
         ({"format": 2}, "format 2 is not supported"),
         ({"method_version": "0"}, "holds a model of cm2 version 0, this is version"),
-        ({"parts": {"model.fusion": "lost.Fusion version 1"}}, "model.fusion was lost.Fusion version 1, it is not installed here"),
+        (
+            {"parts": {"model.fusion": "lost.Fusion version 1"}},
+            "model.fusion was lost.Fusion version 1, which is not here; install its package",
+        ),
+        ({"method": "lost", "parts": {"method": "lost.Net version 1"}}, "method was lost.Net version 1, which is not here"),
     ):
         (tmp_path / "copy" / "config.json").write_text(json.dumps(description | changed))
         with pytest.raises(ValueError, match=match):

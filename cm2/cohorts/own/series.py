@@ -89,7 +89,9 @@ def _times(times: pd.Series, stay: np.ndarray, declared: TimeSeries, reading: Re
     if types.is_object_dtype(times.dtype) or types.is_string_dtype(times.dtype):
         parsed = pd.to_datetime(times, errors="coerce", format="ISO8601", utc=True)
         if (wrong := times.notna() & parsed.isna()).any():
-            row = int(np.flatnonzero(wrong)[0])
+            number = pd.to_numeric(times, errors="coerce").notna()
+            odd = wrong & ~number if (wrong & ~number).any() else number  # a number among dates, or what is neither
+            row = int(np.flatnonzero(odd)[0])
             place.fault("{} is no time", "give numbers, or dates like 2021-03-25 13:05", row, declared.time, times.iloc[row])
         times = parsed
     dates = types.is_datetime64_any_dtype(times.dtype)
