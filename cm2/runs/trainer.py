@@ -193,5 +193,6 @@ def _trainer(config: TrainConfig, devices: int, **options: Any) -> Trainer:
             plugins=[DurableCheckpoints()],
             **{"logger": False} | options,
         )
-    except MisconfigurationException as error:  # of a machine with fewer
-        raise InputError(f"devices: {devices} cannot be had on this machine ({one_line(error):.160}); give fewer") from None
+    except MisconfigurationException as error:  # such as more devices than there are
+        wanted = f"{devices} devices and precision {config.precision}"
+        raise InputError(f"Lightning cannot train with {wanted} on this machine ({one_line(error):.160}); change them") from None
