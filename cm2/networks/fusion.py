@@ -26,7 +26,7 @@ def register_fusion(name: str, version: str = "") -> Callable[[T], T]:
     """Decorator that gives a class or function a name in ``model.fusion``.
 
     What it decorates is called with d, the width of an embedding, and M, the number of modalities, and returns any module that maps
-    embeddings ``(B, M, d)`` and the mask ``present`` ``(B, M)``, or None where all are to be read, to vectors ``(B, width)``. A subclass of
+    embeddings ``(B, M, d)`` and the mask ``present`` ``(B, M)`` of those to be read to vectors ``(B, width)``. A subclass of
     `Fusion` that sets ``name`` needs no decorator, and gets the configuration by overriding `Fusion.build`.
 
     Args:
@@ -194,7 +194,7 @@ class PlainFusion(Fusion):
     """Any module that maps embeddings and a mask to vectors, as a fusion.
 
     Args:
-        module: ``(B, M, d), (B, M) or None -> (B, width)``.
+        module: ``(B, M, d), (B, M) -> (B, width)``; where all embeddings are to be read, every element of the mask is True.
         dim: d, width of an embedding.
         modalities: M.
 
@@ -222,7 +222,7 @@ class PlainFusion(Fusion):
 
     def forward(self, z: Tensor, present: Tensor | None = None) -> Tensor:
         """The module's vectors ``(B, width)``."""
-        return self.module(z, present)
+        return self.module(z, z.new_ones(z.shape[:2], dtype=torch.bool) if present is None else present)
 
 
 def as_fusion(module: nn.Module, dim: int, modalities: int) -> Fusion:

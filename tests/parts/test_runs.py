@@ -184,7 +184,7 @@ class Fused(nn.Module):
         self.layer = nn.Linear(8, 8)
 
     def forward(self, z, present):
-        return self.layer(z.mean(1))
+        return self.layer((z * present[..., None]).mean(1))  # a mask is always there
 
 
 SERIES, TABLE = Modality("series", "series", (4, 3)), Modality("table", "vector", (5,))
