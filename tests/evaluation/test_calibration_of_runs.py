@@ -107,7 +107,7 @@ def test_recalibration_is_that_of_the_validation_stays(kind, runs, cohorts):
     exact, found = run.task.recalibration(*run.task.of_frame(frame)), calibration_of(run, cohort)
     assert found.lacking == exact.lacking and found.told.keys() == exact.told.keys()
     assert all(found.told[name] == pytest.approx(numbers, rel=1e-3) for name, numbers in exact.told.items())
-    with pytest.raises(InputError, match="validation stays, which would judge themselves; give --split test"):
+    with pytest.raises(InputError, match="validation stays, which would judge themselves; give split='test'"):
         calibration_of(run, cohort, "valid")
 
 
