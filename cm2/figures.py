@@ -162,7 +162,9 @@ def regenerate(
     if number not in range(1, 6):
         raise InputError(f"the paper has no Figure {number}; choose one of 1, 2, 3, 4, 5")
     if cohort is None and number > 2:
-        raise InputError(f"Figure {number} needs a training run: give {spelled('cohort=', 'the folder of a cohort with --cohort')}")
+        raise InputError(
+            f"Figure {number} needs a training run: give {spelled('a cohort with cohort=', 'the folder of a cohort with --cohort')}"
+        )
     with Progress(f"figure {number}"):
         if cohort is None:
             return save(figure_1() if number == 1 else figure_2(), out, f"figure-{number}")

@@ -66,7 +66,7 @@ def test_figure_5_shows_the_values_of_its_table(tiny, store):
 
 
 def test_a_figure_that_needs_runs_says_so(tmp_path):
-    with pytest.raises(ValueError, match="Figure 5 needs a training run: give the cohort's folder with --cohort"):
+    with pytest.raises(ValueError, match="Figure 5 needs a training run: give a cohort with cohort="):
         regenerate(5, None, "smoke", tmp_path)
     with pytest.raises(ValueError, match="no Figure 6; choose one of 1, 2, 3, 4, 5"):
         regenerate(6, None, "smoke", tmp_path)
