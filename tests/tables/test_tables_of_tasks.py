@@ -208,7 +208,7 @@ def test_a_folder_with_another_task_of_the_name_is_refused(kept, spec, store, tm
     other = load_cohort(write_cohort(tmp_path / "c", learnable(tasks=tasks)))
     check_folder(out, other.checksum)
     with pytest.raises(
-        ValueError, match=r"has tables of another task stay, a regression task with other settings; write elsewhere with --out"
+        ValueError, match=r"has tables of another task stay, a regression task with other settings; write elsewhere with out="
     ):
         table(spec, other, "smoke", seeds=2, settings=FAST, store=store, out=out, progress=False, tasks=["stay"])
 
