@@ -65,7 +65,7 @@ def test_a_worker_that_is_killed_changes_no_result(cluster, complete, tmp_path, 
     ("name", "scheduler", "message"),
     [
         ("ray", "", "unknown backend 'ray'; choose one of local, dask"),
-        ("dask", "", "--backend dask and --scheduler ADDRESS belong together"),
+        ("dask", "", "backend=.dask. and scheduler= belong together"),
         ("local", "tcp://127.0.0.1:1", "belong together"),
     ],
 )
