@@ -43,6 +43,14 @@ def no_idle_processes():
         executor.shutdown(wait=True, kill_workers=True)
 
 
+@pytest.fixture(autouse=True)
+def no_open_figures():
+    """Figures that a test leaves open count in the tests after it, where more than twenty are a warning."""
+    yield
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close("all")
+
+
 class Evil:
     """Unpickled, it makes a file."""
 
