@@ -66,6 +66,21 @@ def spelled(called: str, typed: str, fitted: str | None = None) -> str:
     return {"function": called, "command line": typed, "estimator": called if fitted is None else fitted}[_caller.get()]
 
 
+@contextmanager
+def errors_of(where: str) -> Iterator[None]:
+    """While it lasts, errors begin with the setting, file or row that they come from, unless they name it already.
+
+    Args:
+        where: how they begin; empty: as they are.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not where or where in str(error):
+            raise
+        raise type(error)(f"{where}: {error}") from error.__cause__
+
+
 def of_the_system(error: OSError) -> str | None:
     """An error of the operating system in one line, ``PATH: permission denied; ...``; None for one that no user can mend."""
     what = _SYSTEM.get(error.errno or 0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,8 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from cm2.cohorts import Images, Table, Texts, TimeSeries, from_frames
+from cm2.cohorts import Table, from_frames
+from cm2.cohorts.own.declared import Declared
 from cm2.cohorts.own.incoming import column_of, plain
 from cm2.config import Config
 from cm2.config.schema import plain_name
@@ -176,8 +177,8 @@ class CM2Classifier(ClassifierMixin, _Estimator):
     Args:
         modalities: by name the columns of a modality: a list of columns is a table of numbers, categories, dates and truth values; one
             column is what its cells are, numbers, texts, arrays ``(T, F)``, pairs ``(times, values)`` or images. A slice means columns by
-            position. For options, `cm2.cohorts.Table`, ``TimeSeries``, ``Images`` or ``Texts`` with columns in the place of data. None: all
-            columns are one table, or, if X is a mapping, its entries are the modalities.
+            position. For options, `cm2.cohorts.Table`, ``TimeSeries``, ``Images``, ``Texts`` or ``Arrays`` with columns in the place of
+            data. None: all columns are one table, or, if X is a mapping, its entries are the modalities.
         method: any method's name; most join two or more modalities.
         profile: where the settings come from: ``smoke``, ``quick``, ``open``, ``paper``, or the path of a TOML file.
         settings: that differ from the profile's, by dotted name: ``{"train.epochs": 20}``. ``set_params`` and searches also take
@@ -285,7 +286,7 @@ def _class_names(classes: NDArray) -> tuple[str, ...]:
 
 def _view(X: pd.DataFrame, columns: Any, name: str) -> Any:
     """A modality of some columns."""
-    if is_dataclass(columns) and isinstance(columns, Table | TimeSeries | Images | Texts):
+    if isinstance(columns, Declared):
         return replace(columns, data=_chosen(X, columns.data, name))
     found = _chosen(X, columns, name)
     return Table(found) if isinstance(found, pd.DataFrame) else found
@@ -316,7 +317,7 @@ def _is_mapping(X: Any) -> bool:
 
 def _positional(value: Any) -> Any:
     """A modality whose rows are in order, whatever their index."""
-    if isinstance(value, Table | TimeSeries | Images | Texts):
+    if isinstance(value, Declared):
         return replace(value, data=_positional(value.data))
     return value.reset_index(drop=True) if isinstance(value, pd.DataFrame | pd.Series) else value
 

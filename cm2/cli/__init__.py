@@ -26,6 +26,7 @@ from cm2.cli.options import (
     Settings,
     Split,
     Store,
+    StoreOrOut,
     TableName,
     Task,
     Tasks,
@@ -81,7 +82,7 @@ def train(
     jobs: Annotated[int, typer.Option(help="Seeds trained in parallel.")] = 1,
     devices: Annotated[int, typer.Option(callback=one_or_more, help="Accelerators per run.")] = 1,
     record: Annotated[str, typer.Option(metavar="NAME", help="Write mean and interval over the seeds to results/NAME.json.")] = "",
-    out: Store = None,
+    store: StoreOrOut = None,
     backend: Backend = "local",
     scheduler: Scheduler = "",
 ) -> None:
@@ -98,7 +99,7 @@ def train(
     configs = [_config(profile, settings, method=method, task=task, seed=number) for number in range(seed, seed + seeds)]
     stays = _cohort_with(task, cohort)
     with on(backend, scheduler, jobs) as at_once:
-        runs = fit_all(configs, stays, RunStore(out), at_once, progress=True, devices=devices)
+        runs = fit_all(configs, stays, RunStore(store), at_once, progress=True, devices=devices)
     say_if_fabricated(stays.disclosure)
     for run in runs:
         say(run.path)
@@ -119,6 +120,7 @@ def evaluate(
     calibration: Annotated[
         bool, typer.Option("--calibration", help="In place of metrics: calibration by missing pattern, recalibrated on validation stays.")
     ] = False,
+    store: Store = None,
 ) -> None:
     """Evaluate a finished run, optionally with modalities masked.
 
@@ -127,7 +129,7 @@ def evaluate(
     from cm2.cohorts import load_cohort
     from cm2.runs.store import evaluate as evaluate_run
 
-    found = finished_run(run)
+    found = finished_run(run, store)
     stays = load_cohort(cohort)
     if calibration:
         from cm2.cli.calibration import text

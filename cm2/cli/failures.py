@@ -55,7 +55,7 @@ def in_one_line(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, _CLICK):
         context = getattr(error, "ctx", None)
-        return f"{error.format_message()}; see `{context.command_path if context else 'cm2'} --help`"
+        return f"{error.format_message().rstrip('.')}; see `{context.command_path if context else 'cm2'} --help`"
     if isinstance(error, ImportError):
         return explain(error)
     return (of_the_system(error) if isinstance(error, OSError) else None) or out_of_memory(error)

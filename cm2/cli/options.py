@@ -104,7 +104,10 @@ Settings = Annotated[
         "--set", metavar="NAME=VALUE", help="Override a field of the configuration, for example model.link=scalar (repeat for more)."
     ),
 ]
-Store = Annotated[Path | None, typer.Option(help="Folder of the run store; default .cm2/runs.")]
+_STORE = "Folder of the run store; default .cm2/runs."
+Store = Annotated[Path | None, typer.Option(help=_STORE)]
+StoreOrOut = Annotated[Path | None, typer.Option("--store", "--out", help=_STORE)]
+"""Of a command whose result is the run."""
 Backend = Annotated[
     str,
     typer.Option(help=f"Where runs are trained: {listed(backends(), 'or')}.", callback=_backend, autocompletion=backends),

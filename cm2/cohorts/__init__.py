@@ -7,7 +7,8 @@ index. Arrays, tensors and lists, and frames without ids, are in the order of th
 * `Table`: a frame with one row for each id, an array ``(n,)`` or ``(n, F)``;
 * `TimeSeries`: a frame with rows for each id and a column ``time``, an array ``(n, T, F)``, arrays ``(T_i, F)``, pairs ``(times, values)``;
 * `Images`: arrays ``(n, H, W)`` of uint8, ``(n, H, W, 3)`` or ``(n, 3, H, W)``, images of PIL, paths;
-* `Texts`: strings, lists of strings (several documents), a frame with several texts for each id.
+* `Texts`: strings, lists of strings (several documents), a frame with several texts for each id;
+* `Arrays`: arrays of one shape of a kind of your own, stored as they are.
 
 **What becomes of it.** Numbers and dates (as days since 1970) become features ``name``, standardised with what the training stays measured;
 truth values 0 or 1; categories ``name->level``. Where any value of a modality is missing, every column also has a feature ``mask->name``:

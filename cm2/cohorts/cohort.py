@@ -17,7 +17,7 @@ from cm2.cohorts.format import MANIFEST, PRESENT, SPLITS, STAYS
 from cm2.cohorts.missingness import check, take_away
 from cm2.cohorts.stays import Stays
 from cm2.cohorts.text import tokenise, train_tokenizer
-from cm2.config.names import choose
+from cm2.config.names import choose, did_you_mean
 from cm2.errors import InputError
 from cm2.kinds import kind
 from cm2.tasks import Task, known_stays, task_of
@@ -279,7 +279,7 @@ class Cohort:
     def _entry(self, name: str) -> dict[str, Any]:
         entries = self.manifest["modalities"]
         if name not in entries:
-            raise InputError(f"unknown modality {name!r}; the cohort {self.name} has {', '.join(entries)}")
+            raise InputError(f"unknown modality {name!r}; the cohort {self.name} has {', '.join(entries)}{did_you_mean(name, entries)}")
         return entries[name]
 
     def _modality(self, name: str, entry: dict[str, Any]) -> Modality:

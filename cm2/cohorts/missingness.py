@@ -27,7 +27,7 @@ from scipy.special import expit, ndtri
 from scipy.stats import rankdata
 
 from cm2.config import MECHANISMS
-from cm2.config.names import choose
+from cm2.config.names import choose, did_you_mean
 from cm2.errors import InputError
 
 STRENGTH = 1.5
@@ -102,7 +102,7 @@ def check(names: Sequence[str], absent: Mapping[str, float], mechanism: str) -> 
         raise InputError(f"mechanism: unknown value {mechanism!r}; {choose(mechanism, MECHANISMS)}")
     for name, rate in absent.items():
         if name not in names:
-            raise InputError(f"absent: unknown modality {name!r}; this cohort has {', '.join(names)}")
+            raise InputError(f"absent: unknown modality {name!r}; this cohort has {', '.join(names)}{did_you_mean(name, names)}")
         if not 0 <= rate <= 1:
             raise InputError(f"absent: the rate of {name} is {rate}; give a fraction between 0 and 1")
     if mechanism == "mar" and absent and set(absent) == set(names):

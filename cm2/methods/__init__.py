@@ -13,7 +13,7 @@ from cm2.cohorts import Cohort
 from cm2.cohorts.text import byte_tokenizer
 from cm2.config import Config, TextEncoderConfig
 from cm2.config.names import choose
-from cm2.errors import InputError
+from cm2.errors import InputError, errors_of
 from cm2.kinds import kind
 from cm2.methods import baselines, cm2  # the import registers their classes in METHODS
 from cm2.methods.contract import METHODS, Method
@@ -49,7 +49,10 @@ def starts_from(config: Config, cohort: Cohort) -> dict[str, str]:
     """
     own = config.encoder.own
     kinds = _kinds(config, cohort)
-    digests = {name: own_starts_from(own[name]) if name in own else kind(of).starts_from(config.encoder) for name, of in kinds.items()}
+    digests: dict[str, str] = {}
+    for name, of in kinds.items():
+        with errors_of(f"encoder.{name}" if name in own else ""):
+            digests[name] = own_starts_from(own[name]) if name in own else kind(of).starts_from(config.encoder)
     return {name: digest for name, digest in digests.items() if digest}
 
 

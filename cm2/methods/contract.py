@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
-from cm2.errors import InputError
+from cm2.errors import InputError, spelled
 from cm2.joint import CopulaJoint
 from cm2.methods.outside import identities
 from cm2.methods.saved import Inputs, open_saved
@@ -74,8 +74,10 @@ class Method(nn.Module, ABC):
         if (why := self.unable.get(self.task.type)) is not None:
             raise InputError(f"{config.method} {why}; choose another method for the {self.task.type} task {self.task.name}")
         if len(modalities) < self.fewest:
-            given = [m.name for m in modalities]
-            raise InputError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; add one to the cohort")
+            more = "name more in modalities" if config.modalities else "add one to the cohort"
+            remedy = f"{spelled(more, more, 'give two or more in modalities=')}, or choose a method that reads one, such as logistic"
+            given = ", ".join(modality.name for modality in modalities)
+            raise InputError(f"{config.method} joins modalities: expected {self.fewest} or more, got {given}; {remedy}")
         self.modalities = tuple(modalities)
         self.names = tuple(m.name for m in modalities)
         self.inputs: Inputs | None = None

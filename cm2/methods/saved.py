@@ -19,6 +19,7 @@ from cm2.config.files import read_json
 from cm2.config.names import choose
 from cm2.config.schema import Schema
 from cm2.durable import file_sha256
+from cm2.environment.hub import hub_errors
 from cm2.errors import InputError
 from cm2.escape import one_line
 from cm2.kinds import ArrayKind, kind
@@ -238,11 +239,10 @@ def open_saved(source: str | Path, revision: str | None = None) -> SavedModel:
             raise InputError(f"{path} holds no saved model: it has no {DESCRIPTION}; give a folder written by save_pretrained")
         return SavedModel(path)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         found = SavedModel(Path(snapshot_download(str(source), revision=revision, allow_patterns=list(FILES))))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except hub_errors() as error:
         raise InputError(f"{source} is no folder, and is not found on the model hub ({one_line(error):.120})") from None
     if not (found.path / DESCRIPTION).is_file():
         raise InputError(f"{source} on the hub holds no model of cm2: it has no {DESCRIPTION}")

@@ -8,6 +8,7 @@ from typing import Any
 from cm2.cohorts.disclosure import FABRICATED, SMALLEST
 from cm2.escape import markdown
 from cm2.methods.saved import LOADER
+from cm2.tasks import task_of
 
 _USE = """## Intended use
 
@@ -15,8 +16,8 @@ Research on learning from several modalities of which some are missing: comparis
 
 ## What it must not be used for
 
-* No decision about a patient: it is not a medical device, nobody has validated it prospectively, and its probabilities are not calibrated
-  for any other population. `cm2 evaluate RUN --cohort DIR --calibration` shows how far its run's are, on the test stays of a cohort.
+* No decision about a patient: it is not a medical device, nobody has validated it prospectively, and its predictions are calibrated for no
+  other population. `cm2 evaluate RUN --cohort DIR --calibration` shows how far its run's are, on the test stays of a cohort.
 * No attempt to find out who the training stays belong to, or whether somebody was among them.
 * No outcome, modality or unit other than those below: the model cannot tell that it is given something else.
 """
@@ -39,7 +40,7 @@ from cm2.methods import Method
 
 model = {loader}("FOLDER or ID")
 batch = model.inputs.batch({{{values}}})  # in the units below; a modality that is left out is missing
-probability = model.predict(batch)
+prediction = model.predict(batch)  # {quantity} of each stay
 ```
 """
 
@@ -64,7 +65,7 @@ def card(description: Mapping[str, Any], metrics: Mapping[str, Any], environment
         _quality(description, metrics),
         _USE,
         _CREDENTIALED if cohort["credentialed"] else _OPEN,
-        _LOAD.format(loader=LOADER.removeprefix("cm2.methods."), values=values),
+        _LOAD.format(loader=LOADER.removeprefix("cm2.methods."), values=values, quantity=task_of(task["name"], task).quantity),
         _built(description),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"

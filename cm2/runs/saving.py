@@ -10,6 +10,7 @@ from typing import Any
 
 from cm2.config.files import read_json, read_text
 from cm2.durable import file_sha256, whole_or_nothing, write_json, write_text
+from cm2.environment.hub import hub_errors, unreached
 from cm2.errors import InputError
 from cm2.escape import one_line
 from cm2.methods.saved import CARD, DESCRIPTION, TOKENIZER, WEIGHTS
@@ -66,17 +67,19 @@ def push(path: Path, name: str, description: Mapping[str, Any], private: bool, t
         The address of the model.
 
     Raises:
-        InputError: a model of a credentialed cohort that is to be public, or a hub that refuses.
+        InputError: a model of a credentialed cohort that is to be public, or a hub that refuses or cannot be reached.
     """
     check_public(description, private)
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     hub = HfApi(token=token)
     try:
         address = hub.create_repo(name, repo_type="model", private=private, exist_ok=True)
         hub.upload_folder(repo_id=name, folder_path=path, repo_type="model", commit_message="A model of cm2")
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except hub_errors() as error:
+        if unreached(error):
+            remedy = "the saved folder can be sent from elsewhere: hf upload NAME FOLDER"
+            raise InputError(f"{name}: the model hub cannot be reached ({one_line(error):.120}); try again, or {remedy}") from None
         raise InputError(f"{name}: the model hub refuses ({one_line(error):.160}); see whether you are logged in (hf auth login)") from None
     return str(address)
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from filelock import Timeout
 
-from cm2.cohorts import Cohort
+from cm2.cohorts import SPLITS, Cohort
 from cm2.cohorts.disclosure import SMALLEST
 from cm2.config import Config
 from cm2.config.checks import positive
@@ -34,6 +34,7 @@ from cm2.methods import build_method, tokenised
 from cm2.progress import Progress
 from cm2.results import home
 from cm2.runs.provenance import provenance
+from cm2.runs.start import check_outcomes
 from cm2.runs.store import RunStore, fit_all
 from cm2.tasks import Task
 
@@ -168,13 +169,9 @@ def search(
 
 def _check_shown(cohort: Cohort, config: Config) -> None:
     """Raises ValueError where nothing can be learnt, or where the validation metric that compares cells may not be shown."""
-    for split in ("train", "valid", "test"):
-        stays = cohort.split(split, config.task, matched=config.matched)
-        if why := stays.task.lacks(stays.label.numpy(), training=split == "train"):
-            raise InputError(
-                f"{cohort.name}: the known outcomes {config.task} of the {split} stays {why}: prepare the cohort with more stays"
-            )
-    stays = cohort.split("valid", config.task, matched=config.matched)
+    found = {split: cohort.split(split, config.task, matched=config.matched) for split in SPLITS}
+    check_outcomes(config, cohort, found)
+    stays = found["valid"]
     if cohort.credentialed and stays.task.smallest(stays.label.numpy()) < SMALLEST:
         sides = "a positive, or a negative," if stays.task.type == "binary" else "some class, label or event of"
         raise InputError(

@@ -30,7 +30,7 @@ def start(config: Config, cohort: Cohort, test: bool = True) -> tuple[Cohort, Me
     cohort = tokenised(cohort, config)
     method = build_method(config, cohort)
     stays = _stays(config, cohort, test)
-    _check_outcomes(config, cohort, stays)
+    check_outcomes(config, cohort, stays)
     check_memory(method, config, cohort)
     return cohort, method, stays
 
@@ -44,11 +44,25 @@ def _stays(config: Config, cohort: Cohort, test: bool) -> dict[str, Stays]:
     return found | {"test": split("test", absent=config.absent_test)} if test else found
 
 
-def _check_outcomes(config: Config, cohort: Cohort, stays: Mapping[str, Stays]) -> None:
-    """Raises ValueError for a split whose known outcomes are all the same, before anything is trained. It tells no count."""
+def check_outcomes(config: Config, cohort: Cohort, stays: Mapping[str, Stays]) -> None:
+    """Checks that a method can be trained and tested, before anything is trained. The error tells no count, and what may be the cause.
+
+    Args:
+        config: of the run.
+        cohort: where the stays come from.
+        stays: that the configuration leaves of each split.
+
+    Raises:
+        InputError: a split whose known outcomes are all the same.
+    """
     for name, split in stays.items():
         if why := split.task.lacks(split.label.numpy(), training=name == "train"):
-            raise InputError(
-                f"{cohort.name}: the known outcomes {config.task} of the {name} stays {why}:"
-                " prepare the cohort with more stays, or choose another task"
-            )
+            which, remedies = f"{name} stays", ["prepare the cohort with more stays"]
+            if config.matched:
+                which += f" with all of {', '.join(modality.name for modality in split.modalities)}"
+                remedies.append("let stays that lack a modality take part (matched = false)")
+            if config.labels < 1 and name != "test":
+                which += f", {config.labels:g} of them labelled,"
+                remedies.append("give a larger share of labels")
+            told = f"{cohort.name}: the known outcomes {config.task} of the {which} {why}"
+            raise InputError(f"{told}: {', '.join(remedies)}, or choose another task")

@@ -331,5 +331,5 @@ def predict(
             raise InputError(f"{cohort.name}: the known outcomes {task.name} of the {split} stays {why}: choose another split")
         frame = predictions(run.load_method(cohort), run.config, stays, progress=True)
         if not task.plausible(task.of_frame(frame)[1]).all():
-            raise InputError(f"{run.path}: its weights give no probabilities; {REMEDY}")
+            raise InputError(f"{run.path}: its predictions are no {run.task.range}; {REMEDY}")
         return stays, frame

@@ -6,17 +6,16 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-
-from cm2.cohorts import Cohort
+from cm2.cohorts import SPLITS, Cohort
 from cm2.config import Config
 from cm2.config.names import choose
 from cm2.errors import InputError
 from cm2.methods import METHODS, build_method, tokenised
 from cm2.runs.run import Run
+from cm2.runs.start import check_outcomes
 from cm2.runs.store import RunStore
 from cm2.tables.entries import Entry, entries_of, masks_nothing
 from cm2.tables.predictions import Predicted, column_of, predicted
@@ -249,12 +248,8 @@ def _tasks(role: Role, cohort: Cohort, tasks: Sequence[str]) -> dict[str, str]:
 def _check_labels(entries: Sequence[Entry], cohort: Cohort) -> None:
     """Checks that enough outcomes are left where a share of them is known."""
     for config in {c.digest(): c for entry in entries for c in entry.configs if c.labels < 1}.values():
-        seen = cohort.with_modalities(config.modalities)
-        for split in ("train", "valid"):
-            stays = seen.split(split, config.task, matched=config.matched).with_labels(config.labels, config.seed)
-            if why := stays.task.lacks(stays.label.numpy(), training=split == "train"):
-                told = f"the known outcomes {config.task} of the {split} stays with {config.labels:g} of the labels {why}"
-                raise InputError(f"{cohort.name}, seed {config.seed}: {told}; give a larger share")
+        split = partial(cohort.with_modalities(config.modalities).split, task=config.task, matched=config.matched)
+        check_outcomes(config, cohort, {name: split(name).with_labels(config.labels, config.seed) for name in ("train", "valid")})
 
 
 def _check_metrics(spec: TableSpec, tasks: Collection[Task]) -> None:
@@ -266,17 +261,7 @@ def _check_metrics(spec: TableSpec, tasks: Collection[Task]) -> None:
 
 def _check_splits(entries: Sequence[Entry], cohort: Cohort) -> None:
     """Checks that every split has both outcomes, or what else the task needs, once for each setting."""
-    settings = {(c.task, c.modalities, c.matched) for entry in entries for c in entry.configs[:1]}
-    for task, modalities, matched in sorted(settings):
-        seen = cohort.with_modalities(modalities)
-        for split in ("train", "valid", "test"):
-            label = seen.split(split, task, matched=matched).label.numpy()
-            which = f"stays with all of {', '.join(modalities)}" if matched else "stays"
-            if not cohort.task(task).identity and len(np.unique(label)) < 2:
-                raise InputError(
-                    f"all {len(label)} {split} {which} of {cohort.name} have the same {task}; prepare the cohort with more stays"
-                )
-            if why := cohort.task(task).lacks(label, training=split == "train"):
-                raise InputError(
-                    f"{cohort.name}: the known outcomes {task} of the {split} {which} {why}: prepare the cohort with more stays"
-                )
+    settings = {(c.task, c.modalities, c.matched): replace(c, labels=1.0) for entry in entries for c in entry.configs[:1]}
+    for config in settings.values():
+        split = partial(cohort.with_modalities(config.modalities).split, task=config.task, matched=config.matched)
+        check_outcomes(config, cohort, {name: split(name) for name in SPLITS})

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from cm2.cohorts import Cohort, Images, Table, Texts, TimeSeries, documents, from_frames, load_cohort, to_frames
+from cm2.cohorts import Arrays, Cohort, Images, Layout, Table, Texts, TimeSeries, documents, from_frames, load_cohort, to_frames
 from cm2.cohorts.own import build
+from cm2.kinds import KINDS
+from cm2.kinds.contract import ArrayKind
 from cm2.tables.verification import verify_cohort
 
 N = 40
@@ -46,6 +48,72 @@ def irregular() -> list[tuple[np.ndarray, np.ndarray] | None]:
         values[1:, 1][RNG.random(i % 6) < 0.4] = np.nan
         found.append(None if i % 7 == 3 else (np.sort(RNG.uniform(0, 48, 1 + i % 6)), values))
     return found
+
+
+@pytest.fixture
+def voltage():
+    """A kind from outside."""
+
+    class Voltage(ArrayKind):
+        name = "voltage"
+        dtype = np.int16
+
+        def example(self, n, rng):
+            return rng.integers(-9, 9, size=(n, 4, 2), dtype=np.int16)
+
+        def scaled(self, data):
+            return data.float() / 1000
+
+        def columns(self, value):
+            return value.mean(1)
+
+        def build_encoder(self, modality, config):
+            raise AssertionError("no test trains it")
+
+        def feature_ndim(self, config):
+            return 2
+
+    yield Voltage.name
+    del KINDS[Voltage.name]
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_arrays_of_a_kind_from_outside(tmp_path, voltage, by_id):
+    arrays = [None if i % 5 == 2 else RNG.integers(-3000, 3000, size=(4, 2)) for i in range(N)]
+    given = {key: array for key, array in zip(IDS, arrays, strict=True) if array is not None} if by_id else arrays
+    cohort = built(tmp_path, Arrays(given, kind=voltage))
+    for value, here, row in zip(*batch_of(cohort), strict=True):
+        assert here == (arrays[row] is not None) and (here or not value.any())
+        if here:
+            np.testing.assert_allclose(value, arrays[row] / 1000, rtol=1e-6)
+    back = to_frames(cohort)["mine"]
+    assert back.keys() == {key for key, array in zip(IDS, arrays, strict=True) if array is not None}
+    assert all((back[key] == array).all() for key, array in zip(IDS, arrays, strict=True) if array is not None)
+    assert verify_cohort(cohort.path).problems == []
+    again = Layout.of(cohort).values({"mine": given, "other": pd.DataFrame({"x": np.zeros(N)}, index=IDS)}, ids=IDS)["mine"]
+    assert np.isnan(again).all(axis=(1, 2)).tolist() == [array is None for array in arrays]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "message"),
+    [
+        (np.zeros((N, 4, 2)), "voltages", "mine: unknown kind of modality 'voltages'; .*did you mean 'voltage'"),
+        (np.zeros((N, 4, 2)), "text", "mine: a text is not stored as an array"),
+        (
+            [np.zeros((4 + (i > 6), 2)) for i in range(N)],
+            "voltage",
+            r"mine, row 8 \(id p07\): the array has the shape \(5, 2\)",
+        ),
+        ([np.full((4, 2), "x") for _ in range(N)], "voltage", r"mine, row 1 \(id p00\): expected an array of numbers"),
+        (np.full((N, 4, 2), 0.5), "voltage", "mine: .* has a value that is not stored: whole numbers"),
+        (np.full((N, 4, 2), np.nan), "voltage", "mine: no training stay has it"),
+        ([None] * N, "voltage", "mine: there is no array; leave the modality out"),
+    ],
+)
+def test_arrays_that_are_refused(tmp_path, voltage, data, kind, message):
+    with pytest.raises(ValueError, match=message):
+        built(tmp_path, Arrays(data, kind=kind))
+    assert not (tmp_path / "c").exists()
 
 
 def test_ragged_series(tmp_path):

@@ -262,6 +262,15 @@ def test_a_model_goes_to_the_hub_and_comes_back(saved, closed, model_hub):
         run.push_to_hub("me/ward", token="hf_made_up")
 
 
+def test_a_hub_that_nobody_reaches_is_no_fault_of_ours(saved, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(ValueError, match=r"me/ward: the model hub cannot be reached .*; try again, or .*hf upload"):
+        saved[0].push_to_hub("me/ward", token="hf_made_up")
+    with pytest.raises(ValueError, match="me/ward is no folder, and is not found on the model hub"):
+        CM2.from_pretrained("me/ward")
+
+
 def test_the_command_line_exports(saved, tmp_path, monkeypatch, capsys):
     run, out = saved
     monkeypatch.setattr("sys.argv", ["cm2", "export", str(run.path), "--out", str(tmp_path / "model")])

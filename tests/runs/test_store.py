@@ -133,10 +133,22 @@ def test_a_split_with_one_outcome_is_found_before_training(small_cohort, tmp_pat
     monkeypatch.setattr("cm2.runs.start._stays", without_positives)
     monkeypatch.setattr("cm2.runs.trainer.train", lambda *_, **__: pytest.fail("trained"))
     config = Config.from_profile("smoke", TESTED)
-    told = rf"synthetic: the known outcomes {config.task} of the {split} stays are all 0; a method needs both there"
+    told = rf"synthetic: the known outcomes {config.task} of the {split} stays .*are all 0; a method needs both there"
     with pytest.raises(ValueError, match=told):
         fit(config, small_cohort, RunStore(tmp_path), progress=False)
     assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")], "nothing is left"
+
+
+@pytest.mark.parametrize("matched", [True, False])
+def test_an_error_about_outcomes_says_what_may_be_the_cause(small_cohort, matched):
+    config = Config.from_profile("smoke", {**TESTED, "matched": matched, "labels": 0.5})
+    stays = {name: small_cohort.split(name, config.task) for name in ("valid", "test")}
+    for name, split in stays.items():
+        split.label.clamp_(max=0)
+        with pytest.raises(ValueError) as told:
+            start.check_outcomes(config, small_cohort, {name: split})
+        assert ("(matched = false)" in str(told.value)) == ("with all of" in str(told.value)) == matched
+        assert ("a larger share of labels" in str(told.value)) == (name == "valid")
 
 
 @pytest.mark.parametrize("how", ["written", "replaced"])

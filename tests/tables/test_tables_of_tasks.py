@@ -183,7 +183,7 @@ def test_tasks_and_metrics_that_were_asked_for(cohort, store, tmp_path):
         (
             ('setting = "partial"', "set = { labels = 0.02 }"),
             ["stay"],
-            "outcomes stay of the valid stays with 0.02 of the labels do not differ",
+            "outcomes stay of the valid stays, 0.02 of them labelled, do not differ",
         ),
     ],
 )

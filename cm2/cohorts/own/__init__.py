@@ -3,12 +3,13 @@
 from cm2.cohorts.own.apply import Layout
 from cm2.cohorts.own.back import documents, to_frames
 from cm2.cohorts.own.build import from_frames
-from cm2.cohorts.own.declared import Images, Table, Texts, TimeSeries
+from cm2.cohorts.own.declared import Arrays, Images, Table, Texts, TimeSeries
 from cm2.cohorts.own.files import from_files
 from cm2.cohorts.own.meds import from_meds
 from cm2.cohorts.own.samples import from_samples
 
 __all__ = [
+    "Arrays",
     "Images",
     "Layout",
     "Table",

@@ -14,11 +14,12 @@ import pandas as pd
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.own.build import draft_of
 from cm2.cohorts.own.columns import RARE, Column
-from cm2.cohorts.own.declared import Declared, Images, Table, Texts, TimeSeries
+from cm2.cohorts.own.declared import Arrays, Declared, Images, Table, Texts, TimeSeries
 from cm2.cohorts.own.drafts import Draft
 from cm2.cohorts.own.ids import Roster, keys_of
 from cm2.cohorts.own.incoming import Place, column_of, frame_of, is_missing, plain
 from cm2.cohorts.own.series import TIME
+from cm2.config.names import did_you_mean
 from cm2.errors import InputError
 from cm2.kinds.contract import MASK
 
@@ -75,7 +76,9 @@ class Layout:
                 cannot be read, or a row without any modality.
         """
         if unknown := sorted(map(str, modalities.keys() - self.entries.keys())):
-            raise InputError(f"unknown modality {unknown[0]!r}; the cohort has {', '.join(self.entries)}")
+            raise InputError(
+                f"unknown modality {unknown[0]!r}; the cohort has {', '.join(self.entries)}{did_you_mean(unknown[0], self.entries)}"
+            )
         declared = {name: self._declared(name, value) for name, value in modalities.items()}
         place = Place("rows", self.protected)
         keys = keys_of(ids, place) if ids is not None else [str(row) for row in range(_rows(declared))]
@@ -91,8 +94,9 @@ class Layout:
     def _declared(self, name: str, value: Any) -> Declared:
         """Read as what the cohort's modality is, with columns in the coding of the cohort."""
         entry = self.entries[name]
-        made = _DECLARED[entry["kind"]]
-        declared = value if isinstance(value, Table | TimeSeries | Images | Texts) else made(value)
+        made = _DECLARED.get(entry["kind"], Arrays)
+        own = {"kind": entry["kind"]} if made is Arrays else {}
+        declared = value if isinstance(value, Declared) else made(value, **own)
         if not isinstance(declared, made):
             raise InputError(f"{name}: the cohort's is a {entry['kind']}; declare it as before")
         if isinstance(declared, Images):

@@ -27,7 +27,8 @@ def to_frames(cohort: Cohort) -> dict[str, Any]:
     Returns:
         ``labels``, a frame with ``split`` and the columns of the tasks, NaN where unknown. Of a table a frame, NaN where a value or the
         whole row is missing. Of a series a long frame with ``id``, ``time`` (or ``step``) and the columns, a row for each step in which
-        anything was measured. Of texts a series of strings, documents separated by form feeds. Of images a mapping of arrays by id.
+        anything was measured. Of texts a series of strings, documents separated by form feeds. Of images and other arrays a mapping by
+        id.
 
     Raises:
         InputError: a cohort of another origin.
@@ -42,7 +43,7 @@ def to_frames(cohort: Cohort) -> dict[str, Any]:
             found[name] = _table(cohort, name, entry, index, present)
         elif entry["kind"] == "series":
             found[name] = _series(cohort, name, entry, index, present)
-        elif entry["kind"] == "image":
+        elif entry["kind"] != "text":  # images, and arrays of a kind from outside
             array = cohort.array(name)
             found[name] = {index[row]: np.asarray(array[row]) for row in np.flatnonzero(present)}
         else:

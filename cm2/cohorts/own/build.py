@@ -14,7 +14,8 @@ import pandas as pd
 from cm2.cohorts.cohort import Cohort
 from cm2.cohorts.format import SPLITS
 from cm2.cohorts.opening import load_cohort
-from cm2.cohorts.own.declared import Images, Table, TimeSeries, Unmatched
+from cm2.cohorts.own.arrays import read_arrays
+from cm2.cohorts.own.declared import Arrays, Images, Table, Texts, TimeSeries, Unmatched
 from cm2.cohorts.own.drafts import Draft, Reading, read_table
 from cm2.cohorts.own.ids import Roster, drop_unmatched, has_ids, ids_of
 from cm2.cohorts.own.images import read_images
@@ -200,7 +201,12 @@ def draft_of(name: str, value: Any, roster: Roster, id: str | None, drop: bool) 
     content: Plain = plain(data, name)
     if isinstance(declared, Table):
         return read_table(declared, content, reading)
-    return read_series(declared, content, reading) if isinstance(declared, TimeSeries) else read_texts(declared, content, reading)
+    if isinstance(declared, TimeSeries):
+        return read_series(declared, content, reading)
+    if isinstance(declared, Texts):
+        return read_texts(declared, content, reading)
+    assert isinstance(declared, Arrays)
+    return read_arrays(declared, content, reading)
 
 
 def _path_or_plain(data: Any, name: str) -> Plain | Path:

@@ -8,7 +8,18 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class Declared:
+    """A modality and how it is read.
+
+    Args:
+        data: the modality of all stays; see the subclasses.
+    """
+
+    data: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Declared):
     """Columns of numbers, categories, dates and truth values, one row for each id: a modality of kind ``vector``.
 
     Args:
@@ -20,7 +31,6 @@ class Table:
             them, and none in open data. Categories that a column of dtype ``category`` declares are never merged.
     """
 
-    data: Any
     columns: Sequence[str] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     standardise: bool = True
@@ -28,7 +38,7 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class TimeSeries:
+class TimeSeries(Declared):
     """Steps of features, as many as a stay has: a modality of kind ``series``. `cm2.cohorts.from_frames` describes what is stored.
 
     Args:
@@ -45,7 +55,6 @@ class TimeSeries:
         rare: as for `Table`.
     """
 
-    data: Any
     time: str = "time"
     times: Any = None
     start: Any = None
@@ -58,7 +67,7 @@ class TimeSeries:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class Images(Declared):
     """Grey or colour images: a modality of kind ``image``.
 
     Args:
@@ -70,7 +79,6 @@ class Images:
         colour: three channels or one; None: three if any image has colours.
     """
 
-    data: Any
     size: int | tuple[int, int] | None = None
     low: float = 0
     high: float | None = None
@@ -78,7 +86,7 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
-class Texts:
+class Texts(Declared):
     """Texts of one or several documents: a modality of kind ``text``.
 
     Args:
@@ -89,11 +97,22 @@ class Texts:
         documents: largest number of documents of a stay, of which the last are kept; what is cut is counted. None: all.
     """
 
-    data: Any
     column: str | None = None
     time: str | None = None
     documents: int | None = None
 
 
-Declared = Table | TimeSeries | Images | Texts
+@dataclass(frozen=True, eq=False)
+class Arrays(Declared):
+    """Arrays of one shape that are stored as they are: a modality of a kind of your own, see `cm2.kinds`.
+
+    Args:
+        data: an array ``(n, ...)``; a list of n arrays of one shape, with None for a stay without one; or a mapping of them by id. An array
+            of nothing but NaN is missing.
+        kind: name of a registered kind whose values are arrays.
+    """
+
+    kind: str = field(kw_only=True)
+
+
 Unmatched = Literal["error", "drop"]

@@ -14,7 +14,7 @@ from cm2.cohorts.own.declared import Declared, Images, Table, Texts, TimeSeries
 from cm2.cohorts.own.incoming import is_missing, plain
 from cm2.errors import InputError
 
-SAY = "say what it is with Table(...), TimeSeries(...), Images(...) or Texts(...)"
+SAY = "say what it is with Table(...), TimeSeries(...), Images(...), Texts(...), or Arrays(..., kind=) for a kind of your own"
 
 
 def declared_as(name: str, value: Any, id: str | None) -> Declared:
@@ -23,7 +23,7 @@ def declared_as(name: str, value: Any, id: str | None) -> Declared:
     Raises:
         InputError: an object that may be several kinds, or none.
     """
-    if isinstance(value, Table | TimeSeries | Images | Texts):
+    if isinstance(value, Declared):
         return value
     if isinstance(value, Path):
         return Images(value)

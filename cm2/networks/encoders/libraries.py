@@ -15,7 +15,8 @@ from cm2.batch import Modality
 from cm2.config.names import choose
 from cm2.durable import file_sha256
 from cm2.environment.extras import require
-from cm2.errors import InputError
+from cm2.environment.hub import hub_errors
+from cm2.errors import InputError, errors_of
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
 from cm2.networks.encoders.freezing import freeze
@@ -63,7 +64,8 @@ class LibraryEncoder(Encoder):
         self.network = self._build(model, modality)
         if weights and only_architectures() is None:
             try:
-                self._load(model, weights)
+                with errors_of(f"encoder.{modality.name}"):
+                    self._load(model, weights)
             except MissingWeightsError:
                 if not allow_random_start:
                     raise
@@ -239,7 +241,7 @@ def _from_hub(load: Any, model: str) -> Any:
     try:
         if not constants.HF_HUB_OFFLINE and reachable(constants.ENDPOINT):
             return load()
-    except (OSError, ValueError):
+    except hub_errors(ValueError):
         pass
     raise MissingWeightsError(f"{model}: not on this machine, and the hub cannot be reached; put it there, or give another model")
 
@@ -260,9 +262,9 @@ def _timm_state(model: str) -> dict[str, Tensor]:
     def state() -> dict[str, Tensor]:
         try:
             return timm.create_model(model, pretrained=True, num_classes=0).state_dict()
-        except (OSError, RuntimeError) as error:  # no network, or no weights under this name
+        except hub_errors(RuntimeError) as error:  # no network, or no weights under this name
             reason = str(error).partition("\n")[0][:120]
-            raise MissingWeightsError(f"weights of timm's {model}: {absent('the hub', 'encoder.MODALITY.weights=')} ({reason})") from None
+            raise MissingWeightsError(f"weights of timm's {model}: {absent('the hub', 'weights=')} ({reason})") from None
 
     return _found(state)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cm2.durable import file_sha256
+from cm2.environment.hub import hub_errors
 from cm2.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _tokenizer(name: str, _: object) -> PreTrainedTokenizerBase | None:
             break
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
-        except (OSError, ValueError):
+        except hub_errors(ValueError):
             continue
         if len(tokenizer) > len(tokenizer.all_special_tokens):  # without files of a tokenizer one comes that knows no word
             return tokenizer

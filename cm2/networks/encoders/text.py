@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cm2.environment.hub import hub_errors
 from cm2.errors import InputError
 from cm2.networks.encoders.base import Encoder
 from cm2.networks.encoders.features import Features
@@ -207,6 +208,6 @@ def _load_bert(name: str, dropout: float) -> BertModel:
     try:
         if not constants.HF_HUB_OFFLINE and reachable(constants.ENDPOINT):
             return load()
-    except OSError:
+    except hub_errors():
         pass
     raise MissingWeightsError(f"pretrained text encoder {name}: {absent('the hub', 'encoder.text.pretrained=')}")
