@@ -146,21 +146,22 @@ def evaluate(
 
 @app.command()
 def runs(store: Store = None) -> None:
-    """List the finished runs of the store.
+    """List the finished runs of the store, and what those with one name differ in.
 
     Example: cm2 runs
     """
-    from cm2.runs.provenance import called
+    from cm2.runs.listing import told_apart
     from cm2.runs.store import RunStore
 
+    readable = []
     for run in RunStore(store).runs():
         try:
-            config, where, metrics = run.config, run.environment, run.metrics["test"]
+            readable.append((run, run.config, run.environment, run.metrics)[0])
         except InputError as error:  # one of many: the others are listed
             say(f"{run.path.name}  cannot be read: {one_line(error)}")
-            continue
-        name = f"{config.method} {called(where)} {config.task} seed {config.seed}"
-        say(f"{run.path.name}  {where['date']}  {name}  test {_metrics_line(metrics)}")
+    for run, (name, differs) in zip(readable, told_apart(readable), strict=True):
+        line = f"{run.path.name}  {run.environment['date']}  {name}  test {_metrics_line(run.metrics['test'])}"
+        say(f"{line}  {differs}".rstrip())
 
 
 @app.command(epilog=below("Tables", tables()))
