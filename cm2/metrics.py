@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from cm2.config.names import choose
 
@@ -99,6 +98,8 @@ def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
     Raises:
         ValueError: fewer than two values.
     """
+    from scipy.special import stdtrit  # late: a tenth of the time that importing the copulas takes
+
     if len(values) < 2:
         raise ValueError(f"mean_over_seeds: {len(values)} value has no spread; train two seeds or more")
     mean = float(np.mean(values))

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import ClassVar
 
 import torch
-from scipy.special import zeta
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
@@ -266,7 +265,7 @@ def _tail_coefficients(order: int = 18) -> list[float]:
     start = _HEAD + 2
     partial, found = 1 / start, []
     for m in range(order):
-        whole = float(zeta(m + 2, start))
+        whole = torch.special.zeta(torch.tensor(m + 2.0, dtype=torch.float64), start).item()
         partial = whole - partial  # sum of 1 / (j^(m+2) (j + 1))
         found.append(whole - 2 * partial)
     return found

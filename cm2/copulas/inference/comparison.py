@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import chdtrc
+import torch
 from torch import Tensor
 
 from cm2.copulas.families.mixture import Mixture
@@ -47,7 +47,7 @@ def compare(
         return Comparison(SAME, math.nan, math.nan)
     if contains(first, second) or contains(second, first):
         ratio = 2 * (log_densities[0].sum() - log_densities[1].sum()).abs().item()
-        return Comparison(RATIO, math.nan, float(chdtrc(max(abs(n_parameters[0] - n_parameters[1]), 1), ratio)))
+        return Comparison(RATIO, math.nan, _above(max(abs(n_parameters[0] - n_parameters[1]), 1), ratio))
     return Comparison(VUONG, *vuong(*log_densities, *n_parameters, correction))
 
 
@@ -65,7 +65,13 @@ def variance_test(first: Tensor, second: Tensor, n_parameters: int) -> float:
         n_parameters: of both models together.
     """
     spread = (first - second).std(correction=0).item()
-    return float(chdtrc(max(n_parameters, 1), len(first) * spread**2))
+    return _above(max(n_parameters, 1), len(first) * spread**2)
+
+
+def _above(degrees: int, value: float) -> float:
+    """P(X > value) of a chi-squared X."""
+    half = torch.tensor([degrees, value], dtype=torch.float64) / 2
+    return torch.special.gammaincc(*half).item()
 
 
 def vuong(first: Tensor, second: Tensor, n_first: int, n_second: int, correction: str = "schwarz") -> tuple[float, float]:
