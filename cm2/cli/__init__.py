@@ -151,12 +151,13 @@ def runs(store: Store = None) -> None:
     Example: cm2 runs
     """
     from cm2.runs.listing import told_apart
+    from cm2.runs.saving import stored_description
     from cm2.runs.store import RunStore
 
     readable = []
     for run in RunStore(store).runs():
         try:
-            readable.append((run, run.config, run.environment, run.metrics)[0])
+            readable.append((run, run.config, run.environment, run.metrics, stored_description(run.path))[0])
         except InputError as error:  # one of many: the others are listed
             say(f"{run.path.name}  cannot be read: {one_line(error)}")
     for run, (name, differs) in zip(readable, told_apart(readable), strict=True):

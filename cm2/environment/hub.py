@@ -16,7 +16,8 @@ def hub_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 def unreached(error: Exception) -> bool:
-    """Whether there was no answer at all."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    """Whether there was no answer at all; a file that cannot be read or a token that is not there is another matter."""
+    from huggingface_hub.errors import HfHubHTTPError
 
-    return not isinstance(error, HfHubHTTPError | HFValidationError)
+    bases = tuple(base for base in HfHubHTTPError.__mro__[1:] if base.__module__ != "builtins")
+    return isinstance(error, (*bases, ConnectionError)) and not isinstance(error, HfHubHTTPError)
