@@ -248,7 +248,7 @@ def confirm(
 @app.command(epilog=below("Figures", figures()))
 def figure(
     number: FigureNumber,
-    cohort: Annotated[Path | None, typer.Option(help="Folder of the prepared cohort; optional for Figures 1 and 2.")] = None,
+    cohort: Annotated[Path | None, typer.Option(help="Folder of the prepared cohort; optional for Figures 1, 2 and 5.")] = None,
     profile: Profile = "quick",
     seeds: Annotated[int, typer.Option(callback=one_or_more, help="Number of seeds (Figure 5).")] = 2,
     jobs: Annotated[int, typer.Option(help="Runs trained in parallel (Figure 5).")] = 1,

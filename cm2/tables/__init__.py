@@ -5,6 +5,7 @@ all tables share through the run store, its kind (``kinds``) computes the number
 """
 
 from cm2.tables import kinds  # importing them registers their classes in TABLE_KINDS
+from cm2.tables.changes import changes
 from cm2.tables.contract import TABLE_KINDS, TableKind
 from cm2.tables.loading import load_table, table_names
 from cm2.tables.planning import TablePlan, plan
@@ -26,6 +27,7 @@ __all__ = [
     "TableResult",
     "TableSpec",
     "as_printed",
+    "changes",
     "compared_with",
     "counted",
     "differences",

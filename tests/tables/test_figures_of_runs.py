@@ -12,7 +12,8 @@ from matplotlib import pyplot as plt
 from cm2.config import Config
 from cm2.figures import figure_1, figure_2_fitted, figure_4, figure_5, regenerate
 from cm2.methods import METHODS
-from cm2.tables import table
+from cm2.runs.store import RunStore
+from cm2.tables import kept_table, table
 from tests.tables.conftest import FAST
 
 
@@ -65,9 +66,17 @@ def test_figure_5_shows_the_values_of_its_table(tiny, store):
     plt.close(drawing.figure)
 
 
+def test_figure_5_without_a_cohort_is_drawn_from_the_kept_table(tmp_path):
+    *_, data, source = regenerate(5, None, "smoke", tmp_path, store=RunStore(tmp_path / "runs"))
+    result = kept_table("figure-5", "physionet2012")
+    assert list(pd.read_csv(data)["value"]) == pytest.approx([cell.value for cell in result.cells], rel=1e-5)
+    assert json.loads(source.read_text())["configurations"] == result.provenance["configurations"]
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_figure_that_needs_runs_says_so(tmp_path):
-    with pytest.raises(ValueError, match="Figure 5 needs a training run: give a cohort with cohort="):
-        regenerate(5, None, "smoke", tmp_path)
+    with pytest.raises(ValueError, match="Figure 4 needs a training run: give a cohort with cohort="):
+        regenerate(4, None, "smoke", tmp_path)
     with pytest.raises(ValueError, match="no Figure 6; choose one of 1, 2, 3, 4, 5"):
         regenerate(6, None, "smoke", tmp_path)
 
