@@ -13,6 +13,7 @@ import torch
 from cm2 import CM2, Config, RunStore, cli, load_cohort
 from cm2.batch import Modality
 from cm2.cohorts.disclosure import Disclosure
+from cm2.environment.hub import unreached
 from cm2.methods import Method, tokenised
 from cm2.methods.saved import FILES, Inputs
 from cm2.runs.description import by_pattern, without_paths
@@ -282,3 +283,20 @@ def test_the_command_line_exports(saved, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 2 and "is not a finished run" in capsys.readouterr().err
+
+
+def test_what_is_wrong_here_is_not_said_of_the_hub(saved, closed, model_hub, monkeypatch):
+    """Without a login, or with a file that cannot be read, the hub was not even asked."""
+    from huggingface_hub.errors import LocalTokenNotFoundError
+
+    assert unreached(ConnectionRefusedError("refused")) and not unreached(FileNotFoundError("model.json"))
+    for error in (LocalTokenNotFoundError("no token"), PermissionError("model.json")):
+        assert not unreached(error)
+
+        def fails(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", fails)
+        with pytest.raises(ValueError, match="me/ward: the model hub refuses .*; see whether you are logged in") as told:
+            saved[0].push_to_hub("me/ward", token="hf_made_up")
+        assert "cannot be reached" not in str(told.value)
