@@ -297,6 +297,6 @@ def test_what_is_wrong_here_is_not_said_of_the_hub(saved, closed, model_hub, mon
             raise error
 
         monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", fails)
-        with pytest.raises(ValueError, match="me/ward: the model hub refuses .*; see whether you are logged in") as told:
+        with pytest.raises(ValueError, match=r"me/ward: the model hub refuses .*; see whether you are logged in") as told:
             saved[0].push_to_hub("me/ward", token="hf_made_up")
         assert "cannot be reached" not in str(told.value)
