@@ -18,7 +18,7 @@ from cm2.uncertainty import Measured, difference
 COLUMNS = ("row", "task", "metric", "before", "after", "change", "low", "high", "p", "p_holm")
 
 
-def changes(pairs: Iterable[tuple[Cell, Cell]], predictions: Path | None = None) -> pd.DataFrame:
+def changes(pairs: Iterable[tuple[Cell, Cell]], predictions: Path | None = None, paired: bool = False) -> pd.DataFrame:
     """Differences of pairs of cells with intervals from both stays and seeds, and Holm's correction over all of them.
 
     A table compares its rows within a section. This compares one row across sections or tables.
@@ -27,6 +27,8 @@ def changes(pairs: Iterable[tuple[Cell, Cell]], predictions: Path | None = None)
         pairs: the cell before and the cell after, for one task and metric and the same stays. A pair without both values, because there
             are too few stays, has no change.
         predictions: file with the predictions of their runs (`cm2.tables.predictions`); None: changes without intervals.
+        paired: whether the i-th seeds of both share a part of their chance, such as which modalities are masked; see
+            `cm2.uncertainty.difference`.
 
     Returns:
         A row for each pair, in their order, with `COLUMNS`; NaN where there is no number.
@@ -39,7 +41,7 @@ def changes(pairs: Iterable[tuple[Cell, Cell]], predictions: Path | None = None)
         _check_alike(*pair)
     keys = dict.fromkeys(key for pair in pairs for cell in pair for key in cell.runs)
     known = {} if predictions is None else read_predictions(predictions, keys)
-    found = pd.DataFrame([_change(*pair, known) for pair in pairs], columns=list(COLUMNS))
+    found = pd.DataFrame([_change(*pair, known, paired) for pair in pairs], columns=list(COLUMNS))
     p = [float(value) for value in found["p"]]
     adjusted = iter(holm([value for value in p if not math.isnan(value)]))
     return found.assign(p_holm=[math.nan if math.isnan(value) else next(adjusted) for value in p])
@@ -52,7 +54,7 @@ def _check_alike(before: Cell, after: Cell) -> None:
             raise InputError(f"changes: {before.row} has {what} {one!r} before and {other!r} after; compare cells that agree in it")
 
 
-def _change(before: Cell, after: Cell, known: Mapping[str, Predicted]) -> tuple[str | float | None, ...]:
+def _change(before: Cell, after: Cell, known: Mapping[str, Predicted], paired: bool) -> tuple[str | float | None, ...]:
     named = (after.row, after.task, after.metric, before.value, after.value)
     if before.value is None or after.value is None:
         return (*named, *[math.nan] * 5)
@@ -62,7 +64,7 @@ def _change(before: Cell, after: Cell, known: Mapping[str, Predicted]) -> tuple[
     if not all(np.array_equal(one.stay_id, runs[0][0].stay_id) for of in runs for one in of):
         raise InputError(f"changes: {after.row} was tested on other stays before than after; a change is measured on the same ones")
     measured = [[_measured(one, after.metric) for one in of] for of in runs]
-    both = difference(measured[0], measured[1])
+    both = difference(measured[0], measured[1], paired)
     return (*named, both.estimate, *both.interval(), both.p_value, math.nan)
 
 

@@ -17,17 +17,19 @@ def kept(tiny, store, tmp_path_factory):
     return result, out / result.provenance["predictions"]
 
 
-def pairs_of(result):
+def pairs_of(result, masked=False):
     """Every reference cell and the others of its block, as if the reference had changed into them; seeds of masked sections are pairs."""
     base = {(c.section, c.task, c.metric): c for c in result.cells if c.row == result.reference}
-    others = (c for c in result.cells if c.row != result.reference and c.section not in result.provenance["masked"])
+    others = (c for c in result.cells if c.row != result.reference and (c.section in result.provenance["masked"]) == masked)
     return [(base[c.section, c.task, c.metric], c) for c in others]
 
 
-def test_a_change_is_what_a_table_says_of_two_of_its_rows(kept):
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_change_is_what_a_table_says_of_two_of_its_rows(kept, masked):
     result, predictions = kept
-    pairs = pairs_of(result)
-    found = changes(pairs, predictions)
+    pairs = pairs_of(result, masked)
+    assert pairs
+    found = changes(pairs, predictions, paired=masked)
     assert list(found["row"]) == [after.row for _, after in pairs]
     for name in ("low", "high", "p"):
         assert list(found[name]) == pytest.approx([after.difference[name] for _, after in pairs])
