@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import minibook
 import pytest
 from filelock import FileLock
+
+from tests.book import minibook
 
 pytest.importorskip("jupyter_book", reason="the book's requirements are not installed")
 

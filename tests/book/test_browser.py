@@ -2,8 +2,9 @@
 
 import re
 
-import browser
 import pytest
+
+from tests.book import browser
 
 pytestmark = pytest.mark.browser
 

@@ -1,13 +1,11 @@
 """The chapters of the repository: each follows the template and executes, and the whole renders without a warning."""
 
-import html_checks
-import minibook
-import notebook_checks
 import pytest
 
 from cm2.book import build, find_root, read_chapters
 from cm2.book.chapters import documents
 from cm2.book.runner import execute
+from tests.book import html_checks, minibook, notebook_checks
 
 ROOT = minibook.REPOSITORY
 PRESENT = sorted((ROOT / "book").glob("*.ipynb"))

@@ -4,8 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import html_checks
-import minibook
 import nbformat
 import pytest
 
@@ -17,6 +15,7 @@ from cm2.book.pages import place, reader_notebook, stopped_page
 from cm2.book.process import child_environment
 from cm2.book.runner import execute
 from cm2.environment.machine import describe
+from tests.book import html_checks, minibook
 
 TOC = """\
 format: jb-book

@@ -4,12 +4,11 @@ import json
 import re
 from pathlib import Path
 
-import html_checks
-import minibook
 import pytest
 
 from cm2.book import RenderError, build
 from cm2.environment.machine import describe
+from tests.book import html_checks, minibook
 
 REAL = minibook.REPOSITORY / "_build" / "html"
 

@@ -1,10 +1,9 @@
 """Sentences follow the numbers: with every difference reversed no statement about a side stays as it was."""
 
-import minibook
 import pytest
-import reversed_results
 
 from cm2.book.runner import execute
+from tests.book import minibook, reversed_results
 
 CHAPTERS = ("two_modalities", "three_modalities", "ablations", "components", "other_methods_and_encoders")
 

@@ -2,13 +2,13 @@
 
 import json
 
-import minibook
 import pytest
 
 from cm2.book import build, read_chapters
 from cm2.book.cache import chapter_keys
 from cm2.book.chapters import execution_order, resolve_parameters
 from cm2.book.runner import execute
+from tests.book import minibook
 
 
 def run(root, only=(), parameters=None, profile="quick"):

@@ -3,13 +3,13 @@
 import json
 import math
 
-import minibook
 import nbformat
 import numpy as np
 import pytest
 
 from cm2.book import build
 from cm2.book.spread import glued, printed, spread, spreads, with_digits_that_hold
+from tests.book import minibook
 
 
 @pytest.mark.parametrize(

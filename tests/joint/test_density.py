@@ -10,7 +10,7 @@ import torch
 from cm2.book.checks import check
 from cm2.copulas import make
 from cm2.joint import CopulaJoint
-from joint.laws import CASES, FAMILIES, LINK_NAMES, POLE, copula, joint, mixture
+from tests.joint.laws import CASES, FAMILIES, LINK_NAMES, POLE, copula, joint, mixture
 
 
 def _grid(mixtures, n=201):

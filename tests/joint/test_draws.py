@@ -13,8 +13,8 @@ from cm2.copulas import make
 from cm2.copulas.sample_dependence import sample_kendall_tau
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
-from joint.laws import CASES, FAMILIES, LINK_NAMES, copula, joint
-from joint.laws import mixture as random_mixture
+from tests.joint.laws import CASES, FAMILIES, LINK_NAMES, copula, joint
+from tests.joint.laws import mixture as random_mixture
 
 DRAWS = 20_000
 

@@ -10,7 +10,7 @@ from cm2.copulas import make
 from cm2.joint import CopulaJoint
 from cm2.joint.links import ALL_LINKS, LINKS
 from cm2.marginals import GaussianMixture
-from joint.laws import FAMILIES, copula, joint, mixture
+from tests.joint.laws import FAMILIES, copula, joint, mixture
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from cm2.copulas import make
 from cm2.joint import CopulaJoint
 from cm2.marginals import GaussianMixture
-from joint.laws import mixture
+from tests.joint.laws import mixture
 
 DIM, COMPONENTS, STAYS = 8, 3, 10_000
 

@@ -13,7 +13,7 @@ from cm2.copulas.conditional_mean import conditional_mean
 from cm2.joint import CopulaJoint
 from cm2.joint.directions import orthonormal
 from cm2.marginals import GaussianMixture
-from joint.laws import CASES, FAMILIES, copula, joint, mixture
+from tests.joint.laws import CASES, FAMILIES, copula, joint, mixture
 
 DIM = 3
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_cm2 import STAYS, Synchronisations, build, make_batch, modalities
 from torch.nn import functional as F
 
 from cm2.book.checks import check
@@ -12,6 +11,7 @@ from cm2.config import Config, ModelConfig
 from cm2.joint.diagnostics import describe
 from cm2.joint.profile import profiled_dependence
 from cm2.methods.task_loss import cross_entropy
+from tests.methods.test_cm2 import STAYS, Synchronisations, build, make_batch, modalities
 
 PROFILE = {"link": "vector", "directions": 2, "covariance": "full", "components": 1, "family": "gaussian", "law": "profile"}
 

@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from test_cm2 import Synchronisations
 from torch.nn import functional as F
 
 from cm2.batch import Batch, Modality
 from cm2.config import Config
 from cm2.methods.cm2 import CM2
 from cm2.methods.released_score import ReleasedScore
+from tests.methods.test_cm2 import Synchronisations
 
 KINDS = (
     Modality("series", "series", (6, 4)),

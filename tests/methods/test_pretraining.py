@@ -5,7 +5,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from test_cm2 import STAYS, Synchronisations, build, config, make_batch, modalities
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cm2 import Config, RunStore
@@ -16,6 +15,7 @@ from cm2.methods.pretraining import MaskedObjective
 from cm2.runs import trainer
 from cm2.runs.batches import Batches, loader
 from cm2.runs.loops import PretrainingLoop
+from tests.methods.test_cm2 import STAYS, Synchronisations, build, config, make_batch, modalities
 
 PRETRAIN = ("likelihood", "masked")
 VECTOR = {"link": "vector", "directions": 2, "normalisation": "batch"}
