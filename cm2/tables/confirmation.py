@@ -161,8 +161,8 @@ def _planned(one: Statement, plan: ConfirmatoryPlan, cohort: Cohort, store: RunS
     """The rows of a statement as a table, whose reference is the row that the statement is about."""
     spec: TableSpec = load_table(one.table)
     sections = tuple(section for section in spec.section if section.label == one.section)
-    rows = tuple(replace(row, seeds=None) for row in spec.row)  # a plan has as many seeds for every row and task
-    spec = replace(spec, row=rows, seeds={}, section=sections, reference=one.row, margin=one.margin, metrics=(one.metric,))
+    rows = tuple(replace(row, seeds=None) for row in spec.row)  # a plan has as many seeds for every row
+    spec = replace(spec, row=rows, section=sections, reference=one.row, margin=one.margin, metrics=(one.metric,))
     there = [row.label for row in spec.row if not row.sections or one.section in row.sections]
     only = [one.row] if one.direction == "at_least" else [one.row, *(one.against or there)]
     return resolve(spec, cohort, store, plan.profile, plan.seeds, only=only, tasks=[one.task])

@@ -45,7 +45,7 @@ def entries_of(
         role: of the cohort.
         modalities: those that the table uses.
         profile: see ``Config.from_profile``.
-        seeds: number of seeds; a row, or a task in this table, may have a number of its own that is smaller.
+        seeds: number of seeds; a row may have a number of its own that is smaller.
         rows: those wanted.
         tasks: those wanted, label columns by heading.
         settings: fields to override in every run.
@@ -61,7 +61,7 @@ def entries_of(
                 continue
             for heading, task in tasks.items():
                 overrides = base | dict(section.set) | dict(row.set) | {"method": row.method, "task": task}
-                entries.append(Entry(section, row, heading, _configs(profile, overrides, min(seeds, spec.seeds.get(task, seeds)), row)))
+                entries.append(Entry(section, row, heading, _configs(profile, overrides, seeds, row)))
     return entries
 
 

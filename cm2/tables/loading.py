@@ -23,7 +23,6 @@ SCHEMA = {
     "margin?": float,
     "margins?": {"*": float},
     "by_task?": bool,
-    "seeds?": {"*": int},
     "split?": str,
     "metrics?": [str],
     "row?": [{"label": plain_name, "method?": str, "set?": {"*": object}, "sections?": [str], "seeds?": int, "printed?": str}],
@@ -66,11 +65,9 @@ def _check(spec: TableSpec, path: Path) -> None:
                 f"{path.name}: section {section.label}: rate {section.rate:g} under {section.setting}; give a share above 0 and at most 1"
                 f" of the stays that one of {', '.join(ABSENT)} masks"
             )
-    few = {f"task {task}": number for task, number in spec.seeds.items()} | {f"row {row.label}": row.seeds for row in spec.row}
-    for of, number in few.items():
-        if number is not None and number < 1:
-            raise InputError(f"{path.name}: {of}: seeds {number}; give 1 or more, or leave it out")
     for row in spec.row:
+        if row.seeds is not None and row.seeds < 1:
+            raise InputError(f"{path.name}: row {row.label}: seeds {row.seeds}; give 1 or more, or leave it out")
         for label in row.sections:
             check_known(label, [section.label for section in spec.section], f"{path.name}: row {row.label}: section")
     for metric in (*spec.metrics, *spec.margins):

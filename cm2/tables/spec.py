@@ -80,8 +80,6 @@ class TableSpec:
     metrics: tuple[str, ...] = ("auroc", "aupr")
     """Of a table of results, by the names of `cm2.tasks`. Each task shows those that it has, or, where it has none, its own
     `cm2.tasks.Task.shown`."""
-    seeds: Mapping[str, int] = field(default_factory=dict)
-    """Seeds at most for some tasks, by name; of a cohort without such a task it says nothing."""
     split: str = "test"
     """Whose predictions it is computed from: ``test``, or ``valid`` for a table of choices, in which the test stays take no part."""
     by_task: bool = False

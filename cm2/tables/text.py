@@ -279,14 +279,12 @@ def _heading(result: TableResult) -> str:
 
 def intervals(result: TableResult) -> str:
     """Definition of the intervals of a table of runs, which depends on the number of seeds."""
+    trained = {cell.row: len(cell.runs) for cell in result.cells if cell.value is not None}
     seeds = max(len(cell.seeds) for cell in result.cells)
     if seeds < 2:
         return f"one seed with its 95 % interval over the {stays_of(result)}"
-    shown = [cell for cell in result.cells if cell.value is not None and cell.runs]
-    of_task = {task: max(len(cell.runs) for cell in shown if cell.task == task) for task in dict.fromkeys(cell.task for cell in shown)}
-    fewer = {task: count for task, count in of_task.items() if count < seeds}
-    fewer |= {cell.row: len(cell.runs) for cell in shown if len(cell.runs) < of_task[cell.task]}
-    few = f" ({', '.join(f'{what} {count}' for what, count in fewer.items())})" if fewer else ""
+    fewer = ", ".join(f"{row} {count}" for row, count in trained.items() if 0 < count < seeds)
+    few = f" ({fewer})" if fewer else ""
     return f"mean of {seeds} seeds{few} with the 95 % interval from both stays and seeds, and the standard deviation (sd) over the seeds"
 
 

@@ -92,22 +92,6 @@ def test_a_dear_row_may_have_fewer_seeds(tmp_path, tiny, store):
         load_table(path)
 
 
-def test_a_task_may_have_fewer_seeds(tmp_path, tiny, store):
-    rows = 'row = [{ label = "a", method = "late_fusion" }, { label = "b", method = "single_modality", seeds = 1 }]'
-    path = tmp_path / "few.toml"
-    few = "seeds = { long_stay = 2, readmission = 1 }"
-    path.write_text(f'title = "few"\nreference = "a"\n{few}\n{rows}\nsection = [{{ label = "s", setting = "matched" }}]\n')
-    result = table(path, tiny, "smoke", seeds=3, settings=FAST, store=store, progress=False)
-    assert {(c.row, c.task): len(c.runs) for c in result.cells} == {
-        **{("a", "death"): 3, ("b", "death"): 1},
-        **{("a", "long_stay"): 2, ("b", "long_stay"): 1},
-    }
-    assert intervals(result).startswith("mean of 3 seeds (long_stay 2, b 1) with")
-    path.write_text(path.read_text().replace("long_stay = 2", "long_stay = 0"))
-    with pytest.raises(ValueError, match=r"few\.toml: task long_stay: seeds 0; give 1 or more, or leave it out"):
-        load_table(path)
-
-
 def test_a_modality_is_missing_in_training_or_in_testing_alone(small_cohort, monkeypatch):
     monkeypatch.setattr("cm2.tables.planning._check_splits", lambda *_: None)
     entries = plan(load_table("links"), small_cohort, "smoke", seeds=1, tasks=["IHM"])
