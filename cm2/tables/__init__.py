@@ -12,7 +12,7 @@ from cm2.tables.planning import TablePlan, plan
 from cm2.tables.publishing import other_cohorts, publish
 from cm2.tables.recomputation import compared_with, recompute, verify_tables
 from cm2.tables.result import Cell, TableResult, read
-from cm2.tables.run import fit_entries, kept_table, table
+from cm2.tables.run import fit_entries, kept_predictions, kept_table, table
 from cm2.tables.spec import Row, Section, TableSpec
 from cm2.tables.text import as_printed, counted, differences, markdown, notes, on_papers_cohort, side_by_side, values
 from cm2.tables.verdicts import equivalence_tally, equivalences, tally, verdict_grid, verdicts
@@ -34,6 +34,7 @@ __all__ = [
     "equivalence_tally",
     "equivalences",
     "fit_entries",
+    "kept_predictions",
     "kept_table",
     "kinds",
     "load_table",

@@ -1,4 +1,4 @@
-"""Changes of a row between two tables, or two sections of one, on the same stays: one more modality, another encoder."""
+"""How much a row changes between two tables, or two sections of one, on the same stays: with one more modality, another encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cm2.errors import InputError
 from cm2.metrics import holm
 from cm2.tables.predictions import Predicted, read_predictions
 from cm2.tables.result import Cell
-from cm2.uncertainty import Measured, difference
+from cm2.uncertainty import difference
 
 COLUMNS = ("row", "task", "metric", "before", "after", "change", "low", "high", "p", "p_holm")
 
@@ -21,12 +21,13 @@ COLUMNS = ("row", "task", "metric", "before", "after", "change", "low", "high", 
 def changes(pairs: Iterable[tuple[Cell, Cell]], predictions: Path | None = None, paired: bool = False) -> pd.DataFrame:
     """Differences of pairs of cells with intervals from both stays and seeds, and Holm's correction over all of them.
 
-    A table compares its rows within a section. This compares one row across sections or tables.
+    A table compares its rows within a section. This compares one row across sections or tables. With one seed on either side the intervals
+    are over the stays alone: of the chance of a seed nothing is known then.
 
     Args:
         pairs: the cell before and the cell after, for one task and metric and the same stays. A pair without both values, because there
             are too few stays, has no change.
-        predictions: file with the predictions of their runs (`cm2.tables.predictions`); None: changes without intervals.
+        predictions: file with the predictions of their runs, such as `kept_predictions`; None: changes without intervals.
         paired: whether the i-th seeds of both share a part of their chance, such as which modalities are masked; see
             `cm2.uncertainty.difference`.
 
@@ -63,10 +64,6 @@ def _change(before: Cell, after: Cell, known: Mapping[str, Predicted], paired: b
     runs = [[known[key] for key in cell.runs] for cell in (after, before)]
     if not all(np.array_equal(one.stay_id, runs[0][0].stay_id) for of in runs for one in of):
         raise InputError(f"changes: {after.row} was tested on other stays before than after; a change is measured on the same ones")
-    measured = [[_measured(one, after.metric) for one in of] for of in runs]
+    measured = [[one.measured(after.metric) for one in of] for of in runs]
     both = difference(measured[0], measured[1], paired)
     return (*named, both.estimate, *both.interval(), both.p_value, math.nan)
-
-
-def _measured(one: Predicted, metric: str) -> Measured:
-    return one.of.metrics[metric].measure(one.label, one.prediction)

@@ -33,6 +33,7 @@ from cm2.escape import one_line
 from cm2.runs.run import Run
 from cm2.runs.saving import stored_description
 from cm2.tasks import Binary, Task, known_stays, task_of
+from cm2.uncertainty import Measured
 
 FORMAT = 1
 SCHEMA = {
@@ -72,6 +73,10 @@ class Predicted:
     def prediction(self) -> NDArray:
         """``(n,)`` or ``(n, P)`` float64; of a binary task the probability."""
         return self.of.expanded(self.compact)
+
+    def measured(self, metric: str) -> Measured:
+        """A metric of these predictions, by the name that the task has for it, with its dependence on the stays."""
+        return self.of.metrics[metric].measure(self.label, self.prediction)
 
     def same(self, other: Predicted) -> bool:
         """Whether another run predicted the same for the same stays."""

@@ -137,27 +137,24 @@ def recompute(result: TableResult, folder: Path) -> list[Cell]:
     return found
 
 
-def compared_with(result: TableResult, row: str, folder: Path) -> TableResult:
-    """A stored table whose rows are compared with another one than its reference, computed from the predictions beside it.
+def compared_with(result: TableResult, row: str, predictions: Path) -> TableResult:
+    """A stored table whose rows are compared with another one than its reference, computed from the predictions of its runs.
 
     The differences have the intervals of both kinds of chance; Holm's correction is over all of them, as in a table of its own.
 
     Args:
         result: a table of results.
         row: label of the row with which the others are compared.
-        folder: where the table is kept.
+        predictions: file with the predictions of its runs, such as `kept_predictions`.
 
     Raises:
-        ValueError: no such row, a table stored without predictions, or predictions that are missing or do not match the table.
+        ValueError: no such row, or predictions that are missing.
     """
     rows = tuple(dict.fromkeys(cell.row for cell in result.cells))
     if row not in rows:
         raise InputError(f"table {result.name} has no row {row!r}{did_you_mean(row, rows)}")
-    if not keeps_predictions(result):
-        raise InputError(f"table {result.name} was stored without predictions and cannot be compared with {row!r}; run `cm2 table` anew")
     other = replace(result, reference=row)
-    path = folder / Path(result.provenance["predictions"]).name
-    return replace(other, cells=tuple(recomputed(other, read_predictions(path, _runs(result)))))
+    return replace(other, cells=tuple(recomputed(other, read_predictions(predictions, _runs(result)))))
 
 
 def _runs(result: TableResult) -> dict[str, None]:

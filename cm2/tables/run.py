@@ -160,7 +160,7 @@ def _computed(
     if out is not None and (earlier := earlier_runs(plan, out)):
         source["earlier"] = earlier
     found, scores = kind.computed(plan, jobs)
-    if not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
+    if out is not None and not plan.cohort.credentialed:  # nothing about a single stay of a credentialed cohort leaves the machine
         source |= {"predictions": file_name(plan.cohort.checksum)} if kind.predicted else {}
         source |= {SCORES: scores_name(stem)} if scores else {}
     same = [other for other in beside if other.provenance.get("cohort_checksum") == plan.cohort.checksum]
@@ -194,3 +194,17 @@ def kept_table(name: str | int, cohort: str | Path, profile: str = "quick", seed
         f"results/ has no table {name} for {str(cohort)!r} (it has one for: {', '.join(known) or 'none'}), which is not the folder of a"
         f" prepared cohort either; compute it with `cm2 table {name} --cohort DIR --out results/{Path(cohort).name}`, or give the folder"
     )
+
+
+def kept_predictions(result: TableResult) -> Path | None:
+    """File with the predictions of the runs of a committed table, for `changes` and `compared_with`.
+
+    None for a table that was computed for the page, without a folder to store it in, or that was stored without predictions.
+
+    Args:
+        result: of ``kept_table``.
+    """
+    folder = kept()
+    if folder is None or not keeps_predictions(result):
+        return None
+    return folder / result.provenance["cohort"] / Path(result.provenance["predictions"]).name

@@ -139,7 +139,7 @@ def _measured(rows: Mapping[str, Sequence[Predicted]], metrics: Sequence[str]) -
 
 def _on(stays: NDArray, one: Predicted, metric: str) -> Measured:
     """A metric of a run with its deviations on all ``stays``: 0 for those it was not tested on."""
-    measured = one.of.metrics[metric].measure(one.label, one.prediction)
+    measured = one.measured(metric)
     deviations = np.zeros(len(stays))
     deviations[np.searchsorted(stays, one.stay_id)] = measured.deviations
     return replace(measured, deviations=deviations)

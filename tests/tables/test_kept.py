@@ -9,7 +9,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from cm2.plots import differences as forest
-from cm2.tables import as_printed, differences, kept_table, notes, read, table, tally, values, verdict_grid, verdicts
+from cm2.tables import as_printed, differences, kept_predictions, kept_table, notes, read, table, tally, values, verdict_grid, verdicts
+from cm2.tables.predictions import read_predictions
 from tests.mutations import mutated
 from tests.tables.conftest import FAST
 
@@ -29,6 +30,18 @@ def test_a_kept_table_is_read_by_the_cohorts_name(families, monkeypatch):
         kept_table(6, "tinny")
     with pytest.raises(ValueError, match="it has one for: none"):
         kept_table(2, "tiny")
+
+
+def test_predictions_of_a_kept_table_are_found_and_of_a_computed_one_there_are_none(families, tiny, store, monkeypatch):
+    result, root = families
+    monkeypatch.chdir(root)
+    path = kept_predictions(kept_table(6, "tiny"))
+    assert path is not None and read_predictions(path, result.cells[0].runs)
+    computed = kept_table(6, tiny.path, "smoke")
+    assert computed.provenance["cohort"] == tiny.name, "the same name as the kept one's"
+    assert kept_predictions(computed) is None
+    monkeypatch.chdir(root.parent)
+    assert kept_predictions(result) is None, "outside a checkout nothing is kept"
 
 
 def test_parts_of_a_table_and_its_differences_are_shown(families):

@@ -196,9 +196,10 @@ def test_a_folder_without_tables_says_so(tmp_path):
 
 def test_a_stored_table_is_compared_with_another_row(kept):
     result, folder = kept
+    predictions = folder / result.provenance["predictions"]
     rows = list(dict.fromkeys(cell.row for cell in result.cells))
     other = next(row for row in rows if row != result.reference)
-    turned = compared_with(result, other, folder)
+    turned = compared_with(result, other, predictions)
     assert turned.reference == other
     at = {(cell.section, cell.row, cell.task, cell.metric): cell.difference for cell in result.cells}
     for cell in turned.cells:
@@ -214,9 +215,6 @@ def test_a_stored_table_is_compared_with_another_row(kept):
 def test_a_table_is_compared_only_with_its_rows_and_with_predictions(kept, tmp_path):
     result, folder = kept
     with pytest.raises(ValueError, match="has no row 'Clayten'"):
-        compared_with(result, "Clayten", folder)
-    bare = replace(result, provenance={name: value for name, value in result.provenance.items() if name != "predictions"})
-    with pytest.raises(ValueError, match="stored without predictions"):
-        compared_with(bare, result.reference, folder)
+        compared_with(result, "Clayten", folder / result.provenance["predictions"])
     with pytest.raises(ValueError, match="there is no file"):
-        compared_with(result, result.reference, tmp_path)
+        compared_with(result, result.reference, tmp_path / "predictions.parquet")
