@@ -35,6 +35,7 @@ from cm2.cli.options import (
     below,
     one_or_more,
     pairs,
+    refuse,
 )
 from cm2.cli.own import prepare
 from cm2.environment.extras import require_extra
@@ -247,6 +248,7 @@ def confirm(
 
 @app.command(epilog=below("Figures", figures()))
 def figure(
+    context: typer.Context,
     number: FigureNumber,
     cohort: Annotated[Path | None, typer.Option(help="Folder of the prepared cohort; optional for Figures 1, 2 and 5.")] = None,
     profile: Profile = "quick",
@@ -263,6 +265,12 @@ def figure(
     from cm2.figures import regenerate
     from cm2.runs.store import RunStore
 
+    if number == "1":
+        refuse(context, ["profile", "seeds", "jobs", "settings", "store"], "Figure 1 shows no run")
+    elif cohort is None and number in ("2", "5"):
+        refuse(context, ["profile", "seeds", "jobs", "settings", "store"], f"without --cohort nothing is trained for Figure {number}")
+    elif number != "5":
+        refuse(context, ["seeds", "jobs"], f"Figure {number} shows one seed")
     for path in regenerate(int(number), cohort, profile, out, seeds, jobs, pairs(settings, convert=str), RunStore(store)):
         say(path)
 

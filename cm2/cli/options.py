@@ -41,6 +41,14 @@ def one_or_more(parameter: typer.CallbackParam, count: int) -> int:
     return count
 
 
+def refuse(context: typer.Context, names: list[str], why: str) -> None:
+    """Refuses options that would change nothing. Raises InputError with the first of them on the command line."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name) if parameter.name in names else None
+        if source is not None and source.name == "COMMANDLINE":  # by name: the class is click's, or typer's own copy of it
+            raise InputError(f"{parameter.opts[0]} changes nothing: {why}; leave it out")
+
+
 CohortPath = Annotated[Path, typer.Option("--cohort", help="Folder of a prepared cohort.")]
 CohortPaths = Annotated[
     list[Path], typer.Option("--cohort", help="Folder of a prepared cohort (with --publish, repeat for several side by side).")

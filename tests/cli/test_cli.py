@@ -210,6 +210,13 @@ def test_from_preparation_to_evaluation(tmp_path, monkeypatch, capsys):
         (["search", "--cohort", "nowhere"], "nowhere"),
         (["figure", "7"], "unknown figure '7'; choose one of 1, 2, 3, 4, 5"),
         (["figure", "3"], "needs a training run"),
+        (["figure", "1", "--store", "runs"], "--store changes nothing: Figure 1 shows no run; leave it out"),
+        (
+            ["figure", "5", "--set", "model.link=scalar"],
+            "--set changes nothing: without --cohort nothing is trained for Figure 5; leave it out",
+        ),
+        (["figure", "2", "--profile", "open"], "--profile changes nothing: without --cohort nothing is trained"),
+        (["figure", "4", "--cohort", "nowhere", "--seeds", "2"], "--seeds changes nothing: Figure 4 shows one seed; leave it out"),
         (["book", "-p", "no_such_parameter", "3"], "no_such_parameter"),
         (["book", "--profile", "quik"], "paper (did you mean 'quick'?)"),
     ],
