@@ -88,25 +88,6 @@ def break_even(label: ArrayLike, probability: ArrayLike) -> float:
     return float(_weighted_break_even(y, p)(np.ones((1, y.size), dtype=np.int64))[0])
 
 
-def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean of a metric over independent seeds with Student's t interval: the spread of training, not of the stays.
-
-    Args:
-        values: one per seed, two or more.
-        level: of the interval.
-
-    Raises:
-        ValueError: fewer than two values.
-    """
-    from scipy.special import stdtrit  # late: a tenth of the time that importing the copulas takes
-
-    if len(values) < 2:
-        raise ValueError(f"mean_over_seeds: {len(values)} value has no spread; train two seeds or more")
-    mean = float(np.mean(values))
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(mean, mean - half, mean + half)
-
-
 def bootstrap(
     label: ArrayLike,
     probability: ArrayLike,

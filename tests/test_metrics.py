@@ -209,12 +209,3 @@ def test_bad_settings():
         bootstrap(*data, level=95)
     with pytest.raises(ValueError, match="replicates: expected 1 or more, got 0"):
         bootstrap(*data, replicates=0)
-
-
-def test_mean_over_seeds_is_students_interval():
-    values = [0.84, 0.85, 0.83, 0.86, 0.85]
-    interval = metrics.mean_over_seeds(values)
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
-    assert (interval.estimate, interval.low, interval.high) == pytest.approx((np.mean(values), low, high))
-    with pytest.raises(ValueError, match="train two seeds or more"):
-        metrics.mean_over_seeds([0.8])

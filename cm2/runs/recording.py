@@ -8,14 +8,16 @@ from pathlib import Path
 
 from cm2.cohorts.disclosure import SMALLEST
 from cm2.errors import InputError
-from cm2.metrics import mean_over_seeds
 from cm2.results import record
 from cm2.runs.provenance import called
 from cm2.runs.run import Run
+from cm2.uncertainty import over_seeds
 
 
 def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
-    """Records the test metrics of the same configuration under several seeds: mean, Student's t interval, and each seed's value.
+    """Records the test metrics of the same configuration under several seeds: the mean with its 95 % interval, and each seed's value.
+
+    The interval counts both kinds of chance, that of the test stays and that of the seeds; see `cm2.uncertainty`.
 
     Args:
         runs: one per seed, two or more.
@@ -41,13 +43,16 @@ def record_over_seeds(runs: Sequence[Run], name: str, folder: Path) -> Path:
             " may be recorded; prepare the cohort with more stays, or choose another task"
         )
     source["cohort"] = called(source)
+    frames = [run.predictions.query("split == 'test'").sort_values("stay_id") for run in runs]
+    tested = [runs[0].task.of_frame(frame) for frame in frames]
     for metric in metrics:
-        values = [run.metrics["test"][metric] for run in runs]
-        over = mean_over_seeds(values)
-        for part, value in (("mean", over.estimate), ("low", over.low), ("high", over.high)):
-            record(name, f"{metric}_{part}", value, ".3f", source | {"interval": "95 % Student t over seeds"}, folder)
-        for seed, value in zip(seeds, values, strict=True):
-            record(name, f"{metric}_seed_{seed}", value, ".3f", source | {"seeds": [seed]}, folder)
+        how = runs[0].task.metrics[metric]
+        over = over_seeds([how.measure(label, prediction) for label, prediction in tested])
+        low, high = over.interval(share=how.share)
+        for part, value in (("mean", over.estimate), ("low", low), ("high", high)):
+            record(name, f"{metric}_{part}", value, ".3f", source | {"interval": "95 %, from both stays and seeds"}, folder)
+        for seed, run in zip(seeds, runs, strict=True):
+            record(name, f"{metric}_seed_{seed}", run.metrics["test"][metric], ".3f", source | {"seeds": [seed]}, folder)
     record(name, "seeds", len(seeds), "d", source, folder)
     for key in ("n", "positives"):
         if (count := runs[0].metrics["test"].get(key)) is not None:

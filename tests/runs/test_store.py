@@ -28,6 +28,7 @@ from cm2.runs.recording import record_over_seeds
 from cm2.runs.run import Run, kept_epochs
 from cm2.runs.store import fit_all
 from cm2.runs.trainer import predictions, train
+from cm2.uncertainty import measure, over_seeds
 from tests.tables.conftest import FAST
 
 SMOKE = {"train.epochs": 3, "train.patience": 3, "modalities": ["series", "note"]}
@@ -325,7 +326,9 @@ def test_seeds_are_recorded_with_mean_and_interval(small_cohort, store, run, tmp
     entries = json.loads(record_over_seeds([run, other], "small", tmp_path).read_text())
     values = [r.metrics["test"]["auroc"] for r in (run, other)]
     assert entries["auroc_mean"]["value"] == pytest.approx(np.mean(values))
-    assert entries["auroc_low"]["value"] <= min(values) <= max(values) <= entries["auroc_high"]["value"]
+    tested = [r.predictions.query("split == 'test'") for r in (run, other)]
+    both = over_seeds([measure(frame["label"], frame["probability"]) for frame in tested])  # stays and seeds
+    assert (entries["auroc_low"]["value"], entries["auroc_high"]["value"]) == pytest.approx(both.interval(share=True))
     assert entries["auroc_seed_1"]["value"] == values[1]
     assert entries["seeds"]["provenance"]["cohort_checksum"] == small_cohort.checksum
     with pytest.raises(ValueError, match="differ in more than their seed"):
