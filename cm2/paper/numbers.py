@@ -34,6 +34,8 @@ from cm2.errors import InputError
 
 HERE = Path(__file__).parent
 TABLES = tuple(range(1, 12))
+COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
+"""Names of the paper's cohorts, as they are printed."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,17 @@ class Doubt:
     """Something printed that cannot be right as it stands."""
 
     where: Mapping[str, Any]
-    """The cells concerned: column names of ``printed`` and the values they have there; or a figure, or a page."""
+    """The cells concerned: column names of ``printed`` and the values they have there; or a figure, or a page. A ``section`` has a sentence
+    about these cells that they do not bear out."""
     why: str
     """One or two sentences."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words: ``Table 2, MIMIC-III, IHM, CM2``."""
+        before = {"table": "Table ", "figure": "Figure ", "page": "page ", "section": "Section "}
+        named = COHORTS | {"auroc": "AUROC", "aupr": "AUPR", "matched": "totally matched", "partial": "partially matched"}
+        return ", ".join(f"{before.get(name, '')}{named.get(value, value)}" for name, value in self.where.items())
 
 
 def printed(table: int | None = None, **where: str) -> pd.DataFrame:

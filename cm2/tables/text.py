@@ -11,7 +11,7 @@ from cm2.cohorts.format import fabricated
 from cm2.config.names import did_you_mean
 from cm2.errors import InputError
 from cm2.escape import markdown as escape
-from cm2.paper import printed
+from cm2.paper import COHORTS, printed
 from cm2.runs.provenance import called
 from cm2.tables.contract import kind_of
 from cm2.tables.for_pages import REMARK
@@ -20,7 +20,6 @@ from cm2.tasks import metric_named
 
 TOO_FEW = "too few"
 SMALLEST_P, ROUNDING = 1e-300, 1e-12
-COHORTS = {"mimic3": "MIMIC-III", "mimic4": "MIMIC-IV", "": "cohort not stated"}
 Show = Callable[[Cell], str]
 Heading = Callable[[str, str], str]
 """Of the column of a task, by its heading, and a metric."""

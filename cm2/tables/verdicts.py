@@ -102,6 +102,14 @@ def tally(found: pd.DataFrame) -> str:
     return f"above in {above} of {len(found)} comparisons, below in {below}, undecided in {undecided}"
 
 
+def standing(found: pd.DataFrame) -> str:
+    """``above (IHM, partially matched), undecided (IHM, totally matched)``: verdicts on the reference row by place, of a row's lines."""
+    several = found["task"].nunique() > 1
+    places = [f"{task}, {section}" if several else section for section, task in zip(found["section"], found["task"], strict=True)]
+    by_word = found.assign(place=places).groupby("verdict", sort=False)["place"]
+    return ", ".join(f"{word} ({'; '.join(where)})" for word, where in by_word)
+
+
 def verdict_grid(result: TableResult, level: float = LEVEL) -> str:
     """The verdicts as a Markdown table: one line per row, one column per section and task, metrics separated by slashes."""
     found = verdicts(result, level)

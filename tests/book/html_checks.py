@@ -19,6 +19,8 @@ _LOADED = {
 }
 _LOADING_RELATIONS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "manifest", "preconnect", "dns-prefetch"}
 _OBJECT = re.compile(r"&lt;[\w.]+ (object|at 0x)[^&]*&gt;")
+_ROW = re.compile(r"<tr\b[^>]*>(.*?)</tr>", re.DOTALL)
+_CELL = re.compile(r"<td\b[^>]*>(.*?)</td>", re.DOTALL)
 _STYLE_URL = re.compile(r"""(?:url\(\s*|@import\s+)["']?((?:https?:)?//[^"')\s]+)""")
 _FILE_NAME = re.compile(r"^\S*[\w-]+\.(png|svg|jpe?g|gif|webp)$", re.IGNORECASE)
 
@@ -69,8 +71,10 @@ def problems(html: Path) -> list[str]:
 
 
 def _page_problems(page: Page, html: Path) -> Iterable[str]:
-    if _OBJECT.search(page.path.read_text(encoding="utf-8", errors="replace")):
+    content = page.path.read_text(encoding="utf-8", errors="replace")
+    if _OBJECT.search(content):
         yield "shows the name of an object in the place of what it holds"
+    yield from (f"has a sentence inside a table ({text[:40]}...)" for text in _swallowed(content))
     for asset in page.assets:
         if _is_foreign(asset):
             yield f"loads {asset} from another host"
@@ -84,6 +88,14 @@ def _page_problems(page: Page, html: Path) -> Iterable[str]:
             yield f"image {source} has no alternative text"
         elif _FILE_NAME.match(alt.strip()):
             yield f"image {source} has a file name for alternative text ({alt})"
+
+
+def _swallowed(content: str) -> Iterable[str]:
+    """Text that became the last row of a Markdown table, because no blank line ends it: a sentence, and nothing in the other columns."""
+    for row in _ROW.findall(content):
+        first, *others = [re.sub(r"<[^>]+>", "", cell).strip() for cell in _CELL.findall(row)] or [""]
+        if others and not any(others) and len(first) > 40 and first.endswith((".", ":")):
+            yield first
 
 
 def _is_foreign(url: str) -> bool:

@@ -183,6 +183,18 @@ def test_the_name_of_an_object_on_a_page_is_noticed(tmp_path):
     ]
 
 
+def test_a_sentence_inside_a_table_is_noticed(tmp_path):
+    """Notes that follow a Markdown table without a blank line become its last row."""
+    row = "<tr><td>Ours: the mean of five seeds with its interval, and so on.</td><td></td></tr>"
+    for name, rows in {
+        "index": row,
+        "other": row.replace("<td></td>", "<td>0.84</td>") + "<tr><td>partially matched.</td><td></td></tr>",
+    }.items():
+        (tmp_path / f"{name}.html").write_text(f"<html><body><table>{rows}</table></body></html>", encoding="utf-8")
+    found = [problem for problem in html_checks.problems(tmp_path) if "inside a table" in problem]
+    assert found == ["index.html: has a sentence inside a table (Ours: the mean of five seeds with its in...)"]
+
+
 def test_a_page_shows_nothing_where_there_is_nothing_to_say(tmp_path):
     source = "from IPython.display import Markdown"
     root = minibook.write(tmp_path, tails=chapter("T", source, 'Markdown("")', 'Markdown("said")'), preface=chapter("P"))

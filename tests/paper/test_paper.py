@@ -62,6 +62,35 @@ def test_every_doubt_points_at_something_printed():
     assert [d.where["task"] for d in doubts(2)] == ["IHM", "READM"]
 
 
+def test_sentences_are_held_against_the_numbers():
+    """The counts that the doubts about sentences of Sections 4.3 and 4.4 name."""
+    key = ["row", "task", "column"]
+    of = lambda table, cohort: printed(table, cohort=cohort).set_index(key)["value"]
+    partly = of(3, "mimic3") - of(2, "mimic3")
+    assert (len(partly), (partly <= 0).sum(), (partly.xs("CM2", level="row") <= 0).sum()) == (24, 6, 3)
+    third = (of(7, "mimic4") - of(2, "mimic4")).dropna()
+    assert (third.xs("CM2", level="row") < 0).sum() == 4
+    assert set(third[third > 0].index) == {("DrFuse", "READM", "auroc"), ("DrFuse", "READM", "aupr")}
+    wide = printed(10).pivot_table(index=["task", "column", "row"], columns="variant", values="value")
+    span = (wide.max(axis=1) - wide.min(axis=1)).unstack("row")
+    least = span.sub(span["CM2"], axis=0).drop(columns="CM2") > 0
+    assert least.all(axis=1).sum() == 3
+    others = span.loc[("READM", "aupr")].sort_values()
+    assert others.round(3).to_dict() | {"CM2": 0.018} == others.round(3).to_dict() and (others[:3].round(3) <= 0.014).all()
+    above = lambda one, other: sum(int((wide[a] - wide[b] > 1e-9).sum()) for a, b in zip(one, other, strict=True))
+    assert above(("Transformer+ResNet", "Transformer+ViT"), ("LSTM+ResNet", "LSTM+ViT")) == 47
+    assert above(("LSTM+ResNet", "Transformer+ResNet"), ("LSTM+ViT", "Transformer+ViT")) == 45
+    parts = printed(5).pivot_table(index=["setting", "task", "column"], columns="row", values="value")
+    fall = lambda row: (parts["CM2"] - parts[row]).dropna()
+    assert (fall("w/o GPS").min(), fall("w/o GPS").max()) == pytest.approx((0, 0.013), abs=1e-9)
+    assert ((fall("w/o fusion") > 0).sum(), len(fall("w/o fusion"))) == (6, 8)
+
+
+def test_a_doubt_says_its_place_in_words():
+    places = [doubt.place for doubt in doubts()]
+    assert places[0] == "Table 2, MIMIC-III, CM2, IHM" and not any("mimic" in place for place in places)
+
+
 def test_wrong_questions_are_answered():
     with pytest.raises(ValueError, match="no Table 12"):
         printed(12)

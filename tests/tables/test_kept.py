@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from cm2.plots import differences as forest
 from cm2.tables import as_printed, differences, kept_predictions, kept_table, notes, read, table, tally, values, verdict_grid, verdicts
 from cm2.tables.predictions import read_predictions
+from cm2.tables.verdicts import standing
 from tests.mutations import mutated
 from tests.tables.conftest import FAST
 
@@ -30,6 +31,17 @@ def test_a_kept_table_is_read_by_the_cohorts_name(families, monkeypatch):
         kept_table(6, "tinny")
     with pytest.raises(ValueError, match="it has one for: none"):
         kept_table(2, "tiny")
+
+
+def test_the_standing_of_a_row_names_places(families):
+    result, _ = families
+    found = verdicts(result).query("metric == 'auroc'")
+    frank = found[found["row"] == "Frank"]
+    words = standing(frank)
+    assert all(f"{line.task}, {line.section}" in words and line.verdict in words for line in frank.itertuples())
+    one = frank[frank["task"] == "death"].assign(verdict=["above", "undecided"])
+    assert standing(one) == "above (partially matched), undecided (totally matched)"
+    assert standing(one.assign(verdict="below")) == "below (partially matched; totally matched)"
 
 
 def test_predictions_of_a_kept_table_are_found_and_of_a_computed_one_there_are_none(families, tiny, store, monkeypatch):
