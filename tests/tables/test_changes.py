@@ -31,6 +31,10 @@ def pairs_of(result):
     return [(base[c.section, c.task, c.metric], c) for c in result.cells if c.row != result.reference]
 
 
+def margin_of(result, metric):
+    return result.provenance.get("margins", {}).get(metric, result.provenance["margin"])
+
+
 @pytest.mark.parametrize("paired", [False, True])
 def test_a_change_is_what_a_table_says_of_two_of_its_rows(paired, kept, masked):
     result, predictions = masked if paired else kept
@@ -42,6 +46,11 @@ def test_a_change_is_what_a_table_says_of_two_of_its_rows(paired, kept, masked):
         assert list(found[name]) == pytest.approx([after.difference[name] for _, after in pairs])
     assert list(found["change"]) == pytest.approx([after.difference["estimate"] for _, after in pairs])
     assert list(found["p_holm"]) == pytest.approx(list(holm(found["p"].to_numpy())))
+    for metric in dict.fromkeys(after.metric for _, after in pairs):  # the margin of a table may differ from metric to metric
+        of = [pair for pair in pairs if pair[1].metric == metric]
+        within = changes(of, predictions, paired, margin_of(result, metric))
+        assert list(within["p_equivalent"]) == pytest.approx([after.difference["p_equivalent"] for _, after in of])
+        assert list(within["p_equivalent_holm"]) == pytest.approx(list(holm(within["p_equivalent"].to_numpy())))
     assert list(changes(pairs, predictions, not paired)["low"]) != pytest.approx(list(found["low"])), "it makes a difference"
 
 
@@ -58,7 +67,7 @@ def test_without_predictions_or_values_there_is_no_interval(kept):
     pairs = pairs_of(result)
     bare = changes(pairs)
     assert list(bare["change"]) == pytest.approx([after.value - before.value for before, after in pairs])
-    assert bare[["low", "high", "p", "p_holm"]].isna().all(axis=None)
+    assert bare[["low", "high", "p", "p_holm", "p_equivalent_holm"]].isna().all(axis=None)
     before, after = pairs[0]
     found = changes([(before, replace(after, value=None)), *pairs[1:]], predictions)
     assert np.isnan(found.loc[0, ["change", "p", "p_holm"]].to_numpy(dtype=float)).all()
