@@ -46,6 +46,7 @@ def test_the_kept_drawings_are_those_of_this_version(repository):
     assert list(kept(repository, 1)[0]["text"]) == list(drawing.data["text"]), "cm2 figure 1"
     plt.close(drawing.figure)
     drawing, (data, _) = figure_2(), kept(repository, 2)
+    assert set(data["law"]) == {"same dependence", "fitted"}, "cm2 figure 2 --cohort FOLDER"
     same = data.query("law == 'same dependence'").reset_index(drop=True)
     pd.testing.assert_frame_equal(same, drawing.data, rtol=1e-4)
     plt.close(drawing.figure)
@@ -55,8 +56,7 @@ def test_the_kept_drawings_are_those_of_this_version(repository):
 def test_the_kept_figures_of_runs_are_those_of_this_version(repository, number):
     """Same configuration and same version of the method as a call of today, as for kept tables."""
     _, source = kept(repository, number)
-    if number == 2 and "cohort" not in source:
-        pytest.skip("figure 2 was drawn again here without a cohort: no run is behind it")
+    assert "cohort" in source, f"cm2 figure {number} --cohort FOLDER: drawn without a cohort it lacks what a run has fitted"
     if number == 2:
         spec, role = load_table(6), roles()[source["cohort"]]
         entries = entries_of(spec, role, choose_modalities(spec, role), source["profile"], 1, spec.row, role.tasks, source["settings"])
@@ -76,8 +76,15 @@ def test_figure_4_shows_epochs_of_figure_3(repository):
 
 
 def test_figure_5_shows_its_kept_table(repository):
+    """Every number, with its intervals; the points of the drawing are the table's, row by row."""
     data, source = kept(repository, 5)
     result = read(repository / "results" / source["cohort"] / "figure-5.json")
     assert result.provenance["configurations"] == source["configurations"]
     frame = result.frame()
-    np.testing.assert_allclose(data["value"], frame["value"], rtol=1e-5)
+    places = ["section", "row", "task", "metric"]
+    pd.testing.assert_frame_equal(data[places], frame[places])
+    assert ("K = " + data["components"].astype(str)).tolist() == frame["row"].tolist()
+    drawn = ["value", "low", "high", "se_stays", "sd", *(name for name in frame if name.startswith("difference_"))]
+    pd.testing.assert_frame_equal(data[drawn], frame[drawn], rtol=1e-5, atol=1e-9, check_dtype=False)
+    for name in ("seeds", "stays"):
+        np.testing.assert_allclose(*(np.array([json.loads(text) for text in one[name]]) for one in (data, frame)), rtol=1e-5)
