@@ -4,6 +4,11 @@ Two ways of computing a number agree only up to rounding, and rounding differs b
 For an average over draws the tolerance follows from the standard error, such that a true claim fails by chance less than once in a million
 builds of the book.
 
+So a bound with a standard error guards a claim about an *expectation*: it fails where the draws contradict the claim, and passes where they
+decide nothing, as -0.5 with a standard error of 0.1 is above 0. It does not show that the value lies on that side. A sentence that says so
+of the value itself branches on it, or rests on a check without ``standard_error`` (``above=0``, or ``above=2 * error`` for "by more than
+two standard errors") where the value lies so many standard errors beyond that no other seed turns it.
+
 Example:
     >>> from cm2.book.checks import check
     >>> check("the mean of 10,000 uniform draws", 0.5021, near=0.5, standard_error=0.0029)
@@ -64,7 +69,7 @@ def check(
         within: largest distance allowed from ``near``.
         relative: the same as a fraction of ``near``; added to ``within`` if both are given.
         standard_error: standard error of ``value``. ``SIGMAS`` of them are allowed: around ``near``, below ``above`` and ``at_least``,
-            above ``below`` and ``at_most``.
+            above ``below`` and ``at_most``: there it widens the bound, for claims about an expectation (see the module).
         above: strict lower bound.
         below: strict upper bound.
         at_least: lower bound.

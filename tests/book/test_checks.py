@@ -18,6 +18,7 @@ from cm2.environment.machine import describe, machine
         (1 + 1e-10, {"near": 1, "relative": 1e-9}),
         (0.53, {"near": 0.5, "standard_error": 0.006}),
         (0.47, {"above": 0.5, "standard_error": 0.006}),
+        (-0.5, {"above": 0, "standard_error": 0.1}),  # it widens the bound: the draws do not contradict the claim
         ({"a"}, {"equals": {"a"}}),
         (pd.Series([1, 2]), {"equals": [1, 2]}),
         ("gumbel", {"equals": "gumbel"}),
@@ -42,6 +43,7 @@ def test_what_holds_passes(value, bounds):
         (torch.arange(5), {"below": 3}, r"2 of 5 values are not as expected; the first, at \[3\], is 3, expected below 3"),
         (0.46, {"above": 0.5, "standard_error": 0.006}, "expected above 0.5 less 6 standard errors"),
         (0.54, {"at_most": 0.5, "standard_error": 0.006}, "expected at most 0.5 plus 6 standard errors"),
+        (-0.7, {"above": 0, "standard_error": 0.1}, "expected above 0 less 6 standard errors"),
         ([], {}, "nothing to check"),
         ([], {"above": 3}, "nothing to check"),
         (["one"], {"equals": []}, r"shape \(1,\), expected \(0,\)"),
