@@ -1,16 +1,38 @@
-"""Results in which every difference has the opposite sign, in a checkout whose other files are those of this one."""
+"""Results in which every difference has the opposite sign, in a checkout whose other files are those of this one.
+
+A metric of predictions is one minus what it was: the values, intervals and seeds of every table, and whatever a chapter computes from the
+kept predictions, where `mirror_metrics` runs first. So rows trade sides within a section and across sections and tables, by as much.
+In tables of alignment and imputation, methods with the same scores change places from the best to the worst, and scores that a sentence
+compares do, too; runs and scores of single stays move with them. All tables are still those that their predictions and scores give.
+"""
+
+from __future__ import annotations
 
 import json
-import re
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from cm2.tables.kinds.imputation import GAINS
+from cm2.tables.scores import name_of, read_scores, write_scores
+from cm2.uncertainty import INFLUENCE
 
 COPIED = ("pyproject.toml", "_toc.yml", "_config.yml")
 LINKED = ("README.md", "cm2", "data_prep", "figures", "plans", "tests")
 ENDS = (("low", "high"), ("stays_low", "stays_high"), ("seeds_low", "seeds_high"))
-SIDED = re.compile(r"above in (\d+) of \d+ comparisons, below in (\d+)")
+FIRST = "from tests.book.reversed_results import mirror_metrics as _mirror_metrics\n\n_mirror_metrics()\n"
+EXCHANGED = {"missing-at-test": ("conditional draws", "zero")}
+"""Rows whose runs are exchanged before all is mirrored, by table: a chapter says how well these are calibrated, which has no mirror."""
+RIVALS = {"alignment": {"dependence": "cosine"}, "imputation": {"conditional": "marginal", "conditional mean": "mean"}}
+"""Scores that are compared with each other, by kind of table."""
+ORDERED = {"alignment": "recall_10", "imputation": "error"}
+"""The metric by which methods change places."""
+Tree = dict[str, Any]
+Influence = Callable[[NDArray, NDArray], tuple[float, NDArray]]
 
 
 def checkout(repository: Path, folder: Path) -> Path:
@@ -20,58 +42,129 @@ def checkout(repository: Path, folder: Path) -> Path:
         shutil.copy(repository / name, folder / name)
     for name in LINKED:
         (folder / name).symlink_to(repository / name)
-    shutil.copytree(repository / "book", folder / "book")
-    shutil.copytree(repository / "results", folder / "results")
+    for name in ("book", "results"):
+        shutil.copytree(repository / name, folder / name)
     for path in folder.glob("results/*/*.json"):
         tree = json.loads(path.read_text())
-        if isinstance(tree, dict) and tree.get("kind") in ("results", "tests"):
-            path.write_text(json.dumps(reverse(tree)))
+        if isinstance(tree, dict) and "cells" in tree:
+            path.write_text(json.dumps(reverse(tree, path.parent)))
+    for path in folder.glob("book/*.ipynb"):
+        _begin_mirrored(path)
     return folder
 
 
-def reverse(tree: dict) -> dict:
-    """A table of results whose rows lie on the other side of their reference, by as much."""
-    place = ("section", "task", "metric")
-    references = {tuple(cell[name] for name in place): cell for cell in tree["cells"] if cell["row"] == tree["reference"]}
-    masked = tree["provenance"].get("masked", ())
-    return tree | {"cells": [_reversed(c, references.get(tuple(c[name] for name in place)), c["section"] in masked) for c in tree["cells"]]}
+def mirror_metrics() -> None:
+    """From now on every metric of binary predictions is one minus what it was."""
+    INFLUENCE.update({name: mirrored(influence) for name, influence in INFLUENCE.items()})
 
 
-def _reversed(cell: dict, base: dict | None, masked: bool) -> dict:
-    if base is None or cell is base or cell.get("value") is None or base.get("value") is None:
+def mirrored(influence: Influence) -> Influence:
+    """The value and derivatives of one minus a metric."""
+
+    def of(y: NDArray, p: NDArray) -> tuple[float, NDArray]:
+        value, derivatives = influence(y, p)
+        return 1 - value, -derivatives
+
+    return of
+
+
+def _begin_mirrored(notebook: Path) -> None:
+    """A notebook whose first cell of code after the parameters mirrors the metrics, before anything is computed."""
+    tree = json.loads(notebook.read_text())
+    cell = next(c for c in tree["cells"] if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", ()))
+    cell["source"] = FIRST + "".join(cell["source"])
+    notebook.write_text(json.dumps(tree))
+
+
+def reverse(tree: Tree, folder: Path) -> Tree:
+    """A table whose rows lie on the other side of each other; the scores beside it are rewritten to match.
+
+    Args:
+        tree: what its JSON file holds.
+        folder: where its scores are.
+    """
+    cells = tree["cells"]
+    if tree["name"] in EXCHANGED:
+        one, other = EXCHANGED[tree["name"]]
+        cells = [cell | {"row": {one: other, other: one}.get(cell["row"], cell["row"])} for cell in cells]
+    if tree["kind"] in ORDERED:
+        places, rivals = _places(tree), _rivals(tree)
+        cells = [_moved(cell, places, rivals) for cell in cells]
+        path = folder / tree["provenance"]["scores"]
+        scores = read_scores(path)
+        write_scores(path, {name: scores[_source(name, rivals)] for name in scores})
+    return tree | {"cells": _in_order([_mirrored(cell) for cell in cells], tree["cells"])}
+
+
+def _in_order(cells: list[Tree], before: list[Tree]) -> list[Tree]:
+    """Cells with sections and rows in the order that they had before."""
+    order = {place: number for number, place in enumerate(dict.fromkeys((c["section"], c["row"], c["task"], c["metric"]) for c in before))}
+    return sorted(cells, key=lambda c: order[c["section"], c["row"], c["task"], c["metric"]])
+
+
+def _mirrored(cell: Tree) -> Tree:
+    """A cell with one minus its metric, if that is one of predictions, and with differences of the opposite sign."""
+    if cell.get("value") is None or cell["metric"] not in INFLUENCE:
         return cell
-    about = base["value"]
-    seeds = cell.get("seeds", [])
-    # where a seed masks alike for all rows, seeds are compared in pairs
-    about_each = base["seeds"] if masked and len(base.get("seeds", [])) == len(seeds) else [about] * len(seeds)
-    out = cell | {
-        "value": _mirrored(cell["value"], about),
-        "low": _mirrored(cell["high"], about) if cell.get("high") is not None else None,
-        "high": _mirrored(cell["low"], about) if cell.get("low") is not None else None,
-        "seeds": [_mirrored(seed, other) for seed, other in zip(seeds, about_each, strict=True)],
-        "stays": [[_mirrored(high, about), _mirrored(low, about)] for low, high in cell.get("stays", [])],
-    }
+    low, high = cell.get("low"), cell.get("high")
+    out = cell | {"value": 1 - cell["value"], "seeds": [1 - seed for seed in cell.get("seeds", ())]}
+    out |= {} if low is None or high is None else {"low": 1 - high, "high": 1 - low}
+    out |= {"stays": [[1 - above, 1 - below] for below, above in cell["stays"]]} if "stays" in cell else {}
     return out | ({"difference": _negated(cell["difference"])} if cell.get("difference") else {})
 
 
-def _mirrored(value: float, about: float) -> float:
-    return float(np.clip(2 * about - value, 0, 1))
-
-
-def _negated(difference: dict[str, float]) -> dict[str, float]:
-    out = difference | {"estimate": -difference["estimate"]}
+def _negated(difference: Mapping[str, float]) -> dict[str, float]:
+    out = {**difference, "estimate": -difference["estimate"]}
     return out | {a: -difference[b] for low, high in ENDS if low in difference for a, b in ((low, high), (high, low))}
 
 
-def one_sided(notebook: Path) -> set[str]:
-    """What an executed chapter says of sides: sentences that count more on one, and rows of a table that stand on one."""
-    found = set()
-    for cell in json.loads(notebook.read_text())["cells"]:
-        for output in cell.get("outputs", []):
-            text = "\n".join("".join(value) for kind, value in output.get("data", {}).items() if kind.endswith(("plain", "markdown")))
-            for sentence in re.split(r"(?<=[.;:])\s+|\n", text):
-                counts = SIDED.search(sentence)
-                cells = [part.strip() for part in sentence.split("|")]
-                if (counts and counts[1] != counts[2]) or len({"above", "below"} & set(cells)) == 1:
-                    found.add(sentence.strip())
-    return found
+def _method(cell: Tree) -> str:
+    score = cell.get("score", "")
+    return cell["row"].removesuffix(f", {score}") if score else cell["row"]
+
+
+def _places(tree: Tree) -> dict[str, str]:
+    """The method that takes the place of each, in a table of embeddings: the last of its like that of the first, and so on."""
+    held: dict[str, set[str]] = {}
+    values: dict[str, list[float]] = {}
+    for cell in tree["cells"]:
+        if cell.get("runs"):
+            held.setdefault(_method(cell), set()).add(cell.get("score", ""))
+            if cell["metric"] == ORDERED[tree["kind"]]:
+                values.setdefault(_method(cell), []).append(cell["value"])
+    alike: dict[frozenset[str], list[str]] = {}
+    for method in sorted(held, key=lambda method: float(np.mean(values[method]))):
+        alike.setdefault(frozenset(held[method]), []).append(method)
+    return {one: other for methods in alike.values() for one, other in zip(methods, reversed(methods), strict=True)}
+
+
+def _rivals(tree: Tree) -> dict[str, dict[str, str]]:
+    """The score that takes the place of each, by run, where a method has both."""
+    both = {one: other for pair in RIVALS[tree["kind"]].items() for one, other in (pair, pair[::-1])}
+    held: dict[str, set[str]] = {}
+    for cell in tree["cells"]:
+        for run in cell.get("runs", ()):
+            held.setdefault(run, set()).add(cell.get("score", ""))
+    return {run: {one: other for one, other in both.items() if {one, other} <= scores} for run, scores in held.items()}
+
+
+def _moved(cell: Tree, places: Mapping[str, str], rivals: Mapping[str, Mapping[str, str]]) -> Tree:
+    """A cell of a table of embeddings in the place of another; what only one score has stays with it, a gain becomes a loss."""
+    if not cell.get("runs"):
+        return cell
+    score, sole = cell.get("score", ""), cell.get("low") is None or cell["metric"] in (*GAINS, "auroc", "unit")
+    score = score if sole else rivals[cell["runs"][0]].get(score, score)
+    out = cell | {"row": f"{places[_method(cell)]}, {score}", "score": score}
+    if cell["metric"] in GAINS:
+        out |= {"value": -cell["value"], "low": -cell["high"], "high": -cell["low"], "seeds": [-seed for seed in cell["seeds"]]}
+        out |= {"stays": [[-above, -below] for below, above in cell["stays"]]}
+    return out
+
+
+def _source(name: str, rivals: Mapping[str, Mapping[str, str]]) -> str:
+    """The scores of single stays that take the place of others."""
+    run, section, score, part = name.split(" | ")
+    others = rivals.get(run, {})
+    if (of := part.removeprefix("marginal ")) != part:  # the marginal forecast's, with which the conditional one is compared
+        return name_of(run, section, "conditional", of)
+    return name if part in ("label", "logit", "unit") or score not in others else name_of(run, section, others[score], part)
