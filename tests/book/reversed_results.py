@@ -2,8 +2,8 @@
 
 A metric of predictions is one minus what it was: the values, intervals and seeds of every table, and whatever a chapter computes from the
 kept predictions, where `mirror_metrics` runs first. So rows trade sides within a section and across sections and tables, by as much.
-In tables of alignment and imputation, methods with the same scores change places from the best to the worst, and scores that a sentence
-compares do, too; runs and scores of single stays move with them. All tables are still those that their predictions and scores give.
+In tables of alignment and imputation, scores that a sentence compares change places, and methods with the same scores do, from the best to
+the worst; runs and scores of single stays move with them. All tables are still those that their predictions and scores give.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cm2.book.cache import Execution
 from cm2.tables.kinds.imputation import GAINS
+from cm2.tables.predictions import known_runs, read_predictions, write_predictions
 from cm2.tables.scores import name_of, read_scores, write_scores
 from cm2.uncertainty import INFLUENCE
 
@@ -26,12 +29,16 @@ LINKED = ("README.md", "cm2", "data_prep", "figures", "plans", "tests")
 ENDS = (("low", "high"), ("stays_low", "stays_high"), ("seeds_low", "seeds_high"))
 FIRST = "from tests.book.reversed_results import mirror_metrics as _mirror_metrics\n\n_mirror_metrics()\n"
 EXCHANGED = {"missing-at-test": ("conditional draws", "zero")}
-"""Rows whose runs are exchanged before all is mirrored, by table: a chapter says how well these are calibrated, which has no mirror."""
+"""Two rows, by table, that exchange their predictions before all is mirrored: their calibration, told by a chapter, has no mirror."""
+SAME = 1e-3
+"""Relative difference of log-odds in float16 that is rounding: stays that lack nothing are predicted alike by both rows."""
 RIVALS = {"alignment": {"dependence": "cosine"}, "imputation": {"conditional": "marginal", "conditional mean": "mean"}}
 """Scores that are compared with each other, by kind of table."""
 ORDERED = {"alignment": "recall_10", "imputation": "error"}
 """The metric by which methods change places."""
 Tree = dict[str, Any]
+Records = Mapping[tuple[str, str], Any]
+"""What chapters leave for others, by chapter and name."""
 Influence = Callable[[NDArray, NDArray], tuple[float, NDArray]]
 
 
@@ -85,8 +92,7 @@ def reverse(tree: Tree, folder: Path) -> Tree:
     """
     cells = tree["cells"]
     if tree["name"] in EXCHANGED:
-        one, other = EXCHANGED[tree["name"]]
-        cells = [cell | {"row": {one: other, other: one}.get(cell["row"], cell["row"])} for cell in cells]
+        cells = _exchanged(tree, folder)
     if tree["kind"] in ORDERED:
         places, rivals = _places(tree), _rivals(tree)
         cells = [_moved(cell, places, rivals) for cell in cells]
@@ -94,6 +100,28 @@ def reverse(tree: Tree, folder: Path) -> Tree:
         scores = read_scores(path)
         write_scores(path, {name: scores[_source(name, rivals)] for name in scores})
     return tree | {"cells": _in_order([_mirrored(cell) for cell in cells], tree["cells"])}
+
+
+def _exchanged(tree: Tree, folder: Path) -> list[Tree]:
+    """The cells of a table in which two rows have exchanged their predictions, and so their numbers; the runs stay with the rows."""
+    one, other = EXCHANGED[tree["name"]]
+    runs = {(cell["section"], cell["task"], cell["row"]): cell["runs"] for cell in tree["cells"]}
+    partners = {place: (*place[:2], {one: other, other: one}[place[2]]) for place in runs if place[2] in (one, other)}
+    pairs = [pair for place, rival in partners.items() for pair in zip(runs[place], runs[rival], strict=True)]
+    _exchange(folder / tree["provenance"]["predictions"], pairs)
+    moved = {place: {"row": rival[2], "runs": runs[rival]} for place, rival in partners.items()}
+    return [cell | moved.get((cell["section"], cell["task"], cell["row"]), {}) for cell in tree["cells"]]
+
+
+def _exchange(path: Path, pairs: list[tuple[str, str]]) -> None:
+    """Writes the predictions of the second run of each pair for those of the first, but for the stays that both predict alike."""
+    found = read_predictions(path, {run for pair in pairs for run in pair})
+    new = {}
+    for one, other in pairs:
+        own, rival = (found[run].compact for run in (one, other))
+        alike = np.isclose(own.astype(float), rival.astype(float), rtol=SAME, atol=0)
+        new[one] = replace(found[one], compact=np.where(alike, own, rival))
+    write_predictions(path, new, known_runs(path))
 
 
 def _in_order(cells: list[Tree], before: list[Tree]) -> list[Tree]:
@@ -124,18 +152,23 @@ def _method(cell: Tree) -> str:
 
 
 def _places(tree: Tree) -> dict[str, str]:
-    """The method that takes the place of each, in a table of embeddings: the last of its like that of the first, and so on."""
-    held: dict[str, set[str]] = {}
-    values: dict[str, list[float]] = {}
+    """The method whose place each takes in a table of embeddings, so that the score which takes the place of the first orders them anew.
+
+    Of methods with the same scores, the one that was first by the first score gets what is last by its rival, and so on.
+    """
+    values: dict[str, dict[str, list[float]]] = {}
     for cell in tree["cells"]:
-        if cell.get("runs"):
-            held.setdefault(_method(cell), set()).add(cell.get("score", ""))
-            if cell["metric"] == ORDERED[tree["kind"]]:
-                values.setdefault(_method(cell), []).append(cell["value"])
-    alike: dict[frozenset[str], list[str]] = {}
-    for method in sorted(held, key=lambda method: float(np.mean(values[method]))):
-        alike.setdefault(frozenset(held[method]), []).append(method)
-    return {one: other for methods in alike.values() for one, other in zip(methods, reversed(methods), strict=True)}
+        if cell.get("runs") and cell["metric"] == ORDERED[tree["kind"]]:
+            values.setdefault(_method(cell), {}).setdefault(cell.get("score", ""), []).append(cell["value"])
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for method, of in values.items():
+        alike.setdefault(tuple(sorted(of)), []).append(method)
+    out = {}
+    for scores, methods in alike.items():
+        first, rival = next((pair for pair in RIVALS[tree["kind"]].items() if {*pair} <= {*scores}), (scores[0], scores[0]))
+        by = [sorted(methods, key=lambda method, s=score: float(np.mean(values[method][s]))) for score in (rival, first)]
+        out |= dict(zip(by[0], reversed(by[1]), strict=True))
+    return out
 
 
 def _rivals(tree: Tree) -> dict[str, dict[str, str]]:
@@ -149,10 +182,13 @@ def _rivals(tree: Tree) -> dict[str, dict[str, str]]:
 
 
 def _moved(cell: Tree, places: Mapping[str, str], rivals: Mapping[str, Mapping[str, str]]) -> Tree:
-    """A cell of a table of embeddings in the place of another; what only one score has stays with it, a gain becomes a loss."""
-    if not cell.get("runs"):
+    """A cell of a table of embeddings in the place of another; what only one score has stays with it, a gain becomes a loss.
+
+    The metric of predictions among them stays: it is mirrored.
+    """
+    if not cell.get("runs") or cell["metric"] in INFLUENCE:
         return cell
-    score, sole = cell.get("score", ""), cell.get("low") is None or cell["metric"] in (*GAINS, "auroc", "unit")
+    score, sole = cell.get("score", ""), cell.get("low") is None or cell["metric"] in (*GAINS, "unit")
     score = score if sole else rivals[cell["runs"][0]].get(score, score)
     out = cell | {"row": f"{places[_method(cell)]}, {score}", "score": score}
     if cell["metric"] in GAINS:
@@ -168,3 +204,26 @@ def _source(name: str, rivals: Mapping[str, Mapping[str, str]]) -> str:
     if (of := part.removeprefix("marginal ")) != part:  # the marginal forecast's, with which the conditional one is compared
         return name_of(run, section, "conditional", of)
     return name if part in ("label", "logit", "unit") or score not in others else name_of(run, section, others[score], part)
+
+
+def text_of(path: Path) -> str:
+    """What is written on a page."""
+    if path.suffix == ".md":
+        return path.read_text()
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown")
+
+
+def glued(notebook: Path) -> dict[str, str]:
+    """Numbers and words that an executed chapter hands to its text."""
+    found = {}
+    for cell in json.loads(notebook.read_text())["cells"]:
+        for output in cell.get("outputs", ()):
+            if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
+                found[name] = "".join(output["data"]["application/papermill.record/text/plain"])
+    return found
+
+
+def recorded(executions: Mapping[str, Execution]) -> Records:
+    """What executed chapters leave for others, by chapter and name."""
+    paths = [path for execution in executions.values() for path in execution.results.glob("*.json")]
+    return {(path.stem, name): entry["value"] for path in paths for name, entry in json.loads(path.read_text()).items()}
