@@ -3,8 +3,8 @@
 A metric of predictions is one minus what it was: the values, intervals and seeds of every table, and whatever a chapter computes from the
 kept predictions, where `mirror_metrics` runs first. So rows trade sides within a section and across sections and tables, by as much.
 In tables of alignment and imputation, scores that a sentence compares change places, and methods with the same scores do, from the best to
-the worst; runs and scores of single stays move with them. All tables are still those that their predictions and scores give, one of them (see
-`EXCHANGED`) up to rounding.
+the worst; runs and scores of single stays move with them. All tables are still those that their predictions and scores give, one of them
+up to rounding (see `EXCHANGED`).
 """
 
 from __future__ import annotations
