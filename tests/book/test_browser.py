@@ -36,6 +36,21 @@ def test_an_inline_formula_wider_than_the_column_can_be_scrolled(rendered, tmp_p
     assert dom.count("cm2-wide") == 1
 
 
+def test_a_formula_that_cannot_be_reached_would_be_seen(rendered, tmp_path):
+    long = " + ".join(f"x_{{{i}}}" for i in range(60))
+    text = f'<p><span id="long" class="math notranslate nohighlight">\\({long}\\)</span></p></article>'
+    page = rendered / "book" / "cut.html"
+    marked = (rendered / "book" / "tails.html").read_text().replace("</article>", text, 1)
+    page.write_text(marked.replace("wide_math.js", "no_such_script.js"))
+    try:
+        found = browser.layout_problems(rendered, tmp_path)
+    finally:
+        page.unlink()
+    assert {re.sub(r"\d+ pixels off", "pixels off", line) for line in found} == {
+        f"book/cut.html at {width} pixels cuts pixels off long" for width in browser.WIDTHS
+    }
+
+
 def test_a_request_to_another_host_would_be_seen(tmp_path):
     (tmp_path / "page.html").write_text('<img src="http://host.example/a.png"><script src="https://other.example/b.js"></script>')
     assert browser.visit((tmp_path / "page.html").as_uri(), tmp_path, seconds=2).hosts == {"host.example", "other.example"}

@@ -5,7 +5,7 @@ import pytest
 from cm2.book import build, find_root, read_chapters
 from cm2.book.chapters import documents
 from cm2.book.runner import execute
-from tests.book import html_checks, minibook, notebook_checks
+from tests.book import browser, html_checks, minibook, notebook_checks
 
 ROOT = minibook.REPOSITORY
 PRESENT = sorted((ROOT / "book").glob("*.ipynb"))
@@ -41,7 +41,9 @@ def test_a_chapter_executes(smoke, name):
 
 
 @pytest.mark.skipif(not COMPLETE, reason="_toc.yml lists chapters that are not written yet")
-def test_the_whole_book_renders_strictly(smoke):
+def test_the_whole_book_renders_strictly(smoke, tmp_path):
     index = build(profile="smoke", root=ROOT, output=ROOT / "_build" / "smoke", strict=True)
     assert html_checks.problems(index.parent) == []
+    if browser.installed():
+        assert browser.layout_problems(index.parent, tmp_path) == [], "on a phone and on a laptop"
     assert set(read_chapters(ROOT)) == {path.stem for path in PRESENT}, "every notebook under book is in _toc.yml"
