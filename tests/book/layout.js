@@ -27,6 +27,7 @@ async function look(name, width) {
   await new Promise((done) => { frame.onload = done; document.body.append(frame); });
   const page = frame.contentDocument;
   for (let i = 0; i < 100 && page.querySelector(".math") && !page.querySelector("mjx-container"); i++) await wait(100);
+  await frame.contentWindow.MathJax?.startup?.promise; // all of them, in a long page
   await wait(300);
   page.querySelectorAll("details").forEach((folded) => { folded.open = true; });
   page.querySelectorAll(".toggle-hidden").forEach((folded) => folded.classList.remove("toggle-hidden"));
