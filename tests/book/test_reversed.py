@@ -40,7 +40,8 @@ LEVEL = re.compile(r"(p-values?|are|is) below #|\[[^][]*\]")
 NUMBER = re.compile(r"(?<![\w.+−-])\d*\.\d+|\b\d+e-\d+")
 """Sizes, which may stay or change. Counts and signed numbers are part of a statement."""
 NEUTRAL = re.compile(
-    r"above in 0 of \d+ comparisons,? (and )?below in 0\b|\b0 of \d+(?! comparisons)|\bchance\b|true law|largest and the smallest"
+    r"above in (?P<as_often>\d+) of \d+ comparisons,? (and )?below in (?P=as_often)\b"
+    r"|\b0 of \d+(?! comparisons)|\bchance\b|true law|largest and the smallest"
     r"|better or worse|above and below|may be ahead|where they lead|tables? below|largest distance of a margin|smallest p-value"
     r"|methods lie above it|no exact link|is no contradiction|nats (a stay|where)",
     re.IGNORECASE,
@@ -216,6 +217,7 @@ def chapter_of(folder: Path, name: str, source: str, *said: str) -> Path:
         ("above in 3 of 8 comparisons, below in 1", "above in 1 of 8 comparisons, below in 3", False),
         ("above in 0 of 8 comparisons, below in 3", "above in 0 of 8 comparisons, below in 3", True),
         ("above in 0 of 8 comparisons, below in 0, undecided in 8", "above in 0 of 8 comparisons, below in 0, undecided in 8", False),
+        ("above in 2 of 8 comparisons, below in 2, undecided in 4", "above in 2 of 8 comparisons, below in 2, undecided in 4", False),
         ("The largest mean: LSMT (0.8).", "The largest mean: DAFT (0.7).", False),
         ("First modality alone has 0.8.", "First modality alone has 0.8.", False),
         ("In the paper CM2 is above all.", "In the paper CM2 is above all.", False),
