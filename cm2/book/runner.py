@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache as remembered
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,9 @@ def execute(
     ]
     _announce(tasks, _known(tasks, cache, failures), len(selected), profile, report)
     environment = child_environment(_home(root), min(jobs, max(len(tasks), 1)))
-    source = _source(root, environment) if tasks else dict
-    executor = Executor(cache, failures, root, environment, jobs, source, report, strict)
-    done = executor.run(tasks, stored)
+    with _source(root, environment) if tasks else nullcontext(dict) as source:
+        executor = Executor(cache, failures, root, environment, jobs, source, report, strict)
+        done = executor.run(tasks, stored)
     for name, chapter in chapters.items():
         if name in done or name in executor.failed:
             continue
@@ -156,7 +157,8 @@ def _announce(tasks: list[Task], known: set[str], total: int, profile: str, repo
     report(f"{total} chapters, profile {profile}: {total - len(names)} unchanged, {what}")
 
 
-def _source(root: Path, environment: Mapping[str, str]) -> Callable[[], Mapping[str, Any]]:
+@contextmanager
+def _source(root: Path, environment: Mapping[str, str]) -> Iterator[Callable[[], Mapping[str, Any]]]:
     """Provenance recorded with every execution: the commit, and the machine as an executing process sees it."""
 
     @remembered
@@ -165,8 +167,12 @@ def _source(root: Path, environment: Mapping[str, str]) -> Callable[[], Mapping[
 
     # imports torch, which takes seconds: started now, read when the first chapter has finished
     run = [sys.executable, "-P", "-m", "cm2.environment.machine"]
-    facts = subprocess.Popen(run, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root)
-    return source
+    with subprocess.Popen(run, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root) as facts:
+        try:
+            yield source
+        finally:
+            if facts.poll() is None:  # no chapter finished here: each failed, or another process had begun it
+                facts.kill()
 
 
 def _home(root: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -203,6 +204,23 @@ def test_a_page_shows_nothing_where_there_is_nothing_to_say(tmp_path):
     cells = reader_notebook(done["tails"].notebook, read_chapters(root)["tails"])["cells"]
     shown = {"".join(cell["source"]): cell["outputs"] for cell in cells if cell["cell_type"] == "code"}
     assert shown['Markdown("")'] == [] and len(shown['Markdown("said")']) == 1
+
+
+def test_no_process_is_left_where_no_chapter_finishes(tmp_path, monkeypatch):
+    """That which finds out about the machine is read when a chapter has finished."""
+    started = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    monkeypatch.setattr("cm2.book.runner.subprocess.Popen", Recorded)
+    root = minibook.write(tmp_path, tails=chapter("T", "1 / 0"), preface=chapter("P", "1 / 0"))
+    done, failures = execute([], None, "quick", 1, root, lambda line: None)
+    assert failures and not done
+    assert started and all(process.returncode is not None for process in started)
+    assert all(process.stdout is None or process.stdout.closed for process in started)
 
 
 def test_a_warm_process_that_is_killed_is_replaced(tmp_path, book, monkeypatch):
