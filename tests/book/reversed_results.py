@@ -28,7 +28,14 @@ from cm2.uncertainty import INFLUENCE
 COPIED = ("pyproject.toml", "_toc.yml", "_config.yml")
 LINKED = ("README.md", "cm2", "data_prep", "figures", "plans", "tests")
 ENDS = (("low", "high"), ("stays_low", "stays_high"), ("seeds_low", "seeds_high"))
-FIRST = "from tests.book.reversed_results import mirror_metrics as _mirror_metrics\n\n_mirror_metrics()\n"
+FIRST = """import sys as _sys
+
+_sys.path.insert(0, {repository!r})
+from tests.book.reversed_results import mirror_metrics as _mirror_metrics
+
+_mirror_metrics()
+"""
+"""What mirrors the metrics. A kernel does not find the tests by itself: they are not installed."""
 EXCHANGED = {"missing-at-test": ("conditional draws", "zero")}
 """Two rows, by table, that exchange their predictions before all is mirrored: their calibration, told by a chapter, has no mirror."""
 SAME = 1e-3
@@ -57,7 +64,7 @@ def checkout(repository: Path, folder: Path) -> Path:
         if isinstance(tree, dict) and "cells" in tree:
             path.write_text(json.dumps(reverse(tree, path.parent)))
     for path in folder.glob("book/*.ipynb"):
-        _begin_mirrored(path)
+        _begin_mirrored(path, repository)
     return folder
 
 
@@ -76,11 +83,11 @@ def mirrored(influence: Influence) -> Influence:
     return of
 
 
-def _begin_mirrored(notebook: Path) -> None:
+def _begin_mirrored(notebook: Path, repository: Path) -> None:
     """A notebook whose first cell of code after the parameters mirrors the metrics, before anything is computed."""
     tree = json.loads(notebook.read_text())
     cell = next(c for c in tree["cells"] if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", ()))
-    cell["source"] = FIRST + "".join(cell["source"])
+    cell["source"] = FIRST.format(repository=str(repository)) + "".join(cell["source"])
     notebook.write_text(json.dumps(tree))
 
 
