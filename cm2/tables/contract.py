@@ -7,15 +7,17 @@ computes the numbers of a plan, and ``show``, which formats one; the other attri
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from cm2.config.names import choose, enter
 from cm2.errors import InputError
-from cm2.tables.planning import TablePlan
-from cm2.tables.result import Cell, TableResult
+from cm2.tables.planning import TablePlan, metrics_of
+from cm2.tables.result import Cell, Place, RowPlace, TableResult
+from cm2.tables.spec import TableSpec
+from cm2.tasks import Binary
 
 TABLE_KINDS: dict[str, type[TableKind]] = {}
 """Kinds of table by name, as ``kind`` in a TOML file refers to them. To add one, add a file to ``cm2/tables/kinds`` with a subclass of
@@ -80,6 +82,21 @@ class TableKind(ABC):
     def source(self, plan: TablePlan) -> dict[str, Any]:
         """What the notes need to know of the runs, stored with the table's provenance; nothing by default."""
         return {}
+
+    def wanted(self, spec: TableSpec, result: TableResult, able: Collection[RowPlace], modalities: Sequence[str]) -> set[Place]:
+        """Places of the numbers that a stored table would have if it were computed again; by default every metric of every row.
+
+        Args:
+            spec: the table's specification.
+            result: the stored table.
+            able: section of the specification, row and task of the runs that are planned, of rows that can have such a table.
+            modalities: of the cohort that the table uses.
+        """
+        return {Place(*place, metric) for place in able for metric in metrics_of(spec, result.tasks.get(place[2], Binary()))}
+
+    def section_of(self, spec: TableSpec, name: str) -> str:
+        """The section of the specification that a section of the table belongs to; by default they have the same names."""
+        return name
 
     @abstractmethod
     def show(self, cell: Cell) -> str:

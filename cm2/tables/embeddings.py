@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import ClassVar
@@ -27,11 +27,13 @@ from cm2.methods import Method, build_method, tokenised
 from cm2.progress import Progress, quiet_libraries
 from cm2.runs.run import Run
 from cm2.tables.contract import TableKind
-from cm2.tables.evaluated import Evaluated, Finding, of_predictions, same
+from cm2.tables.evaluated import AUROC, Evaluated, Finding, of_predictions, same
 from cm2.tables.law_warnings import warnings_of
+from cm2.tables.places import section_name, section_of, wanted_places
 from cm2.tables.planning import TablePlan
-from cm2.tables.result import Cell, TableResult
+from cm2.tables.result import Cell, Place, RowPlace, TableResult
 from cm2.tables.scores import name_of, rounded
+from cm2.tables.spec import TableSpec
 from cm2.tables.text import TOO_FEW, intervals, spread
 from cm2.uncertainty import FEWEST, Measured
 
@@ -85,6 +87,29 @@ class EmbeddingKind(TableKind):
             label: label of its row.
         """
 
+    def sections(self, modalities: Sequence[str], cells: Sequence[Cell]) -> Iterable[str]:
+        """Names of the sections on a cohort with these modalities; none where a subclass does not tell, and any that are there will do.
+
+        Args:
+            modalities: of the cohort.
+            cells: those that are there, which tell how many stays there are.
+        """
+        return ()
+
+    def wanted(self, spec: TableSpec, result: TableResult, able: Collection[RowPlace], modalities: Sequence[str]) -> set[Place]:
+        """As `places.wanted_places`; what only a law has, only rows with a law are asked for."""
+        of_all = [metric for metric in self.headings if metric not in DIAGNOSTICS and metric not in FAMILIES]
+        not_binary = result.provenance.get("tasks", {})
+
+        def required(task: str) -> list[str]:
+            return [metric for metric in of_all if metric != AUROC or task not in not_binary]
+
+        return wanted_places(spec, result.cells, able, modalities, required, self.sections)
+
+    def section_of(self, spec: TableSpec, name: str) -> str:
+        """The one whose name it begins with; the only one, which is not named."""
+        return section_of(spec, name)
+
     def cannot(self, method: Method) -> str:
         """Why a method cannot be evaluated, as the end of a sentence; empty if it can."""
         return cannot_embed(method)
@@ -115,11 +140,10 @@ class EmbeddingKind(TableKind):
         work = [delayed(_evaluate)(self, plan.runs[digest], plan.cohort, label) for digest, label in of.items()]
         with Progress("looking at embeddings", len(work), "run") as progress:
             found = dict(zip(of, progress.parallel(work, jobs), strict=True))
-        several = len(plan.spec.section) > 1
-        cells: dict[tuple[str, str, str, str], Cell] = {}
+        cells: dict[Place, Cell] = {}
         scores: dict[str, NDArray] = {}
         for entry in plan.entries:
-            prefix = f"{entry.section.label}: " if several else ""
+            prefix = section_name(plan.spec, entry.section.label, "")
             names = tuple(plan.runs[config.digest()].path.name for config in entry.configs)
             evaluated = [found[config.digest()] for config in entry.configs]
             constant = len(evaluated) > 1 and all(same(a.findings, b.findings) for a, b in pairwise(evaluated))
@@ -150,7 +174,7 @@ class EmbeddingKind(TableKind):
                 for section in sections
             ]
             for cell in new:
-                cells.setdefault((cell.section, cell.row, cell.task, cell.metric), cell)
+                cells.setdefault(cell.place, cell)
         order = {section: position for position, section in enumerate(dict.fromkeys(cell.section for cell in cells.values()))}
         return sorted(cells.values(), key=lambda cell: order[cell.section]), scores
 
@@ -176,7 +200,7 @@ class EmbeddingKind(TableKind):
         if None in found:
             raise InputError(f"the scores of {cell.row}, {cell.section}, are missing; compute the table again with `cm2 table`")
         measured = [self.measured(cell.section, cell.metric, part) for part in found if part is not None]
-        bare = Cell(cell.section, cell.row, cell.task, cell.metric, n=cell.n, runs=cell.runs, score=cell.score)
+        bare = Cell(*cell.place, n=cell.n, runs=cell.runs, score=cell.score)
         return bare.with_seeds(measured, cell.deterministic, share=cell.metric in self.shares)
 
     def _cell(self, section: str, task: str, seeds: Sequence[Finding], runs: tuple[str, ...], constant: bool) -> Cell:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,19 @@ from cm2.uncertainty import Measured, over_seeds
 FORMAT, SUMMED = 2, 1
 """Format that is written, and the older one that can be read; see `cm2.tables.older`."""
 ENDINGS = ("csv", "json", "md")
+
+
+class Place(NamedTuple):
+    """Where a number of a table is."""
+
+    section: str
+    row: str
+    task: str
+    metric: str
+
+
+RowPlace = tuple[str, str, str]
+"""Section, row and task."""
 
 
 def _label(text: Any) -> None:
@@ -128,6 +141,11 @@ class Cell:
         if len(self.seeds) < 2:
             return 0.0 if self.deterministic else None
         return float(np.std(self.seeds, ddof=1))
+
+    @property
+    def place(self) -> Place:
+        """Where it is in its table."""
+        return Place(self.section, self.row, self.task, self.metric)
 
     @property
     def method(self) -> str:

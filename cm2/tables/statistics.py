@@ -64,7 +64,7 @@ def recomputed(result: TableResult, predictions: Mapping[str, Predicted]) -> lis
         result: the table.
         predictions: by key, of all its runs.
     """
-    places = [Cell(c.section, c.row, c.task, c.metric, runs=c.runs, printed=c.printed) for c in result.cells]
+    places = [Cell(*c.place, runs=c.runs, printed=c.printed) for c in result.cells]
     source = result.provenance
     tests, margins = result.kind == "tests", source.get("margins", {})
     return computed(places, predictions, result.reference, source["masked"], source["margin"], tests, margins)

@@ -15,6 +15,7 @@ from cm2.paper import COHORTS, printed
 from cm2.runs.provenance import called
 from cm2.tables.contract import kind_of
 from cm2.tables.for_pages import REMARK
+from cm2.tables.outdated import outdated
 from cm2.tables.result import Cell, TableResult
 from cm2.tasks import metric_named
 
@@ -84,7 +85,6 @@ def differences(result: TableResult, task: str = "") -> str:
 
 def notes(result: TableResult) -> str:
     """Definition of the numbers and intervals, a line of provenance, and what has changed since the table was computed."""
-    from cm2.tables.outdated import outdated  # which reads the package's tables, and these are printed here
 
     try:
         changed = outdated(result)

@@ -7,11 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from cm2.tables import embeddings, load_table, markdown, notes, read, table
-from cm2.tables.contract import kind_of
+from cm2.tables import load_table, markdown, notes, read, table
 from cm2.tables.for_pages import for_page
-from cm2.tables.kinds import alignment
-from cm2.tables.outdated import OF_LAW, POOL, RATES, outdated
+from cm2.tables.outdated import outdated
 from cm2.tables.result import Cell, TableResult, is_table
 from cm2.tables.spec import Role
 from tests.tables.conftest import FAST
@@ -137,13 +135,6 @@ def test_a_row_that_cannot_have_such_a_table_is_not_lacking(repository):
     assert outdated(replace(result, provenance={**result.provenance, "cannot": gone})) == [
         "it has a row 'MMTN' that the table no longer has"
     ]
-
-
-def test_numbers_of_tables_of_embeddings_are_theirs():
-    """The kinds print notes, which ask what is outdated: an import would go in a circle."""
-    assert (POOL, RATES) == (alignment.POOL, embeddings.RATES)
-    for kind in map(kind_of, ("alignment", "imputation")):
-        assert {name for name in kind.headings if OF_LAW.fullmatch(name)} == {*embeddings.DIAGNOSTICS, *embeddings.FAMILIES}
 
 
 def test_what_a_page_leaves_out_is_not_lacking(repository):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import permutations
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from cm2.evaluation.retrieval import MEASURES, MEDIAN_RANK, RECALLS, Standing, c
 from cm2.methods import Method
 from cm2.tables.embeddings import CHANCE, DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind
 from cm2.tables.evaluated import AUROC, Finding
-from cm2.tables.result import TableResult
+from cm2.tables.result import Cell, TableResult
 from cm2.uncertainty import FEWEST, Measured, measure
 
 POOL = 100
@@ -59,38 +60,69 @@ class Alignment(EmbeddingKind):
         others = ", ".join(map(escape, result.provenance.get("tasks", ())))
         return super().notes(result) + (f"\n{others}: not a binary outcome, of which there is no AUROC.\n" if others else "")
 
+    def sections(self, modalities: Sequence[str], cells: Sequence[Cell]) -> Iterator[str]:
+        """One for each search and each set of candidates that it has among so many stays."""
+        for search in _searches(modalities):
+            known = [cell for cell in cells if cell.section.startswith(f"{search.what}, of ")]
+            sizes = [cell.n for cell in known if cell.n is not None and cell.metric != AUROC]  # which is that of all test stays
+            if known and not sizes:  # left out of a page
+                yield from dict.fromkeys(cell.section for cell in known)
+            else:
+                yield from (_section(search, pool) for pool in _pools(search, max(sizes, default=0)))
+
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
         """Every pair in both directions, in random sets and in the whole split; then each modality from the others, some of them masked."""
-        names, present = embedded.names, embedded.present
-        modalities = range(len(names))
-        for source in modalities:
-            for target in modalities:
-                if source != target:
-                    given = present & (torch.arange(len(names)) == source)
-                    yield from _retrieved(embedded, method, label, f"{names[source]} to {names[target]}", given, target, whole=True)
-        for target in modalities if len(names) > 2 else ():
-            for rate in RATES:
-                section = f"{names[target]} from the others, {rate:.0%} of them hidden"
-                yield from _retrieved(embedded, method, label, section, embedded.hide(target, rate), target, whole=False)
+        for search in _searches(embedded.names):
+            yield from _retrieved(embedded, method, label, search)
 
 
-def _retrieved(
-    embedded: Embedded, method: Method, label: str, section: str, given: torch.Tensor, target: int, whole: bool
-) -> Iterator[Finding]:
-    rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
+class Search(NamedTuple):
+    """What is looked for, and by what."""
+
+    what: str
+    target: int
+    """Position of the modality that is looked for."""
+    source: int | None
+    """Position of the one modality that is given; None: all the others."""
+    rate: float = 0.0
+    """Share of these that is hidden."""
+
+
+def _searches(names: Sequence[str]) -> Iterator[Search]:
+    for source, target in permutations(range(len(names)), 2):
+        yield Search(f"{names[source]} to {names[target]}", target, source)
+    for target, name in enumerate(names) if len(names) > 2 else ():
+        yield from (Search(f"{name} from the others, {rate:.0%} of them hidden", target, None, rate) for rate in RATES)
+
+
+def _pools(search: Search, stays: int) -> list[int | None]:
+    """Random sets where there are more stays than a set has, and all stays (None) where these are few or one modality is given."""
+    many = stays > POOL
+    return [*([POOL] if many else []), *([None] if search.source is not None or not many else [])]
+
+
+def _section(search: Search, pool: int | None) -> str:
+    return f"{search.what}, of {pool or 'all'}"
+
+
+def _retrieved(embedded: Embedded, method: Method, label: str, search: Search) -> Iterator[Finding]:
+    target, present = search.target, embedded.present
+    given = (
+        present & (torch.arange(len(embedded.names)) == search.source) if search.source is not None else embedded.hide(target, search.rate)
+    )
+    rows = embedded.stays(present[:, target] & given.any(dim=1), MOST)
     if len(rows) < FEWEST:
-        yield Finding(f"{section}, of all", label, "", "recall_1", len(rows))
+        yield Finding(_section(search, None), label, "", "recall_1", len(rows))
         return
     z = embedded.z[rows]
     query = (z, given[rows], z[:, target], target)
     found = {} if cannot_score(method) else standings(law_of(method), *query)
     found["cosine"] = cosine_standings(*query)
-    pools: dict[str, int | None] = {f"of {POOL}": POOL} if len(rows) > POOL else {}
-    pools |= {"of all": None} if whole or not pools else {}
-    for pool, among in pools.items():
-        for metric, value in found["cosine"].chance(among).items():
-            yield Finding(f"{section}, {pool}", CHANCE, "", metric, len(rows), value=value)
+    for pool in _pools(search, len(rows)):
+        section = _section(search, pool)
+        for metric, value in found["cosine"].chance(pool).items():
+            yield Finding(section, CHANCE, "", metric, len(rows), value=value)
         for score, standing in found.items():
             parts = {"better": standing.better, "tied": standing.tied}
             for metric in MEASURES:
-                yield Finding(f"{section}, {pool}", label, score, metric, len(rows), parts)
+                yield Finding(section, label, score, metric, len(rows), parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from cm2.evaluation.imputation import impute_scores, measured, spread
 from cm2.methods import Method
 from cm2.tables.embeddings import DIAGNOSTICS, FAMILIES, MOST, RATES, EmbeddingKind
 from cm2.tables.evaluated import Finding, exactly
+from cm2.tables.result import Cell
 from cm2.uncertainty import FEWEST, Measured
 
 UNIT = "unit"
@@ -58,13 +59,17 @@ class Imputation(EmbeddingKind):
             return measured({metric: sign * (parts[of].astype(np.float64) - parts[f"marginal {of}"].astype(np.float64))})[metric]
         return measured({metric: parts[metric].astype(np.float64)})[metric]
 
+    def sections(self, modalities: Sequence[str], cells: Sequence[Cell]) -> Iterator[str]:
+        """One for each modality and share of the others hidden."""
+        yield from (_section(name, rate) for name in modalities for rate in _rates(modalities))
+
     def findings(self, embedded: Embedded, method: Method, label: str) -> Iterator[Finding]:
         """Each modality imputed from the others, some of them masked; a single other one is never masked."""
         law = law_of(method)
         for target, name in enumerate(embedded.names):
-            for rate in RATES if len(embedded.names) > 2 else RATES[:1]:
+            for rate in _rates(embedded.names):
                 given = embedded.hide(target, rate)
-                section = f"{name}, {rate:.0%} of the others hidden"
+                section = _section(name, rate)
                 rows = embedded.stays(embedded.present[:, target] & given.any(dim=1), MOST)
                 if len(rows) < FEWEST:
                     yield Finding(section, label, "", "energy", len(rows))
@@ -78,3 +83,12 @@ class Imputation(EmbeddingKind):
                     for metric, values in scores.items():
                         yield Finding(section, label, how, metric, len(rows), {metric: values})
                     yield Finding(section, label, how, UNIT, len(rows), {UNIT: np.array([unit])})
+
+
+def _section(name: str, rate: float) -> str:
+    return f"{name}, {rate:.0%} of the others hidden"
+
+
+def _rates(modalities: Sequence[str]) -> tuple[float, ...]:
+    """Of two modalities the only other one is never hidden."""
+    return RATES if len(modalities) > 2 else RATES[:1]
