@@ -48,7 +48,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "cm2.copulas.points": ("cm2.copulas.tails",),
     "cm2.copulas.rectangle": ("cm2.numerics.orthants",),
     "cm2.copulas.t_probability": ("cm2.numerics.bivariate_t",),
-    "cm2.tables.kept": ("cm2.tables.run",),
+    "cm2.tables.kept": ("cm2.tables.committed", "cm2.tables.run"),
     "cm2.tables.words": ("cm2.tables.verdicts",),
     **{
         f"cm2.copulas.{name}": (f"cm2.copulas.families.{name}",)

@@ -6,13 +6,15 @@ all tables share through the run store, its kind (``kinds``) computes the number
 
 from cm2.tables import kinds  # importing them registers their classes in TABLE_KINDS
 from cm2.tables.changes import changes
+from cm2.tables.committed import kept_predictions, kept_scores, kept_table
 from cm2.tables.contract import TABLE_KINDS, TableKind
+from cm2.tables.embedding_tests import against, score_difference, sides
 from cm2.tables.loading import load_table, table_names
 from cm2.tables.planning import TablePlan, plan
 from cm2.tables.publishing import other_cohorts, publish
 from cm2.tables.recomputation import compared_with, recompute, verify_tables
 from cm2.tables.result import Cell, TableResult, read
-from cm2.tables.run import fit_entries, kept_predictions, kept_table, table
+from cm2.tables.run import fit_entries, table
 from cm2.tables.spec import Row, Section, TableSpec
 from cm2.tables.text import as_printed, counted, differences, markdown, notes, on_papers_cohort, side_by_side, values
 from cm2.tables.verdicts import equivalence_tally, equivalences, tally, verdict_grid, verdicts
@@ -26,6 +28,7 @@ __all__ = [
     "TablePlan",
     "TableResult",
     "TableSpec",
+    "against",
     "as_printed",
     "changes",
     "compared_with",
@@ -35,6 +38,7 @@ __all__ = [
     "equivalences",
     "fit_entries",
     "kept_predictions",
+    "kept_scores",
     "kept_table",
     "kinds",
     "load_table",
@@ -46,7 +50,9 @@ __all__ = [
     "publish",
     "read",
     "recompute",
+    "score_difference",
     "side_by_side",
+    "sides",
     "table",
     "table_names",
     "tally",

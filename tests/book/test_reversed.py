@@ -29,7 +29,7 @@ CHAPTERS = (
     "alignment_and_imputation",
     "when_a_copula_helps",
 )
-SOURCES = {"kept_table", "kept_predictions", "kept", "other_cohorts"}
+SOURCES = {"kept_table", "kept_predictions", "kept_scores", "kept", "other_cohorts"}
 """Functions through which a chapter gets kept results."""
 WORDS = re.compile(
     r"\b(above|below|better|worse|ahead|behind|beats?|beaten|won|lost|leads?|nearer|farther|(high|low)(er|est)|largest|smallest|rises?|falls?)\b"

@@ -63,7 +63,7 @@ def test_a_chapter_renders_on_a_cohort_whose_tables_show_nothing(name, tiny, tmp
     matplotlib.use("Agg")
     monkeypatch.setenv("CM2_RESULTS", str(tmp_path))
     monkeypatch.setattr(
-        "cm2.tables.run.table", lambda name, *_, **__: hidden(read(REPOSITORY / f"results/{OPEN}/{load_table(name).file}.json"))
+        "cm2.tables.committed.table", lambda name, *_, **__: hidden(read(REPOSITORY / f"results/{OPEN}/{load_table(name).file}.json"))
     )
     assert "No number" in notes(kept_table(2, tiny.path))
     cells = json.loads((REPOSITORY / "book" / f"{name}.ipynb").read_text())["cells"]
