@@ -34,6 +34,13 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, worker_id) -> Path:
+    """Folder of all of pytest's processes, for what is made once; whoever makes it holds a `FileLock` beside it."""
+    place = tmp_path_factory.getbasetemp()
+    return place if worker_id == "master" else place.parent
+
+
 @pytest.fixture(autouse=True)
 def no_idle_processes():
     """Joblib keeps its processes for the next call; ones about to end for idleness may keep that call waiting for ever."""

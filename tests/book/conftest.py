@@ -10,17 +10,12 @@ from tests.book import minibook
 pytest.importorskip("jupyter_book", reason="the book's requirements are not installed")
 
 
-def _shared_folder(tmp_path_factory: pytest.TempPathFactory, worker: str) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    return (base if worker == "master" else base.parent) / "minibook"
-
-
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory, worker_id) -> Path:
+def rendered(shared) -> Path:
     """Folder of the rendered small book."""
     from cm2.book import build
 
-    root = _shared_folder(tmp_path_factory, worker_id)
+    root = shared / "minibook"
     with FileLock(root.with_suffix(".lock")):
         if not root.exists():
             minibook.write(root)

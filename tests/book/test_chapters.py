@@ -1,6 +1,7 @@
 """The chapters of the repository: each follows the template and executes, and the whole renders without a warning."""
 
 import pytest
+from filelock import FileLock
 
 from cm2.book import build, find_root, read_chapters
 from cm2.book.chapters import documents
@@ -40,10 +41,23 @@ def test_a_chapter_executes(smoke, name):
     assert name in done and not done[name].meta["without"], str(failures.get(name))
 
 
+@pytest.fixture(scope="session")
+def pages(smoke, shared):
+    """Folder of the pages of the whole book, rendered once, whichever of pytest's processes asks first."""
+    folder = shared / "pages"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            build(profile="smoke", root=ROOT, output=folder.with_suffix(".part"), strict=True).parent.rename(folder)
+    return folder
+
+
 @pytest.mark.skipif(not COMPLETE, reason="_toc.yml lists chapters that are not written yet")
-def test_the_whole_book_renders_strictly(smoke, tmp_path):
-    index = build(profile="smoke", root=ROOT, output=ROOT / "_build" / "smoke", strict=True)
-    assert html_checks.problems(index.parent) == []
-    if browser.installed():
-        assert browser.layout_problems(index.parent, tmp_path) == [], "on a phone and on a laptop"
+def test_the_whole_book_renders_strictly(pages):
+    assert html_checks.problems(pages) == []
     assert set(read_chapters(ROOT)) == {path.stem for path in PRESENT}, "every notebook under book is in _toc.yml"
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not COMPLETE, reason="_toc.yml lists chapters that are not written yet")
+def test_the_pages_on_a_phone_and_on_a_laptop(pages, tmp_path):
+    assert browser.layout_problems(pages, tmp_path) == []

@@ -144,10 +144,9 @@ def stays(page: str, one: Mapping[str, str], other: Mapping[str, str], first: Re
 
 
 @pytest.fixture(scope="session")
-def mirror(tmp_path_factory, worker_id):
+def mirror(shared):
     """The checkout with reversed results, whichever of pytest's processes asks first."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "reversed"
+    folder = shared / "reversed"
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             reversed_results.checkout(minibook.REPOSITORY, folder.with_suffix(".part")).rename(folder)

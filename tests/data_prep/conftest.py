@@ -12,10 +12,9 @@ import data_prep
 
 
 @pytest.fixture(scope="session")
-def fabricated(tmp_path_factory, worker_id) -> Callable[..., Path]:
+def fabricated(shared) -> Callable[..., Path]:
     """Fabricated raw copies by release; each is made once, for all tests of all of pytest's processes, which read it only."""
-    place = tmp_path_factory.getbasetemp()
-    place = (place if worker_id == "master" else place.parent) / "fabricated"
+    place = shared / "fabricated"
     place.mkdir(exist_ok=True)
 
     def make(release: str, stays: int) -> Path:

@@ -46,7 +46,6 @@ def complete(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory, worker_id):
+def store(shared):
     """Runs of all tests of tables, of which many want the same; one store for all of pytest's processes."""
-    place = tmp_path_factory.getbasetemp()
-    return RunStore((place if worker_id == "master" else place.parent) / "runs_of_tables")
+    return RunStore(shared / "runs_of_tables")
