@@ -26,7 +26,8 @@ def alpha_over_epochs(histories: Mapping[str, pd.DataFrame], truth: float | None
         if truth is not None:
             for ax, value in zip(axes, (truth, 1 - 1 / truth), strict=True):
                 ax.axhline(value, color=INK, linestyle="--", linewidth=1)
-                ax.annotate("truth", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=INK)
+                # at the start, where curves that approach it from below are far away
+                ax.annotate("truth", (0.02, value), xycoords=("axes fraction", "data"), ha="left", va="top", color=INK)
         for ax, label in zip(axes, (r"copula parameter $\alpha$", r"Kendall's $\tau = (\alpha - 1) / \alpha$"), strict=True):
             ax.set(xlabel="epoch", ylabel=label)
             ax.xaxis.get_major_locator().set_params(integer=True)

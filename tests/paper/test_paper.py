@@ -1,5 +1,7 @@
 """The paper's printed numbers: complete, consistent with themselves, and equal to cells read off the page."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from cm2.paper import TABLES, doubts, printed
@@ -84,6 +86,23 @@ def test_sentences_are_held_against_the_numbers():
     fall = lambda row: (parts["CM2"] - parts[row]).dropna()
     assert (fall("w/o GPS").min(), fall("w/o GPS").max()) == pytest.approx((0, 0.013), abs=1e-9)
     assert ((fall("w/o fusion") > 0).sum(), len(fall("w/o fusion"))) == (6, 8)
+
+
+def test_intervals_are_held_against_those_of_other_methods():
+    """What the first three doubts say of widths and of arms."""
+    width, key = {}, ["task", "column", "row"]
+    for table in (2, 3):
+        cells = printed(table, cohort="mimic3")
+        width[table] = (cells["high"] - cells["low"]).set_axis(pd.MultiIndex.from_frame(cells[key])).unstack()
+    others = {table: of.drop(columns="CM2").median(axis=1) for table, of in width.items()}
+    for table, other, task, times in ((2, 3, "IHM", 0.5), (2, 3, "READM", 0.5), (3, 2, "READM", 2)):
+        own = width[table].loc[task, "CM2"]
+        np.testing.assert_allclose(own / others[table].loc[task], times, rtol=0.11)
+        np.testing.assert_allclose(own / others[other].loc[task], 1, atol=0.12)
+    (cell,) = printed(2, cohort="mimic3", row="CM2", task="IHM", column="auroc").itertuples()
+    assert cell.value == 0.854 and cell.value - cell.low > 3 * (cell.high - cell.value)
+    same = [printed(table, cohort="mimic3", row="CM2", task="READM")["value"].tolist() for table in (2, 3)]
+    assert same[0] == same[1] == [0.754, 0.445]
 
 
 def test_a_doubt_says_its_place_in_words():
