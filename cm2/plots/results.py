@@ -10,19 +10,30 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cm2.errors import InputError
 from cm2.plots.style import COLOURS, INK, style
 from cm2.tasks import metric_named
 
-_TITLE = 32
-"""Characters in a line of a panel's title."""
+_LINE = 36
+"""Characters in a line below or above a panel."""
+_LABEL = 30
+"""Characters in a line beside a panel."""
+WIDTH = 5.0
+"""Inches that a figure has at most: on a phone it is drawn at 0.7 of its size, and its words stay readable."""
 
 
 def heading(metric: str) -> str:
     """What a figure calls a metric of any type of task."""
     known = metric_named(metric)
     return metric if known is None else known.heading
+
+
+def minus(metric: str, reference: str) -> str:
+    """What a figure calls a difference: on one line, or broken before the name of the reference row."""
+    words = f"{heading(metric)} minus that of"
+    return f"{words} {reference}" if len(words) + len(reference) < _LINE else f"{words}\n{fill(reference, _LINE)}"
 
 
 def is_share(metric: str) -> bool:
@@ -44,16 +55,12 @@ def over_components(frame: pd.DataFrame) -> Figure:
     metrics = list(dict.fromkeys(frame["metric"]))
     if not metrics:
         raise InputError("no value of the table may be shown; there is nothing to draw")
-    columns = min(len(metrics), 2)
-    rows = -(-len(metrics) // columns)
     with style():
-        figure, axes = plt.subplots(rows, columns, figsize=(3.8 * columns, 3.0 * rows + 0.4), squeeze=False)
+        figure, axes = plt.subplots(len(metrics), figsize=(WIDTH, 2.6 * len(metrics) + 0.6), squeeze=False)
         drawn: dict[str, Any] = {}
-        for ax, metric in zip(axes.flat, metrics, strict=False):
+        for ax, metric in zip(axes.flat, metrics, strict=True):
             drawn |= _lines(ax, frame, metric)
-        for ax in axes.flat[len(metrics) :]:
-            ax.axis("off")
-        figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=2)
+        figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=2 if max(map(len, drawn)) < 26 else 1)
     return figure
 
 
@@ -78,11 +85,11 @@ def _lines(ax: Axes, frame: pd.DataFrame, metric: str) -> dict[str, Any]:
 
 
 def differences(frame: pd.DataFrame, metric: str | None = None, reference: str = "CM2", level: float = 0.05) -> Figure:
-    """Differences to the reference row with their 95 % intervals: one panel per section and task, one line per row.
+    """Differences to the reference row with their 95 % intervals: one panel below the other for each section and task, one line per row.
 
-    Thin bars count stays and seeds, thick ones the stays alone.
-    Filled where the corrected p-value is below ``level`` and counts several seeds. An open diamond is the paper's difference, where it
-    prints both rows.
+    Thin bars count stays and seeds, thick ones the stays' part alone.
+    A filled circle where the corrected p-value is below ``level`` and counts several seeds, else a hollow square. An open diamond is the
+    paper's difference, where it prints both rows.
 
     Args:
         frame: ``TableResult.frame()``: ``section``, ``row``, ``task``, ``metric``, ``difference_estimate``, ``difference_low``,
@@ -97,19 +104,21 @@ def differences(frame: pd.DataFrame, metric: str | None = None, reference: str =
     """
     metric = metric or first_metric(frame)
     frame = compared(frame, metric)
-    sections, tasks = (list(dict.fromkeys(frame[name])) for name in ("section", "task"))
+    blocks = list(frame.groupby(["section", "task"], sort=False))
     rows = [row for row in dict.fromkeys(frame["row"]) if row != reference]
+    labels = [fill(row, _LABEL) for row in rows]
+    line = 0.21 if max(label.count("\n") for label in labels) == 0 else 0.34
     with style():
-        labels = max(1.6, 0.5 + 0.07 * max(map(len, rows)))  # room for the longest
-        size = (labels + 2.9 * len(tasks), 0.9 + (0.5 + 0.24 * len(rows)) * len(sections))
-        figure, axes = plt.subplots(len(sections), len(tasks), figsize=size, sharex=True, sharey=True, squeeze=False)
-        for line, section in zip(axes, sections, strict=True):
-            for ax, task in zip(line, tasks, strict=True):
-                part = frame[(frame["section"] == section) & (frame["task"] == task)].set_index("row")
-                _forest(ax, part, rows, reference, level)
-                ax.set_title(fill(f"{task}, {section}" if len(sections) > 1 else task, _TITLE))
-        for ax in axes[-1]:
-            ax.set_xlabel(fill(f"{heading(metric)} minus that of {reference}", _TITLE))
+        width = max(1.6, 0.5 + 0.07 * min(_LABEL, max(map(len, rows)))) + 2.9  # room for the longest
+        size = (min(width, WIDTH), 0.9 + (0.55 + line * len(rows)) * len(blocks))
+        figure, axes = plt.subplots(len(blocks), figsize=size, sharex=True, sharey=True, squeeze=False)
+        for ax, ((section, task), part) in zip(axes.flat, blocks, strict=True):
+            _forest(ax, part.set_index("row"), rows, reference, level)
+            ax.set_title(fill(f"{task}, {section}" if frame["section"].nunique() > 1 else task, _LINE))
+            ax.set_yticks(range(len(rows)), labels)
+            ax.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
+            ax.tick_params(labelbottom=True)
+        axes[-1, 0].set_xlabel(minus(metric, reference))
     return figure
 
 
@@ -143,11 +152,11 @@ def _forest(ax: Axes, part: pd.DataFrame, rows: list[str], reference: str, level
         if row not in part.index or pd.isna(part["difference_estimate"][row]):
             continue
         one = part.loc[row]
-        inside = COLOURS[0] if decided(one, level) else "none"
+        mark, inside = ("o", COLOURS[0]) if decided(one, level) else ("s", "white")  # hollow: no bar shows through
         ax.hlines(place, one["difference_low"], one["difference_high"], color=COLOURS[0], linewidth=1)
         ax.hlines(place, one["difference_stays_low"], one["difference_stays_high"], color=COLOURS[0], linewidth=3, alpha=0.6)
-        ax.plot(one["difference_estimate"], place, "o", color=COLOURS[0], markerfacecolor=inside, markersize=5)
+        ax.plot(one["difference_estimate"], place, mark, color=COLOURS[0], markerfacecolor=inside, markersize=6)
         paper = printed.get(row, float("nan")) - printed.get(reference, float("nan"))
         if pd.notna(paper):
             ax.plot(paper, place, "D", color=COLOURS[1], markerfacecolor="none", markersize=5)
-    ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+    ax.set_ylim(len(rows) - 0.5, -0.5)

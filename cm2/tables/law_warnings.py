@@ -16,8 +16,8 @@ def warnings_of(cells: Sequence[Cell]) -> Iterator[str]:
     if far:
         listed = "; ".join(f"{method} ({_largest(own)})" for method, own in far.items())
         yield (
-            f"The law is fitted beside the embeddings, and its nats are no measure of what it sees, where the distance is more than {FAR:g}"
-            f" standard deviations: {listed}."
+            f"The fitted law does not describe the embeddings of the network that was kept, and its nats are no measure of what it sees,"
+            f" where its mean lies more than {FAR:g} standard deviations from theirs: {listed}."
         )
     # zero is no forecast of the law
     poor = _by_method(cell for cell in cells if cell.metric == "error" and cell.score != "zero" and (cell.value or 0) > POOR)

@@ -234,7 +234,7 @@ def test_a_law_beside_the_embeddings_is_named_below_the_table():
     )
     found = [line for line in notes(broken).splitlines() if line.startswith("**Warning.**")]
     assert len(found) == 2
-    assert found[0].endswith("nats are no measure of what it sees, where the distance is more than 0.2 standard deviations: A, b (0.41).")
+    assert found[0].endswith("where its mean lies more than 0.2 standard deviations from theirs: A, b (0.41).")
     assert found[1].endswith(": A, b (conditional, marginal: up to 2.31); C (conditional mean: up to 1.2).")
     sound = made(cell("C", "conditional", "error", 1.05), cell("C", "conditional", "law_distance", 0.2))
     assert "Warning" not in notes(sound)
