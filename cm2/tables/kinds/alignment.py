@@ -41,10 +41,10 @@ class Alignment(EmbeddingKind):
     shares: ClassVar[Collection[str]] = (*RECALLS, AUROC)
     predicts = True
     asked = (
-        "Which embedding of the modality belongs to the stay? Share of stays whose own is among the best 1, 5 and 10, and the"
-        " median of its rank, among all candidates or in random sets of 100 (exact expectation over the sets). Density: of stay and"
-        " candidate together; dependence: the same over the product of the margins, optimal for candidates drawn from the margin."
-        " AUROC: of the outcome."
+        f"Which embedding of the modality belongs to the stay? At most {MOST} test stays, chosen at random, are searched. Share of stays"
+        " whose own is among the best 1, 5 and 10, and the median of its rank, among all of these or in random sets of"
+        f" {POOL} (exact expectation over the sets). Density: of stay and candidate together; dependence: the same over the product of the"
+        " margins, optimal for candidates drawn from the margin. AUROC: of the outcome, over all test stays."
     )
 
     def measured(self, section: str, metric: str, parts: Mapping[str, NDArray]) -> Measured:

@@ -39,11 +39,11 @@ class Imputation(EmbeddingKind):
     score = "filled in by"
     of_law = "conditional"
     asked = (
-        "A known modality is hidden and filled in from the stay's others. Energy score and error of the mean (small is good) and"
-        " log-likelihood (large is good) in units of the standard deviation of the embedding over the stays, which is shown: next to 0 all"
-        " stays have nearly the same embedding. An error of 1 is that of the stays' own mean. Conditional and marginal are draws, of which"
-        " the energy score judges the spread as well; the others are points, which have no log-likelihood. Gains of the conditional over"
-        " the marginal forecast are means of differences of the same stays."
+        f"A known modality of at most {MOST} test stays, chosen at random, is hidden and filled in from the stay's others. Energy score"
+        " and error of the mean (small is good) and log-likelihood (large is good) in units of the standard deviation of the embedding over"
+        " the stays, which is shown: next to 0 all stays have nearly the same embedding. An error of 1 is that of the stays' own mean."
+        " Conditional and marginal are draws, of which the energy score judges the spread as well; the others are points, which have no"
+        " log-likelihood. Gains of the conditional over the marginal forecast are means of differences of the same stays."
     )
 
     def cannot(self, method: Method) -> str:
