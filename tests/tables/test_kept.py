@@ -33,6 +33,12 @@ def test_a_kept_table_is_read_by_the_cohorts_name(families, monkeypatch):
         kept_table(2, "tiny")
 
 
+@pytest.mark.parametrize(("number", "printed"), [(2, True), (4, False), (11, False)])
+def test_the_papers_interval_is_told_where_one_is_printed(number, printed):
+    result = kept_table(number, "physionet2012")
+    assert any("low" in (cell.printed or {}) for cell in result.cells) == printed == ("bootstrap interval over the test" in notes(result))
+
+
 def test_the_standing_of_a_row_names_places(families):
     result, _ = families
     found = verdicts(result).query("metric == 'auroc'")

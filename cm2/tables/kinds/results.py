@@ -51,7 +51,7 @@ class Results(TableKind):
         """Definition of the intervals and tests."""
         compared = [cell.difference for cell in result.cells if cell.difference]
         parts = [f"Ours: {intervals(result)}."]
-        if any(cell.printed for cell in result.cells):
+        if any("low" in cell.printed for cell in result.cells if cell.printed):
             parts.append("Paper: one seed with a 95 % bootstrap interval over the test stays.")
         if compared:
             counted = sum("se_seeds" in d for d in compared)
