@@ -65,7 +65,7 @@ def test_a_law_beside_its_embeddings_is_a_warning_in_every_table_of_results(tiny
     result = table(path, tiny, "smoke", 1, settings=FAST, store=store, tasks=["death"], out=tmp_path, progress=False)
     # a law that is fitted, and one by gradient steps; not one that the loss does not read
     assert set(result.provenance["far_laws"]) == {"CM2", "fitted"}
-    assert "**Warning.** In the epoch that was kept the law lies beside" in markdown(result)
+    assert "standard deviations from that of the embeddings of the network that was kept: " in markdown(result)
     assert read(tmp_path / "mine.json") == result
     # it travels with the predictions, to a table that trains nothing; of runs that were never measured the table says so
     again = table(path, tiny, "smoke", 1, settings=FAST, store=RunStore(tmp_path / "none"), tasks=["death"], out=tmp_path, progress=False)

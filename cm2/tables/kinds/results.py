@@ -89,8 +89,8 @@ def _warning(source: Mapping[str, Any]) -> str:
     if far := source.get("far_laws"):
         listed = "; ".join(f"{escape(label)} ({distance:.2g})" for label, distance in far.items())
         text += (
-            f"\n\n**Warning.** In the epoch that was kept the law lies beside the embeddings, by more than {FAR:g} standard deviations;"
-            f" what it imputes and aligns there says nothing about laws that fit: {listed}."
+            f"\n\n**Warning.** The mean of the fitted law lies more than {FAR:g} standard deviations from that of the embeddings of the"
+            f" network that was kept: {listed}. What such a law imputes and aligns says nothing about laws that fit."
         )
     if unmeasured := source.get("unmeasured_laws"):
         listed = "; ".join(escape(label) for label in unmeasured)
