@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -9,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cm2.plots.results import compared, decided, first_metric, heading, is_share
+from cm2.plots.results import WIDTH, compared, decided, first_metric, is_share, minus
 from cm2.plots.style import COLOURS, INK, style
 
 
@@ -36,7 +38,7 @@ def heat_map(frame: pd.DataFrame, metric: str | None = None, reference: str = "C
     )
     limit = np.nanmax(np.abs(values)) or 1.0
     with style():
-        figure, ax = plt.subplots(figsize=(max(2.0 + 1.05 * len(blocks), 4.8), 1.2 + 0.3 * len(rows)))
+        figure, ax = plt.subplots(figsize=(max(2.0 + 0.75 * len(blocks), 4.8), 1.4 + 0.3 * len(rows)))
         image = ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
         for i, row in enumerate(rows):
             for j, block in enumerate(blocks):
@@ -46,14 +48,14 @@ def heat_map(frame: pd.DataFrame, metric: str | None = None, reference: str = "C
                 ax.text(j, i, f"{values[i, j]:{digits}}", ha="center", va="center", color="white" if strong else "black", fontsize=9)
                 if decided(lines[row, *block], level):
                     ax.add_patch(Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, fill=False, edgecolor=COLOURS[2], linewidth=2.5))
-        heads = [f"{task}\n{section}" for section, task in blocks]
-        ax.set(xticks=range(len(blocks)), xticklabels=[head.replace(" matched", "\nmatched") for head in heads])
+        heads = [f"{fill(task, 12)}\n{fill(section, 12)}" for section, task in blocks]
+        ax.set_xticks(range(len(blocks)), heads, fontsize=9)
         ax.set(yticks=range(len(rows)), yticklabels=rows)
         ax.tick_params(length=0)
         ax.xaxis.tick_top()
         bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.7, pad=0.03)
         bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:{digits}}", "0", f"{limit:{digits}}"])
-        bar.set_label(f"{heading(metric)} minus that of\n{reference}")
+        bar.set_label(minus(metric, reference))
     return figure
 
 
@@ -68,19 +70,21 @@ def ranks(mean: pd.Series, apart: float) -> Figure:
     half = (len(mean) + 1) // 2
     groups = _groups(mean.to_numpy(), apart)
     with style():
-        figure, ax = plt.subplots(figsize=(6.6, 1.1 + 0.2 * len(groups) + 0.27 * half))
+        figure, ax = plt.subplots(figsize=(WIDTH, 1.1 + 0.2 * len(groups) + 0.3 * half))
         top = 0.35 * len(groups) + 0.6
         ax.set(xlim=(0.7 - 0.3 * len(mean), 0.3 + 1.3 * len(mean)), ylim=(-0.9 * half, top + 1.0))
         ax.hlines(0, 1, len(mean), color=INK, linewidth=1)
         for rank in range(1, len(mean) + 1):
             ax.vlines(rank, 0, 0.12, color=INK, linewidth=1)
-            ax.text(rank, 0.2, str(rank), ha="center", va="bottom", fontsize=8)
+            if len(mean) <= 10 or rank % 2:
+                ax.text(rank, 0.2, str(rank), ha="center", va="bottom", fontsize=9)
         for place, (name, value) in enumerate(mean.items()):
             left = place < half
             depth = -0.8 * ((place if left else len(mean) - 1 - place) + 1)
             edge = 0.7 if left else len(mean) + 0.3
             ax.plot([value, value, edge], [0, depth, depth], color=INK, linewidth=0.7)
-            ax.text(edge, depth, f" {name} ", ha="right" if left else "left", va="center", fontsize=9)
+            beside, side = ((-3, 0), "right") if left else ((3, 0), "left")
+            ax.annotate(fill(str(name), 18), (edge, depth), beside, textcoords="offset points", ha=side, va="center", fontsize=9)
         for level, (first, last) in enumerate(groups):
             ax.hlines(0.75 + 0.35 * level, mean.iloc[first] - 0.05, mean.iloc[last] + 0.05, color=COLOURS[0], linewidth=4)
         _scale(ax, apart, top + 0.75, len(mean))
@@ -101,4 +105,4 @@ def _groups(mean: np.ndarray, apart: float) -> list[tuple[int, int]]:
 def _scale(ax: Axes, apart: float, height: float, count: int) -> None:
     end = min(1 + apart, count + 0.5)
     ax.hlines(height, 1, end, color=COLOURS[1], linewidth=2)
-    ax.text((1 + end) / 2, height + 0.1, f"critical difference {apart:.1f}", ha="center", va="bottom", fontsize=8)
+    ax.text((1 + end) / 2, height + 0.1, f"critical difference {apart:.1f}", ha="center", va="bottom", fontsize=9)

@@ -114,7 +114,7 @@ def differences(frame: pd.DataFrame, metric: str | None = None, reference: str =
         figure, axes = plt.subplots(len(blocks), figsize=size, sharex=True, sharey=True, squeeze=False)
         for ax, ((section, task), part) in zip(axes.flat, blocks, strict=True):
             _forest(ax, part.set_index("row"), rows, reference, level)
-            ax.set_title(fill(f"{task}, {section}" if frame["section"].nunique() > 1 else task, _LINE))
+            ax.set_title(fill(f"{task}, {section}" if frame["section"].nunique() > 1 else str(task), _LINE))
             ax.set_yticks(range(len(rows)), labels)
             ax.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
             ax.tick_params(labelbottom=True)

@@ -3,14 +3,14 @@ const wait = (milliseconds) => new Promise((done) => setTimeout(done, millisecon
 
 function cutOff(page) {
   const found = [];
-  for (const formula of page.querySelectorAll("mjx-container")) {
+  for (const formula of page.querySelectorAll("mjx-math")) {
     const right = formula.getBoundingClientRect().right;
     for (let up = formula.parentElement; up; up = up.parentElement) {
       const how = page.defaultView.getComputedStyle(up).overflowX;
       if (how === "auto" || how === "scroll") break; // the reader can scroll to it
       const beyond = Math.round(right - up.getBoundingClientRect().right);
       if ((how === "hidden" || how === "clip") && beyond > 1) {
-        found.push(`cuts ${beyond} pixels off ${formula.parentElement.id || formula.parentElement.textContent.slice(0, 40)}`);
+        found.push(`cuts ${beyond} pixels off ${formula.closest(".math").id || formula.closest(".math").textContent.slice(0, 40)}`);
         break;
       }
     }

@@ -72,3 +72,28 @@ def test_search_finds_a_chapter(rendered, tmp_path):
 def test_the_index_opens(rendered, tmp_path):
     page = browser.visit((rendered / "index.html").as_uri(), tmp_path)
     assert "<h1>Preface" in page.dom and page.hosts == set()
+
+
+def test_a_full_stop_stays_with_its_formula(rendered, tmp_path):
+    formula = '<span class="math notranslate nohighlight">\\(W_j\\)</span>'
+    lines = "".join(
+        f'<p class="try" style="width: {width}px">negatives for the other {formula}, and the mean</p>' for width in range(180, 260)
+    )
+    script = """window.MathJax.startup.promise.then(() => {
+      for (const line of document.querySelectorAll("p.try")) {
+        const comma = document.createRange();
+        comma.setStart(line.lastChild, 0);
+        comma.setEnd(line.lastChild, 1);
+        const alone = comma.getBoundingClientRect().left < line.querySelector("mjx-math").getBoundingClientRect().right - 3;
+        line.dataset.comma = alone ? "alone" : "beside";
+      }
+    });"""
+    text = f'{lines}<script>window.addEventListener("load", () => {{ {script} }})</script></article>'
+    page = rendered / "book" / "stops.html"
+    page.write_text((rendered / "book" / "tails.html").read_text().replace("</article>", text, 1))
+    try:
+        dom = browser.visit(page.as_uri(), tmp_path).dom
+    finally:
+        page.unlink()
+    found = re.findall(r'<p class="try"[^>]*data-comma="(\w+)"', dom)
+    assert len(found) == 80 and set(found) == {"beside"}
