@@ -21,16 +21,21 @@ def test_equations_are_typeset_without_another_host(chapter):
     assert not [line for line in chapter.console if ":INFO:" not in line]
 
 
+def dom_with(rendered, text, folder):
+    """The tree of a page of the small book that ends with this text, as the browser has it."""
+    page = rendered / "book" / "longer.html"
+    page.write_text((rendered / "book" / "tails.html").read_text().replace("</article>", text, 1))
+    try:
+        return browser.visit(page.as_uri(), folder).dom
+    finally:
+        page.unlink()
+
+
 def test_an_inline_formula_wider_than_the_column_can_be_scrolled(rendered, tmp_path):
     formula = '<span id="{}" class="math notranslate nohighlight">\\({}\\)</span>'
     long = " + ".join(f"x_{{{i}}}" for i in range(200))
     text = f"<p>{formula.format('long', long)} and {formula.format('short', 'y')}</p></article>"
-    page = rendered / "book" / "wide.html"
-    page.write_text((rendered / "book" / "tails.html").read_text().replace("</article>", text, 1))
-    try:
-        dom = browser.visit(page.as_uri(), tmp_path).dom
-    finally:
-        page.unlink()
+    dom = dom_with(rendered, text, tmp_path)
     classes = {name: re.search(rf'<span id="{name}" class="([^"]*)"', dom)[1].split() for name in ("long", "short")}
     assert "cm2-wide" in classes["long"] and "cm2-wide" not in classes["short"]
     assert dom.count("cm2-wide") == 1
@@ -89,11 +94,6 @@ def test_a_full_stop_stays_with_its_formula(rendered, tmp_path):
       }
     });"""
     text = f'{lines}<script>window.addEventListener("load", () => {{ {script} }})</script></article>'
-    page = rendered / "book" / "stops.html"
-    page.write_text((rendered / "book" / "tails.html").read_text().replace("</article>", text, 1))
-    try:
-        dom = browser.visit(page.as_uri(), tmp_path).dom
-    finally:
-        page.unlink()
+    dom = dom_with(rendered, text, tmp_path)
     found = re.findall(r'<p class="try"[^>]*data-comma="(\w+)"', dom)
     assert len(found) == 80 and set(found) == {"beside"}
